@@ -1,0 +1,54 @@
+"""Errors that a user can put right, and the sentence that helps to do so.
+
+Everything that goes wrong because of an input (a file, a line, a key, a name) raises a subclass of
+:class:`DrexError`; the command line prints its message without a traceback. Anything else that escapes is a bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DrexError(Exception):
+    """Base of all errors caused by an input. The message names the file, line or key at fault."""
+
+
+class DataError(DrexError):
+    """Raw files, atomic files or the feature store cannot be used as they are."""
+
+
+class ConfigError(DrexError):
+    """A parameter, model or data set is unknown or has an illegal value."""
+
+
+class CheckpointError(DrexError):
+    """A run folder or checkpoint is damaged, foreign or of another version."""
+
+
+class DownloadError(DrexError):
+    """A file could not be fetched; the message says where to put it by hand."""
+
+
+def unknown_name(kind: str, name: str, legal: Iterable[str], hint: str = "") -> str:
+    """Build the message for a misspelt name.
+
+    Args:
+        kind: what the name stands for, e.g. ``"model"``.
+        name: what the user wrote.
+        legal: all names that would have been accepted.
+        hint: a sentence to append.
+
+    Returns:
+        A message with the nearest spelling, if one is near, and the legal names.
+
+    Example:
+        >>> unknown_name("model", "Draex", ["DReX", "Bias"])
+        "unknown model 'Draex'; did you mean 'DReX'? Legal values: Bias, DReX"
+    """
+    legal = sorted(set(legal), key=str.lower)
+    folded = {candidate.lower(): candidate for candidate in legal}
+    near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
+    question = f"; did you mean '{folded[near[0]]}'?" if near else "."
+    text = f"unknown {kind} '{name}'{question} Legal values: {', '.join(legal)}"
+    return f"{text}. {hint}" if hint else text

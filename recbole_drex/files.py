@@ -1,0 +1,117 @@
+"""Files that are either whole or absent: temporary name, sync, rename; hashes; locks."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from recbole_drex.errors import ConfigError, DataError
+
+_BLOCK = 1 << 22
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on a clean exit sync it and rename it to ``path``.
+
+    A reader therefore sees the old file or the whole new one, never a part, and a failure leaves no litter.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN is refused: JSON has no such number."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, what: str = "file", error: type[Exception] = DataError) -> Any:
+    """Read a JSON file; ``error`` names the path when it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as cause:
+        raise error(f"cannot read {what} {path}: {cause}") from cause
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read block by block."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[None]:
+    """Hold an exclusive lock file while the block runs, so that two processes do not do the same work at once.
+
+    Args:
+        path: the lock file; its folder is made if needed.
+        what: named in the error when the lock cannot be had.
+        timeout: seconds to wait for the other process.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(path), timeout=timeout):
+            yield
+    except Timeout as error:
+        raise DataError(f"another process has been working on {what} for over {timeout:.0f} s (lock {path})") from error
+    except PermissionError as error:
+        raise DataError(f"cannot write in {path.parent}: {error.strerror}") from error
+
+
+def safe_name(name: str, kind: str) -> str:
+    """Return ``name`` if it can be one folder's name and nothing more; used for data sets, models and runs.
+
+    Raises:
+        ConfigError: it is empty, climbs out of its folder (``../x``), or holds separators or odd characters.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or ".." in name:
+        raise ConfigError(
+            f"{kind} name {name!r} is not legal: use letters, digits, '.', '_' and '-', starting with a letter or digit"
+        )
+    return name

@@ -1,0 +1,70 @@
+"""Installs recbole_drex. RecBole itself is installed without its outdated pins; see README.md."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (ROOT / "recbole_drex" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+setup(
+    name="recbole_drex",
+    version=VERSION,
+    description="Review-based, explainable rating prediction for RecBole: DReX and the models to compare it with",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["recbole_drex", "recbole_drex.*"]), "recbole_drex.properties"],
+    package_dir={"recbole_drex.properties": "properties"},
+    package_data={
+        "recbole_drex": ["evaluation/*.json", "py.typed"],
+        "recbole_drex.properties": ["*.yaml", "dataset/*.yaml", "model/*.yaml", "tune/*.yaml"],
+    },
+    install_requires=[
+        # What RecBole 1.2.1 needs, without the pins that no longer install.
+        "torch>=2.1",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pandas>=2.0",
+        "scikit-learn>=1.3",
+        "tqdm>=4.60",
+        "pyyaml>=6.0",
+        "colorlog>=4.7.2",
+        "colorama>=0.4.4",
+        "tensorboard>=2.12",
+        "thop>=0.1.1.post2207130030",
+        "tabulate>=0.9",
+        "plotly>=5.0",
+        "texttable>=1.6",
+        "psutil>=5.9",
+        "ray[tune]>=2.6.3",
+        # What this project adds.
+        "filelock>=3.12",
+        "jsonschema>=4.17",
+        "nltk>=3.8",
+        "orjson>=3.9",
+        "pyarrow>=14",
+        "requests>=2.28",
+        "safetensors>=0.4",
+        "simplemma>=1.0",
+        "transformers>=4.40",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-timeout>=2.3", "torchmetrics>=1.4"],
+        "lint": ["mypy>=1.10", "pandas-stubs", "ruff>=0.6", "types-PyYAML", "types-requests", "types-tqdm"],
+    },
+    entry_points={"console_scripts": ["recbole-drex=recbole_drex.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
