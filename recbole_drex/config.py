@@ -1,0 +1,183 @@
+"""Configuration: RecBole's ``Config`` that finds our models, our ``properties/`` and our metrics, and checks what it is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole's Config needs it)
+from recbole.config import Config as RecBoleConfig
+from recbole.utils.argument_list import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
+
+from recbole_drex.errors import ConfigError, unknown_name
+from recbole_drex.model import MODELS, canonical_model_name, get_model
+
+PREPARATION = (
+    "user_min",
+    "item_min",
+    "columns",
+    "rating_range",
+    "bad_line_share",
+    "use_title",
+    "lemmatizer",
+    "encoder",
+    "encode_text",
+    "max_length",
+    "precision",
+)
+"""Parameters that shape the prepared files; a change of one makes a data set stale."""
+
+
+def properties_dir() -> Path:
+    """Folder of the YAML files: inside an installed wheel, or at the top of a checkout."""
+    inside = Path(__file__).parent / "properties"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "properties"
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, no YAML, or not a mapping; the message names the file (and the line).
+    """
+    try:
+        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read configuration {path}: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"configuration {path} must hold 'name: value' lines, not a {type(value).__name__}")
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without objects that run code, and with 1e-3 read as a number (YAML 1.1 wants 1.0e-3)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_value(text: str) -> Any:
+    """Read one command line value as YAML does: ``3`` int, ``1e-3`` float, ``true`` bool, ``[1,2]`` list, else text.
+
+    Example:
+        >>> parse_value("1e-3"), parse_value("False"), parse_value("[1, 2]"), parse_value("DReX")
+        (0.001, False, [1, 2], 'DReX')
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return text
+
+
+def choice(config: Mapping[str, Any] | Any, key: str, legal: Sequence[str]) -> str:
+    """Value of ``key``, which must be one of ``legal``; ConfigError otherwise."""
+    value = config[key]
+    if value not in legal:
+        raise ConfigError(unknown_name(f"value of '{key}':", value, legal))
+    return value
+
+
+class Config(RecBoleConfig):
+    """RecBole's configuration, with the same precedence: parameters > files > model > project > RecBole.
+
+    Args:
+        model: name of a model of this project, of a preset, or of RecBole; case does not matter.
+        dataset: name of the prepared data set.
+        config_file_list: YAML files, later ones win.
+        config_dict: parameters by name; text values are read as YAML. The process's command line is *not* read.
+
+    Raises:
+        ConfigError: unknown model or parameter (with the nearest spelling), or a value of the wrong type.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        dataset: str,
+        config_file_list: Iterable[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+    ):
+        from recbole_drex.evaluation.metrics import register_metrics
+
+        register_metrics()
+        super().__init__(canonical_model_name(model), dataset, list(config_file_list or []), dict(config_dict or {}))
+
+    def _load_config_files(self, file_list: list[str | Path]) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for file in file_list:
+            merged.update(read_yaml(file))
+        return merged
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        # RecBole reads sys.argv here; our command line arrives as parameters, checked, and without eval().
+        return {}
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return {key: parse_value(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+
+    def _get_model_and_dataset(self, model: str, dataset: str) -> tuple[str, type, str]:
+        return model, get_model(model), dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        import recbole
+
+        folder = Path(recbole.__file__).parent / "properties"
+        built_in = folder / "model" / f"{model}.yaml"
+        layers = [properties_dir() / "overall.yaml"]
+        # RecBole's description of one of its own data sets (ml-100k) says how to read it; ours would not.
+        layers += [file for file in [built_in, folder / "dataset" / f"{dataset}.yaml"] if file.is_file()]
+        layers += [properties_dir() / "model" / f"{model}.yaml", properties_dir() / "dataset" / f"{dataset}.yaml"]
+        for file in layers:
+            if file.is_file():
+                self.internal_config_dict.update(read_yaml(file))
+        self._check_external(built_in)
+
+    def _check_external(self, built_in: Path) -> None:
+        internal = self.internal_config_dict
+        legal = {*internal, *general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+        for key, value in self.external_config_dict.items():
+            if key not in legal:
+                raise ConfigError(unknown_name(f"parameter of {self.model}:", key, legal))
+            default = internal.get(key)
+            if value is None or default is None:
+                continue
+            wanted = (int, float) if type(default) is float else type(default)
+            if isinstance(default, (bool, int, float, list, dict)) and (
+                not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool))
+            ):
+                if key in ("metrics", "topk", "load_col"):
+                    continue  # RecBole takes a single value for a list here
+                raise ConfigError(
+                    f"parameter '{key}' must be {type(default).__name__}, like {default!r}, but is {value!r}"
+                )
+
+    def _set_default_parameters(self) -> None:
+        try:
+            super()._set_default_parameters()
+        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+
+    def preparation(self) -> dict[str, Any]:
+        """The parameters that shape the prepared files."""
+        return {key: self[key] for key in PREPARATION}
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the model belongs to this project (and so predicts ratings unless it says otherwise)."""
+        return self.model in MODELS
