@@ -63,17 +63,14 @@ class Protocol:
         for key, legal in LEGAL.items():
             if getattr(self, key) not in legal:
                 raise ConfigError(unknown_name(f"value of '{key}'", getattr(self, key), legal))
-        if (
-            isinstance(self.threshold, bool)
-            or not isinstance(self.threshold, Real)
-            or not math.isfinite(self.threshold)
-        ):
-            raise ConfigError(f"'relevance_threshold' must be a number, a rating level; got {self.threshold!r}")
+        threshold = self.threshold
+        if isinstance(threshold, bool) or not isinstance(threshold, Real) or not math.isfinite(threshold):
+            raise ConfigError(f"'relevance_threshold' must be a number, a rating level; got {threshold!r}")
         topk = self.topk if isinstance(self.topk, (list, tuple)) else (self.topk,)
         if not topk or any(isinstance(k, bool) or not isinstance(k, Integral) or k < 1 for k in topk):
             raise ConfigError(f"'topk' must be whole numbers of 1 or more, such as [5, 10]; got {self.topk!r}")
         object.__setattr__(self, "topk", tuple(sorted({int(k) for k in topk})))
-        object.__setattr__(self, "threshold", float(self.threshold))
+        object.__setattr__(self, "threshold", float(threshold))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Protocol:
@@ -116,7 +113,7 @@ def tie_keys(item_tokens: Sequence[str]) -> np.ndarray:
 
     Example:
         >>> tie_keys(["a", "b", "c", "a"])
-        array([1, 2, 0, 1])
+        array([0, 1, 2, 0])
     """
     hashes = [hashlib.blake2b(str(token).encode(), digest_size=16).digest() for token in item_tokens]
     position = {value: index for index, value in enumerate(sorted(set(hashes)))}
