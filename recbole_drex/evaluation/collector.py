@@ -1,0 +1,102 @@
+"""Collects, in one pass of RecBole's trainer, what rating errors and rankings are computed from.
+
+Two views of a part are collected as tables of float64 (ids are exact up to 2^53):
+
+* ``drex.rows``: user, item, rating, score of each rated row, from ``predict``;
+* ``drex.full``: user, item, rating, rank, tied (and sampled rank) of each rated row among the catalogue, from
+  ``full_sort_predict``. What the user has already touched (training, at test also validation, and reviews without a
+  rating) is no candidate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.evaluator import Collector
+from recbole.evaluator.collector import DataStruct
+
+from recbole_drex.evaluation.protocol import tie_keys
+
+ROWS, FULL = "drex.rows", "drex.full"
+LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"
+
+
+class ReviewCollector(Collector):
+    """RecBole's collector, which also serves the metrics of this project."""
+
+    def data_collect(self, train_data) -> None:
+        """Note what conventions need of the training part: rating levels, users' means, the order among ties."""
+        super().data_collect(train_data)
+        dataset = train_data._dataset
+        user, rating = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.rating_field].double()
+        count = torch.bincount(user, minlength=dataset.user_num)
+        total = torch.bincount(user, weights=rating, minlength=dataset.user_num)
+        mean = torch.where(count > 0, total / count.clamp(min=1), rating.mean())
+        tokens = dataset.field2id_token[dataset.iid_field]
+        self.data_struct.set(LEVELS, dataset.rating_levels().double())
+        self.data_struct.set(USER_MEAN, mean)
+        self.data_struct.set(TIE_KEYS, torch.from_numpy(tie_keys(list(tokens))))
+        self.evidence_items = _items_by_user(dataset.unrated, dataset)
+
+    def watch(self, dataset) -> None:
+        """Say which part is evaluated next, so that ratings can be joined to RecBole's (user, item) positives."""
+        feat = dataset.inter_feat
+        key = dataset.pair_key(feat[dataset.uid_field], feat[dataset.iid_field])
+        self._keys, order = torch.sort(key)
+        self._ratings = feat[dataset.rating_field][order]
+        self._dataset = dataset
+
+    def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
+        if positive_u is None:
+            columns = [interaction[self._dataset.uid_field], interaction[self._dataset.iid_field]]
+            columns += [interaction[self._dataset.rating_field], scores_tensor.reshape(-1)]
+            self.data_struct.update_tensor(ROWS, torch.stack([column.detach().cpu().double() for column in columns], 1))
+            return
+        users = interaction[self._dataset.uid_field].cpu()
+        for row, user in enumerate(users.tolist()):
+            if user in self.evidence_items:
+                scores_tensor[row, self.evidence_items[user].to(scores_tensor.device)] = -torch.inf
+        self.data_struct.update_tensor(FULL, self._ranks(scores_tensor, users, positive_u, positive_i))
+        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+
+    def _ranks(self, scores, users, positive_u, positive_i) -> torch.Tensor:
+        tie_key = self.data_struct.get(TIE_KEYS).to(scores.device)
+        positive_u, positive_i = positive_u.to(scores.device), positive_i.to(scores.device)
+        own = scores[positive_u, positive_i][:, None]
+        others = scores[positive_u]
+        ahead = (others > own) | ((others == own) & (tie_key[None, :] < tie_key[positive_i][:, None]))
+        tied = ((others == own).sum(1) > 1).double()
+        rank = 1 + ahead.sum(1)
+        key = self._dataset.pair_key(users[positive_u.cpu()], positive_i.cpu())
+        rating = self._ratings[torch.searchsorted(self._keys, key)]
+        columns = [users[positive_u.cpu()], positive_i, rating, rank, tied]
+        if self.config["candidates"] == "sampled":
+            columns.append(1 + (ahead & self._sample(scores, users, positive_u, positive_i)[positive_u]).sum(1))
+        return torch.stack([column.detach().cpu().double() for column in columns], 1)
+
+    def _sample(self, scores, users, positive_u, positive_i) -> torch.Tensor:
+        """Mask of the users' own positives and ``sampled_candidates`` unseen items, the same for every model."""
+        chosen = torch.zeros_like(scores, dtype=torch.bool)
+        chosen[positive_u, positive_i] = True
+        for row, user in enumerate(users.tolist()):
+            unseen = torch.nonzero(torch.isfinite(scores[row]) & ~chosen[row]).flatten().cpu().numpy()
+            sample = np.random.default_rng([self.config["seed"], user]).permutation(unseen)
+            chosen[row, torch.from_numpy(sample[: self.config["sampled_candidates"]])] = True
+        return chosen
+
+    def get_data_struct(self) -> DataStruct:
+        returned = super().get_data_struct()
+        for key in (ROWS, FULL):
+            if key in self.data_struct:
+                del self.data_struct[key]
+        return returned
+
+
+def _items_by_user(feat, dataset) -> dict[int, torch.Tensor]:
+    """Items of each user in a table of interactions."""
+    users, items = feat[dataset.uid_field], feat[dataset.iid_field]
+    order = torch.argsort(users, stable=True)
+    unique, counts = torch.unique_consecutive(users[order], return_counts=True)
+    return dict(zip(unique.tolist(), torch.split(items[order], counts.tolist()), strict=True))

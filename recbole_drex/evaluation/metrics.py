@@ -1,0 +1,124 @@
+"""Our metrics in RecBole's registry, so that its trainer and evaluator report them for any model.
+
+One run reports all of them: RecBole's own split between "rating metrics or ranking metrics" does not apply.
+Names in RecBole's flat result: ``rmse``, ``ndcg@5`` (own test items), ``full_ndcg@5``, ``sampled_ndcg@5``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.evaluator import metric_types, register, smaller_metrics
+from recbole.evaluator.base_metric import AbstractMetric
+from recbole.utils import EvaluatorType
+
+from recbole_drex.evaluation.collector import FULL, LEVELS, ROWS, TIE_KEYS, USER_MEAN
+from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.evaluation.ranking import own_test_metrics, ranking_metrics
+from recbole_drex.evaluation.rating import rating_metrics
+
+PREFIXES = {"full": "full_", "sampled": "sampled_"}
+
+
+class _ReviewMetric(AbstractMetric):
+    metric_type = EvaluatorType.RANKING  # RecBole then makes full-catalogue loaders and needs no labels
+    metric_need: list[str] = []
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.protocol = Protocol.from_config(config)
+        self.predicts_ratings = predicts_ratings(config)
+
+    def _user_mean(self, dataobject, user: np.ndarray) -> np.ndarray:
+        return dataobject.get(USER_MEAN).numpy()[user]
+
+
+class RatingError(_ReviewMetric):
+    """MAE, RMSE and MAE of predictions rounded to a legal level; nothing for a model that predicts no rating."""
+
+    smaller = True
+    metric_need = [ROWS]
+
+    def calculate_metric(self, dataobject) -> dict[str, float]:
+        if ROWS not in dataobject or not self.predicts_ratings:
+            return {}
+        rows = dataobject.get(ROWS).numpy()
+        metrics = rating_metrics(rows[:, 2], rows[:, 3], dataobject.get(LEVELS).numpy())
+        return {name: value for name, value in metrics.items() if name != "n"}
+
+
+class OwnTestRanking(_ReviewMetric):
+    """NDCG, precision, recall and F1 at k when a user's own test items are ranked; ``ndcg@5_10`` is the mean of NDCG@5
+    and NDCG@10, by which the paper (section 4.4) stops and selects."""
+
+    metric_need = [ROWS]
+
+    def calculate_metric(self, dataobject) -> dict[str, float]:
+        if ROWS not in dataobject:
+            return {}
+        rows = dataobject.get(ROWS).numpy()
+        user, item = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+        metrics = own_test_metrics(
+            user, rows[:, 3], dataobject.get(TIE_KEYS).numpy()[item], rows[:, 2], self.protocol, self._user_mean(dataobject, user)
+        )
+        if {5, 10} <= set(self.protocol.topk):
+            metrics["ndcg@5_10"] = (metrics["ndcg@5"] + metrics["ndcg@10"]) / 2
+        return metrics
+
+
+class FullRanking(_ReviewMetric):
+    """The same over the full catalogue (``full_...``) and, if asked for, over sampled items (``sampled_...``)."""
+
+    metric_need = [FULL]
+
+    def calculate_metric(self, dataobject) -> dict[str, float]:
+        if FULL not in dataobject:
+            return {}
+        rows = dataobject.get(FULL).numpy()
+        user = rows[:, 0].astype(np.int64)
+        result = {}
+        blocks = [("full", rows[:, 3])] + ([("sampled", rows[:, 5])] if rows.shape[1] > 5 else [])
+        for block, rank in blocks:
+            metrics = ranking_metrics(user, rank, rows[:, 2], self.protocol, self._user_mean(dataobject, user))
+            result.update({PREFIXES[block] + name: value for name, value in metrics.items()})
+        result["full_tied_scores"] = float(rows[:, 4].mean())
+        return result
+
+
+METRICS = {"ratingerror": RatingError, "owntestranking": OwnTestRanking, "fullranking": FullRanking}
+
+
+def predicts_ratings(config) -> bool:
+    """Whether the scores of the configured model are ratings, so that MAE and RMSE mean something.
+
+    RecBole's built-in general models score implicit feedback; so do models of ours that set ``train_target: implicit``.
+    """
+    return bool(config.is_ours) and config["train_target"] in (None, "rating")
+
+
+def register_metrics() -> None:
+    """Make RecBole know our metrics; calling it again changes nothing."""
+    for name, metric in METRICS.items():
+        register.metrics_dict[name] = metric
+        register.metric_information[name] = metric.metric_need
+        metric_types[name] = metric.metric_type
+    for name in ("mae", "rmse", "mae_rounded", "mae_median"):
+        if name not in smaller_metrics:
+            smaller_metrics.append(name)
+
+
+def split_blocks(flat: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """RecBole's flat result as the blocks of a result file: ``own_test``, ``full`` and, if there, ``sampled``.
+
+    Example:
+        >>> split_blocks({"rmse": 0.5, "full_ndcg@5": 0.1})
+        {'own_test': {'rmse': 0.5}, 'full': {'ndcg@5': 0.1}}
+    """
+    blocks: dict[str, dict[str, Any]] = {"own_test": {}, "full": {}}
+    for name, value in flat.items():
+        block = next((block for block, prefix in PREFIXES.items() if name.startswith(prefix)), "own_test")
+        blocks.setdefault(block, {})[name.removeprefix(PREFIXES.get(block, ""))] = value
+    return blocks

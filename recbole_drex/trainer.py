@@ -1,0 +1,208 @@
+"""RecBole's trainer, with checkpoints that are safe to load, resume from the last finished epoch, and our evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+import recbole.trainer.trainer as recbole_trainer
+from recbole.utils import get_trainer
+
+from recbole_drex import checkpoint
+from recbole_drex.config import Config
+from recbole_drex.dataset import EvaluationLoaders, Parts
+from recbole_drex.errors import CheckpointError
+from recbole_drex.evaluation.collector import FULL, ROWS, ReviewCollector
+from recbole_drex.evaluation.metrics import METRICS
+
+BEST, LAST = "model.safetensors", "last.safetensors"
+
+
+@dataclasses.dataclass
+class Evaluation:
+    """Result of one pass over a part.
+
+    Attributes:
+        metrics: RecBole's flat names to values.
+        rows: float64 array of shape (n, 4): internal user, internal item, rating, score of each rated row.
+        full: float64 array of shape (n, 5 or 6): user, item, rating, rank, tied, and sampled rank if asked for.
+    """
+
+    metrics: dict[str, float]
+    rows: np.ndarray
+    full: np.ndarray
+
+
+class _SafeTrainer:
+    """Mixed into whichever trainer RecBole chooses for a model; see :func:`make_trainer`."""
+
+    def __init__(self, config: Config, model: torch.nn.Module, run_dir: Path, parts: Parts):
+        with _tensorboard_in(run_dir / "tensorboard"):
+            super().__init__(config, model)  # type: ignore[call-arg]
+        self.run_dir, self.parts = run_dir, parts
+        self.saved_model_file = str(run_dir / BEST)
+        self.eval_collector = ReviewCollector(config)
+        self.eval_collector.data_collect(parts.train)
+        self.history: list[dict[str, Any]] = []
+        self.best_epoch = -1
+        self._epoch_seconds = 0.0
+
+    # Evaluation -------------------------------------------------------------------------------------------------
+
+    def _validation_loader(self):
+        """The cheapest view that the stopping metric can be read from."""
+        ours_only = all(name.lower() in METRICS for name in self.config["metrics"])
+        needs_rows = ours_only and not self.valid_metric.startswith(("full_", "sampled_"))
+        return self.parts.valid.rows if needs_rows else self.parts.valid.full
+
+    def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
+        """As RecBole's, but the best model is read from a safe checkpoint."""
+        if load_best_model:
+            self.load_best(model_file)
+        self.eval_collector.watch(eval_data._dataset)
+        return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+
+    def evaluate_part(self, loaders: EvaluationLoaders) -> Evaluation:
+        """Evaluate the present model on both views of a part, once."""
+        metrics: dict[str, float] = {}
+        tables = {}
+        for key, loader in ((ROWS, loaders.rows), (FULL, loaders.full)):
+            collect = self.eval_collector.get_data_struct
+
+            def keep(key=key, collect=collect):
+                struct = collect()
+                tables[key] = struct.get(key).numpy()
+                return struct
+
+            self.eval_collector.get_data_struct = keep
+            try:
+                metrics.update(self.evaluate(loader, load_best_model=False))
+            finally:
+                del self.eval_collector.get_data_struct
+        return Evaluation(metrics, tables[ROWS], tables[FULL])
+
+    def _neg_sample_batch_eval(self, batched_data):
+        interaction = batched_data[0]
+        return interaction, self.model.predict(interaction.to(self.device)), None, None
+
+    # Checkpoints ------------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch, verbose=True, **kwargs):
+        self.best_epoch = epoch
+        checkpoint.save(
+            kwargs.get("saved_model_file", self.saved_model_file),
+            {"model": self.config["model"], "epoch": epoch, **self._model_state()},
+        )
+
+    def _model_state(self) -> dict[str, Any]:
+        return {"state_dict": dict(self.model.state_dict()), "other_parameter": self.model.other_parameter()}
+
+    def _load_model_state(self, state: dict[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(OrderedDict(state["state_dict"]))
+        except RuntimeError as error:
+            raise CheckpointError(f"the checkpoint in {self.run_dir} is of another model or data set: {error}") from error
+        self.model.load_other_parameter(state["other_parameter"])
+
+    def load_best(self, model_file: str | Path | None = None) -> None:
+        """Load the parameters that were best on validation."""
+        state = checkpoint.load(model_file or self.saved_model_file, self.device)
+        self.best_epoch = state["epoch"]
+        self._load_model_state(state)
+
+    def _save_last(self, epoch: int) -> None:
+        """Everything that the next epoch depends on, so that a resumed run equals an uninterrupted one."""
+        state = {
+            "model": self.config["model"],
+            "epoch": epoch,
+            "best_epoch": self.best_epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": dict(self.best_valid_result or {}),
+            "optimizer": self.optimizer.state_dict(),
+            "random": {
+                "python": random.getstate(),
+                "numpy": np.random.get_state(),  # noqa: NPY002  (RecBole samples from the global state)
+                "torch": torch.get_rng_state(),
+                "loader": self.parts.train.generator.get_state(),  # type: ignore[attr-defined]
+            },
+            "history": self.history,
+            **self._model_state(),
+        }
+        checkpoint.save(self.run_dir / LAST, state)
+
+    def resume(self) -> bool:
+        """Continue from the last finished epoch, if there is one; returns whether there was."""
+        if not (self.run_dir / LAST).is_file():
+            return False
+        state = checkpoint.load(self.run_dir / LAST, self.device)
+        self._load_model_state(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
+        self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
+        self.best_epoch, self.history = state["best_epoch"], state["history"]
+        randomness = state["random"]
+        random.setstate(randomness["python"])
+        np.random.set_state(randomness["numpy"])  # noqa: NPY002
+        torch.set_rng_state(randomness["torch"].cpu())
+        self.parts.train.generator.set_state(randomness["loader"].cpu())  # type: ignore[attr-defined]
+        return True
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def train_model(self, on_epoch: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Train until validation stops improving or ``epochs`` are done, then load the best epoch.
+
+        Args:
+            on_epoch: called after each validated epoch with ``{epoch, seconds, train_loss, valid_score}``.
+        """
+
+        def after_epoch(epoch: int, score: float) -> None:
+            loss = self.train_loss_dict.get(epoch)
+            entry = {"epoch": epoch, "seconds": self._epoch_seconds, "train_loss": loss, "valid_score": float(score)}
+            self.history.append(entry)
+            self._save_last(epoch)
+            if on_epoch:
+                on_epoch(entry)
+
+        finished = self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
+        if not (finished and self.history):
+            self.fit(  # type: ignore[attr-defined]
+                self.parts.train, self._validation_loader(), callback_fn=after_epoch, show_progress=self.config["show_progress"]
+            )
+        self.tensorboard.flush()
+        self.load_best()
+
+    def _train_epoch(self, *args, **kwargs):
+        started = perf_counter()
+        loss = super()._train_epoch(*args, **kwargs)
+        self._epoch_seconds = perf_counter() - started
+        return loss
+
+
+@contextlib.contextmanager
+def _tensorboard_in(folder: Path) -> Iterator[None]:
+    """RecBole's trainer logs TensorBoard events into the working directory; ours belong to the run."""
+    original = recbole_trainer.get_tensorboard
+    recbole_trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder))
+    try:
+        yield
+    finally:
+        recbole_trainer.get_tensorboard = original
+
+
+def make_trainer(config: Config, model: torch.nn.Module, run_dir: Path, parts: Parts):
+    """The trainer that RecBole chooses for this model, made safe."""
+    chosen = get_trainer(config["MODEL_TYPE"], config["model"])
+    return type(f"Safe{chosen.__name__}", (_SafeTrainer, chosen), {})(config, model, run_dir, parts)
