@@ -1,0 +1,213 @@
+"""From a raw review to a clean sentence, the words of it that carry meaning, and their lemmas."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+import sys
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+
+from recbole_drex.errors import ConfigError, DataError, unknown_name
+
+LEMMATIZERS = ("none", "simplemma", "wordnet")
+
+# scikit-learn's English stop words hold words that turn or scale a judgement ("not good", "too long", "least fun").
+# Dropping them would make praise and blame look alike, so they stay, as themselves, never lemmatised.
+JUDGING_WORDS = frozenset(
+    ("not", "no", "never", "nor", "cannot", "without", "neither", "none", "nothing", "nobody", "nowhere", "too", "very")
+).union(("most", "mostly", "more", "much", "less", "least", "almost", "rather", "well", "enough", "only"))
+# The same list is known to hold plain content words that reviews are about.
+CONTENT_WORDS = frozenset(
+    ("amount", "bill", "bottom", "cry", "describe", "detail", "empty", "fire", "full", "interest", "mill", "serious")
+).union(("sincere", "system", "thick", "thin", "top"))
+
+# Common words that simplemma 2.0's English dictionary leads to no word, or to another one ("playing" -> "playe").
+_CORRECTIONS = {
+    **dict.fromkeys(("crafted", "crafting"), "craft"),
+    **dict.fromkeys(("developed", "developing"), "develop"),
+    **dict.fromkeys(("fixed", "fixing"), "fix"),
+    **dict.fromkeys(("mixed", "mixing"), "mix"),
+    **dict.fromkeys(("thanked", "thanking"), "thank"),
+    **dict.fromkeys(("unfolded", "unfolding"), "unfold"),
+    "gone": "go",
+    "growing": "grow",
+    "opera": "opera",
+    "playing": "play",
+    "singing": "sing",
+    "swearing": "swear",
+    "swinging": "swing",
+    "thinking": "think",
+    "worse": "bad",
+}
+
+_TAG = re.compile(r"<[/!]?[A-Za-z\-][^<>]*>")  # needs a letter right after "<": "a < b" and "<3" are no tags
+_CONTROL = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+_NEGATION = re.compile(r"\w+n't|(?:do|does|did|is|was|are|were|ca|could|wo|would|should|has|have|had|ai)nt")
+_CLITIC = re.compile(r"'(?:s|re|ve|ll|d|m)$")
+_LONGEST_WORD = 64  # longer runs of letters are noise, and encoders do not know them
+
+
+@dataclass(frozen=True)
+class ReviewWords:
+    """One review after cleaning.
+
+    Attributes:
+        text: the natural sentence, lower-case, as an encoder should read it.
+        lemmas: the kept words as lemmas, in order.
+        starts: position in ``text`` of each kept word's first character.
+        ends: position in ``text`` after each kept word's last character.
+    """
+
+    text: str
+    lemmas: list[str]
+    starts: list[int]
+    ends: list[int]
+
+
+def clean(text: str) -> str:
+    """Turn raw review text into one line of lower-case natural language.
+
+    Entities are unescaped (twice, since scraped text is often escaped twice), tags dropped, Unicode brought to NFKC,
+    control and other invisible characters removed and white space folded.
+
+    Example:
+        >>> clean("Great&amp;amp; <b>FUN</b><br/>but a < b")
+        'great& fun but a < b'
+    """
+    if "&" in text:
+        text = html.unescape(html.unescape(text))
+    if "<" in text:
+        text = _TAG.sub(" ", text)
+    text = unicodedata.normalize("NFKC", text).lower()
+    return " ".join(_CONTROL.sub("", text).replace("\u2019", "'").split())
+
+
+class TextProcessor:
+    """Cleans a review, keeps the words that carry meaning and lemmatises them.
+
+    Kept are words of letters only (inner apostrophes and hyphens allowed), two letters or longer, that are no stop
+    words, nor have a lemma that is one. Stop words are scikit-learn's English ones without :data:`JUDGING_WORDS` and
+    :data:`CONTENT_WORDS`; for another language none are removed. A negated verb ("don't", "isn't") is kept as "not".
+
+    Args:
+        lemmatizer: ``simplemma`` (ships its data), ``wordnet`` (NLTK's, English) or ``none``.
+        language: ISO 639 code of the reviews' language.
+
+    Raises:
+        ConfigError: unknown lemmatizer, or a language that it does not know.
+        DataError: the WordNet corpus is not installed.
+
+    Example:
+        >>> words = TextProcessor()("The plots weren't <i>boring</i>!")
+        >>> words.text, words.lemmas
+        ("the plots weren't boring !", ['plot', 'not', 'boring'])
+        >>> [words.text[start:end] for start, end in zip(words.starts, words.ends)]
+        ['plots', "weren't", 'boring']
+    """
+
+    def __init__(self, lemmatizer: str = "simplemma", language: str = "en"):
+        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+        self.lemmatizer, self.language = lemmatizer, language
+        lemmatize = _lemmatizer(lemmatizer, language)
+        stop_words = ENGLISH_STOP_WORDS - JUDGING_WORDS - CONTENT_WORDS if language == "en" else frozenset()
+        # The pattern runs in `re` itself: NLTK's RegexpTokenizer changes its engine, and with it the meaning of \w,
+        # between versions, and newer ones stop with a TimeoutError when a match is suspended for seconds.
+        letters = rf"[^\W\d_](?:[^\W\d_]|[{_combining_marks()}])*"
+        self._words = re.compile(rf"{letters}(?:['\-\u2010\u2011]{letters})*")
+
+        @lru_cache(maxsize=1 << 18)
+        def keep(word: str) -> tuple[str, int] | None:
+            """Lemma and length of the part kept, or None for a word that is dropped."""
+            if _NEGATION.fullmatch(word):
+                return "not", len(word)
+            word = _CLITIC.sub("", word)
+            if word in JUDGING_WORDS:
+                return word, len(word)
+            if not 2 <= len(word) <= _LONGEST_WORD or word in stop_words:
+                return None
+            lemma = lemmatize(word)
+            return None if lemma in stop_words else (sys.intern(lemma), len(word))
+
+        self._keep = keep
+        self._stop_words = stop_words
+
+    def __call__(self, text: str) -> ReviewWords:
+        """Clean ``text`` and find its kept words; empty text gives no words."""
+        text = clean(text)
+        keep = self._keep
+        lemmas: list[str] = []
+        starts: list[int] = []
+        ends: list[int] = []
+        for match in self._words.finditer(text):
+            kept = keep(match[0])
+            if kept is not None:
+                start = match.start()
+                lemmas.append(kept[0])
+                starts.append(start)
+                ends.append(start + kept[1])
+        return ReviewWords(text, lemmas, starts, ends)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All that decides the outcome, for a manifest: equal settings give equal words."""
+        library = {"simplemma": "simplemma", "wordnet": "nltk"}.get(self.lemmatizer)
+        return {
+            "lemmatizer": self.lemmatizer,
+            "lemmatizer_version": version(library) if library else "",
+            "language": self.language,
+            "word_lists": hashlib.sha256(repr((sorted(self._stop_words), _CORRECTIONS)).encode()).hexdigest()[:16],
+        }
+
+
+def _lemmatizer(name: str, language: str) -> Callable[[str], str]:
+    if name == "none":
+        return lambda word: word
+    if name == "simplemma":
+        return _simplemma(language)
+    if name == "wordnet":
+        if language != "en":
+            raise ConfigError(unknown_name("language of lemmatizer 'wordnet'", language, ["en"]))
+        return _wordnet()
+    raise ConfigError(unknown_name("lemmatizer", name, LEMMATIZERS))
+
+
+def _simplemma(language: str) -> Callable[[str], str]:
+    import simplemma
+    from simplemma.strategies.dictionaries.dictionary_factory import SUPPORTED_LANGUAGES
+
+    if language not in SUPPORTED_LANGUAGES:
+        raise ConfigError(unknown_name("language", language, SUPPORTED_LANGUAGES))
+    corrections = _CORRECTIONS if language == "en" else {}
+
+    def lemmatize(word: str) -> str:
+        if word in corrections or "-" in word:  # the parts of a compound would change one by one: "well-make"
+            return corrections.get(word, word)
+        lemma = simplemma.lemmatize(word, lang=language).lower()  # names come capitalised
+        return lemma if len(lemma) > 1 and "." not in lemma and " " not in lemma else word
+
+    return lemmatize
+
+
+def _wordnet() -> Callable[[str], str]:
+    from nltk.corpus import wordnet
+
+    try:
+        wordnet.ensure_loaded()
+    except LookupError as error:
+        raise DataError(
+            "lemmatizer 'wordnet' needs NLTK's WordNet corpus; install it with: python -m nltk.downloader wordnet"
+        ) from error
+    return lambda word: wordnet.morphy(word) or word
+
+
+def _combining_marks() -> str:
+    """All combining marks; they belong to the letter before (as in Hindi or Thai)."""
+    return "".join(filter(lambda char: unicodedata.category(char) in ("Mn", "Mc"), map(chr, range(0x300, 0x20000))))
