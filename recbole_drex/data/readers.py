@@ -1,0 +1,246 @@
+"""Raw reviews and item descriptions, read in one streaming pass.
+
+Every chunk of a file is checked column by column; the accepted rows become a table of coded ids and numbers while their
+texts go to a Parquet file, so that millions of reviews fit in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recbole_drex.data.formats import Chunk, read_chunks
+from recbole_drex.data.values import IdCodes, numbers, stripped, words
+from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.files import replacing, sha256
+
+_LATEST = 4_102_444_800.0  # 2100-01-01 in seconds
+_MILLISECONDS = 1e11  # a larger timestamp counts milliseconds: as seconds it would lie in the year 5138
+_SCHEMA = pa.schema([("text", pa.string())])
+
+# Canonical name: names in the file. Those of Amazon Reviews 2023 come first, then those of 2018 and 2014.
+_REVIEW = {
+    "user_id": ("user_id", "reviewerID"),
+    "item_id": ("item_id", "parent_asin", "asin"),
+    "rating": ("rating", "overall"),
+    "timestamp": ("timestamp", "unixReviewTime"),
+    "title": ("title", "summary"),
+    "text": ("text", "reviewText"),
+}
+_ITEM = {
+    "item_id": ("item_id", "parent_asin", "asin"),
+    "title": ("title",),
+    "categories": ("categories", "category"),
+    "description": ("description",),
+}
+
+
+@dataclass(frozen=True)
+class RawReviews:
+    """What :func:`read_reviews` accepted.
+
+    Attributes:
+        frame: one row per review in file order: ``user_id`` and ``item_id`` (categorical of str), ``rating`` (float64,
+            NaN = missing), ``timestamp`` (float64, seconds since 1970, NaN = missing), ``has_review`` (bool) and
+            ``row`` (int64, the review's place in ``spill``).
+        sources: per file ``name``, ``bytes``, ``sha256``, ``lines`` (rows that are not blank), ``bad_lines`` (malformed
+            ones among them) and ``reasons`` (of the first three).
+        spill: Parquet file with the one column ``text``; null = no review.
+    """
+
+    frame: pd.DataFrame
+    sources: list[dict[str, Any]]
+    spill: Path
+
+    def texts(self, rows: np.ndarray) -> list[str]:
+        """Return the review texts of ``rows`` in that order (``""`` = no review), one row group in memory at a time.
+
+        Raises:
+            DataError: the spill is missing or damaged.
+            IndexError: a row lies outside the spill.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        texts = [""] * len(rows)
+        order = np.argsort(rows, kind="stable")
+        try:
+            with pq.ParquetFile(self.spill) as file:
+                sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+                if len(rows) and not 0 <= rows.min() <= rows.max() < starts[-1]:
+                    raise IndexError(f"rows {rows.min()} to {rows.max()} wanted, {self.spill} has {starts[-1]}")
+                bounds = np.searchsorted(rows[order], starts)
+                for group in np.flatnonzero(np.diff(bounds)):
+                    places = order[bounds[group] : bounds[group + 1]]
+                    column = file.read_row_group(int(group)).column("text").take(rows[places] - starts[group])
+                    for place, text in zip(places, column.to_pylist(), strict=True):
+                        texts[place] = text or ""
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"cannot read the review texts in {self.spill}: {error}") from error
+        return texts
+
+
+def read_reviews(
+    paths: str | Path | Iterable[str | Path],
+    spill: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    rating_range: tuple[float, float] = (0.5, 5.0),
+    bad_line_share: float = 0.001,
+    use_title: bool = True,
+) -> RawReviews:
+    """Read review files one after the other into one table, and their texts into ``spill``.
+
+    A malformed row is skipped and counted: one that cannot be parsed or has no user or item id, an id with white space
+    or NUL inside, a rating that is no number in ``rating_range``, a time before 1970 or after 2100, or another value
+    where a text belongs. A rating, time or text that is null, absent or blank is missing, not malformed. Numbers may be
+    written as strings; timestamps above 1e11 are milliseconds.
+
+    Args:
+        paths: one file or several: JSON lines (Amazon Reviews 2023, 2018 or 2014), CSV, TSV or Parquet.
+        spill: Parquet file to write, atomically; its folder is made if needed.
+        columns: canonical name (``user_id``, ``item_id``, ``rating``, ``timestamp``, ``title``, ``text``) -> name in
+            the files; a column named here must exist. Default: the names above and those of the Amazon formats.
+        rating_range: smallest and largest legal rating.
+        bad_line_share: largest share of malformed rows in a file that is put up with, in [0, 1].
+        use_title: a review is ``"<title>. <text>"`` where both are there, else whichever is; ``False``: the text alone.
+
+    Raises:
+        ConfigError: ``columns`` has an unknown key.
+        DataError: a file cannot be read, lacks a column, holds no reviews or too many malformed rows.
+    """
+    names: dict[str, Sequence[str]] = dict(_REVIEW)
+    for canonical, name in (columns or {}).items():
+        if canonical not in names:
+            raise ConfigError(unknown_name("column", canonical, names))
+        names[canonical] = (name,)
+    needed = {"user_id": None, "item_id": None, **dict.fromkeys(columns or {})}
+    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    if not files:
+        raise DataError("no review file was given")
+
+    users, items = IdCodes(), IdCodes()
+    parts: list[pd.DataFrame] = []
+    sources: list[dict[str, Any]] = []
+    spill = Path(spill)
+    with replacing(spill) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
+        for path in files:
+            tally = _Tally(path)
+            for chunk in read_chunks(path, names, needed):
+                part, texts, bad = _check_reviews(chunk, users, items, rating_range, use_title)
+                tally.add(len(part), chunk.bad + bad)
+                if len(part):
+                    parts.append(part)
+                    writer.write_table(pa.table([pa.array(texts, pa.string())], schema=_SCHEMA))
+            sources.append(tally.source(bad_line_share))
+    frame = pd.concat(parts, ignore_index=True)
+    for column, ids in (("user_id", users), ("item_id", items)):
+        coded = pd.Categorical.from_codes(frame[column].to_numpy(), ids.names())
+        # Ids of rows that were malformed elsewhere must not count.
+        frame[column] = coded.remove_unused_categories()
+    frame["row"] = np.arange(len(frame), dtype=np.int64)
+    return RawReviews(frame, sources, spill)
+
+
+def read_items(path: str | Path) -> pd.DataFrame:
+    """Read item descriptions: ``meta_*.jsonl[.gz]`` of the Amazon data sets, or CSV, TSV or Parquet.
+
+    Returns:
+        ``item_id, title, categories, description``, all str, ``""`` where missing, white space collapsed to single
+        spaces. A list of categories becomes words apart by spaces, with ``_`` inside a category
+        (``["Video Games", "PC"]`` -> ``"Video_Games PC"``); a list of descriptions is joined by spaces. The first
+        row of an item counts.
+
+    Raises:
+        DataError: as :func:`read_reviews`, with malformed rows (no item id, or no text where one belongs) up to 0.1 %.
+    """
+    path = Path(path)
+    items = IdCodes()
+    parts: list[pd.DataFrame] = []
+    tally = _Tally(path)
+    for chunk in read_chunks(path, _ITEM, ["item_id"]):
+        codes = items.codes(chunk.columns["item_id"])
+        columns = {"title": words(chunk.columns["title"]), "description": words(chunk.columns["description"])}
+        columns["categories"] = words(chunk.columns["categories"], "_")
+        flaws = {"item_id": codes < 0}
+        flaws |= {name: np.array([text is None for text in texts], bool) for name, texts in columns.items()}
+        good, bad = _judge(chunk, flaws)
+        tally.add(int(good.sum()), chunk.bad + bad)
+        parts.append(pd.DataFrame({"item_id": codes, **columns})[good])
+    tally.source(0.001)
+    frame = pd.concat(parts).drop_duplicates("item_id", ignore_index=True)
+    frame["item_id"] = items.names()[frame["item_id"].to_numpy()]
+    return frame[list(_ITEM)].astype(str)
+
+
+class _Tally:
+    """Counts a file's rows and keeps the first reasons."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.good, self.bad = path, 0, 0
+        self.reasons: list[str] = []
+
+    def add(self, good: int, bad: list[tuple[int, str]]) -> None:
+        self.good += good
+        self.bad += len(bad)
+        if bad and len(self.reasons) < 3:
+            first = sorted(bad)[: 3 - len(self.reasons)]
+            self.reasons += [f"{self.path.name}:{line}: {reason}" for line, reason in first]
+
+    def source(self, limit: float) -> dict[str, Any]:
+        lines = self.good + self.bad
+        if not lines:
+            raise DataError(f"{self.path} holds no rows")
+        if self.bad > limit * lines or not self.good:
+            raise DataError(
+                f"{self.path}: {self.bad:,} of {lines:,} rows are malformed ({self.bad / lines:.3%}; "
+                f"at most {limit:.3%} are put up with). First: " + "; ".join(self.reasons)
+            )
+        size = self.path.stat().st_size
+        entry = {"name": self.path.name, "bytes": size, "sha256": sha256(self.path)}
+        return {**entry, "lines": lines, "bad_lines": self.bad, "reasons": self.reasons}
+
+
+def _check_reviews(
+    chunk: Chunk, users: IdCodes, items: IdCodes, rating_range: tuple[float, float], use_title: bool
+) -> tuple[pd.DataFrame, list[str | None], list[tuple[int, str]]]:
+    """Split a chunk into the table of its good rows, their texts and what is wrong with the others."""
+    columns = chunk.columns
+    user, item = users.codes(columns["user_id"]), items.codes(columns["item_id"])
+    rating, time = numbers(columns["rating"]), numbers(columns["timestamp"])
+    time = np.where(time > _MILLISECONDS, time / 1000, time)
+    low, high = rating_range
+    titles, texts = stripped(columns["title"]), stripped(columns["text"])
+    flaws = {
+        "user_id": user < 0,
+        "item_id": item < 0,
+        "rating": (rating < low) | (rating > high),
+        "timestamp": (time < 0) | (time > _LATEST),
+        "title": np.array([title is None for title in titles], bool),
+        "text": np.array([text is None for text in texts], bool),
+    }
+    good, bad = _judge(chunk, flaws)
+    if use_title:
+        texts = [
+            f"{title}. {text}" if title and text else title or text for title, text in zip(titles, texts, strict=True)
+        ]
+    reviews = [text or None for text, kept in zip(texts, good.tolist(), strict=True) if kept]
+    part = {"user_id": user[good], "item_id": item[good], "rating": rating[good], "timestamp": time[good]}
+    has_review = np.array([text is not None for text in reviews], bool)
+    return pd.DataFrame({**part, "has_review": has_review}), reviews, bad
+
+
+def _judge(chunk: Chunk, flaws: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Tell which rows have no flaw, and the first flaw of each of the others."""
+    good = ~np.logical_or.reduce(list(flaws.values()))
+    bad = []
+    for place in np.flatnonzero(~good):
+        name = next(name for name, mask in flaws.items() if mask[place])
+        bad.append((chunk.lines[place], f"{name} is {chunk.columns[name][place]!r:.80}"))
+    return good, bad
