@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -99,7 +99,7 @@ class Protocol:
         return {**asdict(self), "topk": list(self.topk)}
 
 
-def tie_keys(item_tokens: Sequence[str]) -> np.ndarray:
+def tie_keys(item_tokens: Iterable[str]) -> np.ndarray:
     """Order in which items with equal scores are ranked: by a hash of their names.
 
     The order favours neither popular items nor any row order or internal number, and two items keep their order

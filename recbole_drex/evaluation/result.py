@@ -1,0 +1,154 @@
+"""The files a run leaves for readers: ``result.json`` and ``interactions.parquet``.
+
+The format of ``result.json`` is described by ``result.schema.json`` beside this file.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recbole_drex.errors import CheckpointError
+from recbole_drex.files import read_json, replacing, write_json
+
+SCHEMA = 1
+RESULT, INTERACTIONS = "result.json", "interactions.parquet"
+SPLITS = ("train", "valid", "test")
+
+_COLUMNS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("rating", pa.float64()),
+        ("split", pa.string()),
+        ("prediction", pa.float64()),
+    ]
+)
+
+
+def write_result(run_dir: str | Path, result: dict[str, Any]) -> Path:
+    """Write ``result.json`` into a run's folder, whole or not at all.
+
+    Numbers that JSON does not know (NaN, infinities) become null; numpy numbers and tuples become their plain
+    counterparts.
+
+    Args:
+        run_dir: the run's folder, made if needed.
+        result: as described by the JSON Schema.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: ``result`` does not follow the schema; the message names the key.
+        TypeError: a value has no JSON form; the message names the key.
+        DataError: the folder cannot be written.
+    """
+    plain = _plain(result, "result")
+    if fault := _fault(plain):
+        raise ValueError(f"result does not follow result.schema.json: {fault}")
+    path = Path(run_dir) / RESULT
+    write_json(path, plain)
+    return path
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """Read a ``result.json``, given its path or its folder.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, none of ours, or of another schema number; the message names it.
+    """
+    path = Path(path)
+    path = path / RESULT if path.is_dir() else path
+    result = read_json(path, "result", CheckpointError)
+    if not isinstance(result, dict) or "schema" not in result:
+        raise CheckpointError(f"{path} is no result file of recbole_drex: it has no 'schema' number")
+    if result["schema"] != SCHEMA:
+        raise CheckpointError(f"{path} has schema {result['schema']!r}; this version reads {SCHEMA}")
+    if fault := _fault(result):
+        raise CheckpointError(f"{path} is damaged: {fault}")
+    return result
+
+
+def write_interactions(run_dir: str | Path, frame: pd.DataFrame) -> Path:
+    """Write ``interactions.parquet``: every interaction a run used, with its part of the split and its prediction.
+
+    Args:
+        run_dir: the run's folder, made if needed.
+        frame: columns ``user_id, item_id`` (text), ``rating`` (NaN where missing), ``split`` (train, valid or test) and
+            ``prediction`` in rating units (or a score, for a model that predicts no rating); NaN for train.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: columns are missing, or the split has other values.
+        DataError: the folder cannot be written.
+    """
+    if missing := sorted(set(_COLUMNS.names) - set(frame.columns)):
+        raise ValueError(f"interactions lack the columns {', '.join(missing)}")
+    if odd := sorted(set(map(str, frame["split"].unique())) - set(SPLITS)):
+        raise ValueError(f"split has values other than {', '.join(SPLITS)}: {', '.join(odd)}")
+    text = {name: frame[name].astype(str).to_numpy(dtype=object) for name in ("user_id", "item_id", "split")}
+    number = {name: frame[name].to_numpy(dtype=np.float64) for name in ("rating", "prediction")}
+    arrays = [pa.array({**text, **number}[field.name], field.type, from_pandas=True) for field in _COLUMNS]
+    path = Path(run_dir) / INTERACTIONS
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=_COLUMNS), temporary, compression="zstd")
+    return path
+
+
+def read_interactions(run_dir: str | Path) -> pd.DataFrame:
+    """Read what :func:`write_interactions` wrote, rows in the same order; missing numbers are NaN.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or has other columns; the message names it.
+    """
+    path = Path(run_dir) / INTERACTIONS
+    try:
+        with path.open("rb") as file:
+            table = pq.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise CheckpointError(f"cannot read interactions {path}: {error}") from error
+    if not table.schema.equals(_COLUMNS):
+        raise CheckpointError(f"{path} is no interactions file of recbole_drex: it has columns {table.schema.names}")
+    return table.to_pandas()
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    text = resources.files("recbole_drex.evaluation").joinpath("result.schema.json").read_text(encoding="utf-8")
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def _fault(result: dict[str, Any]) -> str:
+    """The first breach of the schema, with its place; empty if there is none."""
+    error = jsonschema.exceptions.best_match(_validator().iter_errors(result))
+    return "" if error is None else f"at {error.json_path}: {error.message[:300]}"
+
+
+def _plain(value: Any, place: str) -> Any:
+    """``value`` as JSON knows it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item, f"{place}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist(), place)
+    if isinstance(value, np.generic):
+        return _plain(value.item(), place)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    raise TypeError(f"{place} is a {type(value).__name__}, which has no JSON form")

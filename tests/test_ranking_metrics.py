@@ -1,0 +1,318 @@
+"""Ranking metrics against scikit-learn, torchmetrics and a literal loop over users, and by their properties."""
+
+import itertools
+import math
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import ndcg_score
+from torchmetrics.functional.retrieval import retrieval_precision, retrieval_recall
+
+from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.evaluation.protocol import LEGAL, Protocol, tie_keys
+from recbole_drex.evaluation.ranking import (
+    own_test_metrics,
+    own_test_ranks,
+    ranking_metrics,
+    ranking_per_user,
+)
+from recbole_drex.evaluation.references import oracle_scores, random_scores, reference_rows
+
+GRID = [
+    {"relevance": relevance, "gain": gain, "ideal": ideal, "empty_user": empty}
+    for relevance, gain, ideal, empty in itertools.product(
+        LEGAL["relevance"], LEGAL["gain"], LEGAL["ideal"], ("skip", "zero")
+    )
+]
+
+
+def sample(seed=0, users=40, longest=12, catalogue=0):
+    """Half-star test rows of users with 1 to ``longest`` items each; with ``catalogue``, ranks in a longer list."""
+    generator = np.random.default_rng(seed)
+    sizes = generator.integers(1, longest + 1, users)
+    user = np.repeat(generator.permutation(users), sizes)
+    rating = generator.integers(1, 11, len(user)) / 2
+    rating[np.isin(user, generator.choice(users, users // 5))] = 2.0
+    if catalogue:
+        rank = np.concatenate([generator.permutation(catalogue)[:size] + 1 for size in sizes])
+    else:
+        rank = np.concatenate([generator.permutation(size) + 1 for size in sizes])
+    mean = generator.uniform(1, 5, users)[user]
+    order = generator.permutation(len(user))
+    return user[order], rank[order], rating[order], mean[order]
+
+
+def literal(user, rank, rating, mean, protocol):
+    """The definitions, one user and one item at a time."""
+    rows = {}
+    for one in sorted(set(user)):
+        items = [(r, x, m) for u, r, x, m in zip(user, rank, rating, mean, strict=True) if u == one]
+
+        def is_relevant(x, m):
+            return x > m if protocol.relevance == "above_user_mean" else x >= protocol.threshold
+
+        def gain(x, m):
+            if protocol.gain == "binary":
+                return float(is_relevant(x, m))
+            rel = x if protocol.relevance == "graded" else float(is_relevant(x, m))
+            return 2**rel - 1 if protocol.gain == "exponential" else rel
+
+        gains = sorted((gain(x, m) for _, x, m in items), reverse=True)
+        n_relevant = sum(is_relevant(x, m) for _, x, m in items)
+        empty = math.nan if protocol.empty_user == "skip" else 0.0
+        row = {}
+        for k in protocol.topk:
+            dcg = sum(gain(x, m) / math.log2(r + 1) for r, x, m in items if r <= k)
+            best = gains[:k] if protocol.ideal == "truncated" else gains
+            idcg = sum(g / math.log2(i + 2) for i, g in enumerate(best))
+            row[f"ndcg@{k}"] = dcg / idcg if idcg > 0 else empty
+            hits = sum(is_relevant(x, m) for r, x, m in items if r <= k)
+            p, r = hits / k, hits / n_relevant if n_relevant else empty
+            row[f"precision@{k}"] = p if n_relevant else empty
+            row[f"recall@{k}"] = r
+            row[f"f1@{k}"] = (2 * p * r / (p + r) if hits else 0.0) if n_relevant else empty
+        rows[one] = row
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+@pytest.mark.parametrize("catalogue", [0, 50])
+@pytest.mark.parametrize("conventions", GRID, ids=lambda c: "-".join(c.values()))
+def test_agrees_with_a_literal_loop_under_every_convention(conventions, catalogue):
+    protocol = Protocol(**conventions)
+    rows = sample(catalogue=catalogue)
+    expected = literal(*rows, protocol)
+    result = ranking_per_user(*rows[:3], protocol, rows[3])
+    pd.testing.assert_frame_equal(result[expected.columns], expected, check_names=False, atol=1e-12, rtol=0)
+    means = ranking_metrics(*rows[:3], protocol, rows[3])
+    assert {name: means[name] for name in expected} == pytest.approx(expected.mean().to_dict())
+    assert means["users"] == 40
+    assert 0 < means["users_without_relevant"] < 40
+
+
+@pytest.mark.parametrize("size", [2, 3, 7, 25])
+@pytest.mark.parametrize("gain", ["linear", "exponential"])
+def test_ndcg_agrees_with_scikit_learn(size, gain):
+    generator = np.random.default_rng(size)
+    rating = generator.integers(1, 11, (30, size)) / 2
+    score = generator.permuted(np.tile(np.arange(size), (30, 1)), axis=1).astype(float)
+    protocol = Protocol(gain=gain, topk=(1, 2, 3, 5, 10, 20, 40))
+    user = np.repeat(np.arange(30), size)
+    rank, tied = own_test_ranks(user, score.ravel(), np.tile(np.arange(size), 30))
+    assert not tied.any()
+    result = ranking_metrics(user, rank, rating.ravel(), protocol)
+    truth = rating if gain == "linear" else 2**rating - 1
+    for k in protocol.topk:
+        assert result[f"ndcg@{k}"] == pytest.approx(ndcg_score(truth, score, k=k), abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 10, 20])
+def test_precision_and_recall_agree_with_torchmetrics(k):
+    generator = np.random.default_rng(k)
+    user = np.sort(np.concatenate([np.arange(50), generator.integers(0, 50, 400)]))
+    rating = generator.integers(1, 11, len(user)) / 2
+    score = generator.permutation(len(user)) / len(user)
+    rank, _ = own_test_ranks(user, score, np.arange(len(user)))
+    result = ranking_per_user(user, rank, rating, Protocol(topk=(k,), empty_user="zero"))
+    for one in range(50):
+        mine = user == one
+        pair = torch.tensor(score[mine]), torch.tensor(rating[mine] >= 4)
+        assert result.loc[one, f"precision@{k}"] == pytest.approx(float(retrieval_precision(*pair, top_k=k)), abs=1e-6)
+        assert result.loc[one, f"recall@{k}"] == pytest.approx(float(retrieval_recall(*pair, top_k=k)), abs=1e-6)
+
+
+rows = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from(np.arange(1, 11) / 2), st.sampled_from([0.25, 1.0, 2.5, 3.75, 4.0])),
+    min_size=1,
+    max_size=40,
+)
+protocols = st.builds(
+    Protocol,
+    relevance=st.sampled_from(["graded", "threshold"]),
+    gain=st.sampled_from(LEGAL["gain"]),
+    ideal=st.sampled_from(LEGAL["ideal"]),
+    empty_user=st.sampled_from(["skip", "zero"]),
+    threshold=st.sampled_from([0.0, 3.5, 4.0, 9.0]),
+    topk=st.lists(st.integers(1, 30), min_size=1, max_size=4).map(tuple),
+)
+
+
+def columns(values):
+    user, rating, score = map(np.array, zip(*values, strict=True))
+    return user, rating, score, tie_keys([f"item {n}" for n in range(len(user))])
+
+
+@settings(deadline=None)
+@given(rows, protocols, st.randoms(use_true_random=False))
+def test_properties_of_any_ranking(values, protocol, random):
+    user, rating, score, key = columns(values)
+    result = own_test_metrics(user, score, key, rating, protocol)
+    metrics = {name: value for name, value in result.items() if "@" in name and not math.isnan(value)}
+    assert all(-1e-12 <= value <= 1 + 1e-12 for value in metrics.values())
+    for k in protocol.topk:
+        if f"f1@{k}" in metrics:
+            assert metrics[f"f1@{k}"] <= max(metrics[f"precision@{k}"], metrics[f"recall@{k}"]) + 1e-12
+    recalls = [metrics.get(f"recall@{k}", 0.0) for k in protocol.topk]
+    assert recalls == sorted(recalls)
+
+    order = list(range(len(user)))
+    random.shuffle(order)
+    shuffled = own_test_metrics(user[order], score[order], key[order], rating[order], protocol)
+    assert shuffled == pytest.approx(result, nan_ok=True, abs=1e-12)
+
+    stretched = own_test_metrics(user, np.exp(score) * 3 - 100, key, rating, protocol)
+    assert stretched == pytest.approx(result, nan_ok=True, abs=1e-12)
+
+    renamed = own_test_metrics(np.array([f"user {9 - u}" for u in user]), score, key, rating, protocol)
+    assert renamed == pytest.approx(result, nan_ok=True, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(rows, protocols)
+def test_no_order_beats_the_oracle(values, protocol):
+    user, rating, score, key = columns(values)
+    result = own_test_metrics(user, score, key, rating, protocol)
+    best = own_test_metrics(user, oracle_scores(rating), key, rating, protocol)
+    for k in protocol.topk:
+        for name in ("ndcg", "precision", "recall", "f1"):
+            if not math.isnan(best[f"{name}@{k}"]):
+                assert result[f"{name}@{k}"] <= best[f"{name}@{k}"] + 1e-12
+    if protocol.ideal == "truncated" and protocol.empty_user == "skip":
+        ideal = [best[f"ndcg@{k}"] for k in protocol.topk]
+        assert all(math.isnan(value) or value == pytest.approx(1, abs=1e-12) for value in ideal)
+
+
+def test_a_worked_example():
+    # One user, ranked 3, 5, 4 stars. DCG@2 = 7/1 + 31/log2(3); IDCG@2 = 31/1 + 15/log2(3).
+    protocol = Protocol(topk=(2,))
+    result = ranking_metrics(["u"] * 3, [1, 2, 3], [3, 5, 4], protocol)
+    assert result["ndcg@2"] == pytest.approx((7 + 31 / math.log2(3)) / (31 + 15 / math.log2(3)))
+    assert (result["precision@2"], result["recall@2"], result["f1@2"]) == (0.5, 0.5, 0.5)
+
+
+def test_ties_are_broken_by_name_and_counted():
+    items = ["b", "a", "c", "d"]
+    rank, tied = own_test_ranks(["u"] * 4, [1.0, 1.0, 2.0, 1.0], tie_keys(items))
+    assert tied.tolist() == [True, True, False, True]
+    order = np.array([3, 0, 2, 1])
+    again, _ = own_test_ranks(["u"] * 4, np.array([1.0, 1.0, 2.0, 1.0])[order], tie_keys([items[n] for n in order]))
+    assert again.tolist() == rank[order].tolist()
+    assert sorted(rank) == [1, 2, 3, 4]
+    assert rank[2] == 1
+    share = own_test_metrics(["u"] * 4, [1.0, 1.0, 2.0, 1.0], tie_keys(items), [1, 2, 3, 4], Protocol())["tied_share"]
+    assert share == 0.75
+
+
+@given(st.sets(st.text(max_size=4), min_size=2, max_size=20), st.randoms(use_true_random=False))
+def test_tie_keys_depend_on_names_only(names, random):
+    names = sorted(names)
+    key = dict(zip(names, tie_keys(names), strict=True))
+    assert sorted(key.values()) == list(range(len(names)))
+    random.shuffle(names)
+    assert dict(zip(names, tie_keys(names), strict=True)) == key
+    part = names[: len(names) // 2 + 1]
+    assert sorted(part, key=dict(zip(part, tie_keys(part), strict=True)).get) == sorted(part, key=key.get)
+
+
+def test_tie_keys_do_not_follow_the_order_of_the_data():
+    key = tie_keys([f"i{n}" for n in range(2000)])
+    assert abs(np.corrcoef(key, np.arange(2000))[0, 1]) < 0.08
+
+
+def test_users_without_relevant_items_are_counted_and_treated_as_told():
+    user, rank, rating = ["a", "a", "b"], [1, 2, 1], [5.0, 1.0, 3.0]
+    kwargs = {"relevance": "threshold", "topk": (1,)}
+    skip = ranking_metrics(user, rank, rating, Protocol(**kwargs))
+    zero = ranking_metrics(user, rank, rating, Protocol(empty_user="zero", **kwargs))
+    assert (skip["ndcg@1"], zero["ndcg@1"], skip["f1@1"], zero["f1@1"]) == (1.0, 0.5, 1.0, 0.5)
+    assert skip["users_without_relevant"] == zero["users_without_relevant"] == 1
+    with pytest.raises(DataError, match="1 of 2 test users have no relevant item"):
+        ranking_metrics(user, rank, rating, Protocol(empty_user="error", **kwargs))
+    nobody = ranking_metrics(user, rank, rating, Protocol(threshold=9.0, topk=(1,)))
+    assert math.isnan(nobody["precision@1"])
+    assert nobody["users_without_gain"] == 0
+    assert nobody["ndcg@1"] == 1.0
+
+
+def test_reference_rows_bracket_every_ranking():
+    generator = np.random.default_rng(0)
+    user = np.repeat(np.arange(200), 10)
+    rating = generator.integers(1, 6, 2000).astype(float)
+    key = tie_keys([f"i{n}" for n in range(2000)])
+    protocol = Protocol(topk=(1, 5))
+    rows = reference_rows(user, key, rating, [1, 2, 3, 4, 5], protocol, seed=1)
+    assert rows == reference_rows(user, key, rating, [1, 2, 3, 4, 5], protocol, seed=1)
+    assert rows["Random"]["mae"] is None
+    assert rows["Oracle"]["mae"] == rows["Oracle"]["rmse"] == 0.0
+    assert rows["Oracle"]["ndcg@1"] == pytest.approx(1.0)
+    model = own_test_metrics(user, rating + generator.normal(size=2000), key, rating, protocol)
+    assert rows["Random"]["ndcg@5"] < model["ndcg@5"] < rows["Oracle"]["ndcg@5"]
+    # The first of ten random items is an average one: its expected precision is the share of relevant items.
+    assert rows["Random"]["precision@1"] == pytest.approx((rating >= 4).mean(), abs=0.1)
+    assert random_scores(3, 1).tolist() != random_scores(3, 2).tolist()
+
+
+def test_bad_rows_are_refused():
+    with pytest.raises(ValueError, match="1 of 2 scores are NaN"):
+        own_test_ranks(["u", "u"], [1.0, np.nan], [0, 1])
+    with pytest.raises(ValueError, match="1 of 1 ratings are NaN"):
+        ranking_metrics(["u"], [1], [np.nan], Protocol())
+    with pytest.raises(ValueError, match="from 1 on"):
+        ranking_metrics(["u"], [0], [3.0], Protocol())
+    with pytest.raises(ValueError, match="mean training ratings"):
+        ranking_metrics(["u"], [1], [3.0], Protocol(relevance="above_user_mean"))
+    with pytest.raises(DataError, match="ratings of 0 or more"):
+        ranking_metrics(["u"], [1], [-3.0], Protocol())
+    with pytest.raises(DataError, match="no test row"):
+        ranking_metrics([], [], [], Protocol())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"gain": "exponental"}, "did you mean 'exponential'. Legal values: binary, exponential, linear"),
+        ({"candidates": "all"}, "Legal values: full, own_test, sampled"),
+        ({"ideal": ["full"]}, "unknown value of 'ideal'"),
+        ({"empty_user": True}, "Legal values: error, skip, zero"),
+        ({"relevance_threshold": "four"}, "'relevance_threshold' must be a number"),
+        ({"relevance_threshold": float("nan")}, "'relevance_threshold' must be a number"),
+        ({"topk": [0, 5]}, "'topk' must be whole numbers"),
+        ({"topk": []}, "'topk' must be whole numbers"),
+        ({"topk": [2.5]}, "'topk' must be whole numbers"),
+    ],
+)
+def test_an_illegal_convention_lists_the_legal_ones(config, message):
+    with pytest.raises(ConfigError, match=message):
+        Protocol.from_config(config)
+
+
+def test_the_protocol_comes_from_a_config_and_goes_back():
+    protocol = Protocol.from_config({"gain": "linear", "topk": [10, 5, 5], "relevance_threshold": 3, "ideal": None})
+    assert protocol == Protocol(gain="linear", topk=(5, 10), threshold=3.0)
+    assert Protocol(**protocol.as_dict()) == protocol
+    assert Protocol.from_config({"topk": 7}).topk == (7,)
+    assert "gain=linear" in protocol.describe()
+
+
+def test_two_hundred_thousand_rows_are_at_least_twenty_times_faster_than_the_loop():
+    user, rank, rating, mean = sample(users=31_000)
+    protocol = Protocol()
+    assert len(user) > 200_000
+    start = time.perf_counter()
+    ranking_metrics(user, rank, rating, protocol)
+    fast = time.perf_counter() - start
+    # The loop is timed on every twentieth user, whose rows it is handed already gathered.
+    few = np.isin(user, np.arange(1550))
+    bounds = np.argsort(user[few], kind="stable")
+    arrays = [values[few][bounds] for values in (user, rank, rating, mean)]
+    cuts = np.flatnonzero(np.diff(arrays[0])) + 1
+    start = time.perf_counter()
+    for part in zip(*(np.split(values, cuts) for values in arrays), strict=True):
+        literal(*part, protocol)
+    slow = (time.perf_counter() - start) * 20
+    print(f"vectorised {fast:.3f} s, loop {slow:.1f} s, {slow / fast:.0f} times")
+    assert slow > 20 * fast
