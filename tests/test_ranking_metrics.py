@@ -42,7 +42,7 @@ def sample(seed=0, users=40, longest=12, catalogue=0):
         rank = np.concatenate([generator.permutation(catalogue)[:size] + 1 for size in sizes])
     else:
         rank = np.concatenate([generator.permutation(size) + 1 for size in sizes])
-    mean = generator.uniform(1, 5, users)[user]
+    mean = (generator.integers(2, 11, users) / 2)[user]  # often equal to a rating, which must then not count
     order = generator.permutation(len(user))
     return user[order], rank[order], rating[order], mean[order]
 
@@ -198,6 +198,8 @@ def test_ties_are_broken_by_name_and_counted():
     items = ["b", "a", "c", "d"]
     rank, tied = own_test_ranks(["u"] * 4, [1.0, 1.0, 2.0, 1.0], tie_keys(items))
     assert tied.tolist() == [True, True, False, True]
+    tied_items = [0, 1, 3]
+    assert np.argsort(rank[tied_items]).tolist() == np.argsort(tie_keys(items)[tied_items]).tolist()
     order = np.array([3, 0, 2, 1])
     again, _ = own_test_ranks(["u"] * 4, np.array([1.0, 1.0, 2.0, 1.0])[order], tie_keys([items[n] for n in order]))
     assert again.tolist() == rank[order].tolist()
