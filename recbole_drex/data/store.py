@@ -1,0 +1,235 @@
+"""Word embeddings of all reviews in memory-mapped 16-bit files, written shard by shard so that a break costs little."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_drex.errors import DataError
+from recbole_drex.files import read_json, replacing, sha256, write_json
+
+FORMAT = 1
+_FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json")
+
+
+class StoreWriter:
+    """Collects encoded reviews in ``<folder>.partial`` and turns them into ``<folder>`` when all are there.
+
+    Shards are whole or absent, so a run that was stopped goes on with those that :meth:`done` does not list. Shards of
+    another signature, width or number belong to other data and are discarded.
+
+    Args:
+        folder: where the finished store shall lie.
+        width: length of a word's vector.
+        signature: hash of all that decides the content (texts, settings of text and encoder).
+        n_shards: number of shards that make up the store; may be 0 for a data set without reviews.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, width: int, signature: str, n_shards: int):
+        self.folder = Path(folder)
+        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        self.width, self.signature, self.n_shards = width, signature, n_shards
+        plan = {"format": FORMAT, "width": width, "signature": signature, "shards": n_shards}
+        if _read_if_whole(self.partial / "plan.json") != plan:
+            try:
+                if self.partial.exists():
+                    shutil.rmtree(self.partial)
+            except OSError as error:
+                raise DataError(f"cannot remove {self.partial}: {error.strerror or error}") from error
+            write_json(self.partial / "plan.json", plan)
+
+    def done(self) -> set[int]:
+        """Numbers of the shards already written."""
+        return {k for k in range(self.n_shards) if self._shard(k).exists()}
+
+    def write_shard(self, k: int, vectors: Sequence[np.ndarray], lemmas: Sequence[Sequence[str]]) -> None:
+        """Write shard ``k``: consecutive reviews with their words.
+
+        Args:
+            k: number of the shard, ``0 <= k < n_shards``.
+            vectors: per review a float16 array (words, width), finite.
+            lemmas: per review at least as many lemmas; those without a vector are dropped.
+
+        Raises:
+            ValueError: arguments that do not fit each other.
+            DataError: the disk is full or not writable.
+        """
+        if not 0 <= k < self.n_shards:
+            raise ValueError(f"shard {k} is not one of {self.n_shards}")
+        counts = np.array([len(array) for array in vectors], dtype=np.int64)
+        if len(vectors) != len(lemmas) or any(n > len(words) for n, words in zip(counts, lemmas, strict=True)):
+            raise ValueError("every review needs a lemma for each of its vectors")
+        if any(array.shape[1:] != (self.width,) or array.dtype != np.float16 for array in vectors):
+            raise ValueError(f"vectors must be float16 and {self.width} wide")
+        words = [word for n, review in zip(counts, lemmas, strict=True) for word in review[:n]]
+        vocabulary: dict[str, int] = {}
+        ids = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in words], dtype=np.int32)
+        with replacing(self._shard(k)) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                counts=counts,
+                word_ids=ids,
+                vocabulary=np.frombuffer(json.dumps(list(vocabulary)).encode(), dtype=np.uint8),
+                vectors=np.concatenate([np.zeros((0, self.width), dtype=np.float16), *vectors]),
+            )
+
+    def finish(self, extra: dict[str, Any]) -> None:
+        """Assemble all shards into the store, put it in place of an older one, and remove the shards.
+
+        May be stopped at any moment: until the store is in place, the shards stay and ``finish`` can run again.
+
+        Args:
+            extra: settings to keep with the store (encoder, text), as JSON values.
+
+        Raises:
+            DataError: a shard is missing or damaged (it is removed, so that the next run makes it anew), or the disk
+                is full.
+        """
+        missing = sorted(set(range(self.n_shards)) - self.done())
+        if missing:
+            raise DataError(f"feature store {self.folder} lacks shards {missing[:10]}: run the preparation again")
+        assembled = self.partial / "assembled"
+        old = self.folder.with_name(self.folder.name + ".old")
+        try:
+            for left_over in (assembled, old):
+                if left_over.exists():
+                    shutil.rmtree(left_over)
+            assembled.mkdir()
+            sizes = self._assemble(assembled)
+            files = {
+                name: {"bytes": (assembled / name).stat().st_size, "sha256": sha256(assembled / name)}
+                for name in _FILES
+            }
+            description = {"format": FORMAT, "signature": self.signature, **sizes, "files": files, "settings": extra}
+            write_json(assembled / "features.json", description)
+            if self.folder.exists():
+                self.folder.rename(old)
+            assembled.rename(self.folder)
+            if old.exists():
+                shutil.rmtree(old)
+            shutil.rmtree(self.partial)
+        except OSError as error:
+            raise DataError(f"cannot write feature store {self.folder}: {error.strerror or error}") from error
+
+    def _shard(self, k: int) -> Path:
+        return self.partial / f"shard-{k:06d}.npz"
+
+    def _load(self, k: int, *names: str) -> list[np.ndarray]:
+        path = self._shard(k)
+        try:
+            with np.load(path) as archive:
+                return [archive[name] for name in names]
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            path.unlink()
+            raise DataError(f"shard {path} is damaged ({error}) and was removed: run the preparation again") from error
+
+    def _assemble(self, target: Path) -> dict[str, int]:
+        """Write the final files, holding one shard at a time; gives their sizes."""
+        parts = [self._load(k, "counts", "word_ids", "vocabulary") for k in range(self.n_shards)]
+        vocabulary: dict[str, int] = {}
+        ids = [np.zeros(0, dtype=np.int32)]
+        for _, local_ids, words in parts:
+            known = [vocabulary.setdefault(word, len(vocabulary)) for word in json.loads(words.tobytes())]
+            ids.append(np.array(known, dtype=np.int32)[local_ids])
+        word_ids = np.concatenate(ids)
+        counts = np.concatenate([np.zeros(1, dtype=np.int64), *(part[0] for part in parts)])
+        with replacing(target / "vectors.npy") as path, path.open("wb") as file:
+            header = {"descr": "<f2", "fortran_order": False, "shape": (len(word_ids), self.width)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for k in range(self.n_shards):
+                file.write(self._load(k, "vectors")[0].astype("<f2", copy=False).data)
+        for name, array in (("offsets.npy", np.cumsum(counts)), ("word_ids.npy", word_ids)):
+            with replacing(target / name) as path, path.open("wb") as file:
+                np.save(file, array)
+        write_json(target / "vocabulary.json", list(vocabulary))
+        return {"reviews": len(counts) - 1, "words": len(word_ids), "width": self.width, "vocabulary": len(vocabulary)}
+
+
+class FeatureStore:
+    """The finished store, read through memory maps.
+
+    Words of review ``r`` are rows ``offsets[r]`` to ``offsets[r + 1]`` of ``vectors`` and ``word_ids``.
+
+    Attributes:
+        vectors: float16 (words, width), mapped from disk, read-only.
+        offsets: int64 (reviews + 1).
+        word_ids: int32 (words), positions in ``vocabulary``.
+        vocabulary: the distinct lemmas.
+        settings: what :meth:`StoreWriter.finish` was given.
+        signature: hash of all that decided the content.
+    """
+
+    def __init__(self, vectors: np.ndarray, offsets: np.ndarray, word_ids: np.ndarray, vocabulary: list[str],
+                 settings: dict[str, Any], signature: str):  # fmt: skip
+        self.vectors, self.offsets, self.word_ids, self.vocabulary = vectors, offsets, word_ids, vocabulary
+        self.settings, self.signature = settings, signature
+
+    @classmethod
+    def open(cls, folder: str | Path, verify: bool = True) -> FeatureStore:
+        """Open the store in ``folder``.
+
+        Args:
+            folder: what :class:`StoreWriter` was given; the folder above it bears the data set's name.
+            verify: compare the hashes of all files (about a second per GB) and not their sizes alone.
+
+        Raises:
+            DataError: the store is missing, damaged or of another format; the message names the file.
+        """
+        folder = Path(folder)
+        rebuild = f"rebuild with `recbole-drex prepare --dataset {folder.absolute().parent.name} --rebuild`"
+        if not folder.is_dir():
+            raise DataError(f"there is no feature store {folder}: {rebuild}")
+        description = _read_if_whole(folder / "features.json")
+        if not isinstance(description, dict) or description.get("format") != FORMAT:
+            raise DataError(f"{folder / 'features.json'} is missing, damaged or of another version: {rebuild}")
+        try:
+            for name in _FILES:
+                path, expected = folder / name, description["files"][name]
+                if not path.is_file():
+                    raise DataError(f"{path} is missing: {rebuild}")
+                if path.stat().st_size != expected["bytes"]:
+                    raise DataError(f"{path} has {path.stat().st_size} bytes, not {expected['bytes']}: {rebuild}")
+                if verify and sha256(path) != expected["sha256"]:
+                    raise DataError(f"{path} is damaged (its SHA-256 is not the one recorded): {rebuild}")
+            store = cls(
+                np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False),
+                np.load(folder / "offsets.npy", allow_pickle=False),
+                np.load(folder / "word_ids.npy", allow_pickle=False),
+                read_json(folder / "vocabulary.json", "vocabulary"),
+                description["settings"],
+                description["signature"],
+            )
+            sizes = tuple(description[key] for key in ("reviews", "words", "width", "vocabulary"))
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise DataError(f"feature store {folder} is damaged ({error}): {rebuild}") from error
+        if sizes != (len(store), len(store.word_ids), store.width, len(store.vocabulary)) or (
+            store.vectors.shape[0] != sizes[1] or store.offsets[-1] != sizes[1]
+        ):
+            raise DataError(f"the files of feature store {folder} do not belong together: {rebuild}")
+        return store
+
+    def __len__(self) -> int:
+        """Number of reviews."""
+        return len(self.offsets) - 1
+
+    @property
+    def width(self) -> int:
+        """Length of a word's vector."""
+        return int(self.vectors.shape[1])
+
+
+def _read_if_whole(path: Path) -> Any:
+    """Content of a JSON file, or None where it is absent or damaged."""
+    try:
+        return read_json(path)
+    except DataError:
+        return None

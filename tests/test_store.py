@@ -1,0 +1,233 @@
+"""The feature store: round trip, resumption, damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_drex.data.store import FeatureStore, StoreWriter
+from recbole_drex.errors import DataError
+
+WIDTH = 5
+Shard = tuple[list[np.ndarray], list[list[str]]]
+
+
+def make_shard(seed: int, lengths: list[int]) -> Shard:
+    rng = np.random.default_rng(seed)
+    vectors = [rng.normal(size=(n, WIDTH)).astype(np.float16) for n in lengths]
+    return vectors, [[f"word{rng.integers(9)}" for _ in range(n)] for n in lengths]
+
+
+def write(folder: Path, shards: list[Shard], signature: str = "s") -> FeatureStore:
+    writer = StoreWriter(folder, WIDTH, signature, len(shards))
+    for k, shard in enumerate(shards):
+        writer.write_shard(k, *shard)
+    writer.finish({"encoder": {"name": "none"}})
+    return FeatureStore.open(folder)
+
+
+def check(store: FeatureStore, shards: list[Shard]) -> None:
+    vectors = [array for shard in shards for array in shard[0]]
+    lemmas = [words for shard in shards for words in shard[1]]
+    assert len(store) == len(vectors)
+    assert store.width == WIDTH
+    assert store.vectors.dtype == np.float16
+    assert store.offsets.dtype == np.int64
+    assert store.word_ids.dtype == np.int32
+    assert len(set(store.vocabulary)) == len(store.vocabulary)
+    for row, (array, words) in enumerate(zip(vectors, lemmas, strict=True)):
+        span = slice(store.offsets[row], store.offsets[row + 1])
+        np.testing.assert_array_equal(store.vectors[span], array)
+        assert [store.vocabulary[i] for i in store.word_ids[span]] == words[: len(array)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=4))
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lengths: list[list[int]]) -> None:
+    shards = [make_shard(k, shard) for k, shard in enumerate(lengths)]
+    check(write(tmp_path_factory.mktemp("data") / "features", shards), shards)
+
+
+def test_files_are_standard_and_mapped(tmp_path: Path) -> None:
+    shards = [make_shard(0, [3, 0, 2]), make_shard(1, [])]
+    store = write(tmp_path / "features", shards)
+    assert isinstance(store.vectors, np.memmap)
+    assert not store.vectors.flags.writeable
+    np.testing.assert_array_equal(np.load(tmp_path / "features" / "vectors.npy"), np.concatenate(shards[0][0]))
+    assert store.settings == {"encoder": {"name": "none"}}
+    assert store.signature == "s"
+    assert [path.name for path in tmp_path.iterdir()] == ["features"]
+
+
+@pytest.mark.parametrize("lengths", [[], [[]], [[0, 0]], [[], [0], []]])
+def test_no_words_or_no_reviews(tmp_path: Path, lengths: list[list[int]]) -> None:
+    store = write(tmp_path / "features", [make_shard(0, shard) for shard in lengths])
+    assert len(store) == sum(map(len, lengths))
+    assert store.vectors.shape == (0, WIDTH)
+    assert store.offsets.tolist() == [0] * (len(store) + 1)
+
+
+def test_words_beyond_the_encoders_reach_are_dropped(tmp_path: Path) -> None:
+    vectors = [np.ones((2, WIDTH), dtype=np.float16)]
+    store = write(tmp_path / "features", [(vectors, [["a", "b", "far", "away"]])])
+    assert store.vocabulary == ["a", "b"]
+
+
+def test_resumes_and_discards_foreign_shards(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    shards = [make_shard(k, [2, 1]) for k in range(3)]
+    StoreWriter(folder, WIDTH, "s", 3).write_shard(1, *shards[1])
+    again = StoreWriter(folder, WIDTH, "s", 3)
+    assert again.done() == {1}
+    with pytest.raises(DataError, match=r"lacks shards \[0, 2\]"):
+        again.finish({})
+    assert not folder.exists()
+    for k in (2, 0):
+        again.write_shard(k, *shards[k])
+    again.finish({})
+    check(FeatureStore.open(folder), shards)
+    StoreWriter(folder, WIDTH, "s", 3).write_shard(0, *shards[0])
+    assert StoreWriter(folder, WIDTH, "s", 3).done() == {0}
+    assert StoreWriter(folder, WIDTH, "other", 3).done() == set()
+    check(FeatureStore.open(folder), shards)
+
+
+def test_replaces_an_old_store(tmp_path: Path) -> None:
+    write(tmp_path / "features", [make_shard(0, [4])], "old")
+    shards = [make_shard(1, [1, 2])]
+    check(write(tmp_path / "features", shards, "new"), shards)
+    assert [path.name for path in tmp_path.iterdir()] == ["features"]
+
+
+def test_damaged_shard_is_removed_and_named(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "features", WIDTH, "s", 1)
+    writer.write_shard(0, *make_shard(0, [200]))
+    path = next(writer.partial.glob("shard-*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) - 2500] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"shard-000000\.npz is damaged"):
+        writer.finish({})
+    assert writer.done() == set()
+
+
+def test_leftovers_of_a_broken_finish_do_no_harm(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    write(folder, [make_shard(0, [4])], "old")
+    shards = [make_shard(1, [1, 2])]
+    writer = StoreWriter(folder, WIDTH, "new", 1)
+    writer.write_shard(0, *shards[0])
+    (writer.partial / "assembled").mkdir()
+    (writer.partial / "assembled" / "vectors.npy").write_bytes(b"half")
+    folder.rename(tmp_path / "features.old")  # as if killed between the two renames
+    again = StoreWriter(folder, WIDTH, "new", 1)
+    assert again.done() == {0}
+    again.finish({})
+    check(FeatureStore.open(folder), shards)
+    assert [path.name for path in tmp_path.iterdir()] == ["features"]
+
+
+LOOP = """
+import sys
+from tests.test_store import *
+folder, shards = Path(sys.argv[1]), [make_shard(k, [3, 0, 40]) for k in range(6)]
+writer = StoreWriter(folder, WIDTH, "s", 6)
+print("started", flush=True)
+for k in sorted(set(range(6)) - writer.done()):
+    writer.write_shard(k, *shards[k])
+writer.finish({})
+"""
+
+
+def test_kill_at_any_moment(tmp_path: Path) -> None:
+    folder, root = tmp_path / "features", Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    for milliseconds in (1, 4, 8, 12, 16, 20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOOP, str(folder)], cwd=root, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(milliseconds / 1000)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    subprocess.run([sys.executable, "-c", LOOP, str(folder)], cwd=root, env=environment, check=True)
+    check(FeatureStore.open(folder), [make_shard(k, [3, 0, 40]) for k in range(6)])
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json", "features.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "empty"])
+def test_damage_is_noticed_and_named(tmp_path: Path, name: str, damage: str) -> None:
+    write(tmp_path / "Games" / "features", [make_shard(0, [3, 2])])
+    path = tmp_path / "Games" / "features" / name
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-9 if name != "features.json" else 0] ^= 255
+    path.write_bytes({"cut": content[:-3], "empty": b""}.get(damage, content))
+    if damage == "remove":
+        path.unlink()
+    with pytest.raises(DataError) as caught:
+        FeatureStore.open(path.parent)
+    assert name in str(caught.value)
+    assert "recbole-drex prepare --dataset Games --rebuild" in str(caught.value)
+
+
+def test_wrong_sizes_are_noticed_without_hashes(tmp_path: Path) -> None:
+    store = tmp_path / "features"
+    write(store, [make_shard(0, [3, 2])])
+    with (store / "vectors.npy").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(DataError, match=r"vectors\.npy has"):
+        FeatureStore.open(store, verify=False)
+
+
+def test_files_of_two_stores_are_not_mixed(tmp_path: Path) -> None:
+    write(tmp_path / "a", [make_shard(0, [3, 2])])
+    description = json.loads((tmp_path / "a" / "features.json").read_text())
+    description["words"] = 4
+    (tmp_path / "a" / "features.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match="do not belong together"):
+        FeatureStore.open(tmp_path / "a")
+
+
+def test_missing_store(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no feature store"):
+        FeatureStore.open(tmp_path / "features")
+
+
+def test_arguments_must_fit(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "features", WIDTH, "s", 1)
+    good = np.ones((1, WIDTH), dtype=np.float16)
+    for k, vectors, lemmas in (
+        (1, [good], [["a"]]),
+        (0, [good], []),
+        (0, [good], [[]]),
+        (0, [good[:, :2]], [["a"]]),
+        (0, [good.astype(np.float32)], [["a"]]),
+    ):
+        with pytest.raises(ValueError, match=r"shard|lemma|float16"):
+            writer.write_shard(k, vectors, lemmas)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(DataError, match="cannot write"):
+        StoreWriter(tmp_path / "features", WIDTH, "s", 1)
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(DataError, match="cannot write"):
+        StoreWriter(tmp_path / "taken" / "features", WIDTH, "s", 1)
