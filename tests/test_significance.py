@@ -105,7 +105,7 @@ def test_paired_tests_agree_with_scipy():
     assert result.loc["a", "difference"] == pytest.approx(difference.mean())
     expected = stats.wilcoxon(difference, zero_method="pratt").pvalue
     assert result.loc["a", "p"] == pytest.approx(expected)
-    interval = stats.bootstrap((difference,), np.mean, method="percentile", rng=np.random.default_rng(0))
+    interval = stats.bootstrap((difference,), np.mean, method="percentile", random_state=0)
     assert result.loc["a", ["ci_low", "ci_high"]].tolist() == pytest.approx(interval.confidence_interval, abs=0.003)
 
 
