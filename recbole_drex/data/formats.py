@@ -124,13 +124,14 @@ def _columns(names: Names, found: Collection[str], size: int, get: Get) -> dict[
 
 def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
     """Yield lines without their ends, many at a time. Of a line that is too long only the beginning is kept."""
-    tail = stream.read(3).removeprefix(b"\xef\xbb\xbf")
-    while block := stream.read(_BLOCK):
+    head, tail = stream.read(3).removeprefix(b"\xef\xbb\xbf"), b""
+    while block := head + stream.read(_BLOCK):
+        head = b""
         lines = block.split(b"\n")
         lines[0] = tail + lines[0]
         tail = lines.pop()[: _LONGEST + 1]
         yield lines
-    yield tail.split(b"\n")
+    yield [tail]
 
 
 def _json(stream: BinaryIO, path: Path, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
@@ -171,6 +172,8 @@ def _csv(stream: BinaryIO, path: Path, names: Names, needed: Collection[str], de
 
     def text() -> Iterator[str]:
         for number, line in enumerate(itertools.chain.from_iterable(_blocks(stream)), 1):
+            # Some writers leave a lone carriage return unquoted; inside a field it is a space.
+            line = line.rstrip(b"\r").replace(b"\r", b" ")
             try:
                 yield line.decode() + "\n"
             except UnicodeDecodeError:

@@ -1,0 +1,215 @@
+"""Downloads from a small HTTP server on this machine that behaves well or badly."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from recbole_drex.data.download import CATEGORIES, download, download_category
+from recbole_drex.errors import ConfigError, DownloadError
+
+CONTENT = gzip.compress(np.random.default_rng(7).bytes(300_000))
+
+
+class Remote:
+    """What the server has and how it answers."""
+
+    def __init__(self) -> None:
+        self.content, self.etag, self.ranges = CONTENT, '"one"', True
+        self.break_after: list[int] = []  # bytes sent by the next answers before the connection breaks
+        self.announce_more = 0
+        self.length = True
+        self.location = ""
+        self.requests: list[tuple[str, str]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        remote: Remote = self.server.remote  # type: ignore[attr-defined]
+        asked = self.headers.get("Range", "")
+        remote.requests.append((self.path, asked))
+        if remote.location:
+            self.send_response(302)
+            self.send_header("Location", remote.location)
+            self.end_headers()
+            return
+        if "missing" in self.path:
+            self.send_error(404)
+            return
+        content, size, start = remote.content, len(remote.content), 0
+        if asked and remote.ranges:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= size:
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{size}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        else:
+            self.send_response(200)
+        self.send_header("ETag", remote.etag)
+        if remote.length:
+            self.send_header("Content-Length", str(size - start + remote.announce_more))
+        self.end_headers()
+        body = content[start:]
+        if remote.break_after:
+            body = body[: remote.break_after.pop(0)]
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.remote = Remote()
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    http.url = f"http://127.0.0.1:{http.server_port}"
+    yield http
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+def break_off(server, target, size):
+    """Leave a part of ``size`` bytes behind: the server breaks off and then has nothing more to say."""
+    server.remote.break_after = [size, 0, 0, 0]
+    with pytest.raises(DownloadError, match="broke off"):
+        download(f"{server.url}/x.gz", target)
+    assert left(target.parent) == ["x.gz.part", "x.gz.part.json"]
+    assert target.with_name("x.gz.part").read_bytes() == CONTENT[:size]
+    server.remote.break_after, server.remote.requests = [], []
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_whole_file_and_reuse_without_network(server, tmp_path, length):
+    server.remote.length = length
+    target = download(f"{server.url}/x.gz", tmp_path / "new" / "x.gz")
+    assert target.read_bytes() == CONTENT
+    assert left(target.parent) == ["x.gz"]
+    assert download("https://nowhere.invalid/x.gz", target) == target
+    assert len(server.remote.requests) == 1
+
+
+def test_category_addresses(server, tmp_path):
+    reviews, items = download_category("Video_Games", tmp_path, base_url=server.url + "/raw/")
+    assert (reviews.name, items.name) == ("Video_Games.jsonl.gz", "meta_Video_Games.jsonl.gz")
+    assert [path for path, _ in server.remote.requests] == [
+        "/raw/review_categories/Video_Games.jsonl.gz",
+        "/raw/meta_categories/meta_Video_Games.jsonl.gz",
+    ]
+    assert len(set(CATEGORIES)) == len(CATEGORIES) == 34
+    with pytest.raises(ConfigError, match="did you mean 'Video_Games'"):
+        download_category("Video_Gmes", tmp_path)
+
+
+def test_broken_connection_is_taken_up_again_at_once(server, tmp_path):
+    server.remote.break_after = [100_000, 50_000]
+    assert download(f"{server.url}/x.gz", tmp_path / "x.gz").read_bytes() == CONTENT
+    assert [asked for _, asked in server.remote.requests] == ["", "bytes=100000-", "bytes=150000-"]
+    assert left(tmp_path) == ["x.gz"]
+
+
+def test_next_run_resumes(server, tmp_path):
+    break_off(server, tmp_path / "x.gz", 120_000)
+    assert download(f"{server.url}/x.gz", tmp_path / "x.gz").read_bytes() == CONTENT
+    assert [asked for _, asked in server.remote.requests] == ["bytes=120000-"]
+
+
+def test_server_without_range_starts_over(server, tmp_path):
+    break_off(server, tmp_path / "x.gz", 120_000)
+    server.remote.ranges = False
+    assert download(f"{server.url}/x.gz", tmp_path / "x.gz").read_bytes() == CONTENT
+    assert [asked for _, asked in server.remote.requests] == ["bytes=120000-"]
+
+
+@pytest.mark.parametrize("change", ["etag", "longer", "shorter", "other address"])
+def test_changed_remote_starts_over(server, tmp_path, change):
+    break_off(server, tmp_path / "x.gz", 120_000)
+    address = f"{server.url}/x.gz"
+    if change == "etag":
+        server.remote.content, server.remote.etag = gzip.compress(CONTENT[::-1])[: len(CONTENT)], '"two"'
+    elif change == "longer":
+        server.remote.content = gzip.compress(CONTENT * 2)
+    elif change == "shorter":
+        server.remote.content = gzip.compress(b"short")
+    else:
+        address = f"{server.url}/other/x.gz"
+    assert download(address, tmp_path / "x.gz").read_bytes() == server.remote.content
+    assert server.remote.requests[-1][1] == ""
+    assert left(tmp_path) == ["x.gz"]
+
+
+def test_part_that_is_complete_is_accepted(server, tmp_path):
+    break_off(server, tmp_path / "x.gz", 120_000)
+    (tmp_path / "x.gz.part").write_bytes(CONTENT)
+    assert download(f"{server.url}/x.gz", tmp_path / "x.gz").read_bytes() == CONTENT
+    assert [asked for _, asked in server.remote.requests] == [f"bytes={len(CONTENT)}-"]
+
+
+def test_less_than_announced_never_becomes_the_file(server, tmp_path):
+    server.remote.ranges, server.remote.announce_more = False, 10
+    with pytest.raises(DownloadError, match="broke off"):
+        download(f"{server.url}/x.gz", tmp_path / "x.gz")
+    assert "x.gz" not in left(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"<html>Sign in</html>", "no gzip"), (b"", "empty file")])
+def test_wrong_content(server, tmp_path, content, reason):
+    server.remote.content = content
+    with pytest.raises(DownloadError, match=reason):
+        download(f"{server.url}/x.gz", tmp_path / "x.gz")
+    assert left(tmp_path) == []
+
+
+def test_not_found_names_file_address_and_folder(server, tmp_path):
+    with pytest.raises(DownloadError) as caught:
+        download(f"{server.url}/missing.gz", tmp_path / "m.gz")
+    for part in ("404", "m.gz", f"{server.url}/missing.gz", str(tmp_path)):
+        assert part in str(caught.value)
+    assert left(tmp_path) == []
+
+
+def test_no_network_is_told_soon(tmp_path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        start = time.monotonic()
+        with pytest.raises(DownloadError, match="the connection failed") as caught:
+            download_category("Software", tmp_path, base_url=f"https://127.0.0.1:{closed.getsockname()[1]}")
+    assert time.monotonic() - start < 30
+    assert str(tmp_path) in str(caught.value)
+    assert "review_categories/Software.jsonl.gz" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://example.com/x.gz", "ftp://127.0.0.1/x.gz", "x.gz"])
+def test_insecure_addresses_are_refused(tmp_path, url):
+    with pytest.raises(DownloadError, match="no https"):
+        download(url, tmp_path / "x.gz")
+
+
+def test_redirect_to_an_insecure_address_is_refused(server, tmp_path):
+    server.remote.location = "http://example.com/x.gz"
+    with pytest.raises(DownloadError, match=r"http://example\.com/x\.gz is no https"):
+        download(f"{server.url}/x.gz", tmp_path / "x.gz")
+    assert left(tmp_path) == []
+
+
+def test_folder_that_cannot_be_made(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DownloadError, match="cannot write"):
+        download(f"{server.url}/x.gz", tmp_path / "file" / "x.gz")
