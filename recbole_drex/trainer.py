@@ -23,7 +23,7 @@ from recbole_drex import checkpoint
 from recbole_drex.config import Config
 from recbole_drex.dataset import EvaluationLoaders, Parts
 from recbole_drex.errors import CheckpointError
-from recbole_drex.evaluation.collector import FULL, ROWS, ReviewCollector
+from recbole_drex.evaluation.collector import ReviewCollector
 from recbole_drex.evaluation.metrics import METRICS
 
 BEST, LAST = "model.safetensors", "last.safetensors"
@@ -76,21 +76,9 @@ class _SafeTrainer:
     def evaluate_part(self, loaders: EvaluationLoaders) -> Evaluation:
         """Evaluate the present model on both views of a part, once."""
         metrics: dict[str, float] = {}
-        tables = {}
-        for key, loader in ((ROWS, loaders.rows), (FULL, loaders.full)):
-            collect = self.eval_collector.get_data_struct
-
-            def keep(key=key, collect=collect):
-                struct = collect()
-                tables[key] = struct.get(key).numpy()
-                return struct
-
-            self.eval_collector.get_data_struct = keep
-            try:
-                metrics.update(self.evaluate(loader, load_best_model=False))
-            finally:
-                del self.eval_collector.get_data_struct
-        return Evaluation(metrics, tables[ROWS], tables[FULL])
+        for loader in loaders:
+            metrics.update(self.evaluate(loader, load_best_model=False))
+        return Evaluation(metrics, **self.eval_collector.tables)
 
     def _neg_sample_batch_eval(self, batched_data):
         interaction = batched_data[0]

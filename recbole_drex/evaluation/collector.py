@@ -24,7 +24,15 @@ LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"
 
 
 class ReviewCollector(Collector):
-    """RecBole's collector, which also serves the metrics of this project."""
+    """RecBole's collector, which also serves the metrics of this project.
+
+    Attributes:
+        tables: ``rows`` and ``full`` of the last pass over each view, for whoever wants more than means.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.tables: dict[str, np.ndarray] = {}
 
     def data_collect(self, train_data) -> None:
         """Note what conventions need of the training part: rating levels, users' means, the order among ties."""
@@ -88,8 +96,9 @@ class ReviewCollector(Collector):
 
     def get_data_struct(self) -> DataStruct:
         returned = super().get_data_struct()
-        for key in (ROWS, FULL):
+        for name, key in (("rows", ROWS), ("full", FULL)):
             if key in self.data_struct:
+                self.tables[name] = returned.get(key).numpy()
                 del self.data_struct[key]
         return returned
 

@@ -1,0 +1,115 @@
+"""Attention over the words of reviews, read straight from the feature store."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recbole_drex.data.store import FeatureStore
+
+_BLOCK_WORDS = 1 << 15  # words widened to float32 at a time when all reviews are read
+
+
+class _PoolWords(torch.autograd.Function):
+    """Attention-weighted sums of words, with a backward that never holds a second copy of the words.
+
+    Forward: s = X v, a = softmax of s within each review, P_r = sum_k a_k x_k.
+    Backward for v, given G_r: da_k = G_r . x_k, ds_k = a_k (da_k - sum_j a_j da_j), dv = X^T ds.
+    """
+
+    @staticmethod
+    def forward(ctx, vector, words, review, n_reviews):
+        weights = softmax_within(words @ vector, review, n_reviews)
+        ctx.save_for_backward(words, review, weights)
+        return _weighted_sums(words, weights, review, n_reviews)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        words, review, weights = ctx.saved_tensors
+        d_weights = (gradient[review] * words).sum(1)
+        mean = torch.zeros(len(gradient), dtype=words.dtype, device=words.device)
+        mean.index_add_(0, review, weights * d_weights)
+        d_scores = weights * (d_weights - mean[review])
+        return words.T @ d_scores, None, None, None
+
+
+def softmax_within(scores: torch.Tensor, group: torch.Tensor, n_groups: int) -> torch.Tensor:
+    """Softmax of ``scores`` (n,) within the groups given by ``group`` (n,), sorted or not."""
+    top = torch.full((n_groups,), -torch.inf, dtype=scores.dtype, device=scores.device)
+    top = top.scatter_reduce(0, group, scores, "amax")
+    exponential = torch.exp(scores - top[group])
+    total = torch.zeros(n_groups, dtype=scores.dtype, device=scores.device).index_add_(0, group, exponential)
+    return exponential / total[group]
+
+
+def _weighted_sums(words: torch.Tensor, weights: torch.Tensor, review: torch.Tensor, n_reviews: int) -> torch.Tensor:
+    """Sum of ``weights[k] * words[k]`` per review; ``review`` is ascending."""
+    starts = torch.zeros(n_reviews + 1, dtype=torch.int64, device=words.device)
+    starts[1:] = torch.cumsum(torch.bincount(review, minlength=n_reviews), 0)
+    index = torch.arange(len(words), device=words.device)
+    return nn.functional.embedding_bag(
+        index, words, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
+
+
+class WordAttention(nn.Module):
+    r"""Turns reviews into attention-weighted means of their words' raw embeddings (paper, section 3.2.1).
+
+    With :math:`z_k = W_t x_k + b_t` and :math:`a = \mathrm{softmax}_k(w_a^\top z_k)`, the score
+    :math:`w_a^\top z_k = (W_t^\top w_a)^\top x_k + \mathrm{const}`, and the constant cancels in the softmax. Since the weights
+    sum to one, :math:`T = \sum_k a_k z_k = W_t \left(\sum_k a_k x_k\right) + b_t`: words are scored by one vector of the
+    encoder's width and pooled raw, and only the pooled vector is projected. This is exact.
+
+    Args:
+        store: word features of all reviews, 16 bit, memory-mapped.
+        size: d, the width of the projection.
+    """
+
+    def __init__(self, store: FeatureStore, size: int):
+        super().__init__()
+        self.store = store
+        self.width = store.width
+        self.projection = nn.Linear(store.width, size)
+        self.scorer = nn.Linear(size, 1, bias=False)
+        self.register_buffer("_offsets", torch.from_numpy(store.offsets.astype("int64")), persistent=False)
+
+    def scoring_vector(self) -> torch.Tensor:
+        """:math:`W_t^\\top w_a`, of the encoder's width."""
+        return self.projection.weight.T @ self.scorer.weight[0]
+
+    def forward(self, reviews: torch.Tensor) -> torch.Tensor:
+        """Pooled raw embeddings of the reviews at store rows ``reviews`` (n,), each with at least one word: (n, width)."""
+        words, review = self._words(reviews)
+        return _PoolWords.apply(self.scoring_vector(), words, review, len(reviews))
+
+    def _words(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        starts = self._offsets[reviews]
+        lengths = self._offsets[reviews + 1] - starts
+        review = torch.repeat_interleave(torch.arange(len(reviews), device=reviews.device), lengths)
+        first = torch.cumsum(lengths, 0) - lengths
+        index = torch.arange(len(review), device=reviews.device) - first[review] + starts[review]
+        words = torch.from_numpy(self.store.vectors[index.cpu().numpy()])
+        return words.to(self.scorer.weight), review
+
+    @torch.no_grad()
+    def read_all(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pool many reviews block by block, in the order of the store.
+
+        Args:
+            reviews: store rows (n,), each with at least one word.
+
+        Returns:
+            Pooled raw embeddings (n, width), and the attention weights of their words, one after the other.
+        """
+        pooled = torch.empty(len(reviews), self.width, device=reviews.device)
+        weights = [torch.empty(0, device=reviews.device)]
+        lengths = self._offsets[reviews + 1] - self._offsets[reviews]
+        vector = self.scoring_vector()
+        block = torch.div(torch.cumsum(lengths, 0), _BLOCK_WORDS, rounding_mode="floor")
+        start = 0
+        for size in torch.unique_consecutive(block, return_counts=True)[1].tolist():
+            words, review = self._words(reviews[start : start + size])
+            weights.append(softmax_within(words @ vector, review, size))
+            pooled[start : start + size] = _weighted_sums(words, weights[-1], review, size)
+            start += size
+        return pooled, torch.cat(weights)

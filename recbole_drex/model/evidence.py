@@ -1,0 +1,149 @@
+"""What interactions say, as rows of numbers that can be added up: the input of DReX's messages.
+
+A message is linear in these numbers once the words of a review are pooled. So the sum of a user's messages is the message
+of the sum of the rows, and leaving one interaction out is a subtraction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from recbole_drex.dataset import Evidence
+from recbole_drex.model.attention import WordAttention
+from recbole_drex.model.layers import damped_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """Columns of one modality in a row: its vector, then one column that is 1 where the modality is there."""
+
+    name: str
+    start: int
+    width: int
+
+    def split(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vector ``(..., width)`` and presence ``(..., 1)`` of this modality."""
+        end = self.start + self.width
+        return rows[..., self.start : end], rows[..., end : end + 1]
+
+
+class EvidenceTable(nn.Module):
+    """The interactions that may be known, one row each, and who they belong to.
+
+    A row holds, for each modality, its vector (zero where missing) and its presence; then two columns with the rating as the
+    user side and the item side see it (rating minus what the other side's mean explains, zero where missing); then 1.
+    The review's vector is the attention-weighted mean of its words, which changes as the attention learns:
+    :meth:`refresh` computes it anew.
+
+    Args:
+        evidence: training rows and unrated rows.
+        modalities: ``review``, ``rating`` or names of ``evidence.fields``, in the order of the message.
+        levels: the distinct ratings, ascending; the rating's vector is one-hot over them.
+        attention: word attention, if ``review`` is among the modalities.
+        n_users, n_items: numbers of users and items, padding included.
+        damping: pseudo-count of the means in the two rating columns.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        modalities: list[str],
+        levels: torch.Tensor,
+        attention: WordAttention | None,
+        n_users: int,
+        n_items: int,
+        damping: float,
+    ):
+        super().__init__()
+        self.n_users, self.n_items = n_users, n_items
+        rated = ~torch.isnan(evidence.rating)
+        vectors: list[tuple[torch.Tensor, torch.Tensor]] = []
+        has_words = torch.zeros(len(evidence), dtype=torch.bool)
+        for name in modalities:
+            if name == "review":
+                assert attention is not None
+                row = evidence.review_row
+                offsets = attention._offsets
+                has_words = (row >= 0) & (offsets[row.clamp(min=0) + 1] > offsets[row.clamp(min=0)])
+                vectors.append((torch.zeros(len(evidence), attention.width), has_words))
+            elif name == "rating":
+                vectors.append(((evidence.rating[:, None] == levels[None, :]).float(), rated))
+            else:
+                vector = evidence.fields[name]
+                vectors.append((vector, vector.abs().sum(1) > 0))
+        present = torch.stack([mask for _, mask in vectors]).any(0)
+        centred = torch.where(rated, evidence.rating - evidence.rating[rated].mean(), torch.zeros(()))
+        columns = [part for vector, mask in vectors for part in (vector, mask[:, None].float())]
+        columns += [self._seen_by_user(evidence, centred, rated, damping), self._seen_by_item(evidence, centred, rated, damping)]
+        columns.append(torch.ones(len(evidence), 1))
+        self.modalities = []
+        start = 0
+        for name, (vector, _) in zip(modalities, vectors, strict=True):
+            self.modalities.append(Modality(name, start, vector.shape[1]))
+            start += vector.shape[1] + 1
+        # An interaction with every modality missing sends no message: it is not in the table.
+        keep = torch.nonzero(present).flatten()
+        keys = evidence.user[keep] * n_items + evidence.item[keep]
+        keep = keep[torch.argsort(keys)]
+        buffers = {
+            "rows": torch.cat(columns, 1)[keep],
+            "user": evidence.user[keep],
+            "item": evidence.item[keep],
+            "time": evidence.timestamp[keep],
+            "key": torch.sort(keys).values,
+            "review": torch.where(has_words, evidence.review_row, -1)[keep],
+            "rated": rated[keep],
+            "rating": evidence.rating[keep],
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
+        self.user_sums: torch.Tensor
+        self.item_sums: torch.Tensor
+        self.refresh(attention)
+
+    def _seen_by_user(self, evidence: Evidence, centred, rated, damping) -> torch.Tensor:
+        # Only ratings of the message's own item enter, so no message of the target slips into another one's.
+        mean = damped_mean(evidence.item[rated], centred[rated], self.n_items, damping)
+        return ((centred - mean[evidence.item]) * rated)[:, None]
+
+    def _seen_by_item(self, evidence: Evidence, centred, rated, damping) -> torch.Tensor:
+        mean = damped_mean(evidence.user[rated], centred[rated], self.n_users, damping)
+        return ((centred - mean[evidence.user]) * rated)[:, None]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @torch.no_grad()
+    def refresh(self, attention: WordAttention | None) -> torch.Tensor:
+        """Pool all reviews with the present attention and sum the rows of each user and item.
+
+        Returns:
+            Attention weights of the words of the reviewed rows, one row after the other.
+        """
+        weights = torch.empty(0)
+        if attention is not None:
+            reviewed = torch.nonzero(self.review >= 0).flatten()
+            pooled, weights = attention.read_all(self.review[reviewed])
+            column = next(m for m in self.modalities if m.name == "review")
+            self.rows[reviewed, column.start : column.start + column.width] = pooled
+        self.user_sums = self._sums(self.user, self.n_users)
+        self.item_sums = self._sums(self.item, self.n_items)
+        return weights
+
+    def _sums(self, group: torch.Tensor, n_groups: int) -> torch.Tensor:
+        return torch.zeros(n_groups, self.rows.shape[1], device=self.rows.device).index_add_(0, group, self.rows)
+
+    def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Row of each (user, item) pair, or -1 if it is not in the table; shapes broadcast."""
+        key = user * self.n_items + item
+        if not len(self):
+            return torch.full_like(key, -1)
+        place = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
+        return torch.where(self.key[place] == key, place, -1)
+
+    def without(self, sums: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """``sums`` (n, width) less the rows ``row`` (n,); -1 takes nothing away."""
+        return sums - self.rows[row.clamp(min=0)] * (row >= 0)[:, None]

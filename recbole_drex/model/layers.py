@@ -1,0 +1,77 @@
+"""Parts that several models share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType, ModelType
+
+
+def damped_mean(group: torch.Tensor, value: torch.Tensor, n_groups: int, damping: float) -> torch.Tensor:
+    """Mean of ``value`` in each group, shrunk towards zero as if ``damping`` zeros were there too.
+
+    Args:
+        group: group of each of n values, int64, shape ``(n,)``.
+        value: shape ``(n,)``.
+        n_groups: number of groups; an empty group's mean is zero.
+        damping: pseudo-count, 0 or more.
+
+    Returns:
+        Shape ``(n_groups,)``.
+
+    Example:
+        >>> damped_mean(torch.tensor([0, 0, 1]), torch.tensor([1.0, 3.0, 5.0]), 3, damping=1.0)
+        tensor([1.3333, 2.5000, 0.0000])
+    """
+    total = torch.zeros(n_groups, dtype=value.dtype).index_add_(0, group, value)
+    count = torch.bincount(group, minlength=n_groups).to(value.dtype) + damping
+    return torch.where(count > 0, total / count.clamp(min=1e-12), torch.zeros_like(total))
+
+
+def all_pairs(score: Callable, user: torch.Tensor, n_items: int) -> torch.Tensor:
+    """Scores of each user with every item, as RecBole's ``full_sort_predict`` wants them.
+
+    Args:
+        score: takes users of shape ``(b, 1)`` and items of shape ``(1, n_items)``, broadcasts them.
+        user: shape ``(b,)``.
+
+    Returns:
+        Shape ``(b * n_items,)``.
+    """
+    item = torch.arange(n_items, device=user.device)
+    return score(user[:, None], item[None, :]).reshape(-1)
+
+
+class ClosedFormRecommender(GeneralRecommender):
+    """Base of models that are computed from the training ratings in one go: RecBole trains them for "one epoch".
+
+    A subclass registers what it computed as buffers and implements ``score(user, item)``, which broadcasts.
+    """
+
+    input_type = InputType.POINTWISE
+    type = ModelType.TRADITIONAL
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        feat = dataset.inter_feat
+        self.train_user, self.train_item = feat[self.USER_ID], feat[self.ITEM_ID]
+        self.train_rating = feat[config["RATING_FIELD"]].float()
+        self.fake_loss = nn.Parameter(torch.zeros(1))  # an optimiser wants at least one parameter
+
+    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Predicted ratings of users and items whose shapes broadcast."""
+        raise NotImplementedError
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        return self.fake_loss.sum()
+
+    def predict(self, interaction) -> torch.Tensor:
+        return self.score(interaction[self.USER_ID], interaction[self.ITEM_ID])
+
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        return all_pairs(self.score, interaction[self.USER_ID], self.n_items)

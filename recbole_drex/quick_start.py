@@ -1,0 +1,374 @@
+"""The main job: prepare if needed, train, evaluate, write the result."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import resource
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.utils import init_seed
+from recbole.utils.logger import RemoveColorFilter
+
+from recbole_drex import __version__
+from recbole_drex.config import Config
+from recbole_drex.data.prepare import find_sources, prepare
+from recbole_drex.dataset import Parts, ReviewDataset, split
+from recbole_drex.errors import CheckpointError
+from recbole_drex.evaluation.metrics import split_blocks
+from recbole_drex.evaluation.protocol import Protocol, tie_keys
+from recbole_drex.evaluation.references import reference_rows
+from recbole_drex.evaluation.result import RESULT, SCHEMA, read_result, write_interactions, write_result
+from recbole_drex.files import locked, read_json, write_json
+from recbole_drex.trainer import LAST, make_trainer
+
+REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
+"""Models trained beside those asked for, so that every table can be read against them."""
+
+RUN = "run.json"
+_LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "ray", "nltk", "simplemma")
+
+
+@dataclasses.dataclass
+class Experiment:
+    """One model on one split of one data set: everything between the configuration and the result."""
+
+    config: Config
+    manifest: dict[str, Any]
+    dataset: ReviewDataset
+    parts: Parts
+    model: torch.nn.Module
+
+
+def run(
+    models: Sequence[str] = ("DReX",),
+    dataset: str = "demo",
+    *,
+    raw: Sequence[str | Path] = (),
+    meta: str | Path | None = None,
+    data_path: str | Path | None = None,
+    output: str | Path = "results",
+    seeds: Sequence[int] = (2026,),
+    config_files: Sequence[str | Path] = (),
+    parameters: Mapping[str, Any] | None = None,
+    references: bool = True,
+    resume: bool = False,
+    command: str = "",
+) -> list[dict[str, Any]]:
+    """Run every model with every seed; each seed has its own split.
+
+    Args:
+        models: names of models of this project or of RecBole.
+        dataset: a prepared data set, ``demo``, a category of Amazon Reviews 2023, or any name if ``raw`` is given.
+        raw: review files; see ``recbole_drex.data.readers`` for the formats.
+        meta: item file (titles, categories).
+        data_path: folder of prepared data sets; default ``atomic_data/``.
+        output: results go to ``<output>/<dataset>/<model>/seed-<n>/``.
+        seeds: one run per seed.
+        config_files: YAML files of parameters, later ones win.
+        parameters: parameters by name; they win over files.
+        references: also run :data:`REFERENCES`, reusing finished ones.
+        resume: go on with interrupted runs and keep finished ones.
+        command: noted in the result.
+
+    Returns:
+        The contents of the result files, references last.
+
+    Raises:
+        DrexError: an input is at fault; see the message.
+    """
+    parameters = dict(parameters or {})
+    if data_path is not None:
+        parameters["data_path"] = str(data_path)
+    configs = [Config(model, dataset, config_files, parameters) for model in models]
+    root = Path(parameters.get("data_path", configs[0]["data_path"].rsplit(os.sep, 1)[0]))
+    manifest = prepare_dataset(configs[0], dataset, root, raw, meta)
+    names = [config.model for config in configs]
+    jobs = [(name, False) for name in names]
+    jobs += [(name, True) for name in REFERENCES if references and name not in names]
+    results = []
+    for seed in seeds:
+        for name, is_reference in jobs:
+            # A parameter of the model asked for need not exist in a reference; what both know is shared.
+            given = {**parameters, "seed": seed}
+            files = list(config_files)
+            if is_reference:
+                given, files = _shared_parameters(given, config_files), []
+            config = Config(name, dataset, files, given)
+            run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
+            results.append(run_one(config, manifest, run_dir, resume=resume or is_reference, command=command))
+    return results
+
+
+def prepare_dataset(
+    config: Config, dataset: str, root: Path, raw: Sequence[str | Path], meta: str | Path | None, rebuild: bool = False
+) -> dict[str, Any]:
+    """Find the raw files of ``dataset`` and prepare it under ``root``, if it is not prepared already."""
+    sources = find_sources(dataset, root, raw, meta, os.environ.get("RECBOLE_DREX_RAW"))
+    return prepare(dataset, root, config.preparation(), sources, rebuild=rebuild)
+
+
+_PROTOCOL_KEYS = {
+    "data_path", "keep_unrated", "eval_args", "topk", "seed", "threads", "candidates", "sampled_candidates", "relevance",
+    "relevance_threshold", "gain", "ideal", "empty_user", "eval_batch_size", "gpu_id", "use_gpu", "user_min", "item_min",
+}  # fmt: skip
+
+
+def _shared_parameters(parameters: Mapping[str, Any], config_files: Sequence[str | Path]) -> dict[str, Any]:
+    """What a reference must share with the models it is compared with: data, split and conventions."""
+    from recbole_drex.config import PREPARATION, read_yaml
+
+    merged: dict[str, Any] = {}
+    for file in config_files:
+        merged.update(read_yaml(file))
+    merged.update(parameters)
+    return {key: value for key, value in merged.items() if key in _PROTOCOL_KEYS or key in PREPARATION}
+
+
+def build(config: Config, manifest: dict[str, Any]) -> Experiment:
+    """Load and split the data and make the untrained model, with all randomness fixed by the seed."""
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = ReviewDataset(config)
+    parts = split(config, dataset)
+    # Seeded anew, so that the initial parameters do not depend on how the data were shuffled.
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, parts.train_dataset).to(config["device"])
+    return Experiment(config, manifest, dataset, parts, model)
+
+
+def run_one(
+    config: Config, manifest: dict[str, Any], run_dir: Path, *, resume: bool = False, command: str = ""
+) -> dict[str, Any]:
+    """Train and evaluate one configuration in ``run_dir``; see :func:`run`.
+
+    With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one goes
+    on from its last finished epoch. Without, the folder's earlier run is replaced.
+    """
+    described = _describe(config, manifest)
+    with locked(run_dir.parent / f".{run_dir.name}.lock", f"the run {run_dir}", timeout=10):
+        same = (run_dir / RUN).is_file() and read_json(run_dir / RUN, "run", CheckpointError) == described
+        if resume and same and (run_dir / RESULT).is_file():
+            return read_result(run_dir)
+        if not (resume and same):
+            if resume and (run_dir / LAST).is_file():
+                raise CheckpointError(
+                    f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
+                )
+            shutil.rmtree(run_dir, ignore_errors=True)
+            write_json(run_dir / RUN, described)
+        with _logging_to(run_dir / "train.log", config):
+            return _run(config, manifest, run_dir, command)
+
+
+def _run(config: Config, manifest: dict[str, Any], run_dir: Path, command: str) -> dict[str, Any]:
+    logger = logging.getLogger()
+    logger.info(config)
+    started = perf_counter()
+    experiment = build(config, manifest)
+    logger.info(experiment.dataset)
+    logger.info(experiment.model)
+    trainer = make_trainer(config, experiment.model, run_dir, experiment.parts)
+    trainer.resume()
+    prepared = perf_counter()
+    label = f"{config.model} on {config.dataset}, seed {config['seed']}"
+    with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=label, unit="epoch", delay=2) as bar:
+
+        def show(entry: dict[str, Any]) -> None:
+            bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}")
+            bar.update(entry["epoch"] + 1 - bar.n)
+
+        trainer.train_model(show)
+    trained = perf_counter()
+    valid = trainer.evaluate_part(experiment.parts.valid)
+    test = trainer.evaluate_part(experiment.parts.test)
+    seconds = {
+        "prepare": prepared - started,
+        "encode": None,
+        "train": sum(entry["seconds"] for entry in trainer.history),
+        "evaluate": perf_counter() - trained,
+    }
+    write_interactions(run_dir, _interactions(experiment, valid.rows, test.rows))
+    write_json(run_dir / "history.json", trainer.history)
+    result = _result(experiment, trainer, valid.metrics, test, seconds, command)
+    write_result(run_dir, result)
+    (run_dir / LAST).unlink(missing_ok=True)
+    logger.info("test result: %s", json.dumps(result["test"]))
+    return read_result(run_dir)
+
+
+def _describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What makes two runs the same run; also all that is needed to build it again."""
+    return {
+        "version": __version__,
+        "model": config.model,
+        "dataset": config.dataset,
+        "fingerprint": manifest["fingerprint"],
+        "data_path": str(Path(config["data_path"]).parent.resolve()),
+        "parameters": _plain({**config.external_config_dict, "seed": config["seed"]}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A configuration value as plain JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _interactions(experiment: Experiment, valid: np.ndarray, test: np.ndarray) -> pd.DataFrame:
+    dataset = experiment.dataset
+    train = experiment.parts.train_dataset.inter_feat
+    fields = (dataset.uid_field, dataset.iid_field, dataset.rating_field)
+    known = np.stack([train[field].double().numpy() for field in fields], axis=1)
+    known = np.column_stack([known, np.full(len(known), np.nan)])
+    table = np.concatenate([known, valid, test])
+    predicts = "rmse" in experiment.config["valid_metric"] or experiment.config.is_ours
+    del predicts
+    return pd.DataFrame(
+        {
+            "user_id": dataset.field2id_token[dataset.uid_field][table[:, 0].astype(int)],
+            "item_id": dataset.field2id_token[dataset.iid_field][table[:, 1].astype(int)],
+            "rating": table[:, 2],
+            "split": np.repeat(["train", "valid", "test"], [len(known), len(valid), len(test)]),
+            "prediction": table[:, 3],
+        }
+    )
+
+
+def _result(experiment: Experiment, trainer, valid: dict, test, seconds: dict, command: str) -> dict[str, Any]:
+    config, dataset, manifest = experiment.config, experiment.dataset, experiment.manifest
+    protocol = Protocol.from_config(config)
+    rows = test.rows
+    item = rows[:, 1].astype(int)
+    user_mean = trainer.eval_collector.data_struct.get("drex.user_mean").numpy()[rows[:, 0].astype(int)]
+    references = reference_rows(
+        rows[:, 0].astype(int),
+        tie_keys(list(dataset.field2id_token[dataset.iid_field]))[item],
+        rows[:, 2],
+        experiment.parts.train_dataset.rating_levels().numpy(),
+        protocol,
+        config["seed"],
+        user_mean,
+    )
+    n_rated, n_unrated = len(dataset), len(dataset.unrated)
+    no_review = sum(
+        int((feat["review_row"] < 0).sum()) if "review_row" in feat else len(feat)
+        for feat in (dataset.inter_feat, dataset.unrated)
+    )
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "schema": SCHEMA,
+        "status": "finished",
+        "model": config.model,
+        "dataset": config.dataset,
+        "seed": config["seed"],
+        "command": command or shlex.join(sys.argv),
+        "loss": str(config["loss"] or config["loss_type"] or "own"),
+        "output": str(config["output"] or ("mean" if config.is_ours else "score")),
+        "split": _describe_split(config["eval_args"]),
+        "protocol": protocol.as_dict(),
+        "data": {
+            "fingerprint": manifest["fingerprint"],
+            "users": dataset.user_num - 1,
+            "items": dataset.item_num - 1,
+            "interactions": n_rated + n_unrated,
+            "missing_review": no_review / (n_rated + n_unrated),
+            "missing_rating": n_unrated / (n_rated + n_unrated),
+        },
+        "valid": valid,
+        "test": split_blocks(test.metrics),
+        "references": references,
+        "best_epoch": trainer.best_epoch,
+        "epochs_run": len(trainer.history),
+        "seconds": seconds,
+        "peak_memory_mb": usage / (1024 if platform.system() == "Linux" else 1024**2),
+        "parameters": sum(p.numel() for p in experiment.model.parameters() if p.requires_grad),
+        "config": _plain(config.final_config_dict),
+        "versions": {
+            "python": platform.python_version(),
+            "recbole_drex": __version__,
+            **{name: importlib.metadata.version(name) for name in _LIBRARIES if _installed(name)},
+        },
+    }
+
+
+def _describe_split(eval_args: Mapping[str, Any]) -> str:
+    order = {"RO": "random", "TO": "temporal"}[eval_args["order"]]
+    (kind, value), *_ = eval_args["split"].items()
+    return f"{order}, {kind} {value}, by {eval_args['group_by']}"
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path, config: Config) -> Iterator[None]:
+    """RecBole logs through the root logger; send that to the run's own file and keep the terminal for progress."""
+    root = logging.getLogger()
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(RemoveColorFilter())
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(str(config["state"] or "INFO").upper())
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(before)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def load(run_dir: str | Path) -> Experiment:
+    """Build a finished run again: its data, split and trained model, which predicts as it did.
+
+    Raises:
+        CheckpointError: no finished run there, damaged files, or made by another version or on other data.
+        DataError: the prepared data set is missing or damaged.
+    """
+    run_dir = Path(run_dir)
+    if not (run_dir / RUN).is_file():
+        raise CheckpointError(f"{run_dir} is no run folder: it has no {RUN}")
+    described = read_json(run_dir / RUN, "run", CheckpointError)
+    try:
+        model, dataset, parameters = described["model"], described["dataset"], described["parameters"]
+        root, fingerprint, version = Path(described["data_path"]), described["fingerprint"], described["version"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{run_dir / RUN} is damaged or of another version: {error!r} is missing") from error
+    config = Config(model, dataset, [], {**parameters, "data_path": str(root)})
+    manifest = prepare_dataset(config, dataset, root, (), None)
+    if manifest["fingerprint"] != fingerprint:
+        raise CheckpointError(f"{run_dir} was made by version {version} on data {fingerprint}, not {manifest['fingerprint']}")
+    experiment = build(config, manifest)
+    trainer = make_trainer(config, experiment.model, run_dir, experiment.parts)
+    trainer.load_best()
+    experiment.model.eval()
+    return experiment
