@@ -1,0 +1,325 @@
+"""DReX: states of users and items refined by multimodal interactions (arXiv 2602.19702). Unofficial implementation."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+
+from recbole_drex.config import choice
+from recbole_drex.errors import ConfigError
+from recbole_drex.model.attention import WordAttention
+from recbole_drex.model.evidence import EvidenceTable
+from recbole_drex.model.history import HistoryAttention
+from recbole_drex.model.refinement import StateRefiner
+from recbole_drex.model.start import StartState
+
+_PAIRS = 1 << 20  # (user, item) pairs scored at once in full ranking
+
+
+class DReX(GeneralRecommender):
+    r"""DReX (paper, section 3); ``start: mlp`` makes it DReX-MLP.
+
+    An interaction s of user u and item i has a rating, review words with embeddings :math:`x_k`, further vectors, or only some
+    of them. With d = ``embedding_size``:
+
+    .. math::
+        T_s &= W_t \textstyle\sum_k a_k x_k + b_t, \quad a = \mathrm{softmax}_k\, w_a^\top (W_t x_k + b_t)
+            && \text{eq. 2, 3; 0 without words} \\
+        R_s &= W_r\, \mathrm{onehot}(r_s) + b_r && \text{section 3.2.2; 0 without a rating} \\
+        e_s &= W_f [T_s; R_s; \dots] + b_f && \text{section 3.3; nothing at all: no message} \\
+        h_u &= \mathrm{GRU}_u(\text{messages of } u \text{ other than } s), \quad h_i \text{ likewise}
+            && \text{eq. 4-7} \\
+        \hat r_s &= \mathrm{MLP}([h_u; h_i]) && \text{section 3.5} \\
+        L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} (r_s - \hat r_s)^2 + \lambda (\|h_u\|^2 + \|h_i\|^2) && \text{eq. 8}
+
+    The state that predicts s never contains the message of s, in training as in evaluation (the paper does not say so; taken
+    literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of the other
+    messages; ``sequential`` one step per earlier message, in time order. Beyond the paper, and off in ``DReX-paper``:
+    ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side a projection of the
+    rating minus what the other side's mean explains; ``history: target_attention`` gives the MLP a third input, see
+    :class:`~recbole_drex.model.history.HistoryAttention`.
+
+    Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
+    exact at every step, and the gradient of the attention comes from ``message_samples`` other reviews per target and
+    side that are read anew; their difference to the refreshed value, scaled to the whole sum, is an unbiased correction.
+
+    Raises:
+        ConfigError: an unknown modality or an illegal value.
+        DataError: the data set lacks the features of a modality.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        size = config["embedding_size"]
+        self.rating_field = config["RATING_FIELD"]
+        self.refinement = choice(config, "refinement", ("leave_one_out", "sequential"))
+        modalities = list(config["modalities"])
+        if not modalities or len(set(modalities)) < len(modalities):
+            raise ConfigError(f"'modalities' must name at least one, each once; it is {modalities}")
+        evidence = dataset.evidence(tuple(name for name in modalities if name not in ("review", "rating")))
+        self.attention = WordAttention(dataset.features(), size) if "review" in modalities else None
+        self.table = EvidenceTable(
+            evidence, modalities, dataset.rating_levels(), self.attention, self.n_users, self.n_items, config["bias_damping"]
+        )
+        self.message_samples = config["message_samples"]
+        self.reg_weight, self.adjust_rating = config["reg_weight"], config["adjust_rating"]
+        # The projection of the review belongs to its attention; see WordAttention.
+        self.projections = nn.ModuleDict(
+            {m.name: nn.Linear(m.width, size) for m in self.table.modalities if m.name != "review"}
+        )
+        self.fuse = nn.Linear(size * len(modalities), size)
+        self.adjust = nn.ModuleList([nn.Linear(1, size, bias=False) for _ in range(2)]) if self.adjust_rating else None
+        self.user_refiner = StateRefiner(size, config["shrinkage"])
+        self.item_refiner = StateRefiner(size, config["shrinkage"])
+        start = choice(config, "start", ("zero", "random", "mlp"))
+        self.user_start = StartState(start, self.table, self.n_users, self.n_items, size, of_user=True)
+        self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, of_user=False)
+        use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
+        self.history = HistoryAttention(self.table, size, config["max_history"]) if use_history else None
+        self.dropout = nn.Dropout(config["dropout"])
+        self.hidden = nn.Linear(size * (3 if use_history else 2), size)
+        self.output = nn.Linear(size, 1)
+        self.use_bias = config["use_bias"]
+        self.user_bias = nn.Embedding(self.n_users, 1) if self.use_bias else None
+        self.item_bias = nn.Embedding(self.n_items, 1) if self.use_bias else None
+        if self.use_bias:
+            nn.init.zeros_(self.user_bias.weight)
+            nn.init.zeros_(self.item_bias.weight)
+        self.register_buffer("mean", dataset.inter_feat[self.rating_field].float().mean())
+        self._stale = True
+
+    # Messages and states ----------------------------------------------------------------------------------------
+
+    def messages(self, rows: torch.Tensor, side: int) -> torch.Tensor:
+        """Messages of evidence rows, or sums of messages of summed rows: (..., width) -> (..., d).
+
+        Args:
+            rows: rows of the evidence table, or sums of them.
+            side: 0 as they go to users, 1 as they go to items; differs only by ``adjust_rating``.
+        """
+        parts = []
+        for modality in self.table.modalities:
+            vector, present = modality.split(rows)
+            layer = self.attention.projection if modality.name == "review" else self.projections[modality.name]
+            parts.append(nn.functional.linear(vector, layer.weight) + present * layer.bias)
+        message = nn.functional.linear(torch.cat(parts, -1), self.fuse.weight) + rows[..., -1:] * self.fuse.bias
+        if self.adjust is not None:
+            message = message + self.adjust[side](rows[..., side - 3 : side - 2])
+        return message
+
+    def _leave_one_out(self, entity: torch.Tensor, row: torch.Tensor, side: int, correction=None) -> torch.Tensor:
+        """States of users (side 0) or items (side 1) without the messages at ``row`` (-1: with all)."""
+        sums = (self.table.user_sums, self.table.item_sums)[side][entity]
+        rest = self.table.without(sums, row)
+        if correction is not None:
+            rest = rest + correction
+        refiner, start = ((self.user_refiner, self.user_start), (self.item_refiner, self.item_start))[side]
+        return refiner.from_sum(self.messages(rest, side), rest[:, -1:].detach(), start(entity, row))
+
+    def _all_states(self, rows: torch.Tensor | None = None):
+        """Sequential rule: per side, the state before each row of the table and the last state of each entity."""
+        rows = self.table.rows if rows is None else rows
+        result = []
+        for side, (refiner, start, group, count) in enumerate(
+            (
+                (self.user_refiner, self.user_start, self.table.user, self.n_users),
+                (self.item_refiner, self.item_start, self.table.item, self.n_items),
+            )
+        ):
+            entity = torch.arange(count, device=group.device)
+            begin = start(entity, torch.full_like(entity, -1))
+            result.append(refiner.in_order(self.messages(rows, side), group, self.table.time, begin))
+        return result
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        """Bring everything that is remembered between steps up to date with the parameters."""
+        self.table.refresh(self.attention)
+        users = torch.arange(self.n_users, device=self.mean.device)
+        items = torch.arange(self.n_items, device=self.mean.device)
+        if self.refinement == "sequential":
+            (self._user_before, self._user_states), (self._item_before, self._item_states) = self._all_states()
+        else:
+            self._user_states = self._leave_one_out(users, torch.full_like(users, -1), 0)
+            self._item_states = self._leave_one_out(items, torch.full_like(items, -1), 1)
+        if self.history is not None:
+            self.history.remember(self._item_states, self.messages(self.table.rows, 0))
+        self._stale = False
+
+    def train(self, mode: bool = True):
+        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
+        self._stale = True
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._stale = True
+        super()._load_from_state_dict(*args, **kwargs)
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def _sample_reviews(self, row: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Other reviewed rows of the target's user (side 0) or item (side 1): rows (n, K), -1 if none; scale (n, 1)."""
+        members, first, count, place = self._reviewed[side]
+        group = (self.table.user, self.table.item)[side][row]
+        own = place[row]  # position of the target's own review among its group's, or -1
+        others = count[group] - (own >= 0).long()
+        shape = (len(row), self.message_samples)
+        drawn = (torch.rand(shape, device=row.device) * others[:, None]).long()
+        drawn = drawn + ((own >= 0)[:, None] & (drawn >= own[:, None])).long()  # step over the target
+        chosen = members[(first[group][:, None] + drawn).clamp(max=max(0, len(members) - 1))]
+        chosen = torch.where(others[:, None] > 0, chosen, -1)
+        return chosen, others[:, None].float() / self.message_samples
+
+    @property
+    def _reviewed(self):
+        """Per side: reviewed rows grouped by entity, first and number per entity, and each row's place in its group."""
+        if not hasattr(self, "_reviewed_cache"):
+            rows = torch.nonzero(self.table.review >= 0).flatten()
+            self._reviewed_cache = []
+            for group, size in ((self.table.user, self.n_users), (self.table.item, self.n_items)):
+                members = rows[torch.argsort(group[rows], stable=True)]
+                count = torch.bincount(group[rows], minlength=size)
+                first = torch.cumsum(count, 0) - count
+                place = torch.full((len(self.table),), -1, device=rows.device)
+                place[members] = torch.arange(len(members), device=rows.device) - first[group[members]]
+                self._reviewed_cache.append((members, first, count, place))
+        return self._reviewed_cache
+
+    def _corrections(self, row: torch.Tensor) -> list[torch.Tensor | None]:
+        """Per side, what reading sampled reviews anew adds to the leave-one-out sums; carries the attention's gradient."""
+        if self.attention is None or not self.message_samples or not len(self._reviewed[0][0]):
+            return [None, None]
+        samples = [self._sample_reviews(row, side) for side in (0, 1)]
+        chosen = torch.cat([sample.flatten() for sample, _ in samples])
+        unique, inverse = torch.unique(chosen[chosen >= 0], return_inverse=True)
+        column = next(m for m in self.table.modalities if m.name == "review")
+        difference = torch.zeros(len(chosen), column.width, device=row.device)
+        if len(unique):
+            remembered = self.table.rows[unique, column.start : column.start + column.width]
+            fresh = self.attention(self.table.review[unique]) - remembered
+            difference = difference.index_put((torch.nonzero(chosen >= 0).flatten(),), fresh[inverse])
+        result: list[torch.Tensor | None] = []
+        for part, (_, scale) in zip(difference.chunk(2), samples, strict=True):
+            summed = part.view(len(row), self.message_samples, -1).sum(1) * scale
+            result.append(
+                nn.functional.pad(summed, (column.start, self.table.rows.shape[1] - column.start - column.width))
+            )
+        return result
+
+    def _sequential_states(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
+        """States just before the targets, with some reviews read anew for the attention's gradient."""
+        rows = self.table.rows
+        if self.attention is not None and self.message_samples and len(self._reviewed[0][0]):
+            reviewed = self._reviewed[0][0]
+            drawn = torch.randint(len(reviewed), (len(row) * self.message_samples,), device=row.device)
+            chosen = torch.unique(reviewed[drawn])
+            column = next(m for m in self.table.modalities if m.name == "review")
+            fresh = self.attention(self.table.review[chosen])
+            rows = rows.index_put(
+                (chosen[:, None], torch.arange(column.start, column.start + column.width)[None, :]), fresh
+            )
+        (user_before, _), (item_before, _) = self._all_states(rows)
+        return user_before[row], item_before[row]
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        if self._stale:
+            self._refresh()
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        row = self.table.find(user, item)
+        if self.refinement == "sequential":
+            user_state, item_state = self._sequential_states(user, item, row)
+        else:
+            corrections = self._corrections(row)
+            user_state = self._leave_one_out(user, row, 0, corrections[0])
+            item_state = self._leave_one_out(item, row, 1, corrections[1])
+        inputs = [user_state, item_state]
+        if self.history is not None:
+            inputs.append(self.history.sampled(user, item_state, row))
+        prediction = self._rate(self.dropout(torch.cat(inputs, -1)), user, item)
+        error = prediction - interaction[self.rating_field]
+        norm = user_state.square().sum(-1) + item_state.square().sum(-1)
+        return error.square().mean() + self.reg_weight * norm.mean()
+
+    def _rate(self, inputs: torch.Tensor, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        return self._add_bias(self.output(torch.relu(self.hidden(inputs))).squeeze(-1), user, item)
+
+    def _add_bias(self, value: torch.Tensor, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        if not self.use_bias:
+            return value
+        return value + self.mean + self.user_bias(user).squeeze(-1) + self.item_bias(item).squeeze(-1)
+
+    # Prediction -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(self, interaction) -> torch.Tensor:
+        """Predicted ratings of (user, item) pairs; a pair that is evidence itself is predicted without its message."""
+        if self._stale or self.training:
+            self._refresh()
+        return self._predict_pairs(interaction[self.USER_ID], interaction[self.ITEM_ID])
+
+    def _predict_pairs(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        row = self.table.find(user, item)
+        user_state, item_state = self._user_states[user], self._item_states[item]
+        known = torch.nonzero(row >= 0).flatten()
+        if len(known):
+            if self.refinement == "sequential":
+                own_user, own_item = self._user_before[row[known]], self._item_before[row[known]]
+            else:
+                own_user = self._leave_one_out(user[known], row[known], 0)
+                own_item = self._leave_one_out(item[known], row[known], 1)
+            user_state = user_state.index_put((known,), own_user)
+            item_state = item_state.index_put((known,), own_item)
+        inputs = [user_state, item_state]
+        if self.history is not None:
+            seen = torch.empty_like(item_state)
+            order = torch.argsort(user, stable=True)
+            who, counts = torch.unique_consecutive(user[order], return_counts=True)
+            for one, index in zip(who.tolist(), torch.split(order, counts.tolist()), strict=True):
+                seen[index] = self.history.full(one, item_state[index], row[index])
+            inputs.append(seen)
+        return self._rate(torch.cat(inputs, -1), user, item)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
+        if self._stale or self.training:
+            self._refresh()
+        users = interaction[self.USER_ID]
+        size = self._item_states.shape[1]
+        weight_user, weight_item, *weight_seen = self.hidden.weight.split(size, 1)
+        # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
+        from_item = self._item_states @ weight_item.T + self.hidden.bias
+        items = torch.arange(self.n_items, device=users.device)
+        no_row = torch.full_like(items, -1)
+        scores = []
+        for user in users.tolist():
+            hidden = from_item + self._user_states[user] @ weight_user.T
+            if self.history is not None:
+                hidden = hidden + self.history.full(user, self._item_states, no_row) @ weight_seen[0].T
+            value = self.output(torch.relu(hidden)).squeeze(-1)
+            value = self._add_bias(value, torch.full_like(items, user), items)
+            known = self.table.item[self.table.user == user]
+            if len(known):
+                value[known] = self._predict_pairs(torch.full_like(known, user), known)
+            scores.append(value)
+        return torch.cat(scores)
+
+    # Explanations -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def word_attention(self):
+        """Attention weights of the words of the evidence, for keyword profiles; None without reviews.
+
+        Returns:
+            ``(rows, weights)``: reviewed rows of the evidence table in order, and the weights of their words one after the other.
+        """
+        if self.attention is None:
+            return None
+        weights = self.table.refresh(self.attention)
+        return torch.nonzero(self.table.review >= 0).flatten(), weights

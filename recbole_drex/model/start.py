@@ -1,0 +1,76 @@
+"""States before any message: zero, learned at random, or made from the ratings alone (DReX-MLP)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recbole_drex.model.evidence import EvidenceTable
+
+
+class StartState(nn.Module):
+    r"""Start states of one side.
+
+    * ``zero``: states come from messages alone.
+    * ``random``: one learned vector per user or item (DReX).
+    * ``mlp``: :math:`p_u = \mathrm{ReLU}(r_u W_1 + b_1) W_2 + b_2` from the training ratings :math:`r_u` over items, divided by
+      the highest (DReX-MLP, section 4; one hidden layer of width d). The target's own rating is left out of the vector.
+
+    Args:
+        kind: ``zero``, ``random`` or ``mlp``.
+        table: the evidence; only its ratings are used.
+        n_own: number of users (or items), padding included.
+        n_other: number of the other side.
+        size: d.
+        of_user: whether this is the users' side.
+    """
+
+    def __init__(self, kind: str, table: EvidenceTable, n_own: int, n_other: int, size: int, *, of_user: bool):
+        super().__init__()
+        self.kind, self.size = kind, size
+        self.register_buffer("_device", torch.empty(0), persistent=False)
+        if kind == "random":
+            self.embedding = nn.Embedding(n_own, size)
+            nn.init.normal_(self.embedding.weight, std=0.1)
+        if kind == "mlp":
+            own, other = (table.user, table.item) if of_user else (table.item, table.user)
+            rated = torch.nonzero(table.rated).flatten()
+            rated = rated[torch.argsort(own[rated], stable=True)]
+            value = table.rating / table.rating[rated].max()
+            count = torch.bincount(own[rated], minlength=n_own)
+            buffers = {
+                "members": other[rated],
+                "values": value[rated],
+                "count": count,
+                "first": torch.cumsum(count, 0) - count,
+                "row_other": other,
+                "row_value": torch.where(table.rated, value, 0.0),
+            }
+            for name, buffer in buffers.items():
+                self.register_buffer(name, buffer, persistent=False)
+            self.into_hidden = nn.Embedding(n_other, size)
+            nn.init.normal_(self.into_hidden.weight, std=1.0 / max(1.0, float(count.float().mean())) ** 0.5)
+            self.hidden_bias = nn.Parameter(torch.zeros(size))
+            self.from_hidden = nn.Linear(size, size)
+
+    def forward(self, entity: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """Start states (n, d) of ``entity`` (n,), without the rating at evidence row ``row`` (n,), -1 for none."""
+        if self.kind == "zero":
+            return torch.zeros(len(entity), self.size, device=self._device.device)
+        if self.kind == "random":
+            return self.embedding(entity)
+        unique, inverse = torch.unique(entity, return_inverse=True)
+        lengths = self.count[unique]
+        starts = torch.cumsum(lengths, 0) - lengths
+        index = torch.arange(int(lengths.sum()), device=entity.device)
+        index = index - torch.repeat_interleave(starts - self.first[unique], lengths)
+        hidden = nn.functional.embedding_bag(
+            self.members[index],
+            self.into_hidden.weight,
+            starts,
+            mode="sum",
+            per_sample_weights=self.values[index],
+        )[inverse]
+        own = self.row_value[row.clamp(min=0)] * (row >= 0)
+        hidden = hidden - own[:, None] * self.into_hidden(self.row_other[row.clamp(min=0)])
+        return self.from_hidden(torch.relu(hidden + self.hidden_bias))
