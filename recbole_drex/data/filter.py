@@ -57,8 +57,10 @@ def filter_reviews(
     def count(step: str, rows: np.ndarray, why: Callable[[], str]) -> np.ndarray:
         if not len(rows):
             raise DataError(f"filter step '{step}' leaves nothing: {why()}")
-        sizes = {"users": len(np.unique(user[rows])), "items": len(np.unique(item[rows]))}
-        counts.append({"step": step, **sizes, "interactions": len(rows), "rated": int(rated[rows].sum())})
+        users, items = (int(np.count_nonzero(np.bincount(codes[rows]))) for codes in (user, item))
+        counts.append(
+            {"step": step, "users": users, "items": items, "interactions": len(rows), "rated": int(rated[rows].sum())}
+        )
         return rows
 
     rows = count("read", np.arange(len(frame)), lambda: "there are no reviews")
