@@ -27,9 +27,9 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_drex import __version__
+from recbole_drex import __version__, checkpoint
 from recbole_drex.config import Config
-from recbole_drex.data.prepare import find_sources, prepare
+from recbole_drex.data.prepare import Sources, find_sources, prepare
 from recbole_drex.dataset import Parts, ReviewDataset, split
 from recbole_drex.errors import CheckpointError
 from recbole_drex.evaluation.metrics import split_blocks
@@ -37,7 +37,7 @@ from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.evaluation.references import reference_rows
 from recbole_drex.evaluation.result import RESULT, SCHEMA, read_result, write_interactions, write_result
 from recbole_drex.files import locked, read_json, write_json
-from recbole_drex.trainer import LAST, make_trainer
+from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
 """Models trained beside those asked for, so that every table can be read against them."""
@@ -243,8 +243,6 @@ def _interactions(experiment: Experiment, valid: np.ndarray, test: np.ndarray) -
     known = np.stack([train[field].double().numpy() for field in fields], axis=1)
     known = np.column_stack([known, np.full(len(known), np.nan)])
     table = np.concatenate([known, valid, test])
-    predicts = "rmse" in experiment.config["valid_metric"] or experiment.config.is_ours
-    del predicts
     return pd.DataFrame(
         {
             "user_id": dataset.field2id_token[dataset.uid_field][table[:, 0].astype(int)],
@@ -364,11 +362,10 @@ def load(run_dir: str | Path) -> Experiment:
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{run_dir / RUN} is damaged or of another version: {error!r} is missing") from error
     config = Config(model, dataset, [], {**parameters, "data_path": str(root)})
-    manifest = prepare_dataset(config, dataset, root, (), None)
+    manifest = prepare(dataset, root, config.preparation(), Sources())
     if manifest["fingerprint"] != fingerprint:
         raise CheckpointError(f"{run_dir} was made by version {version} on data {fingerprint}, not {manifest['fingerprint']}")
     experiment = build(config, manifest)
-    trainer = make_trainer(config, experiment.model, run_dir, experiment.parts)
-    trainer.load_best()
+    load_model_state(experiment.model, checkpoint.load(run_dir / BEST, config["device"]), run_dir)
     experiment.model.eval()
     return experiment

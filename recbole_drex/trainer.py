@@ -96,18 +96,11 @@ class _SafeTrainer:
     def _model_state(self) -> dict[str, Any]:
         return {"state_dict": dict(self.model.state_dict()), "other_parameter": self.model.other_parameter()}
 
-    def _load_model_state(self, state: dict[str, Any]) -> None:
-        try:
-            self.model.load_state_dict(OrderedDict(state["state_dict"]))
-        except RuntimeError as error:
-            raise CheckpointError(f"the checkpoint in {self.run_dir} is of another model or data set: {error}") from error
-        self.model.load_other_parameter(state["other_parameter"])
-
     def load_best(self, model_file: str | Path | None = None) -> None:
         """Load the parameters that were best on validation."""
         state = checkpoint.load(model_file or self.saved_model_file, self.device)
         self.best_epoch = state["epoch"]
-        self._load_model_state(state)
+        load_model_state(self.model, state, self.run_dir)
 
     def _save_last(self, epoch: int) -> None:
         """Everything that the next epoch depends on, so that a resumed run equals an uninterrupted one."""
@@ -135,7 +128,7 @@ class _SafeTrainer:
         if not (self.run_dir / LAST).is_file():
             return False
         state = checkpoint.load(self.run_dir / LAST, self.device)
-        self._load_model_state(state)
+        load_model_state(self.model, state, self.run_dir)
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
@@ -177,6 +170,19 @@ class _SafeTrainer:
         loss = super()._train_epoch(*args, **kwargs)
         self._epoch_seconds = perf_counter() - started
         return loss
+
+
+def load_model_state(model: torch.nn.Module, state: dict[str, Any], where: Path) -> None:
+    """Put the parameters of a checkpoint into a model.
+
+    Raises:
+        CheckpointError: they are those of another model or data set.
+    """
+    try:
+        model.load_state_dict(OrderedDict(state["state_dict"]))
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the checkpoint in {where} is of another model or data set: {error}") from error
+    model.load_other_parameter(state["other_parameter"])  # type: ignore[operator]
 
 
 @contextlib.contextmanager

@@ -17,8 +17,6 @@ from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.start import StartState
 
-_PAIRS = 1 << 20  # (user, item) pairs scored at once in full ranking
-
 
 class DReX(GeneralRecommender):
     r"""DReX (paper, section 3); ``start: mlp`` makes it DReX-MLP.
@@ -81,7 +79,7 @@ class DReX(GeneralRecommender):
         self.user_start = StartState(start, self.table, self.n_users, self.n_items, size, of_user=True)
         self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, of_user=False)
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
-        self.history = HistoryAttention(self.table, size, config["max_history"]) if use_history else None
+        self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
         self.hidden = nn.Linear(size * (3 if use_history else 2), size)
         self.output = nn.Linear(size, 1)
@@ -92,6 +90,8 @@ class DReX(GeneralRecommender):
             nn.init.zeros_(self.user_bias.weight)
             nn.init.zeros_(self.item_bias.weight)
         self.register_buffer("mean", dataset.inter_feat[self.rating_field].float().mean())
+        if not self.use_bias:
+            nn.init.constant_(self.output.bias, float(self.mean))
         self._stale = True
 
     # Messages and states ----------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class DReX(GeneralRecommender):
             item_state = self._leave_one_out(item, row, 1, corrections[1])
         inputs = [user_state, item_state]
         if self.history is not None:
-            inputs.append(self.history.sampled(user, item_state, row))
+            inputs.append(self.history.sampled(self.table, user, item_state, row))
         prediction = self._rate(self.dropout(torch.cat(inputs, -1)), user, item)
         error = prediction - interaction[self.rating_field]
         norm = user_state.square().sum(-1) + item_state.square().sum(-1)
@@ -281,7 +281,7 @@ class DReX(GeneralRecommender):
             order = torch.argsort(user, stable=True)
             who, counts = torch.unique_consecutive(user[order], return_counts=True)
             for one, index in zip(who.tolist(), torch.split(order, counts.tolist()), strict=True):
-                seen[index] = self.history.full(one, item_state[index], row[index])
+                seen[index] = self.history.full(self.table, one, item_state[index], row[index])
             inputs.append(seen)
         return self._rate(torch.cat(inputs, -1), user, item)
 
@@ -301,10 +301,10 @@ class DReX(GeneralRecommender):
         for user in users.tolist():
             hidden = from_item + self._user_states[user] @ weight_user.T
             if self.history is not None:
-                hidden = hidden + self.history.full(user, self._item_states, no_row) @ weight_seen[0].T
+                hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ weight_seen[0].T
             value = self.output(torch.relu(hidden)).squeeze(-1)
             value = self._add_bias(value, torch.full_like(items, user), items)
-            known = self.table.item[self.table.user == user]
+            known = self.table.item[self.table.rows_of(user)]
             if len(known):
                 value[known] = self._predict_pairs(torch.full_like(known, user), known)
             scores.append(value)

@@ -98,6 +98,9 @@ class EvidenceTable(nn.Module):
             "rated": rated[keep],
             "rating": evidence.rating[keep],
         }
+        # Sorted by (user, item), so a user's rows lie together.
+        buffers["user_count"] = torch.bincount(buffers["user"], minlength=n_users)
+        buffers["user_first"] = torch.cumsum(buffers["user_count"], 0) - buffers["user_count"]
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
         self.user_sums: torch.Tensor
@@ -143,6 +146,11 @@ class EvidenceTable(nn.Module):
             return torch.full_like(key, -1)
         place = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
         return torch.where(self.key[place] == key, place, -1)
+
+    def rows_of(self, user: int) -> torch.Tensor:
+        """Rows of one user."""
+        first = int(self.user_first[user])
+        return torch.arange(first, first + int(self.user_count[user]), device=self.user.device)
 
     def without(self, sums: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """``sums`` (n, width) less the rows ``row`` (n,); -1 takes nothing away."""

@@ -19,55 +19,51 @@ class HistoryAttention(nn.Module):
     is looked through, afterwards all of them. The target itself is always masked.
 
     Args:
-        table: who interacted with what.
         size: d.
         max_history: size of the sample in training.
     """
 
-    def __init__(self, table: EvidenceTable, size: int, max_history: int):
+    def __init__(self, size: int, max_history: int):
         super().__init__()
         self.max_history, self.scale = max_history, 1.0 / math.sqrt(size)
         self.query = nn.Linear(size, size)
         self.value = nn.Linear(size, size)
-        count = torch.bincount(table.user, minlength=table.n_users)
-        # The table is sorted by user, so a user's rows lie together.
-        self.register_buffer("count", count, persistent=False)
-        self.register_buffer("first", torch.cumsum(count, 0) - count, persistent=False)
-        self.register_buffer("item", table.item, persistent=False)
-        self.keys = torch.zeros(table.n_items, size)
-        self.messages = torch.zeros(len(table), size)
+        self.keys: torch.Tensor
+        self.messages: torch.Tensor
 
     def remember(self, item_states: torch.Tensor, messages: torch.Tensor) -> None:
         """Set the keys (n_items, d) and values (n, d) that are looked through until the next call."""
         self.keys, self.messages = item_states.detach(), messages.detach()
 
-    def sampled(self, user: torch.Tensor, item_state: torch.Tensor, own_row: torch.Tensor) -> torch.Tensor:
+    def sampled(
+        self, table: EvidenceTable, user: torch.Tensor, item_state: torch.Tensor, own_row: torch.Tensor
+    ) -> torch.Tensor:
         """z of each target, over a sample of the user's history: (n, d).
 
         Args:
+            table: who interacted with what.
             user: (n,).
             item_state: h_i without the target's message, (n, d).
             own_row: the target's row of the table, -1 if it has none, (n,).
         """
-        count = self.count[user][:, None]
+        count = table.user_count[user][:, None]
         width = max(1, min(self.max_history, int(count.max())))
         place = torch.arange(width, device=user.device)[None, :].expand(len(user), -1)
         drawn = (torch.rand(len(user), width, device=user.device) * count).long()
         place = torch.where(count > width, drawn, place)
-        rows = (self.first[user][:, None] + place).clamp(max=max(0, len(self.item) - 1))
+        rows = (table.user_first[user][:, None] + place).clamp(max=max(0, len(table) - 1))
         usable = (place < count) & (rows != own_row[:, None])
-        scores = torch.einsum("nd,nkd->nk", self.query(item_state), self.keys[self.item[rows]]) * self.scale
-        return self._aggregate(scores, usable, rows)
-
-    def _aggregate(self, scores, usable, rows) -> torch.Tensor:
+        if not len(table):
+            return self.value(torch.zeros_like(item_state))
+        scores = torch.einsum("nd,nkd->nk", self.query(item_state), self.keys[table.item[rows]]) * self.scale
         weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
         summed = nn.functional.embedding_bag(rows, self.messages, mode="sum", per_sample_weights=weights)
         return self.value(summed)
 
-    def full(self, user: int, item_state: torch.Tensor, own_row: torch.Tensor) -> torch.Tensor:
+    def full(self, table: EvidenceTable, user: int, item_state: torch.Tensor, own_row: torch.Tensor) -> torch.Tensor:
         """z of several targets of one user, over the whole history: (n, d)."""
-        rows = torch.arange(int(self.first[user]), int(self.first[user] + self.count[user]), device=item_state.device)
+        rows = table.rows_of(user)
         usable = rows[None, :] != own_row[:, None]
-        scores = self.query(item_state) @ self.keys[self.item[rows]].T * self.scale
+        scores = self.query(item_state) @ self.keys[table.item[rows]].T * self.scale
         weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
         return self.value(weights @ self.messages[rows])

@@ -1,0 +1,171 @@
+"""Keyword profiles from attention weights, and explanations by overlapping keywords (paper, section 3.6).
+
+``score(w, u)`` is the sum of the attention weights of word w (by lemma) over u's training reviews, and likewise for items;
+the n words with the highest scores are the profile. A recommendation is explained by the words that stand in both profiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_drex.errors import DataError, unknown_name
+from recbole_drex.quick_start import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class Keyword:
+    """A word of a profile and its summed attention weight."""
+
+    word: str
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedKeyword:
+    """A word that stands in the profiles of a user and of an item, with both scores."""
+
+    word: str
+    user_score: float
+    item_score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """An item recommended to a user, and why."""
+
+    item: str
+    title: str
+    predicted: float
+    keywords: tuple[SharedKeyword, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A user's profile and explained recommendations."""
+
+    user: str
+    profile: tuple[Keyword, ...]
+    recommendations: tuple[Recommendation, ...]
+
+
+def keyword_profiles(experiment: Experiment) -> pd.DataFrame:
+    """Score every word of every user and item that has training reviews.
+
+    Returns:
+        Columns ``side`` (user, item), ``id`` (token), ``word`` (lemma), ``score``, sorted by side, id and falling score.
+
+    Raises:
+        DataError: the model reads no reviews, so it has no attention to make profiles of.
+    """
+    model, dataset = experiment.model, experiment.dataset
+    attended = model.word_attention() if hasattr(model, "word_attention") else None
+    if attended is None:
+        raise DataError(f"{experiment.config.model} has no attention over words, so it has no keyword profiles")
+    rows, weights = (part.cpu().numpy() for part in attended)
+    store = model.attention.store
+    review = model.table.review.cpu().numpy()[rows]
+    lengths = store.offsets[review + 1] - store.offsets[review]
+    starts = np.repeat(store.offsets[review] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+    word = store.word_ids[np.arange(len(weights)) + starts]
+    parts = []
+    for side, field, ids in (("user", dataset.uid_field, model.table.user), ("item", dataset.iid_field, model.table.item)):
+        owner = np.repeat(ids.cpu().numpy()[rows], lengths)
+        key, inverse = np.unique(owner * len(store.vocabulary) + word, return_inverse=True)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "side": side,
+                    "id": dataset.field2id_token[field][key // len(store.vocabulary)],
+                    "word": np.asarray(store.vocabulary, dtype=object)[key % len(store.vocabulary)],
+                    "score": np.bincount(inverse, weights=weights),
+                }
+            )
+        )
+    table = pd.concat(parts, ignore_index=True)
+    # The word breaks ties, so that a profile does not depend on the order of reviews.
+    return table.sort_values(["side", "id", "score", "word"], ascending=[True, True, False, True], ignore_index=True)
+
+
+class Explainer:
+    """Explains the recommendations of a trained run.
+
+    Args:
+        experiment: a run that was loaded or has just been trained.
+        words: number of keywords in a profile; default ``profile_words`` of the configuration.
+    """
+
+    def __init__(self, experiment: Experiment, words: int | None = None):
+        self.experiment = experiment
+        n = words or experiment.config["profile_words"]
+        top = keyword_profiles(experiment).groupby(["side", "id"], sort=False).head(n)
+        self._profiles = {
+            key: dict(zip(group["word"], group["score"].astype(float), strict=True))
+            for key, group in top.groupby(["side", "id"], sort=False)
+        }
+
+    def profile(self, side: str, token: str) -> tuple[Keyword, ...]:
+        """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews."""
+        return tuple(Keyword(word, score) for word, score in self._profiles.get((side, token), {}).items())
+
+    def overlap(self, user: str, item: str) -> tuple[SharedKeyword, ...]:
+        """Words in both profiles, by falling sum of both scores."""
+        mine, its = self._profiles.get(("user", user), {}), self._profiles.get(("item", item), {})
+        shared = [SharedKeyword(word, mine[word], its[word]) for word in mine if word in its]
+        return tuple(sorted(shared, key=lambda k: (-(k.user_score + k.item_score), k.word)))
+
+    def explain(self, user: str, top: int = 3) -> Explanation:
+        """Recommend the ``top`` items the user has not interacted with, by predicted rating, and explain them.
+
+        Raises:
+            DataError: no such user.
+        """
+        dataset, model = self.experiment.dataset, self.experiment.model
+        known = dataset.field2token_id[dataset.uid_field]
+        if user not in known or user == "[PAD]":
+            raise DataError(_unknown_user(user, list(known)))
+        uid = known[user]
+        scores = model.full_sort_predict({dataset.uid_field: torch.tensor([uid], device=model.device)}).clone()
+        scores[0] = -torch.inf
+        for feat in (dataset.inter_feat, dataset.unrated):
+            scores[feat[dataset.iid_field][feat[dataset.uid_field] == uid]] = -torch.inf
+        best = torch.topk(scores, min(top, int(torch.isfinite(scores).sum()))).indices.tolist()
+        levels = self.experiment.parts.train_dataset.rating_levels()
+        titles = self._titles()
+        recommendations = []
+        for index in best:
+            item = str(dataset.field2id_token[dataset.iid_field][index])
+            predicted = float(scores[index].clamp(levels[0], levels[-1]))
+            recommendations.append(Recommendation(item, titles.get(item, ""), predicted, self.overlap(user, item)))
+        return Explanation(user, self.profile("user", user), tuple(recommendations))
+
+    def _titles(self) -> dict[str, str]:
+        from pathlib import Path
+
+        path = Path(self.experiment.dataset.dataset_path) / f"{self.experiment.dataset.dataset_name}.item"
+        if not path.is_file():
+            return {}
+        items = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        return dict(zip(items["item_id:token"], items["title:token_seq"], strict=True))
+
+
+def _unknown_user(user: str, known: list[str]) -> str:
+    known.remove("[PAD]")
+    if len(known) <= 20:
+        return unknown_name("user", user, known)
+    return f"unknown user '{user}'; the data set has {len(known)} users, for example {', '.join(known[:3])}"
+
+
+def render(explanation: Explanation) -> str:
+    """An explanation as plain text for the terminal."""
+    lines = [f"User {explanation.user}"]
+    profile = ", ".join(f"{k.word} ({k.score:.2f})" for k in explanation.profile)
+    lines.append(f"  often writes about: {profile or 'no reviews in training'}")
+    for place, item in enumerate(explanation.recommendations, 1):
+        lines.append(f"  {place}. {item.title or item.item}: predicted {item.predicted:.2f}")
+        words = ", ".join(f"{k.word} (user {k.user_score:.2f}, item {k.item_score:.2f})" for k in item.keywords)
+        lines.append(f"     shared keywords: {words or 'none'}")
+    return "\n".join(lines)
