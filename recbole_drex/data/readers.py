@@ -6,7 +6,9 @@ texts go to a Parquet file, so that millions of reviews fit in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +131,11 @@ def read_reviews(
     parts: list[pd.DataFrame] = []
     sources: list[dict[str, Any]] = []
     spill = Path(spill)
-    with replacing(spill) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
+    with (
+        replacing(spill) as temporary,
+        pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer,
+        _without_collector(),
+    ):
         for path in files:
             tally = _Tally(path)
             for chunk in read_chunks(path, names, needed):
@@ -177,6 +183,18 @@ def read_items(path: str | Path) -> pd.DataFrame:
     frame = pd.concat(parts).drop_duplicates("item_id", ignore_index=True)
     frame["item_id"] = items.names()[frame["item_id"].to_numpy()]
     return frame[list(_ITEM)].astype(str)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Suspend the search for reference cycles: parsed rows have none, and looking takes a fifth of the reading time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Tally:
