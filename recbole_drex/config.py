@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole's Config needs it)
 from recbole.config import Config as RecBoleConfig
@@ -20,6 +17,7 @@ from recbole.utils.argument_list import (
 
 from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.model import MODELS, canonical_model_name, get_model
+from recbole_drex.values import parse_value, read_yaml
 
 PREPARATION = (
     "user_min",
@@ -41,47 +39,6 @@ def properties_dir() -> Path:
     """Folder of the YAML files: inside an installed wheel, or at the top of a checkout."""
     inside = Path(__file__).parent / "properties"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "properties"
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        ConfigError: the file is missing, no YAML, or not a mapping; the message names the file (and the line).
-    """
-    try:
-        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read configuration {path}: {error}") from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"configuration {path} must hold 'name: value' lines, not a {type(value).__name__}")
-    return value
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without objects that run code, and with 1e-3 read as a number (YAML 1.1 wants 1.0e-3)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def parse_value(text: str) -> Any:
-    """Read one command line value as YAML does: ``3`` int, ``1e-3`` float, ``true`` bool, ``[1,2]`` list, else text.
-
-    Example:
-        >>> parse_value("1e-3"), parse_value("False"), parse_value("[1, 2]"), parse_value("DReX")
-        (0.001, False, [1, 2], 'DReX')
-    """
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        return text
 
 
 def choice(config: Mapping[str, Any] | Any, key: str, legal: Sequence[str]) -> str:

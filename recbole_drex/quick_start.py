@@ -28,7 +28,7 @@ from recbole.utils import init_seed
 from recbole.utils.logger import RemoveColorFilter
 
 from recbole_drex import __version__, checkpoint
-from recbole_drex.config import Config
+from recbole_drex.config import PREPARATION, Config
 from recbole_drex.data.prepare import Sources, find_sources, prepare
 from recbole_drex.dataset import Parts, ReviewDataset, split
 from recbole_drex.errors import CheckpointError
@@ -38,6 +38,7 @@ from recbole_drex.evaluation.references import reference_rows
 from recbole_drex.evaluation.result import RESULT, SCHEMA, read_result, write_interactions, write_result
 from recbole_drex.files import locked, read_json, write_json
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
+from recbole_drex.values import read_yaml
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
 """Models trained beside those asked for, so that every table can be read against them."""
@@ -133,8 +134,6 @@ _PROTOCOL_KEYS = {
 
 def _shared_parameters(parameters: Mapping[str, Any], config_files: Sequence[str | Path]) -> dict[str, Any]:
     """What a reference must share with the models it is compared with: data, split and conventions."""
-    from recbole_drex.config import PREPARATION, read_yaml
-
     merged: dict[str, Any] = {}
     for file in config_files:
         merged.update(read_yaml(file))

@@ -1,0 +1,176 @@
+"""The command line: ``recbole-drex prepare | run | explain | doctor``; each is a thin call into the package.
+
+Heavy imports happen inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_drex import __version__
+from recbole_drex.errors import ConfigError, DrexError
+
+PARAMETERS = "Any parameter of RecBole, of properties/overall.yaml or of the model may follow as --name value or --name=value."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; errors that the user can put right are printed as one line, with exit status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        if rest and not options.takes_parameters:
+            raise ConfigError(f"unknown argument {rest[0]!r}; see recbole-drex {options.name} --help")
+        options.parameters = parse_parameters(rest)
+        return options.command(options, shlex.join(["recbole-drex", *arguments]))
+    except (DrexError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command with --resume goes on from the last finished epoch", file=sys.stderr)
+        return 130
+
+
+def parse_parameters(arguments: Sequence[str]) -> dict[str, Any]:
+    """Read ``--name value`` and ``--name=value`` pairs; values are read as YAML.
+
+    Raises:
+        ConfigError: a name without a value, a value without a name, or a name given twice.
+
+    Example:
+        >>> parse_parameters(["--epochs", "2", "--learning_rate=1e-3", "--keep_unrated", "false"])
+        {'epochs': 2, 'learning_rate': 0.001, 'keep_unrated': False}
+    """
+    from recbole_drex.values import parse_value
+
+    parameters: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--") or len(argument) < 3:
+            raise ConfigError(f"expected --name value, found {argument!r}")
+        name, equals, value = argument[2:].partition("=")
+        if not equals:
+            if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
+                raise ConfigError(f"parameter --{name} lacks a value: write --{name} VALUE")
+            value = rest.pop(0)
+        if name in parameters:
+            raise ConfigError(f"parameter --{name} is given twice")
+        parameters[name] = parse_value(value)
+    return parameters
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in _names(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"seeds are whole numbers separated by commas, not {text!r}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("recbole-drex", description="Review-based recommendation models for RecBole.")
+    parser.add_argument("--version", action="version", version=f"recbole_drex {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    def command(name: str, function, text: str, parameters: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=PARAMETERS if parameters else None, allow_abbrev=False)
+        sub.set_defaults(command=function, takes_parameters=parameters, name=name)
+        return sub
+
+    def data_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--dataset", default="demo", help="demo, an Amazon Reviews 2023 category, or any name (default: demo)")
+        sub.add_argument("--raw", nargs="+", default=[], metavar="FILE", help="raw review files (JSON lines, CSV, TSV, Parquet)")
+        sub.add_argument("--meta", metavar="FILE", help="raw item file with titles")
+        sub.add_argument("--data_path", metavar="DIR", default="atomic_data", help="prepared data sets (default: atomic_data)")
+        sub.add_argument("--config_files", type=_names, default=[], metavar="A.yaml,B.yaml", help="files of parameters")
+
+    run = command("run", _run, "Prepare if needed, train, evaluate, explain.", parameters=True)
+    run.add_argument("--model", type=_names, default=["DReX"], help="one or more names, comma-separated (default: DReX)")
+    data_options(run)
+    run.add_argument("--output", default="results", metavar="DIR", help="folder of results (default: results)")
+    run.add_argument("--seeds", type=_seeds, default=[2026], help="comma-separated; each has its own split (default: 2026)")
+    run.add_argument("--resume", action="store_true", help="go on with an interrupted run, keep finished ones")
+    run.add_argument("--no_references", action="store_true", help="do not train the reference models beside")
+
+    prepare = command("prepare", _prepare, "Turn raw reviews into a prepared data set.", parameters=True)
+    data_options(prepare)
+    prepare.add_argument("--rebuild", action="store_true", help="prepare anew even if nothing has changed")
+
+    explain = command("explain", _explain, "Explain a user's recommendations from a finished run.")
+    explain.add_argument("--run", required=True, metavar="DIR", help="folder of the run, e.g. results/demo/DReX/seed-2026")
+    explain.add_argument("--user", required=True, metavar="ID", help="user as named in the data")
+    explain.add_argument("--top", type=int, default=3, help="number of recommendations (default: 3)")
+    explain.add_argument("--json", action="store_true", help="print one JSON document")
+
+    doctor = command("doctor", _doctor, "Print versions, device, encoder and data sets, and what is missing.")
+    doctor.add_argument("--data_path", metavar="DIR", default="atomic_data")
+    return parser
+
+
+def _run(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.report.terminal import print_run
+
+    from recbole_drex.quick_start import run
+
+    results = run(
+        options.model,
+        options.dataset,
+        raw=options.raw,
+        meta=options.meta,
+        data_path=options.data_path,
+        output=options.output,
+        seeds=options.seeds,
+        config_files=options.config_files,
+        parameters=options.parameters,
+        references=not options.no_references,
+        resume=options.resume,
+        command=command,
+    )
+    print_run(results, Path(options.output), Path(options.data_path))
+    return 0
+
+
+def _prepare(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.report.terminal import print_statistics
+
+    from recbole_drex.config import Config
+    from recbole_drex.quick_start import prepare_dataset
+
+    config = Config("DReX", options.dataset, options.config_files, {**options.parameters, "data_path": options.data_path})
+    manifest = prepare_dataset(config, options.dataset, Path(options.data_path), options.raw, options.meta, options.rebuild)
+    print_statistics(manifest, Path(options.data_path), config["keep_unrated"])
+    return 0
+
+
+def _explain(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.explain.keywords import Explainer, render
+    from recbole_drex.quick_start import load
+
+    if options.top < 1:
+        raise ConfigError(f"--top must be 1 or more, not {options.top}")
+    explanation = Explainer(load(options.run)).explain(options.user, options.top)
+    print(json.dumps(dataclasses.asdict(explanation), indent=2) if options.json else render(explanation))
+    return 0
+
+
+def _doctor(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.doctor import diagnose
+
+    report, healthy = diagnose(Path(options.data_path))
+    print(report)
+    return 0 if healthy else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
