@@ -295,7 +295,7 @@ def _result(experiment: Experiment, trainer, valid: dict, test, seconds: dict, c
         },
         "valid": valid,
         "test": split_blocks(test.metrics),
-        "references": references,
+        "references": {name: {"own_test": metrics} for name, metrics in references.items()},
         "best_epoch": trainer.best_epoch,
         "epochs_run": len(trainer.history),
         "seconds": seconds,
