@@ -32,7 +32,7 @@ from recbole_drex.config import PREPARATION, Config
 from recbole_drex.data.prepare import Sources, find_sources, prepare
 from recbole_drex.dataset import Parts, ReviewDataset, split
 from recbole_drex.errors import CheckpointError
-from recbole_drex.evaluation.metrics import split_blocks
+from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.evaluation.references import reference_rows
 from recbole_drex.evaluation.result import RESULT, SCHEMA, read_result, write_interactions, write_result
@@ -281,8 +281,8 @@ def _result(experiment: Experiment, trainer, valid: dict, test, seconds: dict, c
         "dataset": config.dataset,
         "seed": config["seed"],
         "command": command or shlex.join(sys.argv),
-        "loss": str(config["loss"] or config["loss_type"] or "own"),
-        "output": str(config["output"] or ("mean" if config.is_ours else "score")),
+        "loss": getattr(experiment.model, "loss_name", config["loss_type"] or "own"),
+        "output": "mean" if predicts_ratings(config) else "score",
         "split": _describe_split(config["eval_args"]),
         "protocol": protocol.as_dict(),
         "data": {

@@ -27,6 +27,7 @@ class BiasedMF(GeneralRecommender):
     """
 
     input_type = InputType.POINTWISE
+    loss_name = "mse"
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

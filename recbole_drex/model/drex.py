@@ -51,6 +51,7 @@ class DReX(GeneralRecommender):
     """
 
     input_type = InputType.POINTWISE
+    loss_name = "mse"
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

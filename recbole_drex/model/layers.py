@@ -44,7 +44,8 @@ def all_pairs(score: Callable, user: torch.Tensor, n_items: int) -> torch.Tensor
         Shape ``(b * n_items,)``.
     """
     item = torch.arange(n_items, device=user.device)
-    return score(user[:, None], item[None, :]).reshape(-1)
+    # RecBole writes into the scores, so an expanded view will not do.
+    return score(user[:, None], item[None, :]).contiguous().reshape(-1)
 
 
 class ClosedFormRecommender(GeneralRecommender):
@@ -54,6 +55,7 @@ class ClosedFormRecommender(GeneralRecommender):
     """
 
     input_type = InputType.POINTWISE
+    loss_name = "mse"
     type = ModelType.TRADITIONAL
 
     def __init__(self, config, dataset):
