@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError, unknown_name
 from recbole_drex.quick_start import Experiment
 
@@ -86,6 +87,8 @@ def keyword_profiles(experiment: Experiment) -> pd.DataFrame:
             )
         )
     table = pd.concat(parts, ignore_index=True)
+    # "not" and "very" are kept for what they do to other words; alone they name nothing that one could like.
+    table = table[~table["word"].isin(JUDGING_WORDS)]
     # The word breaks ties, so that a profile does not depend on the order of reviews.
     return table.sort_values(["side", "id", "score", "word"], ascending=[True, True, False, True], ignore_index=True)
 

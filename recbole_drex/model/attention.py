@@ -65,13 +65,15 @@ class WordAttention(nn.Module):
         size: d, the width of the projection.
     """
 
+    offsets: torch.Tensor
+
     def __init__(self, store: FeatureStore, size: int):
         super().__init__()
         self.store = store
         self.width = store.width
         self.projection = nn.Linear(store.width, size)
         self.scorer = nn.Linear(size, 1, bias=False)
-        self.register_buffer("_offsets", torch.from_numpy(store.offsets.astype("int64")), persistent=False)
+        self.register_buffer("offsets", torch.from_numpy(store.offsets.astype("int64")), persistent=False)
 
     def scoring_vector(self) -> torch.Tensor:
         """:math:`W_t^\\top w_a`, of the encoder's width."""
@@ -83,8 +85,8 @@ class WordAttention(nn.Module):
         return _PoolWords.apply(self.scoring_vector(), words, review, len(reviews))
 
     def _words(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        starts = self._offsets[reviews]
-        lengths = self._offsets[reviews + 1] - starts
+        starts = self.offsets[reviews]
+        lengths = self.offsets[reviews + 1] - starts
         review = torch.repeat_interleave(torch.arange(len(reviews), device=reviews.device), lengths)
         first = torch.cumsum(lengths, 0) - lengths
         index = torch.arange(len(review), device=reviews.device) - first[review] + starts[review]
@@ -103,7 +105,7 @@ class WordAttention(nn.Module):
         """
         pooled = torch.empty(len(reviews), self.width, device=reviews.device)
         weights = [torch.empty(0, device=reviews.device)]
-        lengths = self._offsets[reviews + 1] - self._offsets[reviews]
+        lengths = self.offsets[reviews + 1] - self.offsets[reviews]
         vector = self.scoring_vector()
         block = torch.div(torch.cumsum(lengths, 0), _BLOCK_WORDS, rounding_mode="floor")
         start = 0

@@ -15,6 +15,7 @@ from recbole_drex.model.attention import WordAttention
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.refinement import StateRefiner
+from recbole_drex.model.sampling import ReviewSampler
 from recbole_drex.model.start import StartState
 
 
@@ -52,6 +53,7 @@ class DReX(GeneralRecommender):
 
     input_type = InputType.POINTWISE
     loss_name = "mse"
+    mean: torch.Tensor
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -66,12 +68,15 @@ class DReX(GeneralRecommender):
         self.table = EvidenceTable(
             evidence, modalities, dataset.rating_levels(), self.attention, self.n_users, self.n_items, config["bias_damping"]
         )
-        self.message_samples = config["message_samples"]
+        self.sampler = None
+        if self.attention is not None and config["message_samples"] > 0:
+            self.sampler = ReviewSampler(self.table, config["message_samples"])
         self.reg_weight, self.adjust_rating = config["reg_weight"], config["adjust_rating"]
-        # The projection of the review belongs to its attention; see WordAttention.
         self.projections = nn.ModuleDict(
             {m.name: nn.Linear(m.width, size) for m in self.table.modalities if m.name != "review"}
         )
+        if self.attention is not None:
+            self.projections["review"] = self.attention.projection
         self.fuse = nn.Linear(size * len(modalities), size)
         self.adjust = nn.ModuleList([nn.Linear(1, size, bias=False) for _ in range(2)]) if self.adjust_rating else None
         self.user_refiner = StateRefiner(size, config["shrinkage"])
@@ -85,11 +90,9 @@ class DReX(GeneralRecommender):
         self.hidden = nn.Linear(size * (3 if use_history else 2), size)
         self.output = nn.Linear(size, 1)
         self.use_bias = config["use_bias"]
-        self.user_bias = nn.Embedding(self.n_users, 1) if self.use_bias else None
-        self.item_bias = nn.Embedding(self.n_items, 1) if self.use_bias else None
         if self.use_bias:
-            nn.init.zeros_(self.user_bias.weight)
-            nn.init.zeros_(self.item_bias.weight)
+            self.user_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_users, 1), freeze=False)
+            self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
         self.register_buffer("mean", dataset.inter_feat[self.rating_field].float().mean())
         if not self.use_bias:
             nn.init.constant_(self.output.bias, float(self.mean))
@@ -107,7 +110,7 @@ class DReX(GeneralRecommender):
         parts = []
         for modality in self.table.modalities:
             vector, present = modality.split(rows)
-            layer = self.attention.projection if modality.name == "review" else self.projections[modality.name]
+            layer = self.projections[modality.name]
             parts.append(nn.functional.linear(vector, layer.weight) + present * layer.bias)
         message = nn.functional.linear(torch.cat(parts, -1), self.fuse.weight) + rows[..., -1:] * self.fuse.bias
         if self.adjust is not None:
@@ -164,81 +167,25 @@ class DReX(GeneralRecommender):
 
     # Training ---------------------------------------------------------------------------------------------------
 
-    def _sample_reviews(self, row: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Other reviewed rows of the target's user (side 0) or item (side 1): rows (n, K), -1 if none; scale (n, 1)."""
-        members, first, count, place = self._reviewed[side]
-        group = (self.table.user, self.table.item)[side][row]
-        own = place[row]  # position of the target's own review among its group's, or -1
-        others = count[group] - (own >= 0).long()
-        shape = (len(row), self.message_samples)
-        drawn = (torch.rand(shape, device=row.device) * others[:, None]).long()
-        drawn = drawn + ((own >= 0)[:, None] & (drawn >= own[:, None])).long()  # step over the target
-        chosen = members[(first[group][:, None] + drawn).clamp(max=max(0, len(members) - 1))]
-        chosen = torch.where(others[:, None] > 0, chosen, -1)
-        return chosen, others[:, None].float() / self.message_samples
-
-    @property
-    def _reviewed(self):
-        """Per side: reviewed rows grouped by entity, first and number per entity, and each row's place in its group."""
-        if not hasattr(self, "_reviewed_cache"):
-            rows = torch.nonzero(self.table.review >= 0).flatten()
-            self._reviewed_cache = []
-            for group, size in ((self.table.user, self.n_users), (self.table.item, self.n_items)):
-                members = rows[torch.argsort(group[rows], stable=True)]
-                count = torch.bincount(group[rows], minlength=size)
-                first = torch.cumsum(count, 0) - count
-                place = torch.full((len(self.table),), -1, device=rows.device)
-                place[members] = torch.arange(len(members), device=rows.device) - first[group[members]]
-                self._reviewed_cache.append((members, first, count, place))
-        return self._reviewed_cache
-
-    def _corrections(self, row: torch.Tensor) -> list[torch.Tensor | None]:
-        """Per side, what reading sampled reviews anew adds to the leave-one-out sums; carries the attention's gradient."""
-        if self.attention is None or not self.message_samples or not len(self._reviewed[0][0]):
-            return [None, None]
-        samples = [self._sample_reviews(row, side) for side in (0, 1)]
-        chosen = torch.cat([sample.flatten() for sample, _ in samples])
-        unique, inverse = torch.unique(chosen[chosen >= 0], return_inverse=True)
-        column = next(m for m in self.table.modalities if m.name == "review")
-        difference = torch.zeros(len(chosen), column.width, device=row.device)
-        if len(unique):
-            remembered = self.table.rows[unique, column.start : column.start + column.width]
-            fresh = self.attention(self.table.review[unique]) - remembered
-            difference = difference.index_put((torch.nonzero(chosen >= 0).flatten(),), fresh[inverse])
-        result: list[torch.Tensor | None] = []
-        for part, (_, scale) in zip(difference.chunk(2), samples, strict=True):
-            summed = part.view(len(row), self.message_samples, -1).sum(1) * scale
-            result.append(
-                nn.functional.pad(summed, (column.start, self.table.rows.shape[1] - column.start - column.width))
-            )
-        return result
-
-    def _sequential_states(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
-        """States just before the targets, with some reviews read anew for the attention's gradient."""
-        rows = self.table.rows
-        if self.attention is not None and self.message_samples and len(self._reviewed[0][0]):
-            reviewed = self._reviewed[0][0]
-            drawn = torch.randint(len(reviewed), (len(row) * self.message_samples,), device=row.device)
-            chosen = torch.unique(reviewed[drawn])
-            column = next(m for m in self.table.modalities if m.name == "review")
-            fresh = self.attention(self.table.review[chosen])
-            rows = rows.index_put(
-                (chosen[:, None], torch.arange(column.start, column.start + column.width)[None, :]), fresh
-            )
-        (user_before, _), (item_before, _) = self._all_states(rows)
-        return user_before[row], item_before[row]
+    def _states_for_training(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
+        """States that predict the training rows at ``row``, without their own messages."""
+        if self.refinement == "sequential":
+            rows = self.table.rows
+            if self.sampler is not None:
+                rows = self.sampler.freshened(self.table, self.attention, len(row))
+            (user_before, _), (item_before, _) = self._all_states(rows)
+            return user_before[row], item_before[row]
+        corrections: list[torch.Tensor | None] = [None, None]
+        if self.sampler is not None:
+            corrections = self.sampler.corrections(self.table, self.attention, row)
+        return self._leave_one_out(user, row, 0, corrections[0]), self._leave_one_out(item, row, 1, corrections[1])
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         if self._stale:
             self._refresh()
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         row = self.table.find(user, item)
-        if self.refinement == "sequential":
-            user_state, item_state = self._sequential_states(user, item, row)
-        else:
-            corrections = self._corrections(row)
-            user_state = self._leave_one_out(user, row, 0, corrections[0])
-            item_state = self._leave_one_out(item, row, 1, corrections[1])
+        user_state, item_state = self._states_for_training(user, item, row)
         inputs = [user_state, item_state]
         if self.history is not None:
             inputs.append(self.history.sampled(self.table, user, item_state, row))

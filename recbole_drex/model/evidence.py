@@ -45,7 +45,27 @@ class EvidenceTable(nn.Module):
         attention: word attention, if ``review`` is among the modalities.
         n_users, n_items: numbers of users and items, padding included.
         damping: pseudo-count of the means in the two rating columns.
+
+    Attributes:
+        rows: (n, width), sorted by (user, item).
+        user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
+        review: row of the feature store, -1 without words, (n,).
+        user_first, user_count: where a user's rows start and how many there are, (n_users,).
+        user_sums, item_sums: sums of the rows of each user and item, (n_users, width) and (n_items, width).
     """
+
+    rows: torch.Tensor
+    user: torch.Tensor
+    item: torch.Tensor
+    key: torch.Tensor
+    time: torch.Tensor
+    rating: torch.Tensor
+    rated: torch.Tensor
+    review: torch.Tensor
+    user_first: torch.Tensor
+    user_count: torch.Tensor
+    user_sums: torch.Tensor
+    item_sums: torch.Tensor
 
     def __init__(
         self,
@@ -66,7 +86,7 @@ class EvidenceTable(nn.Module):
             if name == "review":
                 assert attention is not None
                 row = evidence.review_row
-                offsets = attention._offsets
+                offsets = attention.offsets
                 has_words = (row >= 0) & (offsets[row.clamp(min=0) + 1] > offsets[row.clamp(min=0)])
                 vectors.append((torch.zeros(len(evidence), attention.width), has_words))
             elif name == "rating":
@@ -103,8 +123,6 @@ class EvidenceTable(nn.Module):
         buffers["user_first"] = torch.cumsum(buffers["user_count"], 0) - buffers["user_count"]
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
-        self.user_sums: torch.Tensor
-        self.item_sums: torch.Tensor
         self.refresh(attention)
 
     def _seen_by_user(self, evidence: Evidence, centred, rated, damping) -> torch.Tensor:
@@ -119,6 +137,11 @@ class EvidenceTable(nn.Module):
     def __len__(self) -> int:
         return len(self.user)
 
+    @property
+    def review_columns(self) -> slice | None:
+        """Columns of the pooled review, or None if reviews are no modality."""
+        return next((slice(m.start, m.start + m.width) for m in self.modalities if m.name == "review"), None)
+
     @torch.no_grad()
     def refresh(self, attention: WordAttention | None) -> torch.Tensor:
         """Pool all reviews with the present attention and sum the rows of each user and item.
@@ -130,8 +153,7 @@ class EvidenceTable(nn.Module):
         if attention is not None:
             reviewed = torch.nonzero(self.review >= 0).flatten()
             pooled, weights = attention.read_all(self.review[reviewed])
-            column = next(m for m in self.modalities if m.name == "review")
-            self.rows[reviewed, column.start : column.start + column.width] = pooled
+            self.rows[reviewed, self.review_columns] = pooled
         self.user_sums = self._sums(self.user, self.n_users)
         self.item_sums = self._sums(self.item, self.n_items)
         return weights

@@ -25,6 +25,14 @@ class StartState(nn.Module):
         of_user: whether this is the users' side.
     """
 
+    members: torch.Tensor
+    values: torch.Tensor
+    count: torch.Tensor
+    first: torch.Tensor
+    row_other: torch.Tensor
+    row_value: torch.Tensor
+    _device: torch.Tensor
+
     def __init__(self, kind: str, table: EvidenceTable, n_own: int, n_other: int, size: int, *, of_user: bool):
         super().__init__()
         self.kind, self.size = kind, size
