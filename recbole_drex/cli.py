@@ -17,7 +17,9 @@ from typing import Any
 from recbole_drex import __version__
 from recbole_drex.errors import ConfigError, DrexError
 
-PARAMETERS = "Any parameter of RecBole, of properties/overall.yaml or of the model may follow as --name value or --name=value."
+PARAMETERS = (
+    "Any parameter of RecBole, of properties/overall.yaml or of the model may follow as --name value or --name=value."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,22 +86,34 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="command", required=True)
 
     def command(name: str, function, text: str, parameters: bool = False) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, epilog=PARAMETERS if parameters else None, allow_abbrev=False)
+        sub = commands.add_parser(
+            name, help=text, description=text, epilog=PARAMETERS if parameters else None, allow_abbrev=False
+        )
         sub.set_defaults(command=function, takes_parameters=parameters, name=name)
         return sub
 
     def data_options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--dataset", default="demo", help="demo, an Amazon Reviews 2023 category, or any name (default: demo)")
-        sub.add_argument("--raw", nargs="+", default=[], metavar="FILE", help="raw review files (JSON lines, CSV, TSV, Parquet)")
+        sub.add_argument(
+            "--dataset", default="demo", help="demo, an Amazon Reviews 2023 category, or any name (default: demo)"
+        )
+        sub.add_argument(
+            "--raw", nargs="+", default=[], metavar="FILE", help="raw review files (JSON lines, CSV, TSV, Parquet)"
+        )
         sub.add_argument("--meta", metavar="FILE", help="raw item file with titles")
-        sub.add_argument("--data_path", metavar="DIR", default="atomic_data", help="prepared data sets (default: atomic_data)")
+        sub.add_argument(
+            "--data_path", metavar="DIR", default="atomic_data", help="prepared data sets (default: atomic_data)"
+        )
         sub.add_argument("--config_files", type=_names, default=[], metavar="A.yaml,B.yaml", help="files of parameters")
 
     run = command("run", _run, "Prepare if needed, train, evaluate, explain.", parameters=True)
-    run.add_argument("--model", type=_names, default=["DReX"], help="one or more names, comma-separated (default: DReX)")
+    run.add_argument(
+        "--model", type=_names, default=["DReX"], help="one or more names, comma-separated (default: DReX)"
+    )
     data_options(run)
     run.add_argument("--output", default="results", metavar="DIR", help="folder of results (default: results)")
-    run.add_argument("--seeds", type=_seeds, default=[2026], help="comma-separated; each has its own split (default: 2026)")
+    run.add_argument(
+        "--seeds", type=_seeds, default=[2026], help="comma-separated; each has its own split (default: 2026)"
+    )
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run, keep finished ones")
     run.add_argument("--no_references", action="store_true", help="do not train the reference models beside")
 
@@ -108,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--rebuild", action="store_true", help="prepare anew even if nothing has changed")
 
     explain = command("explain", _explain, "Explain a user's recommendations from a finished run.")
-    explain.add_argument("--run", required=True, metavar="DIR", help="folder of the run, e.g. results/demo/DReX/seed-2026")
+    explain.add_argument(
+        "--run", required=True, metavar="DIR", help="folder of the run, e.g. results/demo/DReX/seed-2026"
+    )
     explain.add_argument("--user", required=True, metavar="ID", help="user as named in the data")
     explain.add_argument("--top", type=int, default=3, help="number of recommendations (default: 3)")
     explain.add_argument("--json", action="store_true", help="print one JSON document")
@@ -119,9 +135,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
-    from recbole_drex.report.terminal import print_run
-
     from recbole_drex.quick_start import run
+    from recbole_drex.report.terminal import print_run
 
     results = run(
         options.model,
@@ -142,13 +157,16 @@ def _run(options: argparse.Namespace, command: str) -> int:
 
 
 def _prepare(options: argparse.Namespace, command: str) -> int:
-    from recbole_drex.report.terminal import print_statistics
-
     from recbole_drex.config import Config
     from recbole_drex.quick_start import prepare_dataset
+    from recbole_drex.report.terminal import print_statistics
 
-    config = Config("DReX", options.dataset, options.config_files, {**options.parameters, "data_path": options.data_path})
-    manifest = prepare_dataset(config, options.dataset, Path(options.data_path), options.raw, options.meta, options.rebuild)
+    config = Config(
+        "DReX", options.dataset, options.config_files, {**options.parameters, "data_path": options.data_path}
+    )
+    manifest = prepare_dataset(
+        config, options.dataset, Path(options.data_path), options.raw, options.meta, options.rebuild
+    )
     print_statistics(manifest, Path(options.data_path), config["keep_unrated"])
     return 0
 

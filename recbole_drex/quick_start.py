@@ -363,7 +363,9 @@ def load(run_dir: str | Path) -> Experiment:
     config = Config(model, dataset, [], {**parameters, "data_path": str(root)})
     manifest = prepare(dataset, root, config.preparation(), Sources())
     if manifest["fingerprint"] != fingerprint:
-        raise CheckpointError(f"{run_dir} was made by version {version} on data {fingerprint}, not {manifest['fingerprint']}")
+        raise CheckpointError(
+            f"{run_dir} was made by version {version} on data {fingerprint}, not {manifest['fingerprint']}"
+        )
     experiment = build(config, manifest)
     load_model_state(experiment.model, checkpoint.load(run_dir / BEST, config["device"]), run_dir)
     experiment.model.eval()

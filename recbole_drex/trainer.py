@@ -160,7 +160,10 @@ class _SafeTrainer:
         finished = self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
         if not (finished and self.history):
             self.fit(  # type: ignore[attr-defined]
-                self.parts.train, self._validation_loader(), callback_fn=after_epoch, show_progress=self.config["show_progress"]
+                self.parts.train,
+                self._validation_loader(),
+                callback_fn=after_epoch,
+                show_progress=self.config["show_progress"],
             )
         self.tensorboard.flush()
         self.load_best()

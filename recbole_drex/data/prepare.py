@@ -46,7 +46,11 @@ class Sources:
 
 
 def find_sources(
-    dataset: str, data_path: Path, raw: Sequence[str | Path] = (), meta: str | Path | None = None, raw_dir: str | None = None
+    dataset: str,
+    data_path: Path,
+    raw: Sequence[str | Path] = (),
+    meta: str | Path | None = None,
+    raw_dir: str | None = None,
 ) -> Sources:
     """Where the raw reviews of ``dataset`` are.
 
@@ -137,7 +141,9 @@ def _usable_manifest(folder: Path, dataset: str, settings: dict, sources: Source
         if not (folder / name).is_file() or sha256(folder / name) != expected:
             if sources.reviews:
                 return None
-            raise DataError(f"{folder / name} is missing or damaged (its hash is not the manifest's); prepare it anew with --raw FILE")
+            raise DataError(
+                f"{folder / name} is missing or damaged (its hash is not the manifest's); prepare it anew with --raw FILE"
+            )
     if not (folder / "features").is_dir():
         return None
     return manifest

@@ -62,7 +62,12 @@ class OwnTestRanking(_ReviewMetric):
         rows = dataobject.get(ROWS).numpy()
         user, item = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
         metrics = own_test_metrics(
-            user, rows[:, 3], dataobject.get(TIE_KEYS).numpy()[item], rows[:, 2], self.protocol, self._user_mean(dataobject, user)
+            user,
+            rows[:, 3],
+            dataobject.get(TIE_KEYS).numpy()[item],
+            rows[:, 2],
+            self.protocol,
+            self._user_mean(dataobject, user),
         )
         if {5, 10} <= set(self.protocol.topk):
             metrics["ndcg@5_10"] = (metrics["ndcg@5"] + metrics["ndcg@10"]) / 2

@@ -58,7 +58,11 @@ def print_statistics(manifest: dict[str, Any], data_path: Path, keep_unrated: bo
         print(f"{manifest['dataset']}: atomic files that were not prepared by recbole_drex; used as they are")
         return
     for step in manifest["counts"]:
-        print("  {step:10} {users:>9,} users {items:>9,} items {interactions:>10,} interactions, {rated:,} rated".format(**step))
+        print(
+            "  {step:10} {users:>9,} users {items:>9,} items {interactions:>10,} interactions, {rated:,} rated".format(
+                **step
+            )
+        )
     malformed = {name: count for name, count in manifest["malformed"].items() if count}
     if malformed:
         print(f"  malformed rows skipped: {malformed}")
@@ -66,5 +70,7 @@ def print_statistics(manifest: dict[str, Any], data_path: Path, keep_unrated: bo
     print(statistics_table({manifest["dataset"]: manifest["statistics"]}))
     if not keep_unrated:
         print("Rows without a rating are stored, and left aside by keep_unrated: false.")
-    print(f"\n{manifest['words']:,} words of {manifest['vocabulary']:,} lemmas, encoded by {manifest['encoder']['name']}")
+    print(
+        f"\n{manifest['words']:,} words of {manifest['vocabulary']:,} lemmas, encoded by {manifest['encoder']['name']}"
+    )
     print(f"Files: {data_path / manifest['dataset']}{os.sep}")
