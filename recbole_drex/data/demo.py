@@ -55,23 +55,18 @@ _PRAISE = _words(
 _BLAME = _words(
     "awful terrible horrible dreadful atrocious lousy pathetic miserable disappointing mediocre abysmal clumsy sloppy "
     "shoddy annoying frustrating irritating tedious boring bland dull forgettable lackluster weak poor broken "
-    "unfinished amateurish embarrassing laughable ugly painful unbearable grating pointless stale lifeless uninspired careless messy "
-    " ridiculous flawed inferior useless rotten"
+    "unfinished amateurish embarrassing laughable ugly painful unbearable grating pointless stale lifeless uninspired "
+    "careless messy ridiculous flawed inferior useless rotten"
 )
-_OWN_PRAISE = {  # words of praise that fit one aspect only
-    "story": "gripping moving", "visuals": "gorgeous vivid", "music": "catchy soaring", "combat": "fluid visceral",
-    "controls": "responsive precise", "difficulty": "fair balanced", "multiplayer": "lively seamless",
-    "puzzles": "ingenious inventive", "characters": "likable believable", "exploration": "vast rich",
-    "humor": "hilarious witty", "price": "generous bargain", "performance": "smooth steady",
-    "atmosphere": "immersive haunting", "loot": "plentiful varied", "dialogue": "eloquent sharp",
-}  # fmt: skip
-_OWN_BLAME = {
-    "story": "predictable incoherent", "visuals": "blurry pixelated", "music": "shrill repetitive",
-    "combat": "clunky sluggish", "controls": "unresponsive laggy", "difficulty": "unfair punishing",
-    "multiplayer": "deserted toxic", "puzzles": "obtuse trivial", "characters": "shallow wooden",
-    "exploration": "barren cramped", "humor": "crude juvenile", "price": "excessive outrageous",
-    "performance": "choppy jerky", "atmosphere": "sterile hollow", "loot": "scarce worthless",
-    "dialogue": "stilted cheesy",
+_OWN = {  # words of blame and of praise that fit one aspect only
+    "story": ("predictable incoherent", "gripping moving"), "visuals": ("blurry pixelated", "gorgeous vivid"),
+    "music": ("shrill repetitive", "catchy soaring"), "combat": ("clunky sluggish", "fluid visceral"),
+    "controls": ("unresponsive laggy", "responsive precise"), "difficulty": ("unfair punishing", "fair balanced"),
+    "multiplayer": ("deserted toxic", "lively seamless"), "puzzles": ("obtuse trivial", "ingenious inventive"),
+    "characters": ("shallow wooden", "likable believable"), "exploration": ("barren cramped", "vast rich"),
+    "humor": ("crude juvenile", "hilarious witty"), "price": ("excessive outrageous", "generous reasonable"),
+    "performance": ("choppy jerky", "smooth steady"), "atmosphere": ("sterile hollow", "immersive haunting"),
+    "loot": ("scarce worthless", "plentiful varied"), "dialogue": ("stilted cheesy", "eloquent sharp"),
 }  # fmt: skip
 
 # Fillers come from wide lists and the frames are made of stop words, so that of all words a user writes again and
@@ -92,11 +87,12 @@ _FILLER_FRAMES = (
 )  # fmt: skip
 _FILLERS = {
     "adverb": "truly utterly plainly downright decidedly genuinely frankly simply honestly consistently surprisingly "
-    "noticeably thoroughly undeniably strangely clearly certainly obviously positively absolutely seriously quite admittedly arguably unexpectedly definitely immediately",
-    "person": "brother sister cousin nephew niece uncle aunt neighbor roommate colleague grandson grandmother daughter "
-    "wife husband boyfriend girlfriend classmate teacher father mother stepson coach boss dentist landlord",
-    "time": "weekend morning evening afternoon week month hour night year decade minute semester summer winter spring "
-    "autumn fortnight midnight",
+    "noticeably thoroughly undeniably strangely clearly certainly obviously positively absolutely seriously quite "
+    "admittedly arguably unexpectedly definitely immediately",
+    "person": "brother sister cousin nephew niece uncle aunt neighbor roommate colleague grandson grandmother "
+    "daughter wife husband boyfriend girlfriend classmate teacher father mother stepson coach boss dentist landlord",
+    "time": "weekend morning evening afternoon week month hour night year decade minute semester summer winter "
+    "spring autumn fortnight midnight",
     "month": "January February March April June July August September October November December",
     "occasion": "birthday wedding graduation holiday Christmas Easter anniversary retirement vacation picnic reunion "
     "sleepover blizzard lockdown strike housewarming",
@@ -111,19 +107,13 @@ _FILLERS = {
 }
 _TITLES = ("{o}", "{o} {a}", "{o} {a}", "{a}: {o}", "{adverb} {o}", "{o} for my {person}")
 
-_ADJECTIVES = _words(
-    "Silent Crimson Hollow Eternal Broken Iron Golden Frozen Hidden Rogue Savage Astral Neon Forgotten Burning Mystic"
-)
-_NOUNS = _words(
-    "Kingdom Horizon Legacy Empire Odyssey Frontier Citadel Harvest Voyage Covenant Circuit Abyss Dynasty Tempest Ascent"
-)
-_PLACES = _words(
-    "Avalor Brimhold Cindervale Dunmere Eldoria Falkreach Grimfen Hathor Ironmoor Kestrel Lumina Morrow Nyxos Orinth"
-)
+_ADJECTIVES = _words("Silent Crimson Hollow Eternal Broken Iron Golden Frozen Hidden Rogue Savage Astral Neon")
+_NOUNS = _words("Kingdom Horizon Legacy Empire Odyssey Frontier Citadel Harvest Voyage Covenant Circuit Abyss")
+_PLACES = _words("Avalor Brimhold Cindervale Dunmere Eldoria Falkreach Grimfen Hathor Ironmoor Kestrel Lumina Morrow")
 _GENRES = ("Adventure", "Racing", "Role-Playing", "Shooter", "Simulation", "Sports", "Strategy", "Puzzle")
 
 _ASPECT_WORDS = tuple(ASPECTS.values())
-_OWN_WORDS = tuple([tuple(own[aspect].split()) for aspect in ASPECTS] for own in (_OWN_BLAME, _OWN_PRAISE))
+_OWN_WORDS = tuple([tuple(_OWN[aspect][good].split()) for aspect in ASPECTS] for good in (False, True))
 _FILLER_WORDS = {name: tuple(words.split()) for name, words in _FILLERS.items()}
 
 _MU, _SCALE, _NOISE, _USER_BIAS, _ITEM_BIAS = 3.9, 3.0, 0.5, 0.35, 0.25
@@ -159,9 +149,7 @@ def generate_demo(
     names = {"reviews": "demo.jsonl.gz", "meta": "meta_demo.jsonl.gz", "truth": "truth_demo.json"}
     paths = {key: folder / name for key, name in names.items()}
     if min(users, items) < 1 or reviews < users:
-        raise ConfigError(
-            f"the demo needs a user, an item, and a review for each user; not {users}, {items}, {reviews}"
-        )
+        raise ConfigError(f"the demo cannot have {users} users, {items} items and {reviews} reviews: too few of them")
     rng = np.random.default_rng(seed)
     extra = rng.multinomial(reviews - users * (reviews * 4 // 5 // users), rng.dirichlet(np.full(users, 2.0)))
     counts = reviews * 4 // 5 // users + extra
@@ -200,23 +188,16 @@ class _World:
     def truth(self) -> dict[str, Any]:
         def table(ids: list[str], values: np.ndarray) -> dict[str, dict[str, float]]:
             rows = values.round(4).tolist()
-            return {
-                name: {a: v for a, v in zip(ASPECTS, row, strict=True) if v}
-                for name, row in zip(ids, rows, strict=True)
-            }
+            tables = ({a: v for a, v in zip(ASPECTS, row, strict=True) if v} for row in rows)
+            return dict(zip(ids, tables, strict=True))
 
-        return {
-            "aspects": {name: list(words) for name, words in ASPECTS.items()},
-            "users": table(self.user_ids, self.taste),
-            "items": table(self.item_ids, self.quality),
-        }
+        users, items = table(self.user_ids, self.taste), table(self.item_ids, self.quality)
+        return {"aspects": ASPECTS, "users": users, "items": items}
 
     def meta(self, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         seen: dict[str, int] = {}
         for item in self.item_ids:
-            adjective, noun, place, genre = (
-                words[rng.integers(len(words))] for words in (_ADJECTIVES, _NOUNS, _PLACES, _GENRES)
-            )
+            adjective, noun, place, genre = (rng.choice(words) for words in (_ADJECTIVES, _NOUNS, _PLACES, _GENRES))
             titles = (f"{adjective} {noun}", f"{noun} of {place}", f"{place}: {adjective} {noun}")
             title = titles[rng.integers(3)]
             seen[title] = seen.get(title, 0) + 1
@@ -225,20 +206,20 @@ class _World:
                 "title": title if seen[title] == 1 else f"{title} {seen[title]}",
                 "description": [f"{genre} in the world of {place}."],
                 "store": f"{noun} Studios",
-                "categories": ["Video Games", genre],
+                "categories": ["Video Games", str(genre)],
                 "parent_asin": item,
             }
 
     def rows(self, rng: np.random.Generator, counts: np.ndarray) -> Iterator[dict[str, Any]]:
-        for first in range(0, len(counts), _USERS_AT_ONCE):
-            yield from self._rows(rng, np.arange(first, min(first + _USERS_AT_ONCE, len(counts))), counts)
+        for users in np.split(np.arange(len(counts)), range(_USERS_AT_ONCE, len(counts), _USERS_AT_ONCE)):
+            yield from self._rows(rng, users, counts[users])
 
     def _rows(self, rng: np.random.Generator, users: np.ndarray, counts: np.ndarray) -> Iterator[dict[str, Any]]:
         """Rows of some users, in order of time."""
         # The largest of log-popularity plus Gumbel noise are a draw without replacement, by popularity.
         order = np.argsort(-(self.popularity + rng.gumbel(size=(len(users), len(self.item_ids)))), axis=1)
-        item = np.concatenate([row[:n] for row, n in zip(order, counts[users], strict=True)])
-        user = np.repeat(users, counts[users])
+        item = np.concatenate([row[:n] for row, n in zip(order, counts, strict=True)])
+        user = np.repeat(users, counts)
         n = len(user)
         again = (rng.random(n) < _REPEATED) & np.r_[False, user[1:] == user[:-1]]
         item[again] = item[np.flatnonzero(again) - 1]
