@@ -1,0 +1,92 @@
+"""Fixtures that many tests share: one small data set, prepared once by the real preparation, and ways to use it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recbole_drex.config import Config
+from recbole_drex.data.demo import generate_demo
+from recbole_drex.data.prepare import Sources, prepare
+from recbole_drex.quick_start import Experiment, build
+from recbole_drex.trainer import make_trainer
+
+NAME = "small"
+SETTINGS: dict[str, Any] = {"user_min": 10, "item_min": 5, "threads": 1}
+FEW_EPOCHS: dict[str, Any] = {"epochs": 2, "stopping_step": 10, "train_batch_size": 256}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A prepared data set.
+
+    Attributes:
+        name: name of the data set, to be given to ``Config`` or ``run``.
+        root: what ``data_path`` must be.
+        raw: ``{"reviews": ..., "meta": ..., "truth": ...}``, files of the generator.
+        manifest: what ``prepare`` returned.
+        settings: the parameters that it was prepared with; give them to every configuration that uses it.
+    """
+
+    name: str
+    root: Path
+    raw: dict[str, Path]
+    manifest: dict[str, Any]
+    settings: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """60 users, 40 items and about 1,500 reviews of the demo's generator, with word features of the real encoder.
+
+    Shared by all tests of a session: read it, do not write into it.
+    """
+    root = tmp_path_factory.mktemp("atomic_data")
+    raw = generate_demo(tmp_path_factory.mktemp("raw"), users=60, items=40, reviews=1500)
+    config = Config("DReX", NAME, config_dict={**SETTINGS, "data_path": str(root)})
+    manifest = prepare(NAME, root, config.preparation(), Sources((raw["reviews"],), raw["meta"]))
+    return Prepared(NAME, root, raw, manifest, SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def make_config(small: Prepared) -> Callable[..., Config]:
+    """``make_config(model, **parameters)``: a configuration on ``small`` with two epochs; parameters win.
+
+    ``dataset`` and ``data_path`` name another data set.
+    """
+
+    def make(model: str, dataset: str = NAME, **parameters: Any) -> Config:
+        given = {**SETTINGS, **FEW_EPOCHS, "data_path": str(small.root), **parameters}
+        return Config(model, dataset, config_dict=given)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_experiment(small: Prepared, make_config: Callable[..., Config]) -> Callable[..., Experiment]:
+    """``make_experiment(model, **parameters)``: data, split and untrained model; see ``make_config``."""
+
+    def make(model: str, dataset: str = NAME, **parameters: Any) -> Experiment:
+        return build(make_config(model, dataset, **parameters), small.manifest)
+
+    return make
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Any]:
+    """``train(experiment)``: trains it in a folder of its own and returns the trainer; the best epoch is loaded."""
+    count = 0
+
+    def run(experiment: Experiment) -> Any:
+        nonlocal count
+        count += 1
+        trainer = make_trainer(experiment.config, experiment.model, tmp_path / f"run-{count}", experiment.parts)
+        trainer.train_model()
+        experiment.model.eval()
+        return trainer
+
+    return run
