@@ -1,16 +1,21 @@
 """Keyword profiles from attention weights, and explanations by overlapping keywords (paper, section 3.6).
 
-``score(w, u)`` is the sum of the attention weights of word w (by lemma) over u's training reviews, and likewise for items;
-the n words with the highest scores are the profile. A recommendation is explained by the words that stand in both profiles.
+``score(w, u)`` is the sum of the attention weights of word w (by lemma) over u's training reviews, and
+likewise for items; the n words with the highest scores are the profile. A recommendation is explained by the
+words that stand in both profiles.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.data.interaction import Interaction
 
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError, unknown_name
@@ -62,27 +67,20 @@ def keyword_profiles(experiment: Experiment) -> pd.DataFrame:
     Raises:
         DataError: the model reads no reviews, so it has no attention to make profiles of.
     """
-    model, dataset = experiment.model, experiment.dataset
-    attended = model.word_attention() if hasattr(model, "word_attention") else None
-    if attended is None:
+    words = getattr(experiment.model, "attended_words", lambda: None)()
+    if words is None:
         raise DataError(f"{experiment.config.model} has no attention over words, so it has no keyword profiles")
-    rows, weights = (part.cpu().numpy() for part in attended)
-    store = model.attention.store
-    review = model.table.review.cpu().numpy()[rows]
-    lengths = store.offsets[review + 1] - store.offsets[review]
-    starts = np.repeat(store.offsets[review] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    word = store.word_ids[np.arange(len(weights)) + starts]
+    dataset, n_words = experiment.dataset, len(words.vocabulary)
     parts = []
-    for side, field, ids in (("user", dataset.uid_field, model.table.user), ("item", dataset.iid_field, model.table.item)):
-        owner = np.repeat(ids.cpu().numpy()[rows], lengths)
-        key, inverse = np.unique(owner * len(store.vocabulary) + word, return_inverse=True)
+    for side, field, owner in (("user", dataset.uid_field, words.user), ("item", dataset.iid_field, words.item)):
+        key, inverse = np.unique(owner.astype(np.int64) * n_words + words.word, return_inverse=True)
         parts.append(
             pd.DataFrame(
                 {
                     "side": side,
-                    "id": dataset.field2id_token[field][key // len(store.vocabulary)],
-                    "word": np.asarray(store.vocabulary, dtype=object)[key % len(store.vocabulary)],
-                    "score": np.bincount(inverse, weights=weights),
+                    "id": dataset.field2id_token[field][key // n_words],
+                    "word": np.asarray(words.vocabulary, dtype=object)[key % n_words],
+                    "score": np.bincount(inverse, weights=words.weight),
                 }
             )
         )
@@ -131,7 +129,8 @@ class Explainer:
         if user not in known or user == "[PAD]":
             raise DataError(_unknown_user(user, list(known)))
         uid = known[user]
-        scores = model.full_sort_predict({dataset.uid_field: torch.tensor([uid], device=model.device)}).clone()
+        wanted = Interaction({dataset.uid_field: torch.tensor([uid])}).to(self.experiment.config["device"])
+        scores = model.full_sort_predict(wanted).clone()
         scores[0] = -torch.inf
         for feat in (dataset.inter_feat, dataset.unrated):
             scores[feat[dataset.iid_field][feat[dataset.uid_field] == uid]] = -torch.inf
@@ -146,8 +145,6 @@ class Explainer:
         return Explanation(user, self.profile("user", user), tuple(recommendations))
 
     def _titles(self) -> dict[str, str]:
-        from pathlib import Path
-
         path = Path(self.experiment.dataset.dataset_path) / f"{self.experiment.dataset.dataset_name}.item"
         if not path.is_file():
             return {}

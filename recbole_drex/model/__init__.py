@@ -30,7 +30,9 @@ def recbole_models() -> list[str]:
     names = []
     for module in pkgutil.iter_modules(package.__path__):
         content = importlib.import_module(f"{package.__name__}.{module.name}")
-        names += [name for name in vars(content) if name.lower() == module.name and isinstance(vars(content)[name], type)]
+        names += [
+            name for name in vars(content) if name.lower() == module.name and isinstance(vars(content)[name], type)
+        ]
     return names
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -10,40 +13,35 @@ from recbole_drex.data.store import FeatureStore
 _BLOCK_WORDS = 1 << 15  # words widened to float32 at a time when all reviews are read
 
 
-class _PoolWords(torch.autograd.Function):
-    """Attention-weighted sums of words, with a backward that never holds a second copy of the words.
+@dataclasses.dataclass(frozen=True)
+class AttendedWords:
+    """Every occurrence of a word in a review that is evidence.
 
-    Forward: s = X v, a = softmax of s within each review, P_r = sum_k a_k x_k.
-    Backward for v, given G_r: da_k = G_r . x_k, ds_k = a_k (da_k - sum_j a_j da_j), dv = X^T ds.
+    Attributes:
+        user, item: internal ids of the review's user and item, (n,).
+        word: position of the word's lemma in ``vocabulary``, (n,).
+        weight: its attention weight within the review, (n,).
+        vocabulary: lemmas.
     """
 
-    @staticmethod
-    def forward(ctx, vector, words, review, n_reviews):
-        weights = softmax_within(words @ vector, review, n_reviews)
-        ctx.save_for_backward(words, review, weights)
-        return _weighted_sums(words, weights, review, n_reviews)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        words, review, weights = ctx.saved_tensors
-        d_weights = (gradient[review] * words).sum(1)
-        mean = torch.zeros(len(gradient), dtype=words.dtype, device=words.device)
-        mean.index_add_(0, review, weights * d_weights)
-        d_scores = weights * (d_weights - mean[review])
-        return words.T @ d_scores, None, None, None
+    user: np.ndarray
+    item: np.ndarray
+    word: np.ndarray
+    weight: np.ndarray
+    vocabulary: list[str]
 
 
 def softmax_within(scores: torch.Tensor, group: torch.Tensor, n_groups: int) -> torch.Tensor:
     """Softmax of ``scores`` (n,) within the groups given by ``group`` (n,), sorted or not."""
     top = torch.full((n_groups,), -torch.inf, dtype=scores.dtype, device=scores.device)
-    top = top.scatter_reduce(0, group, scores, "amax")
+    top = top.scatter_reduce(0, group, scores.detach(), "amax")  # cancels, so it needs no gradient
     exponential = torch.exp(scores - top[group])
     total = torch.zeros(n_groups, dtype=scores.dtype, device=scores.device).index_add_(0, group, exponential)
     return exponential / total[group]
 
 
 def _weighted_sums(words: torch.Tensor, weights: torch.Tensor, review: torch.Tensor, n_reviews: int) -> torch.Tensor:
-    """Sum of ``weights[k] * words[k]`` per review; ``review`` is ascending."""
+    """Sum of ``weights[k] * words[k]`` per review; ``review`` is ascending. No weighted copy of the words is made."""
     starts = torch.zeros(n_reviews + 1, dtype=torch.int64, device=words.device)
     starts[1:] = torch.cumsum(torch.bincount(review, minlength=n_reviews), 0)
     index = torch.arange(len(words), device=words.device)
@@ -82,14 +80,20 @@ class WordAttention(nn.Module):
     def forward(self, reviews: torch.Tensor) -> torch.Tensor:
         """Pooled raw embeddings of the reviews at store rows ``reviews`` (n,), each with at least one word: (n, width)."""
         words, review = self._words(reviews)
-        return _PoolWords.apply(self.scoring_vector(), words, review, len(reviews))
+        weights = softmax_within(words @ self.scoring_vector(), review, len(reviews))
+        return _weighted_sums(words, weights, review, len(reviews))
 
-    def _words(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def positions(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Words of the reviews at store rows ``reviews``: their positions in the store, and which review each is of."""
         starts = self.offsets[reviews]
         lengths = self.offsets[reviews + 1] - starts
         review = torch.repeat_interleave(torch.arange(len(reviews), device=reviews.device), lengths)
         first = torch.cumsum(lengths, 0) - lengths
         index = torch.arange(len(review), device=reviews.device) - first[review] + starts[review]
+        return index, review
+
+    def _words(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        index, review = self.positions(reviews)
         words = torch.from_numpy(self.store.vectors[index.cpu().numpy()])
         return words.to(self.scorer.weight), review
 

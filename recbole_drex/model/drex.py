@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import nn
 
@@ -11,7 +14,7 @@ from recbole.utils import InputType
 
 from recbole_drex.config import choice
 from recbole_drex.errors import ConfigError
-from recbole_drex.model.attention import WordAttention
+from recbole_drex.model.attention import AttendedWords, WordAttention
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.refinement import StateRefiner
@@ -54,6 +57,7 @@ class DReX(GeneralRecommender):
     input_type = InputType.POINTWISE
     loss_name = "mse"
     mean: torch.Tensor
+    attention: WordAttention | None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -66,7 +70,13 @@ class DReX(GeneralRecommender):
         evidence = dataset.evidence(tuple(name for name in modalities if name not in ("review", "rating")))
         self.attention = WordAttention(dataset.features(), size) if "review" in modalities else None
         self.table = EvidenceTable(
-            evidence, modalities, dataset.rating_levels(), self.attention, self.n_users, self.n_items, config["bias_damping"]
+            evidence,
+            modalities,
+            dataset.rating_levels(),
+            self.attention,
+            self.n_users,
+            self.n_items,
+            config["bias_damping"],
         )
         self.sampler = None
         if self.attention is not None and config["message_samples"] > 0:
@@ -110,7 +120,7 @@ class DReX(GeneralRecommender):
         parts = []
         for modality in self.table.modalities:
             vector, present = modality.split(rows)
-            layer = self.projections[modality.name]
+            layer = cast(nn.Linear, self.projections[modality.name])
             parts.append(nn.functional.linear(vector, layer.weight) + present * layer.bias)
         message = nn.functional.linear(torch.cat(parts, -1), self.fuse.weight) + rows[..., -1:] * self.fuse.bias
         if self.adjust is not None:
@@ -171,12 +181,12 @@ class DReX(GeneralRecommender):
         """States that predict the training rows at ``row``, without their own messages."""
         if self.refinement == "sequential":
             rows = self.table.rows
-            if self.sampler is not None:
+            if self.sampler is not None and self.attention is not None:
                 rows = self.sampler.freshened(self.table, self.attention, len(row))
             (user_before, _), (item_before, _) = self._all_states(rows)
             return user_before[row], item_before[row]
-        corrections: list[torch.Tensor | None] = [None, None]
-        if self.sampler is not None:
+        corrections: Sequence[torch.Tensor | None] = (None, None)
+        if self.sampler is not None and self.attention is not None:
             corrections = self.sampler.corrections(self.table, self.attention, row)
         return self._leave_one_out(user, row, 0, corrections[0]), self._leave_one_out(item, row, 1, corrections[1])
 
@@ -261,13 +271,18 @@ class DReX(GeneralRecommender):
     # Explanations -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def word_attention(self):
-        """Attention weights of the words of the evidence, for keyword profiles; None without reviews.
-
-        Returns:
-            ``(rows, weights)``: reviewed rows of the evidence table in order, and the weights of their words one after the other.
-        """
+    def attended_words(self) -> AttendedWords | None:
+        """Words of the reviews that are evidence, with their attention weights; None if reviews are no modality."""
         if self.attention is None:
             return None
         weights = self.table.refresh(self.attention)
-        return torch.nonzero(self.table.review >= 0).flatten(), weights
+        reviewed = torch.nonzero(self.table.review >= 0).flatten()
+        place, review = (part.cpu().numpy() for part in self.attention.positions(self.table.review[reviewed]))
+        rows = reviewed.cpu().numpy()[review]
+        return AttendedWords(
+            user=self.table.user.cpu().numpy()[rows],
+            item=self.table.item.cpu().numpy()[rows],
+            word=self.attention.store.word_ids[place],
+            weight=weights.cpu().numpy(),
+            vocabulary=self.attention.store.vocabulary,
+        )

@@ -50,6 +50,7 @@ class EvidenceTable(nn.Module):
         rows: (n, width), sorted by (user, item).
         user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
         review: row of the feature store, -1 without words, (n,).
+        review_columns: columns of the pooled review; empty if reviews are no modality.
         user_first, user_count: where a user's rows start and how many there are, (n_users,).
         user_sums, item_sums: sums of the rows of each user and item, (n_users, width) and (n_items, width).
     """
@@ -97,13 +98,20 @@ class EvidenceTable(nn.Module):
         present = torch.stack([mask for _, mask in vectors]).any(0)
         centred = torch.where(rated, evidence.rating - evidence.rating[rated].mean(), torch.zeros(()))
         columns = [part for vector, mask in vectors for part in (vector, mask[:, None].float())]
-        columns += [self._seen_by_user(evidence, centred, rated, damping), self._seen_by_item(evidence, centred, rated, damping)]
+        columns += [
+            self._seen_by_user(evidence, centred, rated, damping),
+            self._seen_by_item(evidence, centred, rated, damping),
+        ]
         columns.append(torch.ones(len(evidence), 1))
         self.modalities = []
         start = 0
         for name, (vector, _) in zip(modalities, vectors, strict=True):
             self.modalities.append(Modality(name, start, vector.shape[1]))
             start += vector.shape[1] + 1
+        self.review_columns = slice(0, 0)
+        for modality in self.modalities:
+            if modality.name == "review":
+                self.review_columns = slice(modality.start, modality.start + modality.width)
         # An interaction with every modality missing sends no message: it is not in the table.
         keep = torch.nonzero(present).flatten()
         keys = evidence.user[keep] * n_items + evidence.item[keep]
@@ -136,11 +144,6 @@ class EvidenceTable(nn.Module):
 
     def __len__(self) -> int:
         return len(self.user)
-
-    @property
-    def review_columns(self) -> slice | None:
-        """Columns of the pooled review, or None if reviews are no modality."""
-        return next((slice(m.start, m.start + m.width) for m in self.modalities if m.name == "review"), None)
 
     @torch.no_grad()
     def refresh(self, attention: WordAttention | None) -> torch.Tensor:

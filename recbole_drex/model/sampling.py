@@ -8,6 +8,8 @@ of the attention since, and carries no gradient to it. K of the n other reviews,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -22,6 +24,8 @@ class ReviewSampler(nn.Module):
         table: the evidence.
         samples: K, reviews drawn per target and side.
     """
+
+    reviewed: torch.Tensor
 
     def __init__(self, table: EvidenceTable, samples: int):
         super().__init__()
@@ -57,7 +61,7 @@ class ReviewSampler(nn.Module):
         chosen = members[(first[owner][:, None] + drawn).clamp(max=len(members) - 1)]
         return torch.where(others > 0, chosen, -1), others.float() / self.samples
 
-    def corrections(self, table: EvidenceTable, attention: WordAttention, row: torch.Tensor) -> list[torch.Tensor]:
+    def corrections(self, table: EvidenceTable, attention: WordAttention, row: torch.Tensor) -> Sequence[torch.Tensor]:
         """Per side, what to add to the leave-one-out sums of the targets at ``row``: (n, width of the table)."""
         columns = table.review_columns
         if not len(self.reviewed):
