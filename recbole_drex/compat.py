@@ -14,6 +14,7 @@ still define, and ``torch.load`` is left alone (our trainer never needs it).
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,8 @@ def apply() -> None:
             setattr(np, name, value)
     if not hasattr(scipy.sparse.dok_matrix, "_update"):
         scipy.sparse.dok_matrix._update = _update
+    # Deprecations inside RecBole are nothing that its users could put right.
+    warnings.filterwarnings("ignore", module=r"recbole\.")
     import recbole.data.dataset.dataset as module
 
     if not isinstance(module.pd, _Pandas):

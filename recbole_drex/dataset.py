@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,17 +55,17 @@ class ReviewDataset(Dataset):
         DataError: no rated rows, or pre-split files (``benchmark_filename``) that hold rows without a rating.
     """
 
+    inter_feat: Any  # a data frame until the data set is built, then RecBole's Interaction
+    unrated: Any
+
     def _data_processing(self) -> None:
         self.rating_field = self.config["RATING_FIELD"]
-        missing = (
-            self.inter_feat[self.rating_field].isna()
-            if self.rating_field in self.inter_feat
-            else np.zeros(len(self.inter_feat), dtype=bool)
-        )
-        if np.any(missing) and self.benchmark_filename_list is not None:
+        if self.rating_field not in self.inter_feat:
+            raise DataError(f"data set '{self.dataset_name}' in {self.dataset_path} has no field '{self.rating_field}'")
+        missing = self.inter_feat[self.rating_field].isna().to_numpy()
+        if missing.any() and self.benchmark_filename_list is not None:
             raise DataError(f"data set '{self.dataset_name}': pre-split files must not hold rows without a rating")
-        keep = missing if self.config["keep_unrated"] else np.zeros(len(missing), dtype=bool)
-        self.unrated = self.inter_feat[keep].reset_index(drop=True)
+        self.unrated = self.inter_feat[missing & bool(self.config["keep_unrated"])].reset_index(drop=True)
         self.inter_feat = self.inter_feat[~missing].reset_index(drop=True)
         if self.inter_feat.empty:
             raise DataError(f"data set '{self.dataset_name}' in {self.dataset_path} has no rated interactions")
@@ -154,13 +154,13 @@ class EvaluationLoaders(NamedTuple):
 class Parts(NamedTuple):
     """A split data set: the training loader and the evaluation loaders of validation and test."""
 
-    train: object
+    train: Any
     valid: EvaluationLoaders
     test: EvaluationLoaders
 
     @property
     def train_dataset(self) -> ReviewDataset:
-        return self.train._dataset  # type: ignore[attr-defined]
+        return self.train._dataset
 
 
 def split(config: Config, dataset: ReviewDataset) -> Parts:

@@ -94,14 +94,18 @@ def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[Non
         timeout: seconds to wait for the other process.
     """
     path = Path(path)
+    lock = FileLock(str(path), timeout=timeout)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(path), timeout=timeout):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise DataError(f"another process has been working on {what} for over {timeout:.0f} s (lock {path})") from error
-    except PermissionError as error:
-        raise DataError(f"cannot write in {path.parent}: {error.strerror}") from error
+    except OSError as error:
+        raise DataError(f"cannot write in {path.parent}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def safe_name(name: str, kind: str) -> str:

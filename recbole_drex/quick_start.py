@@ -24,19 +24,21 @@ import torch
 from tqdm import tqdm
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+import recbole
 from recbole.utils import init_seed
+from recbole.utils.argument_list import dataset_arguments
 from recbole.utils.logger import RemoveColorFilter
 
 from recbole_drex import __version__, checkpoint
 from recbole_drex.config import PREPARATION, Config
 from recbole_drex.data.prepare import Sources, find_sources, prepare
 from recbole_drex.dataset import Parts, ReviewDataset, split
-from recbole_drex.errors import CheckpointError
+from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.evaluation.references import reference_rows
 from recbole_drex.evaluation.result import RESULT, SCHEMA, read_result, write_interactions, write_result
-from recbole_drex.files import locked, read_json, write_json
+from recbole_drex.files import locked, read_json, safe_name, write_json
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
 from recbole_drex.values import read_yaml
 
@@ -80,12 +82,12 @@ def run(
         dataset: a prepared data set, ``demo``, a category of Amazon Reviews 2023, or any name if ``raw`` is given.
         raw: review files; see ``recbole_drex.data.readers`` for the formats.
         meta: item file (titles, categories).
-        data_path: folder of prepared data sets; default ``atomic_data/``.
+        data_path: folder of prepared data sets; default: the parameter of that name, ``atomic_data/``.
         output: results go to ``<output>/<dataset>/<model>/seed-<n>/``.
         seeds: one run per seed.
         config_files: YAML files of parameters, later ones win.
         parameters: parameters by name; they win over files.
-        references: also run :data:`REFERENCES`, reusing finished ones.
+        references: also run :data:`REFERENCES`, reusing finished ones of the same settings.
         resume: go on with interrupted runs and keep finished ones.
         command: noted in the result.
 
@@ -96,16 +98,19 @@ def run(
         DrexError: an input is at fault; see the message.
     """
     parameters = dict(parameters or {})
+    if not models or not seeds:
+        raise ConfigError(f"name at least one {'seed' if models else 'model'}")
+    if "seed" in parameters:
+        raise ConfigError("parameter 'seed' is given by --seeds, since every seed has its own folder")
     if data_path is not None:
         parameters["data_path"] = str(data_path)
     configs = [Config(model, dataset, config_files, parameters) for model in models]
-    root = Path(parameters.get("data_path", configs[0]["data_path"].rsplit(os.sep, 1)[0]))
-    manifest = prepare_dataset(configs[0], dataset, root, raw, meta)
-    names = [config.model for config in configs]
+    manifest = prepare_dataset(configs[0], raw, meta)
+    names = list(dict.fromkeys(config.model for config in configs))
     jobs = [(name, False) for name in names]
     jobs += [(name, True) for name in REFERENCES if references and name not in names]
     results = []
-    for seed in seeds:
+    for seed in dict.fromkeys(seeds):
         for name, is_reference in jobs:
             # A parameter of the model asked for need not exist in a reference; what both know is shared.
             given = {**parameters, "seed": seed}
@@ -114,16 +119,22 @@ def run(
                 given, files = _shared_parameters(given, config_files), []
             config = Config(name, dataset, files, given)
             run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
-            results.append(run_one(config, manifest, run_dir, resume=resume or is_reference, command=command))
+            results.append(
+                run_one(config, manifest, run_dir, resume=resume or is_reference, replace=is_reference, command=command)
+            )
     return results
 
 
 def prepare_dataset(
-    config: Config, dataset: str, root: Path, raw: Sequence[str | Path], meta: str | Path | None, rebuild: bool = False
+    config: Config, raw: Sequence[str | Path] = (), meta: str | Path | None = None, rebuild: bool = False
 ) -> dict[str, Any]:
-    """Find the raw files of ``dataset`` and prepare it under ``root``, if it is not prepared already."""
-    sources = find_sources(dataset, root, raw, meta, os.environ.get("RECBOLE_DREX_RAW"))
-    return prepare(dataset, root, config.preparation(), sources, rebuild=rebuild)
+    """Find the raw files of the configured data set and prepare it in its ``data_path``, if it is not prepared already."""
+    dataset = safe_name(config.dataset, "data set")
+    folder = Path(config["data_path"])
+    if raw and folder.is_relative_to(Path(recbole.__file__).parent):
+        raise ConfigError(f"'{dataset}' is a data set inside RecBole, which is not overwritten; choose another name")
+    sources = find_sources(dataset, folder.parent, raw, meta, os.environ.get("RECBOLE_DREX_RAW"))
+    return prepare(dataset, folder.parent, config.preparation(), sources, rebuild=rebuild)
 
 
 _PROTOCOL_KEYS = {
@@ -138,7 +149,8 @@ def _shared_parameters(parameters: Mapping[str, Any], config_files: Sequence[str
     for file in config_files:
         merged.update(read_yaml(file))
     merged.update(parameters)
-    return {key: value for key, value in merged.items() if key in _PROTOCOL_KEYS or key in PREPARATION}
+    shared = {*_PROTOCOL_KEYS, *PREPARATION, *dataset_arguments}
+    return {key: value for key, value in merged.items() if key in shared}
 
 
 def build(config: Config, manifest: dict[str, Any]) -> Experiment:
@@ -155,12 +167,23 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
 
 
 def run_one(
-    config: Config, manifest: dict[str, Any], run_dir: Path, *, resume: bool = False, command: str = ""
+    config: Config,
+    manifest: dict[str, Any],
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    replace: bool = False,
+    command: str = "",
 ) -> dict[str, Any]:
     """Train and evaluate one configuration in ``run_dir``; see :func:`run`.
 
     With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one goes
-    on from its last finished epoch. Without, the folder's earlier run is replaced.
+    on from its last finished epoch; one of another configuration is an error, unless ``replace`` allows to start anew.
+    Without ``resume``, the folder's earlier run is replaced.
+
+    Raises:
+        CheckpointError: with ``resume``, the folder holds another run or a damaged one.
+        DataError: another process is at work in the folder, or it cannot be written.
     """
     described = _describe(config, manifest)
     with locked(run_dir.parent / f".{run_dir.name}.lock", f"the run {run_dir}", timeout=10):
@@ -168,7 +191,7 @@ def run_one(
         if resume and same and (run_dir / RESULT).is_file():
             return read_result(run_dir)
         if not (resume and same):
-            if resume and (run_dir / LAST).is_file():
+            if resume and not replace and (run_dir / RUN).is_file():
                 raise CheckpointError(
                     f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
                 )
@@ -263,7 +286,7 @@ def _result(experiment: Experiment, trainer, valid: dict, test, seconds: dict, c
         rows[:, 0].astype(int),
         tie_keys(list(dataset.field2id_token[dataset.iid_field]))[item],
         rows[:, 2],
-        experiment.parts.train_dataset.rating_levels().numpy(),
+        experiment.parts.train_dataset.rating_levels().tolist(),
         protocol,
         config["seed"],
         user_mean,

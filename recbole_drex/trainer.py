@@ -44,12 +44,12 @@ class Evaluation:
     full: np.ndarray
 
 
-class _SafeTrainer:
-    """Mixed into whichever trainer RecBole chooses for a model; see :func:`make_trainer`."""
+class _SafeTrainer(recbole_trainer.Trainer):
+    """Put before whichever trainer RecBole chooses for a model; see :func:`make_trainer`."""
 
     def __init__(self, config: Config, model: torch.nn.Module, run_dir: Path, parts: Parts):
         with _tensorboard_in(run_dir / "tensorboard"):
-            super().__init__(config, model)  # type: ignore[call-arg]
+            super().__init__(config, model)
         self.run_dir, self.parts = run_dir, parts
         self.saved_model_file = str(run_dir / BEST)
         self.eval_collector = ReviewCollector(config)
@@ -116,7 +116,7 @@ class _SafeTrainer:
                 "python": random.getstate(),
                 "numpy": np.random.get_state(),  # noqa: NPY002  (RecBole samples from the global state)
                 "torch": torch.get_rng_state(),
-                "loader": self.parts.train.generator.get_state(),  # type: ignore[attr-defined]
+                "loader": self.parts.train.generator.get_state(),
             },
             "history": self.history,
             **self._model_state(),
@@ -137,7 +137,7 @@ class _SafeTrainer:
         random.setstate(randomness["python"])
         np.random.set_state(randomness["numpy"])  # noqa: NPY002
         torch.set_rng_state(randomness["torch"].cpu())
-        self.parts.train.generator.set_state(randomness["loader"].cpu())  # type: ignore[attr-defined]
+        self.parts.train.generator.set_state(randomness["loader"].cpu())
         return True
 
     # Training ---------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class _SafeTrainer:
 
         finished = self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
         if not (finished and self.history):
-            self.fit(  # type: ignore[attr-defined]
+            self.fit(
                 self.parts.train,
                 self._validation_loader(),
                 callback_fn=after_epoch,

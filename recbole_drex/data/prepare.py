@@ -108,6 +108,8 @@ def prepare(
     """
     folder = Path(data_path) / safe_name(dataset, "data set")
     settings = {key: settings[key] for key in sorted(settings)}
+    if not sources.reviews and not (folder / f"{dataset}.json").is_file() and (folder / f"{dataset}.inter").is_file():
+        return _foreign_manifest(folder, dataset)
     with locked(Path(data_path) / f".{dataset}.lock", f"data set '{dataset}'"):
         manifest = _usable_manifest(folder, dataset, settings, sources)
         if manifest is not None and not rebuild:
@@ -129,8 +131,6 @@ def prepare(
 def _usable_manifest(folder: Path, dataset: str, settings: dict, sources: Sources) -> dict[str, Any] | None:
     path = folder / f"{dataset}.json"
     if not path.is_file():
-        if not sources.reviews and (folder / f"{dataset}.inter").is_file():
-            return _foreign_manifest(folder, dataset)
         return None
     manifest = read_json(path, "manifest")
     if manifest.get("format") != FORMAT or manifest["settings"] != settings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import torch
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError, unknown_name
@@ -62,7 +64,7 @@ def keyword_profiles(experiment: Experiment) -> pd.DataFrame:
     """Score every word of every user and item that has training reviews.
 
     Returns:
-        Columns ``side`` (user, item), ``id`` (token), ``word`` (lemma), ``score``, sorted by side, id and falling score.
+        Columns ``side`` (user, item), ``id`` (token), ``word`` (lemma), ``score``; sorted by side, id, falling score.
 
     Raises:
         DataError: the model reads no reviews, so it has no attention to make profiles of.
@@ -130,7 +132,7 @@ class Explainer:
             raise DataError(_unknown_user(user, list(known)))
         uid = known[user]
         wanted = Interaction({dataset.uid_field: torch.tensor([uid])}).to(self.experiment.config["device"])
-        scores = model.full_sort_predict(wanted).clone()
+        scores = cast(GeneralRecommender, model).full_sort_predict(wanted).clone()
         scores[0] = -torch.inf
         for feat in (dataset.inter_feat, dataset.unrated):
             scores[feat[dataset.iid_field][feat[dataset.uid_field] == uid]] = -torch.inf

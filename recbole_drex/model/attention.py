@@ -54,9 +54,9 @@ class WordAttention(nn.Module):
     r"""Turns reviews into attention-weighted means of their words' raw embeddings (paper, section 3.2.1).
 
     With :math:`z_k = W_t x_k + b_t` and :math:`a = \mathrm{softmax}_k(w_a^\top z_k)`, the score
-    :math:`w_a^\top z_k = (W_t^\top w_a)^\top x_k + \mathrm{const}`, and the constant cancels in the softmax. Since the weights
-    sum to one, :math:`T = \sum_k a_k z_k = W_t \left(\sum_k a_k x_k\right) + b_t`: words are scored by one vector of the
-    encoder's width and pooled raw, and only the pooled vector is projected. This is exact.
+    :math:`w_a^\top z_k = (W_t^\top w_a)^\top x_k + \mathrm{const}`, and the constant cancels in the softmax. Since the
+    weights sum to one, :math:`T = \sum_k a_k z_k = W_t \left(\sum_k a_k x_k\right) + b_t`: words are scored by one vector
+    of the encoder's width and pooled raw, and only the pooled vector is projected. This is exact.
 
     Args:
         store: word features of all reviews, 16 bit, memory-mapped.
@@ -78,7 +78,7 @@ class WordAttention(nn.Module):
         return self.projection.weight.T @ self.scorer.weight[0]
 
     def forward(self, reviews: torch.Tensor) -> torch.Tensor:
-        """Pooled raw embeddings of the reviews at store rows ``reviews`` (n,), each with at least one word: (n, width)."""
+        """Pooled raw embeddings (n, width) of the reviews at store rows ``reviews`` (n,), each with a word or more."""
         words, review = self._words(reviews)
         weights = softmax_within(words @ self.scoring_vector(), review, len(reviews))
         return _weighted_sums(words, weights, review, len(reviews))

@@ -25,8 +25,8 @@ from recbole_drex.model.start import StartState
 class DReX(GeneralRecommender):
     r"""DReX (paper, section 3); ``start: mlp`` makes it DReX-MLP.
 
-    An interaction s of user u and item i has a rating, review words with embeddings :math:`x_k`, further vectors, or only some
-    of them. With d = ``embedding_size``:
+    An interaction s of user u and item i has a rating, review words with embeddings :math:`x_k`, further vectors, or
+    only some of them. With d = ``embedding_size``:
 
     .. math::
         T_s &= W_t \textstyle\sum_k a_k x_k + b_t, \quad a = \mathrm{softmax}_k\, w_a^\top (W_t x_k + b_t)
@@ -36,10 +36,11 @@ class DReX(GeneralRecommender):
         h_u &= \mathrm{GRU}_u(\text{messages of } u \text{ other than } s), \quad h_i \text{ likewise}
             && \text{eq. 4-7} \\
         \hat r_s &= \mathrm{MLP}([h_u; h_i]) && \text{section 3.5} \\
-        L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} (r_s - \hat r_s)^2 + \lambda (\|h_u\|^2 + \|h_i\|^2) && \text{eq. 8}
+        L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} (r_s - \hat r_s)^2 + \lambda (\|h_u\|^2 + \|h_i\|^2)
+            && \text{eq. 8}
 
-    The state that predicts s never contains the message of s, in training as in evaluation (the paper does not say so; taken
-    literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of the other
+    The state that predicts s never contains the message of s, in training as in evaluation (the paper does not say
+    so; taken literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of the other
     messages; ``sequential`` one step per earlier message, in time order. Beyond the paper, and off in ``DReX-paper``:
     ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side a projection of the
     rating minus what the other side's mean explains; ``history: target_attention`` gives the MLP a third input, see
@@ -47,7 +48,7 @@ class DReX(GeneralRecommender):
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from ``message_samples`` other reviews per target and
-    side that are read anew; their difference to the refreshed value, scaled to the whole sum, is an unbiased correction.
+    side that are read anew, see :mod:`recbole_drex.model.sampling`.
 
     Raises:
         ConfigError: an unknown modality or an illegal value.

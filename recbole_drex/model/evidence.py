@@ -1,7 +1,7 @@
 """What interactions say, as rows of numbers that can be added up: the input of DReX's messages.
 
-A message is linear in these numbers once the words of a review are pooled. So the sum of a user's messages is the message
-of the sum of the rows, and leaving one interaction out is a subtraction.
+A message is linear in these numbers once the words of a review are pooled. So the sum of a user's messages is the
+message of the sum of the rows, and leaving one interaction out is a subtraction.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Modality:
 class EvidenceTable(nn.Module):
     """The interactions that may be known, one row each, and who they belong to.
 
-    A row holds, for each modality, its vector (zero where missing) and its presence; then two columns with the rating as the
-    user side and the item side see it (rating minus what the other side's mean explains, zero where missing); then 1.
+    A row holds, for each modality, its vector (zero where missing) and its presence; then two columns with the rating
+    as the user side and the item side see it (minus what the other side's mean explains, zero where missing); then 1.
     The review's vector is the attention-weighted mean of its words, which changes as the attention learns:
     :meth:`refresh` computes it anew.
 

@@ -1,4 +1,4 @@
-"""The two rules by which messages refine a global state. Neither ever lets a message into the state that predicts it."""
+"""The two rules by which messages refine a state. Neither ever lets a message into the state that predicts it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Between refreshes every pooled review is remembered. The sum over a user's other reviews is then known but for the drift
 of the attention since, and carries no gradient to it. K of the n other reviews, drawn uniformly and read anew, give
-``n / K * sum(fresh - remembered)``: an unbiased estimate of the drift, whose gradient is an unbiased estimate of the gradient
+``n / K * sum(fresh - remembered)``: an unbiased estimate of the drift, whose gradient is one of the gradient
 (the control variate of Chen, Zhu and Song 2018, "Stochastic training of graph convolutional networks").
 """
 
