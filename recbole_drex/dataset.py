@@ -115,13 +115,19 @@ class ReviewDataset(Dataset):
         for field in fields:
             if field not in self.inter_feat:
                 raise DataError(f"modality '{field}' is no field of the atomic files of '{self.dataset_name}'")
+        review_row = column(REVIEW_ROW, -1.0).long()
+        if self.config["shuffle_reviews"]:
+            # What remains of a model's gain over no reviews at all is not owed to what they say.
+            reviewed = torch.nonzero(review_row >= 0).flatten()
+            generator = torch.Generator().manual_seed(self.config["seed"])
+            review_row[reviewed] = review_row[reviewed[torch.randperm(len(reviewed), generator=generator)]]
         rating = torch.cat([parts[0][self.rating_field].float(), torch.full((len(parts[1]),), torch.nan)])
         return Evidence(
             user=column(self.uid_field, 0).long(),
             item=column(self.iid_field, 0).long(),
             rating=rating,
             timestamp=column(self.time_field, 0.0).double(),
-            review_row=column(REVIEW_ROW, -1.0).long(),
+            review_row=review_row,
             fields={field: column(field, 0.0).float() for field in fields},
         )
 
