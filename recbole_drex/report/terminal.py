@@ -7,8 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from tabulate import tabulate
+
 from recbole_drex.data.statistics import statistics_table
 from recbole_drex.errors import DataError
+from recbole_drex.evaluation.result import read_interactions
+from recbole_drex.evaluation.significance import paired_tests
 from recbole_drex.evaluation.table import render as render_table
 from recbole_drex.evaluation.table import result_table, table_header
 from recbole_drex.explain.keywords import Explainer, render
@@ -27,12 +32,43 @@ def print_run(results: Sequence[dict[str, Any]], output: Path, data_path: Path) 
         blocks["sampled"] = FULL_METRICS
     for name in sorted(blocks, key=lambda name: name != block):
         print(render_table(result_table(results, blocks[name], name), table_header(results, name)), end="\n\n")
+    _print_tests(results, output)
     _print_explanations(output / first["dataset"] / first["model"] / f"seed-{first['seed']}")
     print("Files")
     for result in results:
         print(f"  {output / result['dataset'] / result['model'] / ('seed-' + str(result['seed']))}{os.sep}")
     print("  each with result.json, interactions.parquet, model.safetensors, history.json, train.log and tensorboard/")
     print(f"  prepared data: {data_path / first['dataset']}{os.sep}")
+
+
+def _print_tests(results: Sequence[dict[str, Any]], output: Path) -> None:
+    """Print paired tests, user by user and over all seeds, of the first model against every other rating model."""
+    models = list(dict.fromkeys(result["model"] for result in results))
+    for metric, power in (("mae", 1), ("rmse", 2)):
+        errors = {}
+        for model in models:
+            runs = [result for result in results if result["model"] == model]
+            if all(run["test"]["own_test"].get(metric) is not None for run in runs):
+                errors[model] = pd.concat({run["seed"]: _user_errors(run, output, power) for run in runs})
+        if len(errors) < 2 or models[0] not in errors:
+            continue
+        table = paired_tests(errors, models[0], smaller_is_better=True).reset_index()
+        label = {1: "absolute", 2: "squared"}[power]
+        print(
+            f"{models[0]} against each model by users' mean {label} test errors (Wilcoxon signed-rank, Holm-corrected)"
+        )
+        print(
+            tabulate(table, headers="keys", tablefmt="github", showindex=False, floatfmt=".3g", missingval="-"),
+            end="\n\n",
+        )
+
+
+def _user_errors(result: dict[str, Any], output: Path, power: int) -> pd.Series:
+    """Mean error of each user's test rows; predictions are clipped to the range of training ratings, as in the metrics."""
+    rows = read_interactions(output / result["dataset"] / result["model"] / f"seed-{result['seed']}")
+    train, test = rows[rows["split"] == "train"], rows[rows["split"] == "test"]
+    clipped = test["prediction"].clip(train["rating"].min(), train["rating"].max())
+    return ((clipped - test["rating"]).abs() ** power).groupby(test["user_id"].astype(str)).mean()
 
 
 def _print_explanations(run_dir: Path, users: int = 3) -> None:
