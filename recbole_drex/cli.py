@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_drex import __version__
-from recbole_drex.errors import ConfigError, DrexError
+from recbole_drex.errors import ConfigError, DrexError, unknown_name
 
 PARAMETERS = (
     "Any parameter of RecBole, of properties/overall.yaml or of the model may follow as --name value or --name=value."
@@ -25,9 +25,11 @@ PARAMETERS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors that the user can put right are printed as one line, with exit status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
+    parser, commands = _parser()
     try:
+        if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
+            raise ConfigError(unknown_name("command", arguments[0], commands))
+        options, rest = parser.parse_known_args(arguments)
         if rest and not options.takes_parameters:
             raise ConfigError(f"unknown argument {rest[0]!r}; see recbole-drex {options.name} --help")
         options.parameters = parse_parameters(rest)
@@ -36,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; the same command with --resume goes on from the last finished epoch", file=sys.stderr)
+        hint = "; the same command with --resume goes on from the last finished epoch" if arguments[0] == "run" else ""
+        print(f"\nstopped{hint}", file=sys.stderr)
         return 130
 
 
@@ -80,7 +83,8 @@ def _seeds(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"seeds are whole numbers separated by commas, not {text!r}") from None
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser and the names of its commands."""
     parser = argparse.ArgumentParser("recbole-drex", description="Review-based recommendation models for RecBole.")
     parser.add_argument("--version", action="version", version=f"recbole_drex {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
@@ -100,9 +104,7 @@ def _parser() -> argparse.ArgumentParser:
             "--raw", nargs="+", default=[], metavar="FILE", help="raw review files (JSON lines, CSV, TSV, Parquet)"
         )
         sub.add_argument("--meta", metavar="FILE", help="raw item file with titles")
-        sub.add_argument(
-            "--data_path", metavar="DIR", default="atomic_data", help="prepared data sets (default: atomic_data)"
-        )
+        sub.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
         sub.add_argument("--config_files", type=_names, default=[], metavar="A.yaml,B.yaml", help="files of parameters")
 
     run = command("run", _run, "Prepare if needed, train, evaluate, explain.", parameters=True)
@@ -131,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = command("doctor", _doctor, "Print versions, device, encoder and data sets, and what is missing.")
     doctor.add_argument("--data_path", metavar="DIR", default="atomic_data")
-    return parser
+    return parser, list(commands.choices)
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
@@ -152,7 +154,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
         resume=options.resume,
         command=command,
     )
-    print_run(results, Path(options.output), Path(options.data_path))
+    print_run(results, Path(options.output))
     return 0
 
 
@@ -161,13 +163,10 @@ def _prepare(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.quick_start import prepare_dataset
     from recbole_drex.report.terminal import print_statistics
 
-    config = Config(
-        "DReX", options.dataset, options.config_files, {**options.parameters, "data_path": options.data_path}
-    )
-    manifest = prepare_dataset(
-        config, options.dataset, Path(options.data_path), options.raw, options.meta, options.rebuild
-    )
-    print_statistics(manifest, Path(options.data_path), config["keep_unrated"])
+    given = {"data_path": options.data_path} if options.data_path else {}
+    config = Config("DReX", options.dataset, options.config_files, {**options.parameters, **given})
+    manifest = prepare_dataset(config, options.raw, options.meta, options.rebuild)
+    print_statistics(manifest, Path(config["data_path"]), config["keep_unrated"])
     return 0
 
 

@@ -154,6 +154,7 @@ def _prepared(report: _Report, data_path: Path) -> None:
 
 def _describe(folder: Path, name: str) -> str:
     path = folder / f"{name}.json"
+    again = f"it is made anew by: recbole-drex prepare --dataset {name} --rebuild [--raw FILE]"
     if not path.is_file():
         return "atomic files without a manifest: used as they are, or made anew where raw reviews are there"
     try:
@@ -163,10 +164,10 @@ def _describe(folder: Path, name: str) -> str:
         files = manifest["files"].items()
         complete = all((folder / file).is_file() and sha256(folder / file) == digest for file, digest in files)
     except (DataError, KeyError, TypeError, AttributeError) as error:
-        return f"damaged manifest ({error}); it is made anew by: recbole-drex prepare --dataset {name} --rebuild [--raw FILE]"
+        return f"damaged manifest ({error}); {again}"
     if complete and (folder / "features" / "features.json").is_file():
         return f"{text}, complete"
-    return f"{text}, incomplete or damaged; it is made anew by: recbole-drex prepare --dataset {name} --rebuild [--raw FILE]"
+    return f"{text}, incomplete or damaged; {again}"
 
 
 def _raw(report: _Report) -> None:

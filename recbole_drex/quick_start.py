@@ -128,7 +128,7 @@ def run(
 def prepare_dataset(
     config: Config, raw: Sequence[str | Path] = (), meta: str | Path | None = None, rebuild: bool = False
 ) -> dict[str, Any]:
-    """Find the raw files of the configured data set and prepare it in its ``data_path``, if it is not prepared already."""
+    """Find the raw files of the configured data set and prepare it, unless that has been done."""
     dataset = safe_name(config.dataset, "data set")
     folder = Path(config["data_path"])
     if raw and folder.is_relative_to(Path(recbole.__file__).parent):
@@ -138,8 +138,8 @@ def prepare_dataset(
 
 
 _PROTOCOL_KEYS = {
-    "data_path", "keep_unrated", "eval_args", "topk", "seed", "threads", "candidates", "sampled_candidates", "relevance",
-    "relevance_threshold", "gain", "ideal", "empty_user", "eval_batch_size", "gpu_id", "use_gpu", "user_min", "item_min",
+    "data_path", "keep_unrated", "eval_args", "topk", "seed", "threads", "candidates", "sampled_candidates",
+    "relevance", "relevance_threshold", "gain", "ideal", "empty_user", "eval_batch_size", "gpu_id", "use_gpu",
 }  # fmt: skip
 
 

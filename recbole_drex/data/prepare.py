@@ -103,8 +103,8 @@ def prepare(
         The manifest.
 
     Raises:
-        DataError: raw files that cannot be read or are emptied by the filter, damaged prepared files, a full disk. A data
-            set that was prepared before is left as it was.
+        DataError: raw files that cannot be read or are emptied by the filter, damaged prepared files, a full disk. A
+            data set that was prepared before is left as it was.
     """
     folder = Path(data_path) / safe_name(dataset, "data set")
     settings = {key: settings[key] for key in sorted(settings)}
@@ -142,7 +142,8 @@ def _usable_manifest(folder: Path, dataset: str, settings: dict, sources: Source
             if sources.reviews:
                 return None
             raise DataError(
-                f"{folder / name} is missing or damaged (its hash is not the manifest's); prepare it anew with --raw FILE"
+                f"{folder / name} is missing or damaged (its hash is not the manifest's); "
+                "prepare it anew with --raw FILE"
             )
     if not (folder / "features").is_dir():
         return None

@@ -23,7 +23,7 @@ OWN_METRICS = ("mae", "rmse", "mae_rounded", "ndcg@1", "ndcg@5", "ndcg@10", "f1@
 FULL_METRICS = ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10")
 
 
-def print_run(results: Sequence[dict[str, Any]], output: Path, data_path: Path) -> None:
+def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
     """Print the result tables, explained recommendations of three users, and where the files are."""
     first = results[0]
     block = first["protocol"]["candidates"]
@@ -38,7 +38,7 @@ def print_run(results: Sequence[dict[str, Any]], output: Path, data_path: Path) 
     for result in results:
         print(f"  {output / result['dataset'] / result['model'] / ('seed-' + str(result['seed']))}{os.sep}")
     print("  each with result.json, interactions.parquet, model.safetensors, history.json, train.log and tensorboard/")
-    print(f"  prepared data: {data_path / first['dataset']}{os.sep}")
+    print(f"  prepared data: {first['config']['data_path']}{os.sep}")
 
 
 def _print_tests(results: Sequence[dict[str, Any]], output: Path) -> None:
@@ -64,7 +64,7 @@ def _print_tests(results: Sequence[dict[str, Any]], output: Path) -> None:
 
 
 def _user_errors(result: dict[str, Any], output: Path, power: int) -> pd.Series:
-    """Mean error of each user's test rows; predictions are clipped to the range of training ratings, as in the metrics."""
+    """Mean error of each user's test rows; predictions are clipped to the range of training ratings, as in metrics."""
     rows = read_interactions(output / result["dataset"] / result["model"] / f"seed-{result['seed']}")
     train, test = rows[rows["split"] == "train"], rows[rows["split"] == "test"]
     clipped = test["prediction"].clip(train["rating"].min(), train["rating"].max())
@@ -88,7 +88,7 @@ def _print_explanations(run_dir: Path, users: int = 3) -> None:
     print()
 
 
-def print_statistics(manifest: dict[str, Any], data_path: Path, keep_unrated: bool) -> None:
+def print_statistics(manifest: dict[str, Any], folder: Path, keep_unrated: bool) -> None:
     """Print what ``prepare`` made: the counts of each step, and a table like the paper's Table 1."""
     if manifest["statistics"] is None:
         print(f"{manifest['dataset']}: atomic files that were not prepared by recbole_drex; used as they are")
@@ -109,4 +109,4 @@ def print_statistics(manifest: dict[str, Any], data_path: Path, keep_unrated: bo
     print(
         f"\n{manifest['words']:,} words of {manifest['vocabulary']:,} lemmas, encoded by {manifest['encoder']['name']}"
     )
-    print(f"Files: {data_path / manifest['dataset']}{os.sep}")
+    print(f"Files: {folder}{os.sep}")
