@@ -47,8 +47,8 @@ class DReX(GeneralRecommender):
     :class:`~recbole_drex.model.history.HistoryAttention`.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
-    exact at every step, and the gradient of the attention comes from ``message_samples`` other reviews per target and
-    side that are read anew, see :mod:`recbole_drex.model.sampling`.
+    exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
+    targets of each step, see :mod:`recbole_drex.model.sampling`.
 
     Raises:
         ConfigError: an unknown modality or an illegal value.
@@ -183,7 +183,7 @@ class DReX(GeneralRecommender):
         if self.refinement == "sequential":
             rows = self.table.rows
             if self.sampler is not None and self.attention is not None:
-                rows = self.sampler.freshened(self.table, self.attention, len(row))
+                rows = self.sampler.freshened(self.table, self.attention)
             (user_before, _), (item_before, _) = self._all_states(rows)
             return user_before[row], item_before[row]
         corrections: Sequence[torch.Tensor | None] = (None, None)
