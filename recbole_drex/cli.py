@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DrexError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read the output (head, less) has left; what is still buffered must not be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         hint = "; the same command with --resume goes on from the last finished epoch" if arguments[0] == "run" else ""
         print(f"\nstopped{hint}", file=sys.stderr)

@@ -246,6 +246,8 @@ def _describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
         "fingerprint": manifest["fingerprint"],
         "data_path": str(Path(config["data_path"]).parent.resolve()),
         "parameters": _plain({**config.external_config_dict, "seed": config["seed"]}),
+        # Defaults come from files that may be edited, so what they came to is part of what the run is.
+        "config": {key: value for key, value in _plain(config.final_config_dict).items() if key != "data_path"},
     }
 
 

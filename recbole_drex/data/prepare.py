@@ -108,7 +108,7 @@ def prepare(
     """
     folder = Path(data_path) / safe_name(dataset, "data set")
     settings = {key: settings[key] for key in sorted(settings)}
-    if not sources.reviews and not (folder / f"{dataset}.json").is_file() and (folder / f"{dataset}.inter").is_file():
+    if not sources.reviews and _is_foreign(folder, dataset):
         return _foreign_manifest(folder, dataset)
     with locked(Path(data_path) / f".{dataset}.lock", f"data set '{dataset}'"):
         manifest = _usable_manifest(folder, dataset, settings, sources)
@@ -129,25 +129,41 @@ def prepare(
 
 
 def _usable_manifest(folder: Path, dataset: str, settings: dict, sources: Sources) -> dict[str, Any] | None:
+    """The manifest, if the data set is whole and was prepared so; an error where it is not and cannot be made anew."""
     path = folder / f"{dataset}.json"
+    if _is_foreign(folder, dataset):
+        raise DataError(
+            f"{folder / dataset}.inter was not made from raw reviews here and is not overwritten; "
+            "choose another name with --dataset"
+        )
     if not path.is_file():
         return None
-    manifest = read_json(path, "manifest")
-    if manifest.get("format") != FORMAT or manifest["settings"] != settings:
-        return None
-    if sources.reviews and manifest["sources"] != [_source(p) for p in (*sources.reviews, sources.meta) if p]:
-        return None
-    for name, expected in manifest["files"].items():
-        if not (folder / name).is_file() or sha256(folder / name) != expected:
-            if sources.reviews:
-                return None
-            raise DataError(
-                f"{folder / name} is missing or damaged (its hash is not the manifest's); "
-                "prepare it anew with --raw FILE"
-            )
-    if not (folder / "features").is_dir():
-        return None
+    given = [_source(source) for source in (*sources.reviews, sources.meta) if source]
+    try:
+        manifest = read_json(path, "manifest")
+        if manifest["format"] != FORMAT or manifest["settings"] != settings:
+            return None
+        if given and manifest["sources"] != given:
+            return None
+        for name, expected in manifest["files"].items():
+            if not (folder / name).is_file() or sha256(folder / name) != expected:
+                raise DataError(f"{folder / name} is missing or damaged: its hash is not the manifest's")
+        # Without raw reviews the content of the features is checked when a model opens them.
+        FeatureStore.open(folder / "features", verify=bool(sources.reviews))
+    except (DataError, KeyError, TypeError, AttributeError) as error:
+        if sources.reviews:
+            logger.warning("data set '%s' is prepared anew: %s", dataset, error)
+            return None
+        if isinstance(error, DataError):
+            raise DataError(f"{error}. Prepare it anew with --raw FILE") from error
+        raise DataError(f"manifest {path} is damaged ({error!r}). Prepare it anew with --raw FILE") from error
     return manifest
+
+
+def _is_foreign(folder: Path, dataset: str) -> bool:
+    """Whether there are atomic files of somebody else; a preparation of ours that was stopped has left word features."""
+    ours = (folder / f"{dataset}.json").is_file() or (folder / "features").is_dir()
+    return (folder / f"{dataset}.inter").is_file() and not ours
 
 
 def _foreign_manifest(folder: Path, dataset: str) -> dict[str, Any]:
@@ -186,12 +202,12 @@ def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sour
     if items is not None:
         _write_items(folder / f"{dataset}.item", items[items["item_id"].isin(frame["item_id"].astype(str))])
         files.append(f"{dataset}.item")
+    files.append("features/features.json")
     hashes = {name: sha256(folder / name) for name in files}
-    store_hash = sha256(folder / "features" / "features.json")
     manifest = {
         "format": FORMAT,
         "dataset": dataset,
-        "fingerprint": hashlib.sha256("".join([*hashes.values(), store_hash]).encode()).hexdigest()[:16],
+        "fingerprint": hashlib.sha256("".join(hashes.values()).encode()).hexdigest()[:16],
         "sources": fingerprints,
         "malformed": {source["name"]: source["bad_lines"] for source in raw.sources},
         "settings": settings,
