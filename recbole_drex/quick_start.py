@@ -40,7 +40,7 @@ from recbole_drex.evaluation.references import reference_rows
 from recbole_drex.evaluation.result import RESULT, SCHEMA, read_result, write_interactions, write_result
 from recbole_drex.files import locked, read_json, safe_name, write_json
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
-from recbole_drex.values import read_yaml
+from recbole_drex.values import check_values, read_yaml
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
 """Models trained beside those asked for, so that every table can be read against them."""
@@ -105,6 +105,8 @@ def run(
     if data_path is not None:
         parameters["data_path"] = str(data_path)
     configs = [Config(model, dataset, config_files, parameters) for model in models]
+    for config in configs:
+        check_values(config)
     manifest = prepare_dataset(configs[0], raw, meta)
     names = list(dict.fromkeys(config.model for config in configs))
     jobs = [(name, False) for name in names]
@@ -129,6 +131,7 @@ def prepare_dataset(
     config: Config, raw: Sequence[str | Path] = (), meta: str | Path | None = None, rebuild: bool = False
 ) -> dict[str, Any]:
     """Find the raw files of the configured data set and prepare it, unless that has been done."""
+    check_values(config)
     dataset = safe_name(config.dataset, "data set")
     folder = Path(config["data_path"])
     if raw and folder.is_relative_to(Path(recbole.__file__).parent):

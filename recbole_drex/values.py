@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from recbole_drex.errors import ConfigError
+from recbole_drex.errors import ConfigError, unknown_name
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,3 +51,62 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"configuration {path} must hold 'name: value' lines, not a {type(value).__name__}")
     return value
+
+
+_LEAST = {
+    "epochs": 1,
+    "train_batch_size": 1,
+    "eval_batch_size": 1,
+    "eval_step": 0,
+    "stopping_step": 0,
+    "embedding_size": 1,
+    "max_history": 1,
+    "message_samples": 0,
+    "als_steps": 1,
+    "threads": 1,
+    "sampled_candidates": 1,
+    "profile_words": 1,
+    "learning_rate": 0,
+    "weight_decay": 0,
+    "reg_weight": 0,
+    "bias_reg_weight": 0,
+    "init_std": 0,
+    "shrinkage": 0,
+    "bias_damping": 0,
+    "user_damping": 0,
+    "item_damping": 0,
+    "bad_line_share": 0,
+    "dropout": 0,
+}
+_MOST = {"bad_line_share": 1, "dropout": 1}
+_STATES = ("debug", "info", "warning", "error", "critical")
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Check what can be said of parameters without knowing the data, before anything is touched.
+
+    Raises:
+        ConfigError: a number is out of its range, or a value has another shape than it must have; names the parameter.
+
+    Example:
+        >>> check_values({"epochs": 0})
+        Traceback (most recent call last):
+        recbole_drex.errors.ConfigError: parameter 'epochs' must be 1 or more, not 0
+    """
+    for key, least in _LEAST.items():
+        value = values[key] if key in values else None
+        # A list, as some of RecBole's models take for these names, is left to the model.
+        if isinstance(value, (int, float)) and not value >= least:
+            raise ConfigError(f"parameter '{key}' must be {least} or more, not {value}")
+        if isinstance(value, (int, float)) and key in _MOST and value > _MOST[key]:
+            raise ConfigError(f"parameter '{key}' must be {_MOST[key]} or less, not {value}")
+    span = values["rating_range"] if "rating_range" in values else None
+    numbers = isinstance(span, (list, tuple)) and len(span) == 2 and all(isinstance(n, (int, float)) for n in span)
+    if span is not None and not (numbers and span[0] < span[1]):
+        raise ConfigError(f"parameter 'rating_range' must be [lowest, highest], such as [1, 5], not {span!r}")
+    columns = values["columns"] if "columns" in values else None
+    if columns is not None and not isinstance(columns, Mapping):
+        raise ConfigError(f"parameter 'columns' must be {{user_id: name in the file, ...}}, not {columns!r}")
+    state = values["state"] if "state" in values else None
+    if state is not None and str(state).lower() not in _STATES:
+        raise ConfigError(unknown_name("value of 'state':", str(state), _STATES))

@@ -161,7 +161,7 @@ def _usable_manifest(folder: Path, dataset: str, settings: dict, sources: Source
 
 
 def _is_foreign(folder: Path, dataset: str) -> bool:
-    """Whether there are atomic files of somebody else; a preparation of ours that was stopped has left word features."""
+    """Whether there are atomic files of somebody else; a stopped preparation of ours has left word features."""
     ours = (folder / f"{dataset}.json").is_file() or (folder / "features").is_dir()
     return (folder / f"{dataset}.inter").is_file() and not ours
 
