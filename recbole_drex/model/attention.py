@@ -55,8 +55,8 @@ class WordAttention(nn.Module):
 
     With :math:`z_k = W_t x_k + b_t` and :math:`a = \mathrm{softmax}_k(w_a^\top z_k)`, the score
     :math:`w_a^\top z_k = (W_t^\top w_a)^\top x_k + \mathrm{const}`, and the constant cancels in the softmax. Since the
-    weights sum to one, :math:`T = \sum_k a_k z_k = W_t \left(\sum_k a_k x_k\right) + b_t`: words are scored by one vector
-    of the encoder's width and pooled raw, and only the pooled vector is projected. This is exact.
+    weights sum to one, :math:`T = \sum_k a_k z_k = W_t \left(\sum_k a_k x_k\right) + b_t`: words are scored by one
+    vector of the encoder's width and pooled raw, and only the pooled vector is projected. This is exact.
 
     Args:
         store: word features of all reviews, 16 bit, memory-mapped.

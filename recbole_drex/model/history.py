@@ -14,9 +14,9 @@ class HistoryAttention(nn.Module):
     r"""For target (u, i): :math:`z = W_v \sum_t \beta_t e_t` over u's other interactions t = (u, j), with
     :math:`\beta = \mathrm{softmax}_t\left((W_q h_i)^\top h_j / \sqrt d\right)`.
 
-    Keys :math:`h_j` (item states) and values :math:`e_t` (messages) are those of the last refresh: they take no gradient,
-    so a step costs no more than the histories of its batch. In training a sample of at most ``max_history`` interactions
-    is looked through, afterwards all of them. The target itself is always masked.
+    Keys :math:`h_j` (item states) and values :math:`e_t` (messages) are those of the last refresh: they take no
+    gradient, so a step costs no more than the histories of its batch. In training a sample of at most ``max_history``
+    interactions is looked through, afterwards all of them. The target itself is always masked.
 
     Args:
         size: d.

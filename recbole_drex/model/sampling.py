@@ -9,8 +9,6 @@ step's targets; their gradient stands for that of all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 

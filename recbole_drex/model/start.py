@@ -14,7 +14,8 @@ class StartState(nn.Module):
     * ``zero``: states come from messages alone.
     * ``random``: one learned vector per user or item (DReX).
     * ``mlp``: :math:`p_u = \mathrm{ReLU}(r_u W_1 + b_1) W_2 + b_2` from the training ratings :math:`r_u` over items,
-      divided by the highest (DReX-MLP, section 4; one hidden layer of width d). The target's own rating is left out of the vector.
+      divided by the highest (DReX-MLP, section 4; one hidden layer of width d). The target's own rating is left
+      out of the vector.
 
     Args:
         kind: ``zero``, ``random`` or ``mlp``.

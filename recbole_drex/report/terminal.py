@@ -58,7 +58,14 @@ def _print_tests(results: Sequence[dict[str, Any]], output: Path) -> None:
             f"{models[0]} against each model by users' mean {label} test errors (Wilcoxon signed-rank, Holm-corrected)"
         )
         print(
-            tabulate(table, headers="keys", tablefmt="github", showindex=False, floatfmt=".3g", missingval="-"),
+            tabulate(
+                table.to_dict("list"),
+                headers="keys",
+                tablefmt="github",
+                showindex=False,
+                floatfmt=".3g",
+                missingval="-",
+            ),
             end="\n\n",
         )
 
