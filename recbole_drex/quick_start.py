@@ -106,7 +106,7 @@ def run(
         parameters["data_path"] = str(data_path)
     configs = [Config(model, dataset, config_files, parameters) for model in models]
     for config in configs:
-        check_values(config)
+        check_values(config.final_config_dict)
     manifest = prepare_dataset(configs[0], raw, meta)
     names = list(dict.fromkeys(config.model for config in configs))
     jobs = [(name, False) for name in names]
@@ -131,7 +131,7 @@ def prepare_dataset(
     config: Config, raw: Sequence[str | Path] = (), meta: str | Path | None = None, rebuild: bool = False
 ) -> dict[str, Any]:
     """Find the raw files of the configured data set and prepare it, unless that has been done."""
-    check_values(config)
+    check_values(config.final_config_dict)
     dataset = safe_name(config.dataset, "data set")
     folder = Path(config["data_path"])
     if raw and folder.is_relative_to(Path(recbole.__file__).parent):

@@ -94,19 +94,19 @@ def check_values(values: Mapping[str, Any]) -> None:
         recbole_drex.errors.ConfigError: parameter 'epochs' must be 1 or more, not 0
     """
     for key, least in _LEAST.items():
-        value = values[key] if key in values else None
+        value = values.get(key)
         # A list, as some of RecBole's models take for these names, is left to the model.
         if isinstance(value, (int, float)) and not value >= least:
             raise ConfigError(f"parameter '{key}' must be {least} or more, not {value}")
         if isinstance(value, (int, float)) and key in _MOST and value > _MOST[key]:
             raise ConfigError(f"parameter '{key}' must be {_MOST[key]} or less, not {value}")
-    span = values["rating_range"] if "rating_range" in values else None
+    span = values.get("rating_range")
     numbers = isinstance(span, (list, tuple)) and len(span) == 2 and all(isinstance(n, (int, float)) for n in span)
     if span is not None and not (numbers and span[0] < span[1]):
         raise ConfigError(f"parameter 'rating_range' must be [lowest, highest], such as [1, 5], not {span!r}")
-    columns = values["columns"] if "columns" in values else None
+    columns = values.get("columns")
     if columns is not None and not isinstance(columns, Mapping):
         raise ConfigError(f"parameter 'columns' must be {{user_id: name in the file, ...}}, not {columns!r}")
-    state = values["state"] if "state" in values else None
+    state = values.get("state")
     if state is not None and str(state).lower() not in _STATES:
         raise ConfigError(unknown_name("value of 'state':", str(state), _STATES))
