@@ -42,9 +42,9 @@ class DReX(GeneralRecommender):
     The state that predicts s never contains the message of s, in training as in evaluation (the paper does not say
     so; taken literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of
     the other messages; ``sequential`` one step per earlier message, in time order. Beyond the paper, and off
-    in ``DReX-paper``: ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side a projection of the
-    rating minus what the other side's mean explains; ``history: target_attention`` gives the MLP a third input, see
-    :class:`~recbole_drex.model.history.HistoryAttention`.
+    in ``DReX-paper``: ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side
+    a projection of the rating minus what the other side's mean explains; ``history: target_attention`` gives the MLP a
+    third input, see :class:`~recbole_drex.model.history.HistoryAttention`.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
