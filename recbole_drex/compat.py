@@ -4,11 +4,11 @@ Importing this module is all that is needed, and it is the only module that know
 what RecBole expects and changes nothing for other code: nothing is patched in numpy, scipy, pandas or torch that they
 still define, and ``torch.load`` is left alone (our trainer never needs it).
 
-| what broke | where RecBole uses it | remedy here |
-|---|---|---|
-| ``np.float_``, ``np.unicode_``, ... gone in numpy 2 | ``config/configurator.py`` ``compatibility_settings`` | names restored |
-| ``dok_matrix._update`` gone in scipy 1.13 | LightGCN, NGCF, GCMC, NCL, SpectralCF, KGIN, MCCLK | method restored |
-| ``frame[c].fillna(..., inplace=True)`` does nothing in pandas 3 | ``data/dataset/dataset.py`` ``_load_feat``, ``_fill_nan`` | read and filled by the code below |
+* ``np.float_``, ``np.unicode_``, ... are gone in numpy 2; ``config/configurator.py`` uses them: names restored.
+* ``dok_matrix._update`` is gone in scipy 1.13; LightGCN, NGCF, GCMC, NCL, SpectralCF, KGIN and MCCLK
+  use it: method restored.
+* ``frame[c].fillna(..., inplace=True)`` does nothing in pandas 3; ``_load_feat`` and ``_fill_nan`` of
+  ``data/dataset/dataset.py`` use it: missing values are read and filled by the code below.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Configuration: RecBole's ``Config`` that finds our models, our ``properties/`` and our metrics, and checks what it is told."""
+"""Configuration: RecBole's ``Config`` that finds our models, ``properties/`` and metrics, and checks its input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RecBole's trainer, with checkpoints that are safe to load, resume from the last finished epoch, and our evaluation."""
+"""RecBole's trainer, with checkpoints that are safe to load, resume from the last epoch, and our evaluation."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Names in RecBole's flat result: ``rmse``, ``ndcg@5`` (own test items), ``full_nd
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,7 +25,7 @@ PREFIXES = {"full": "full_", "sampled": "sampled_"}
 
 class _ReviewMetric(AbstractMetric):
     metric_type = EvaluatorType.RANKING  # RecBole then makes full-catalogue loaders and needs no labels
-    metric_need: list[str] = []
+    metric_need: ClassVar[list[str]] = []
 
     def __init__(self, config):
         super().__init__(config)
@@ -40,7 +40,7 @@ class RatingError(_ReviewMetric):
     """MAE, RMSE and MAE of predictions rounded to a legal level; nothing for a model that predicts no rating."""
 
     smaller = True
-    metric_need = [ROWS]
+    metric_need: ClassVar[list[str]] = [ROWS]
 
     def calculate_metric(self, dataobject) -> dict[str, float]:
         if ROWS not in dataobject or not self.predicts_ratings:
@@ -54,7 +54,7 @@ class OwnTestRanking(_ReviewMetric):
     """NDCG, precision, recall and F1 at k when a user's own test items are ranked; ``ndcg@5_10`` is the mean of NDCG@5
     and NDCG@10, by which the paper (section 4.4) stops and selects."""
 
-    metric_need = [ROWS]
+    metric_need: ClassVar[list[str]] = [ROWS]
 
     def calculate_metric(self, dataobject) -> dict[str, float]:
         if ROWS not in dataobject:
@@ -77,7 +77,7 @@ class OwnTestRanking(_ReviewMetric):
 class FullRanking(_ReviewMetric):
     """The same over the full catalogue (``full_...``) and, if asked for, over sampled items (``sampled_...``)."""
 
-    metric_need = [FULL]
+    metric_need: ClassVar[list[str]] = [FULL]
 
     def calculate_metric(self, dataobject) -> dict[str, float]:
         if FULL not in dataobject:
