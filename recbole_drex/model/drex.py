@@ -43,7 +43,8 @@ class DReX(GeneralRecommender):
     so; taken literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of
     the other messages; ``sequential`` one step per earlier message, in time order. Beyond the paper, and off
     in ``DReX-paper``: ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side
-    a projection of the rating minus what the other side's mean explains; ``history: target_attention`` gives the MLP a
+    a projection of the rating minus what the other side's mean explains; ``use_product`` gives the MLP
+    :math:`h_u \odot h_i` too, since an MLP learns products of its inputs badly; ``history: target_attention`` gives the MLP a
     third input, see :class:`~recbole_drex.model.history.HistoryAttention`.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
@@ -95,10 +96,14 @@ class DReX(GeneralRecommender):
         start = choice(config, "start", ("zero", "random", "mlp"))
         self.user_start = StartState(start, self.table, self.n_users, self.n_items, size, of_user=True)
         self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, of_user=False)
+        if start == "mlp" and self.refinement == "sequential":
+            # One start for all targets of a user would hold the very ratings that are to be predicted.
+            raise ConfigError("'start: mlp' needs 'refinement: leave_one_out'")
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
-        self.hidden = nn.Linear(size * (3 if use_history else 2), size)
+        self.use_product = config["use_product"]
+        self.hidden = nn.Linear(size * (2 + use_history + self.use_product), size)
         self.output = nn.Linear(size, 1)
         self.use_bias = config["use_bias"]
         if self.use_bias:
@@ -164,8 +169,22 @@ class DReX(GeneralRecommender):
             self._user_states = self._leave_one_out(users, torch.full_like(users, -1), 0)
             self._item_states = self._leave_one_out(items, torch.full_like(items, -1), 1)
         if self.history is not None:
-            self.history.remember(self._item_states, self.messages(self.table.rows, 0))
+            self.history.remember(self._states_for_others(), self.messages(self.table.rows, 0))
         self._stale = False
+
+    def _states_for_others(self) -> torch.Tensor:
+        """Per row of the table, the state of its item without that row: what the item is to people other than the user.
+
+        With the row, the rating minus the user's mean would carry the ratings of all targets of that user.
+        """
+        if self.refinement == "sequential":
+            return self._item_before
+        table, row = self.table, torch.arange(len(self.table), device=self.mean.device)
+        # Messages are linear in the rows, so the difference of messages is the message of the difference.
+        others = self.messages(table.item_sums, 1)[table.item] - self.messages(table.rows, 1)
+        return self.item_refiner.from_sum(
+            others, table.item_sums[table.item, -1:] - 1, self.item_start(table.item, row)
+        )
 
     def train(self, mode: bool = True):
         """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
@@ -184,8 +203,10 @@ class DReX(GeneralRecommender):
             rows = self.table.rows
             if self.sampler is not None and self.attention is not None:
                 rows = self.sampler.freshened(self.table, self.attention)
-            (user_before, _), (item_before, _) = self._all_states(rows)
-            return user_before[row], item_before[row]
+            (user_before, user_last), (item_before, item_last) = self._all_states(rows)
+            known = (row >= 0)[:, None]  # a target that sends no message is not in the table
+            user_state = torch.where(known, user_before[row], user_last[user])
+            return user_state, torch.where(known, item_before[row], item_last[item])
         corrections: Sequence[torch.Tensor | None] = (None, None)
         if self.sampler is not None and self.attention is not None:
             corrections = self.sampler.corrections(self.table, self.attention, row)
@@ -200,6 +221,8 @@ class DReX(GeneralRecommender):
         inputs = [user_state, item_state]
         if self.history is not None:
             inputs.append(self.history.sampled(self.table, user, item_state, row))
+        if self.use_product:
+            inputs.append(user_state * item_state)
         prediction = self._rate(self.dropout(torch.cat(inputs, -1)), user, item)
         error = prediction - interaction[self.rating_field]
         norm = user_state.square().sum(-1) + item_state.square().sum(-1)
@@ -242,6 +265,8 @@ class DReX(GeneralRecommender):
             for one, index in zip(who.tolist(), torch.split(order, counts.tolist()), strict=True):
                 seen[index] = self.history.full(self.table, one, item_state[index], row[index])
             inputs.append(seen)
+        if self.use_product:
+            inputs.append(user_state * item_state)
         return self._rate(torch.cat(inputs, -1), user, item)
 
     @torch.no_grad()
@@ -251,7 +276,7 @@ class DReX(GeneralRecommender):
             self._refresh()
         users = interaction[self.USER_ID]
         size = self._item_states.shape[1]
-        weight_user, weight_item, *weight_seen = self.hidden.weight.split(size, 1)
+        weight_user, weight_item, *more_weights = self.hidden.weight.split(size, 1)
         # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
         from_item = self._item_states @ weight_item.T + self.hidden.bias
         items = torch.arange(self.n_items, device=users.device)
@@ -260,7 +285,9 @@ class DReX(GeneralRecommender):
         for user in users.tolist():
             hidden = from_item + self._user_states[user] @ weight_user.T
             if self.history is not None:
-                hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ weight_seen[0].T
+                hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ more_weights[0].T
+            if self.use_product:
+                hidden = hidden + self._item_states @ (more_weights[-1] * self._user_states[user]).T
             value = self.output(torch.relu(hidden)).squeeze(-1)
             value = self._add_bias(value, torch.full_like(items, user), items)
             known = self.table.item[self.table.rows_of(user)]

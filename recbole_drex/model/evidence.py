@@ -96,7 +96,8 @@ class EvidenceTable(nn.Module):
                 vector = evidence.fields[name]
                 vectors.append((vector, vector.abs().sum(1) > 0))
         present = torch.stack([mask for _, mask in vectors]).any(0)
-        centred = torch.where(rated, evidence.rating - evidence.rating[rated].mean(), torch.zeros(()))
+        # The median, not the mean: a target's own rating would shift the mean and with it every row.
+        centred = torch.where(rated, evidence.rating - evidence.rating[rated].median(), torch.zeros(()))
         columns = [part for vector, mask in vectors for part in (vector, mask[:, None].float())]
         columns += [
             self._seen_by_user(evidence, centred, rated, damping),

@@ -12,11 +12,11 @@ from recbole_drex.model.evidence import EvidenceTable
 
 class HistoryAttention(nn.Module):
     r"""For target (u, i): :math:`z = W_v \sum_t \beta_t e_t` over u's other interactions t = (u, j), with
-    :math:`\beta = \mathrm{softmax}_t\left((W_q h_i)^\top h_j / \sqrt d\right)`.
+    :math:`\beta = \mathrm{softmax}_t\left((W_q h_i)^\top k_t / \sqrt d\right)`.
 
-    Keys :math:`h_j` (item states) and values :math:`e_t` (messages) are those of the last refresh: they take no
-    gradient, so a step costs no more than the histories of its batch. In training a sample of at most ``max_history``
-    interactions is looked through, afterwards all of them. The target itself is always masked.
+    Keys :math:`k_t` (the state of item j without the message of t) and values :math:`e_t` (messages) are those of the
+    last refresh: they take no gradient, so a step costs no more than the histories of its batch. In training a sample
+    of at most ``max_history`` interactions is looked through, afterwards all of them. The target is always masked.
 
     Args:
         size: d.
@@ -31,9 +31,9 @@ class HistoryAttention(nn.Module):
         self.keys: torch.Tensor
         self.messages: torch.Tensor
 
-    def remember(self, item_states: torch.Tensor, messages: torch.Tensor) -> None:
-        """Set the keys (n_items, d) and values (n, d) that are looked through until the next call."""
-        self.keys, self.messages = item_states.detach(), messages.detach()
+    def remember(self, keys: torch.Tensor, messages: torch.Tensor) -> None:
+        """Set the key (n, d) and value (n, d) of every row, which are looked through until the next call."""
+        self.keys, self.messages = keys.detach(), messages.detach()
 
     def sampled(
         self, table: EvidenceTable, user: torch.Tensor, item_state: torch.Tensor, own_row: torch.Tensor
@@ -55,7 +55,7 @@ class HistoryAttention(nn.Module):
         usable = (place < count) & (rows != own_row[:, None])
         if not len(table):
             return self.value(torch.zeros_like(item_state))
-        scores = torch.einsum("nd,nkd->nk", self.query(item_state), self.keys[table.item[rows]]) * self.scale
+        scores = torch.einsum("nd,nkd->nk", self.query(item_state), self.keys[rows]) * self.scale
         weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
         summed = nn.functional.embedding_bag(rows, self.messages, mode="sum", per_sample_weights=weights)
         return self.value(summed)
@@ -64,6 +64,6 @@ class HistoryAttention(nn.Module):
         """z of several targets of one user, over the whole history: (n, d)."""
         rows = table.rows_of(user)
         usable = rows[None, :] != own_row[:, None]
-        scores = self.query(item_state) @ self.keys[table.item[rows]].T * self.scale
+        scores = self.query(item_state) @ self.keys[rows].T * self.scale
         weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
         return self.value(weights @ self.messages[rows])

@@ -64,14 +64,15 @@ class ReviewSampler(nn.Module):
         """Per side, what to add to the leave-one-out sums of the targets at ``row``: (n, width of the table)."""
         if not len(self.reviewed):
             return [torch.zeros(1, table.rows.shape[1], device=row.device)] * 2
-        picked = torch.randperm(len(row), device=row.device)[: self.samples]
+        known = torch.nonzero(row >= 0).flatten()  # a target that sends no message is not in the table
+        picked = known[torch.randperm(len(known), device=row.device)[: self.samples]]
         draws = [self.draw(row[picked], side) for side in (0, 1)]
         chosen = torch.cat([rows for rows, _ in draws])
         real = torch.nonzero(chosen >= 0).flatten()
         unique, inverse = torch.unique(chosen[real], return_inverse=True)
         drift = attention(table.review[unique]) - table.rows[unique][:, table.review_columns]
         # The value is right as it is for the picked targets; the gradient stands for all targets of the step.
-        drift = drift.detach() + (drift - drift.detach()) * (len(row) / len(picked))
+        drift = drift.detach() + (drift - drift.detach()) * (len(known) / max(1, len(picked)))
         drift = torch.zeros(len(chosen), attention.width, device=row.device).index_put((real,), drift[inverse])
         padding = (table.review_columns.start, table.rows.shape[1] - table.review_columns.stop)
         result = []
