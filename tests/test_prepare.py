@@ -1,0 +1,354 @@
+"""Raw reviews to a prepared data set: reuse, rebuilding, interruption, damage, and data sets of other origin."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+from recbole_drex.cli import main
+from recbole_drex.config import Config
+from recbole_drex.data import prepare as module
+from recbole_drex.data.demo import generate_demo
+from recbole_drex.data.encoder import Encoder
+from recbole_drex.data.prepare import Sources, prepare
+from recbole_drex.data.store import FeatureStore
+from recbole_drex.dataset import ReviewDataset
+from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.files import locked
+
+ROOT = Path(__file__).parents[1]
+NAME = "tiny"
+LIMITS: dict[str, Any] = {"user_min": 3, "item_min": 2, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> dict[str, Path]:
+    """120 reviews by 10 users about 20 items."""
+    return generate_demo(tmp_path_factory.mktemp("raw"), users=10, items=20, reviews=120)
+
+
+@pytest.fixture(scope="module")
+def prepared(raw, tmp_path_factory) -> Path:
+    """A prepared data set, never written to; tests copy it."""
+    root = tmp_path_factory.mktemp("atomic_data")
+    _prepare(root, _sources(raw))
+    return root
+
+
+@pytest.fixture
+def root(prepared, tmp_path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "atomic_data"))
+
+
+def _sources(raw: dict[str, Path]) -> Sources:
+    return Sources((raw["reviews"],), raw["meta"])
+
+
+def _settings(**changes: Any) -> dict[str, Any]:
+    return Config("DReX", NAME, config_dict={**LIMITS, **changes}).preparation()
+
+
+def _prepare(root: Path, sources: Sources, rebuild: bool = False, **changes: Any) -> dict[str, Any]:
+    return prepare(NAME, root, _settings(**changes), sources, rebuild=rebuild)
+
+
+def _files(root: Path) -> dict[str, tuple[int, str]]:
+    """Time of writing and hash of every file of the data set."""
+    paths = sorted(path for path in (root / NAME).rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(root / NAME)): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in paths
+    }
+
+
+def _content(root: Path) -> dict[str, str]:
+    return {name: digest for name, (_, digest) in _files(root).items()}
+
+
+def _inter(root: Path, name: str = NAME) -> pd.DataFrame:
+    return pd.read_csv(root / name / f"{name}.inter", sep="\t", dtype={"user_id:token": str, "item_id:token": str})
+
+
+# What is made ---------------------------------------------------------------------------------------------------
+
+
+def test_files_agree_with_each_other_and_with_the_raw_reviews(prepared, raw):
+    manifest = json.loads((prepared / NAME / f"{NAME}.json").read_text())
+    table, store = _inter(prepared), FeatureStore.open(prepared / NAME / "features")
+    assert set(_files(prepared)) == {
+        f"{NAME}.inter", f"{NAME}.item", f"{NAME}.json", "features/features.json", "features/vectors.npy",
+        "features/offsets.npy", "features/word_ids.npy", "features/vocabulary.json",
+    }  # fmt: skip
+    reviewed = table["review_row:float"].notna()
+    assert table.loc[reviewed, "review_row:float"].tolist() == list(range(len(store)))
+    vocabulary = np.array(store.vocabulary)
+    for row, text in enumerate(table.loc[reviewed, "review:token_seq"].fillna("")):
+        words = vocabulary[store.word_ids[store.offsets[row] : store.offsets[row + 1]]]
+        assert text == " ".join(words)
+    assert manifest["words"] == store.offsets[-1] and manifest["vocabulary"] == len(store.vocabulary)
+
+    with gzip.open(raw["reviews"], "rt", encoding="utf-8") as file:
+        lines = pd.DataFrame([json.loads(line) for line in file])
+    latest = lines.assign(rated=lines["rating"].notna())
+    latest = latest.sort_values(["rated", "timestamp"], kind="stable")
+    latest = latest.drop_duplicates(["user_id", "parent_asin"], keep="last").set_index(["user_id", "parent_asin"])
+    for user, item, rating, timestamp in table.iloc[:, :4].itertuples(index=False):
+        row = latest.loc[(user, item)]
+        assert (np.isnan(rating) and pd.isna(row["rating"])) or rating == row["rating"]
+        assert (np.isnan(timestamp) and pd.isna(row["timestamp"])) or timestamp == row["timestamp"] / 1000
+    sources = [{"name": path.name, "bytes": path.stat().st_size} for path in (raw["reviews"], raw["meta"])]
+    assert [{key: source[key] for key in ("name", "bytes")} for source in manifest["sources"]] == sources
+    for source, path in zip(manifest["sources"], (raw["reviews"], raw["meta"]), strict=True):
+        assert source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert manifest["encoder"]["name"] == "minilm" and len(manifest["encoder"]["weights_sha256"]) == 64
+
+
+def test_statistics_are_those_of_the_interactions(prepared, raw, tmp_path, capsys):
+    arguments = ["--raw", str(raw["reviews"]), "--meta", str(raw["meta"]), "--data_path", str(prepared)]
+    assert main(["prepare", "--dataset", NAME, *arguments, "--user_min", "3", "--item_min", "2"]) == 0
+    printed = capsys.readouterr().out
+    row = next(line for line in printed.splitlines() if line.startswith(f"| {NAME}"))
+    table = _inter(prepared)
+    users, items, rated = table["user_id:token"].nunique(), table["item_id:token"].nunique(), table["rating:float"]
+    shares = [1 - rated.count() / (users * items), table["review_row:float"].isna().mean(), rated.isna().mean()]
+    expected = [NAME, str(users), str(items), str(len(table)), *(f"{100 * share:.2f}" for share in shares)]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == expected
+
+
+# Reuse and rebuilding -------------------------------------------------------------------------------------------
+
+
+def test_a_second_call_rewrites_nothing(root, raw):
+    before = _files(root)
+    with_raw = _prepare(root, _sources(raw))
+    without = _prepare(root, Sources())
+    assert with_raw == without == json.loads((root / NAME / f"{NAME}.json").read_text())
+    assert _files(root) == before
+
+
+def test_rebuilding_gives_the_same_bytes(root, raw):
+    before = _files(root)
+    _prepare(root, _sources(raw), rebuild=True)
+    after = _files(root)
+    assert {name: digest for name, (_, digest) in after.items()} == {name: d for name, (_, d) in before.items()}
+    assert all(after[name][0] > before[name][0] for name in after)
+
+
+@pytest.mark.parametrize("change", [{"user_min": 4}, {"lemmatizer": "none"}, {"max_length": 16}, {"use_title": False}])
+def test_other_settings_prepare_anew(root, raw, change):
+    before = _content(root)
+    manifest = _prepare(root, _sources(raw), **change)
+    (key, value), *_ = change.items()
+    assert manifest["settings"][key] == value
+    assert _content(root) != before
+    with pytest.raises(DataError, match=r"other settings.*--raw"):
+        _prepare(root, Sources())
+
+
+def test_changed_raw_reviews_prepare_anew(root, raw, tmp_path):
+    lines = gzip.decompress(raw["reviews"].read_bytes()).splitlines(keepends=True)
+    changed = tmp_path / raw["reviews"].name
+    changed.write_bytes(gzip.compress(b"".join(lines[:-5])))
+    before = json.loads((root / NAME / f"{NAME}.json").read_text())
+    after = _prepare(root, Sources((changed,), raw["meta"]))
+    assert after["fingerprint"] != before["fingerprint"]
+    assert after["counts"][0]["interactions"] == before["counts"][0]["interactions"] - 5
+    # The item file is a source as well.
+    without_meta = _prepare(root, Sources((changed,)))
+    assert len(without_meta["sources"]) == 1
+
+
+def test_unrated_rows_are_left_aside_at_run_time_alone(root, raw):
+    before = _files(root)
+    table = _inter(root)
+    n_unrated = int(table["rating:float"].isna().sum())
+    assert n_unrated > 0
+    for keep in (True, False):
+        config = Config("Bias", NAME, config_dict={**LIMITS, "keep_unrated": keep, "data_path": str(root)})
+        prepare(NAME, root, config.preparation(), _sources(raw))
+        dataset = ReviewDataset(config)
+        assert len(dataset) == len(table) - n_unrated
+        assert (len(dataset.unrated) > 0) == keep
+    assert _files(root) == before
+
+
+# Interruption ---------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_encoding_goes_on_from_its_shards(raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD", 16)
+    _prepare(tmp_path / "whole", _sources(raw))
+    encode, calls = Encoder.encode, []
+
+    def failing(self, reviews):
+        calls.append(len(reviews))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return encode(self, reviews)
+
+    monkeypatch.setattr(Encoder, "encode", failing)
+    with pytest.raises(KeyboardInterrupt):
+        _prepare(tmp_path / "stopped", _sources(raw))
+    folder = tmp_path / "stopped" / NAME
+    assert sorted(path.name for path in folder.iterdir()) == ["features.partial"]
+    assert len(list((folder / "features.partial").glob("shard-*.npz"))) == 3
+    _prepare(tmp_path / "stopped", _sources(raw))
+    n_shards = -(-len(FeatureStore.open(folder / "features")) // 16)
+    assert len(calls) == 4 + n_shards - 3
+    assert _content(tmp_path / "stopped") == _content(tmp_path / "whole")
+
+
+def test_a_killed_preparation_goes_on(small, tmp_path):
+    words = [sys.executable, "-m", "recbole_drex.cli", "prepare", "--dataset", small.name, "--data_path", str(tmp_path)]
+    words += ["--raw", str(small.raw["reviews"]), "--meta", str(small.raw["meta"])]
+    words += ["--user_min", str(small.settings["user_min"]), "--item_min", str(small.settings["item_min"])]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    shard = tmp_path / small.name / "features.partial" / "shard-000000.npz"
+    deadline = time.monotonic() + 120
+    while not shard.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / small.name / f"{small.name}.json").exists()
+    config = Config("DReX", small.name, config_dict=small.settings)
+    manifest = prepare(small.name, tmp_path, config.preparation(), Sources((small.raw["reviews"],), small.raw["meta"]))
+    assert manifest["files"].keys() == small.manifest["files"].keys()
+    assert sorted(path.name for path in (tmp_path / small.name).iterdir()) == sorted(
+        path.name for path in (small.root / small.name).iterdir()
+    )
+    table, expected = _inter(tmp_path, small.name), _inter(small.root, small.name)
+    pd.testing.assert_frame_equal(table, expected)
+
+
+@pytest.mark.parametrize("left", ["features", "inter"])
+def test_a_preparation_stopped_while_writing_is_noticed(root, raw, left):
+    """Word features are in place, but the manifest is not there yet."""
+    before = _content(root)
+    (root / NAME / f"{NAME}.json").unlink()
+    if left == "features":
+        (root / NAME / f"{NAME}.inter").unlink()
+    with pytest.raises(DataError, match="incomplete"):
+        _prepare(root, Sources())
+    _prepare(root, _sources(raw))
+    assert _content(root) == before
+
+
+def test_word_features_of_another_preparation_are_noticed(root, raw, tmp_path):
+    _prepare(tmp_path / "other", _sources(raw), lemmatizer="none")
+    before = _content(root)
+    shutil.rmtree(root / NAME / "features")
+    shutil.copytree(tmp_path / "other" / NAME / "features", root / NAME / "features")
+    with pytest.raises(DataError, match=r"features\.json"):
+        _prepare(root, Sources())
+    _prepare(root, _sources(raw))
+    assert _content(root) == before
+
+
+def test_an_old_data_set_survives_a_failing_preparation(root, raw, tmp_path, monkeypatch):
+    before = _files(root)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("no json\n" * 5)
+    with pytest.raises(DataError, match=r"broken\.jsonl"):
+        _prepare(root, Sources((broken,)))
+    with pytest.raises(DataError, match="user_min=999"):
+        _prepare(root, _sources(raw), user_min=999)
+    with pytest.raises(ConfigError, match="lemmatizer"):
+        _prepare(root, _sources(raw), lemmatizer="simplema")
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Encoder, "encode", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _prepare(root, _sources(raw), use_title=False)
+    after = _files(root)
+    assert {name: after[name] for name in before} == before
+    assert all(name.startswith("features.partial/") for name in set(after) - set(before))
+    assert _prepare(root, Sources())["fingerprint"]
+
+
+# Damage ---------------------------------------------------------------------------------------------------------
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [f"{NAME}.inter", f"{NAME}.item", f"{NAME}.json", "features/vectors.npy"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_damage_is_noticed_and_put_right(root, raw, name, damage):
+    before = _content(root)
+    path = root / NAME / name
+    if damage == "flipped":
+        _flip(path)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-10])
+    else:
+        path.unlink()
+    config = Config("DReX", NAME, config_dict={**LIMITS, "data_path": str(root)})
+    if name == f"{NAME}.json" and damage == "flipped":
+        # A flipped bit may leave valid JSON that differs; the file is then one of other settings or another format.
+        path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(DataError) as caught:
+        _prepare(root, Sources())
+        ReviewDataset(config).features()
+    assert str(path) in str(caught.value) or (name == f"{NAME}.json" and str(path.parent) in str(caught.value))
+    assert "--raw" in str(caught.value) or "--rebuild" in str(caught.value)
+    _prepare(root, _sources(raw))
+    assert _content(root) == before
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"format": 1}', '{"format": 1, "settings": {}}', "{"])
+def test_any_manifest_is_survived(root, raw, content):
+    before = _content(root)
+    (root / NAME / f"{NAME}.json").write_text(content)
+    with pytest.raises(DataError, match=NAME):
+        _prepare(root, Sources())
+    _prepare(root, _sources(raw))
+    assert _content(root) == before
+
+
+# Two processes --------------------------------------------------------------------------------------------------
+
+
+def test_two_preparations_at_once_do_the_work_once(raw, tmp_path, monkeypatch):
+    encode, calls, manifests = Encoder.encode, [], []
+    monkeypatch.setattr(Encoder, "encode", lambda self, reviews: calls.append(1) or encode(self, reviews))
+    settings = _settings()
+    threads = [
+        threading.Thread(target=lambda: manifests.append(prepare(NAME, tmp_path, settings, _sources(raw))))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1 and manifests[0] == manifests[1]
+
+
+def test_a_lock_that_is_held_is_told(tmp_path):
+    path = tmp_path / ".tiny.lock"
+    with FileLock(path):
+        with pytest.raises(DataError, match=r"another process.*'tiny'"):
+            with locked(path, "data set 'tiny'", timeout=0.1):
+                pass
+    with locked(path, "data set 'tiny'", timeout=0.1):
+        pass
