@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from recbole_drex.dataset import Evidence
+from recbole_drex.errors import DataError
 from recbole_drex.model.attention import WordAttention
 from recbole_drex.model.layers import damped_mean
 
@@ -45,6 +46,9 @@ class EvidenceTable(nn.Module):
         attention: word attention, if ``review`` is among the modalities.
         n_users, n_items: numbers of users and items, padding included.
         damping: pseudo-count of the means in the two rating columns.
+
+    Raises:
+        DataError: every interaction lacks all modalities.
 
     Attributes:
         rows: (n, width), sorted by (user, item).
@@ -115,6 +119,8 @@ class EvidenceTable(nn.Module):
                 self.review_columns = slice(modality.start, modality.start + modality.width)
         # An interaction with every modality missing sends no message: it is not in the table.
         keep = torch.nonzero(present).flatten()
+        if not len(keep):
+            raise DataError(f"no interaction in the training part has any of the modalities {modalities}")
         keys = evidence.user[keep] * n_items + evidence.item[keep]
         keep = keep[torch.argsort(keys)]
         buffers = {
@@ -168,8 +174,6 @@ class EvidenceTable(nn.Module):
     def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Row of each (user, item) pair, or -1 if it is not in the table; shapes broadcast."""
         key = user * self.n_items + item
-        if not len(self):
-            return torch.full_like(key, -1)
         place = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
         return torch.where(self.key[place] == key, place, -1)
 

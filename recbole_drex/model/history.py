@@ -51,10 +51,8 @@ class HistoryAttention(nn.Module):
         place = torch.arange(width, device=user.device)[None, :].expand(len(user), -1)
         drawn = (torch.rand(len(user), width, device=user.device) * count).long()
         place = torch.where(count > width, drawn, place)
-        rows = (table.user_first[user][:, None] + place).clamp(max=max(0, len(table) - 1))
+        rows = (table.user_first[user][:, None] + place).clamp(max=len(table) - 1)
         usable = (place < count) & (rows != own_row[:, None])
-        if not len(table):
-            return self.value(torch.zeros_like(item_state))
         scores = torch.einsum("nd,nkd->nk", self.query(item_state), self.keys[rows]) * self.scale
         weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
         summed = nn.functional.embedding_bag(rows, self.messages, mode="sum", per_sample_weights=weights)

@@ -48,8 +48,8 @@ class StateRefiner(nn.Module):
         active, lengths = torch.unique_consecutive(group[order], return_counts=True)
         by_length = torch.argsort(lengths, descending=True)
         active, lengths = active[by_length], lengths[by_length]
-        first = torch.zeros(len(start), dtype=torch.int64, device=group.device)
-        first[group[order].flip(0)] = torch.arange(len(order), device=group.device).flip(0)
+        count = torch.bincount(group, minlength=len(start))
+        first = torch.cumsum(count, 0) - count
         steps = torch.arange(int(lengths.max()), device=group.device)
         place = (first[active][None, :] + steps[:, None]).clamp(max=len(order) - 1)
         packed = pack_padded_sequence(messages[order[place]], lengths.cpu())

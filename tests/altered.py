@@ -1,0 +1,64 @@
+"""Altered copies of a prepared data set, for tests that ask what a change of the data changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_drex.files import sha256
+
+NAME = "small"
+
+
+def copy_of(root: Path, target: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
+    """Write ``root``'s data set to ``target`` with its interactions changed; returns ``target``, the new ``data_path``.
+
+    The word features are shared by a link.
+    """
+    folder = target / NAME
+    folder.mkdir(parents=True)
+    frame = pd.read_csv(root / NAME / f"{NAME}.inter", sep="\t", keep_default_na=True)
+    change(frame).to_csv(folder / f"{NAME}.inter", sep="\t", index=False)
+    (folder / "features").symlink_to(root / NAME / "features")
+    return target
+
+
+def scramble_words(root: Path, reviews: np.ndarray, seed: int = 0) -> None:
+    """Give ``root`` features of its own in which the words of the reviews at these store rows are noise."""
+    link = root / NAME / "features"
+    source = link.resolve()
+    link.unlink()
+    link.mkdir()
+    for file in source.iterdir():
+        (link / file.name).write_bytes(file.read_bytes())
+    vectors, offsets = np.load(link / "vectors.npy"), np.load(link / "offsets.npy")
+    rng = np.random.default_rng(seed)
+    for row in reviews.tolist():
+        start, end = offsets[row], offsets[row + 1]
+        vectors[start:end] = rng.normal(size=(end - start, vectors.shape[1])).astype(np.float16)
+    np.save(link / "vectors.npy", vectors)
+    description = json.loads((link / "features.json").read_text())
+    path = link / "vectors.npy"
+    description["files"]["vectors.npy"] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    (link / "features.json").write_text(json.dumps(description))
+
+
+def pairs(experiment, *parts: str) -> set[tuple[str, str]]:
+    """(user, item) tokens of the named parts of a split: ``train``, ``valid``, ``test``."""
+    found = set()
+    for name in parts:
+        part = experiment.parts.train if name == "train" else getattr(experiment.parts, name).rows
+        feat, dataset = part._dataset.inter_feat, experiment.dataset
+        users = dataset.id2token(dataset.uid_field, feat[dataset.uid_field].numpy())
+        items = dataset.id2token(dataset.iid_field, feat[dataset.iid_field].numpy())
+        found |= set(zip(users, items, strict=True))
+    return found
+
+
+def rows_of(frame: pd.DataFrame, wanted: set[tuple[str, str]]) -> np.ndarray:
+    """Mask of the rows whose (user, item) pair is wanted."""
+    return np.array([pair in wanted for pair in zip(frame["user_id:token"], frame["item_id:token"], strict=True)])
