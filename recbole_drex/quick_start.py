@@ -107,6 +107,7 @@ def run(
     configs = [Config(model, dataset, config_files, parameters) for model in models]
     for config in configs:
         check_values(config.final_config_dict)
+        Protocol.from_config(config)
     manifest = prepare_dataset(configs[0], raw, meta)
     names = list(dict.fromkeys(config.model for config in configs))
     jobs = [(name, False) for name in names]
@@ -193,27 +194,27 @@ def run_one(
         same = (run_dir / RUN).is_file() and read_json(run_dir / RUN, "run", CheckpointError) == described
         if resume and same and (run_dir / RESULT).is_file():
             return read_result(run_dir)
+        if resume and not same and not replace and (run_dir / RUN).is_file():
+            raise CheckpointError(
+                f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
+            )
+        started = perf_counter()
+        # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
+        experiment = build(config, manifest)
         if not (resume and same):
-            if resume and not replace and (run_dir / RUN).is_file():
-                raise CheckpointError(
-                    f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
-                )
             shutil.rmtree(run_dir, ignore_errors=True)
             write_json(run_dir / RUN, described)
         with _logging_to(run_dir / "train.log", config):
-            return _run(config, manifest, run_dir, command)
+            return _run(experiment, run_dir, command, perf_counter() - started)
 
 
-def _run(config: Config, manifest: dict[str, Any], run_dir: Path, command: str) -> dict[str, Any]:
-    logger = logging.getLogger()
+def _run(experiment: Experiment, run_dir: Path, command: str, prepared: float) -> dict[str, Any]:
+    config, logger = experiment.config, logging.getLogger()
     logger.info(config)
-    started = perf_counter()
-    experiment = build(config, manifest)
     logger.info(experiment.dataset)
     logger.info(experiment.model)
     trainer = make_trainer(config, experiment.model, run_dir, experiment.parts)
     trainer.resume()
-    prepared = perf_counter()
     label = f"{config.model} on {config.dataset}, seed {config['seed']}"
     with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=label, unit="epoch", delay=2) as bar:
 
@@ -226,7 +227,7 @@ def _run(config: Config, manifest: dict[str, Any], run_dir: Path, command: str) 
     valid = trainer.evaluate_part(experiment.parts.valid)
     test = trainer.evaluate_part(experiment.parts.test)
     seconds = {
-        "prepare": prepared - started,
+        "prepare": prepared,
         "encode": None,
         "train": sum(entry["seconds"] for entry in trainer.history),
         "evaluate": perf_counter() - trained,

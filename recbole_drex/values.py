@@ -45,7 +45,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a safe loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read configuration {path}: {error}") from error
+        raise ConfigError(f"cannot read configuration {path}: {' '.join(str(error).split())}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
