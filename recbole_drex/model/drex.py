@@ -44,8 +44,8 @@ class DReX(GeneralRecommender):
     the other messages; ``sequential`` one step per earlier message, in time order. Beyond the paper, and off
     in ``DReX-paper``: ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side
     a projection of the rating minus what the other side's mean explains; ``use_product`` gives the MLP
-    :math:`h_u \odot h_i` too, since an MLP learns products of its inputs badly; ``history: target_attention`` gives the MLP a
-    third input, see :class:`~recbole_drex.model.history.HistoryAttention`.
+    :math:`h_u \odot h_i` too, since an MLP learns products of its inputs badly; ``history: target_attention``
+    gives the MLP a third input, see :class:`~recbole_drex.model.history.HistoryAttention`.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
