@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.data.dataset import Dataset
 from recbole.data.utils import create_samplers, get_dataloader
+from recbole.utils import FeatureType
 
 from recbole_drex.config import Config
 from recbole_drex.data.store import FeatureStore
-from recbole_drex.errors import DataError
+from recbole_drex.errors import ConfigError, DataError, unknown_name
 
 REVIEW_ROW = "review_row"
 
@@ -93,8 +95,11 @@ class ReviewDataset(Dataset):
         super()._fill_nan()
 
     def _change_feat_format(self) -> None:
+        # Together, so that sequences are padded to one width.
+        n_rated = len(self.inter_feat)
+        self.inter_feat = pd.concat([self.inter_feat, self.unrated], ignore_index=True)
         super()._change_feat_format()
-        self.unrated = self._dataframe_to_interaction(self.unrated)
+        self.inter_feat, self.unrated = self.inter_feat[:n_rated], self.inter_feat[n_rated:]
 
     def pair_key(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """One integer per (user, item) pair."""
@@ -105,6 +110,9 @@ class ReviewDataset(Dataset):
 
         Args:
             fields: ``float_seq`` fields of the ``.inter`` file to take along as further modalities.
+
+        Raises:
+            ConfigError: there is no such field.
         """
         parts = [self.inter_feat, self.unrated]
 
@@ -114,7 +122,10 @@ class ReviewDataset(Dataset):
 
         for field in fields:
             if field not in self.inter_feat:
-                raise DataError(f"modality '{field}' is no field of the atomic files of '{self.dataset_name}'")
+                vectors = [name for name, kind in self.field2type.items() if kind == FeatureType.FLOAT_SEQ]
+                raise ConfigError(
+                    unknown_name("modality", field, ["review", "rating", *vectors], "Further fields need 'load_col'.")
+                )
         review_row = column(REVIEW_ROW, -1.0).long()
         if self.config["shuffle_reviews"]:
             # What remains of a model's gain over no reviews at all is not owed to what they say.
@@ -173,9 +184,13 @@ def split(config: Config, dataset: ReviewDataset) -> Parts:
     """Split by ``eval_args`` as RecBole does, and make the loaders.
 
     Raises:
+        ConfigError: ``eval_args`` names a split, order or grouping that RecBole does not know.
         DataError: the split leaves validation or test empty.
     """
-    built = dataset.build()
+    try:
+        built = dataset.build()
+    except NotImplementedError as error:  # RecBole's answer to an unknown kind of split, order or grouping
+        raise ConfigError(f"eval_args {config['eval_args']}: {error}") from error
     for name, part in zip(("training", "validation", "test"), built, strict=True):
         if len(part) == 0:
             raise DataError(f"the split {config['eval_args']['split']} leaves no {name} rows in '{config['dataset']}'")

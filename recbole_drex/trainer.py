@@ -22,10 +22,13 @@ from recbole.utils import get_trainer
 from recbole_drex import checkpoint
 from recbole_drex.config import Config
 from recbole_drex.dataset import EvaluationLoaders, Parts
-from recbole_drex.errors import CheckpointError
+from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.collector import ReviewCollector
 from recbole_drex.evaluation.metrics import METRICS
 
+_DIVERGED = (
+    "training of {model} diverged: its loss or predictions are no numbers any more; lower learning_rate (now {rate})"
+)
 BEST, LAST = "model.safetensors", "last.safetensors"
 
 
@@ -48,6 +51,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
     """Put before whichever trainer RecBole chooses for a model; see :func:`make_trainer`."""
 
     def __init__(self, config: Config, model: torch.nn.Module, run_dir: Path, parts: Parts):
+        config["checkpoint_dir"] = str(run_dir)  # RecBole would make a folder `saved` in the working directory
         with _tensorboard_in(run_dir / "tensorboard"):
             super().__init__(config, model)
         self.run_dir, self.parts = run_dir, parts
@@ -82,7 +86,20 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
     def _neg_sample_batch_eval(self, batched_data):
         interaction = batched_data[0]
-        return interaction, self.model.predict(interaction.to(self.device)), None, None
+        scores = self.model.predict(interaction.to(self.device))
+        if not torch.isfinite(scores).all():
+            raise ConfigError(_DIVERGED.format(model=self.config["model"], rate=self.config["learning_rate"]))
+        return interaction, scores, None, None
+
+    def _check_nan(self, loss):
+        if torch.isnan(loss):
+            raise ConfigError(_DIVERGED.format(model=self.config["model"], rate=self.config["learning_rate"]))
+
+    def _valid_epoch(self, valid_data, show_progress=False):
+        result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
+        if self.valid_metric not in result:
+            raise ConfigError(unknown_name("value of 'valid_metric':", self.valid_metric, result))
+        return result[self.valid_metric], result
 
     # Checkpoints ------------------------------------------------------------------------------------------------
 

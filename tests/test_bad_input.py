@@ -216,6 +216,8 @@ RUN_PARAMETERS = [
     (["--refinement", "leave_1_out"], "did you mean 'leave_one_out'?"),
     (["--start", "zer"], "did you mean 'zero'?"),
     (["--modalities", "[picture]"], "picture"),
+    (["--eval_args", "{split: {XX: [1]}, order: RO, group_by: user, mode: full}"], "XX"),
+    (["--eval_args", "{split: {RS: [0.8, 0.1, 0.1]}, order: OR, group_by: user, mode: full}"], "OR"),
     (["--eval_args", "{split: {RS: [1.0, 0.0, 0.0]}, order: RO, group_by: user, mode: full}"], "no validation rows"),
 ]
 
@@ -229,6 +231,16 @@ def test_illegal_parameters_of_a_run_touch_no_earlier_result(refused, small, tmp
     common = [str(word) for key, value in given.items() if f"--{key}" not in words for word in (f"--{key}", value)]
     assert told in refused("run", "--no_references", *common, *words, kept=(small.name,))
     assert [path.name for path in earlier.parent.iterdir()] == ["result.json"] and earlier.read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [(["--valid_metric", "rsme"], "did you mean 'rmse'?"), (["--learning_rate", "1.0e+9"], "lower learning_rate")],
+)
+def test_faults_that_only_training_shows(refused, small, words, told):
+    given = {**small.settings, "data_path": small.root, "dataset": small.name, "epochs": 3}
+    common = [f"--{key}={value}" for key, value in given.items()]
+    assert told in refused("run", "--no_references", *common, *words, kept=(small.name,))
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,7 @@ def test_a_stopped_run_resumes_to_the_same_numbers(small, uninterrupted, tmp_pat
     assert history[0] == history[1]
     pd.testing.assert_frame_equal(read_interactions(folder), read_interactions(uninterrupted), check_exact=True)
     assert not (folder / "last.safetensors").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["results"], "nothing else in the working directory"
 
 
 def test_a_finished_run_is_not_trained_again(small, uninterrupted, capsys):
