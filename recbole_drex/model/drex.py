@@ -43,9 +43,9 @@ class DReX(GeneralRecommender):
     so; taken literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of
     the other messages; ``sequential`` one step per earlier message, in time order. Beyond the paper, and off
     in ``DReX-paper``: ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side
-    a projection of the rating minus what the other side's mean explains; ``use_product`` gives the MLP
-    :math:`h_u \odot h_i` too, since an MLP learns products of its inputs badly; ``history: target_attention``
-    gives the MLP a third input, see :class:`~recbole_drex.model.history.HistoryAttention`.
+    a projection of the rating minus what the other side's mean explains; ``use_bilinear`` adds :math:`h_u^\top B h_i`,
+    since an MLP learns products of its inputs badly; ``history: target_attention`` gives the MLP a third input, see
+    :class:`~recbole_drex.model.history.HistoryAttention`.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
@@ -102,9 +102,9 @@ class DReX(GeneralRecommender):
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
-        self.use_product = config["use_product"]
-        self.hidden = nn.Linear(size * (2 + use_history + self.use_product), size)
+        self.hidden = nn.Linear(size * (2 + use_history), size)
         self.output = nn.Linear(size, 1)
+        self.bilinear = nn.Linear(size, size, bias=False) if config["use_bilinear"] else None
         self.use_bias = config["use_bias"]
         if self.use_bias:
             self.user_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_users, 1), freeze=False)
@@ -221,15 +221,16 @@ class DReX(GeneralRecommender):
         inputs = [user_state, item_state]
         if self.history is not None:
             inputs.append(self.history.sampled(self.table, user, item_state, row))
-        if self.use_product:
-            inputs.append(user_state * item_state)
-        prediction = self._rate(self.dropout(torch.cat(inputs, -1)), user, item)
+        prediction = self._rate([self.dropout(part) for part in inputs], user, item)
         error = prediction - interaction[self.rating_field]
         norm = user_state.square().sum(-1) + item_state.square().sum(-1)
         return error.square().mean() + self.reg_weight * norm.mean()
 
-    def _rate(self, inputs: torch.Tensor, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        return self._add_bias(self.output(torch.relu(self.hidden(inputs))).squeeze(-1), user, item)
+    def _rate(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        value = self.output(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
+        if self.bilinear is not None:
+            value = value + (self.bilinear(inputs[0]) * inputs[1]).sum(-1)
+        return self._add_bias(value, user, item)
 
     def _add_bias(self, value: torch.Tensor, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         if not self.use_bias:
@@ -265,9 +266,7 @@ class DReX(GeneralRecommender):
             for one, index in zip(who.tolist(), torch.split(order, counts.tolist()), strict=True):
                 seen[index] = self.history.full(self.table, one, item_state[index], row[index])
             inputs.append(seen)
-        if self.use_product:
-            inputs.append(user_state * item_state)
-        return self._rate(torch.cat(inputs, -1), user, item)
+        return self._rate(inputs, user, item)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> torch.Tensor:
@@ -276,7 +275,7 @@ class DReX(GeneralRecommender):
             self._refresh()
         users = interaction[self.USER_ID]
         size = self._item_states.shape[1]
-        weight_user, weight_item, *more_weights = self.hidden.weight.split(size, 1)
+        weight_user, weight_item, *weight_seen = self.hidden.weight.split(size, 1)
         # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
         from_item = self._item_states @ weight_item.T + self.hidden.bias
         items = torch.arange(self.n_items, device=users.device)
@@ -285,10 +284,10 @@ class DReX(GeneralRecommender):
         for user in users.tolist():
             hidden = from_item + self._user_states[user] @ weight_user.T
             if self.history is not None:
-                hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ more_weights[0].T
-            if self.use_product:
-                hidden = hidden + self._item_states @ (more_weights[-1] * self._user_states[user]).T
+                hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ weight_seen[0].T
             value = self.output(torch.relu(hidden)).squeeze(-1)
+            if self.bilinear is not None:
+                value = value + self._item_states @ self.bilinear(self._user_states[user])
             value = self._add_bias(value, torch.full_like(items, user), items)
             known = self.table.item[self.table.rows_of(user)]
             if len(known):
