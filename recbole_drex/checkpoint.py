@@ -53,7 +53,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Any:
         raise CheckpointError(f"checkpoint {path} is damaged or no safetensors file: {error}") from error
     if metadata.get("format") != str(FORMAT):
         raise CheckpointError(f"checkpoint {path} was not written by recbole_drex, or by another version of it")
-    if metadata["sha256"] != _digest(metadata["tree"], tensors):
+    if metadata.get("sha256") != _digest(metadata.get("tree", ""), tensors):
         raise CheckpointError(f"checkpoint {path} is damaged: its content does not match its hash")
     return _decode(json.loads(metadata["tree"]), tensors, torch.device(device))
 
@@ -62,7 +62,8 @@ def _digest(skeleton: str, tensors: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256(skeleton.encode())
     for key in sorted(tensors):
         digest.update(key.encode())
-        digest.update(tensors[key].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        if tensors[key].numel():
+            digest.update(tensors[key].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -80,7 +81,7 @@ def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[key] = value.detach().cpu().contiguous().clone()
         return {"kind": "tensor", "key": key}
     if isinstance(value, np.ndarray):
-        return {"kind": "array", "of": _encode(torch.from_numpy(np.ascontiguousarray(value)), tensors)}
+        return {"kind": "array", "of": _encode(torch.from_numpy(value), tensors)}
     if scipy.sparse.issparse(value):
         matrix = value.tocsr()
         parts = [matrix.data, matrix.indices, matrix.indptr, list(matrix.shape)]

@@ -8,7 +8,8 @@ still define, and ``torch.load`` is left alone (our trainer never needs it).
 * ``dok_matrix._update`` is gone in scipy 1.13; LightGCN, NGCF, GCMC, NCL, SpectralCF, KGIN and MCCLK
   use it: method restored.
 * ``frame[c].fillna(..., inplace=True)`` does nothing in pandas 3; ``_load_feat`` and ``_fill_nan`` of
-  ``data/dataset/dataset.py`` use it: missing values are read and filled by the code below.
+  ``data/dataset/dataset.py`` use it: missing values are read and filled by the code below.* ``Series.agg(len)`` is one number in pandas 3; ``data/dataset/dataset.py`` wants the length of each sequence: its
+  ``len`` gives that.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ _NUMPY_NAMES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.
 def _update(self: Any, data: dict) -> None:
     """Set many entries at once; RecBole hands over keys that are known to be valid."""
     self._dict.update(data)
+
+
+def _len(value: Any) -> Any:
+    """``len``, but of a series the length of each entry, which is what ``Series.agg(len)`` was before pandas 3."""
+    return value.map(len) if isinstance(value, pd.Series) else len(value)
 
 
 class _Pandas:
@@ -86,6 +92,7 @@ def apply() -> None:
 
     if not isinstance(module.pd, _Pandas):
         module.pd = _Pandas()
+        module.len = _len
         module.Dataset._fill_nan = _fill_nan
 
 

@@ -67,7 +67,11 @@ class ReviewDataset(Dataset):
         missing = self.inter_feat[self.rating_field].isna().to_numpy()
         if missing.any() and self.benchmark_filename_list is not None:
             raise DataError(f"data set '{self.dataset_name}': pre-split files must not hold rows without a rating")
-        self.unrated = self.inter_feat[missing & bool(self.config["keep_unrated"])].reset_index(drop=True)
+        kinds = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+        ids = (self.uid_field, self.iid_field)
+        usable = [field for field in self.inter_feat if field in ids or self.field2type[field] in kinds]
+        keep = missing & bool(self.config["keep_unrated"])
+        self.unrated = self.inter_feat.loc[keep, usable].reset_index(drop=True)
         self.inter_feat = self.inter_feat[~missing].reset_index(drop=True)
         if self.inter_feat.empty:
             raise DataError(f"data set '{self.dataset_name}' in {self.dataset_path} has no rated interactions")
@@ -95,11 +99,13 @@ class ReviewDataset(Dataset):
         super()._fill_nan()
 
     def _change_feat_format(self) -> None:
-        # Together, so that sequences are padded to one width.
-        n_rated = len(self.inter_feat)
-        self.inter_feat = pd.concat([self.inter_feat, self.unrated], ignore_index=True)
+        # Together, so that vectors are padded to one width.
+        both = pd.concat([self.inter_feat[self.unrated.columns], self.unrated], ignore_index=True)
+        together = self._dataframe_to_interaction(both)
         super()._change_feat_format()
-        self.inter_feat, self.unrated = self.inter_feat[:n_rated], self.inter_feat[n_rated:]
+        n_rated = len(self.inter_feat)
+        self.inter_feat.update(together[:n_rated])
+        self.unrated = together[n_rated:]
 
     def pair_key(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """One integer per (user, item) pair."""
@@ -185,7 +191,8 @@ def split(config: Config, dataset: ReviewDataset) -> Parts:
 
     Raises:
         ConfigError: ``eval_args`` names a split, order or grouping that RecBole does not know.
-        DataError: the split leaves validation or test empty.
+        DataError: the split leaves validation or test empty, or a user has interacted with all items and the model
+            needs others.
     """
     try:
         built = dataset.build()
@@ -194,7 +201,10 @@ def split(config: Config, dataset: ReviewDataset) -> Parts:
     for name, part in zip(("training", "validation", "test"), built, strict=True):
         if len(part) == 0:
             raise DataError(f"the split {config['eval_args']['split']} leaves no {name} rows in '{config['dataset']}'")
-    samplers = create_samplers(config, dataset, built)
+    try:
+        samplers = create_samplers(config, dataset, built)
+    except ValueError as error:  # RecBole's answer to users who have interacted with everything
+        raise DataError(f"data set '{config['dataset']}': {error}") from error
     train = get_dataloader(config, "train")(config, built[0], samplers[0], shuffle=config["shuffle"])
     loaders = [
         EvaluationLoaders(

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import importlib.metadata
 import json
 import logging
 import os
-import platform
-import resource
 import shlex
 import shutil
 import sys
@@ -18,8 +14,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -29,16 +23,15 @@ from recbole.utils import init_seed
 from recbole.utils.argument_list import dataset_arguments
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_drex import __version__, checkpoint
+from recbole_drex import __version__, checkpoint, record
 from recbole_drex.config import PREPARATION, Config
 from recbole_drex.data.prepare import Sources, find_sources, prepare
-from recbole_drex.dataset import Parts, ReviewDataset, split
+from recbole_drex.dataset import ReviewDataset, split
 from recbole_drex.errors import CheckpointError, ConfigError
-from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
-from recbole_drex.evaluation.protocol import Protocol, tie_keys
-from recbole_drex.evaluation.references import reference_rows
-from recbole_drex.evaluation.result import RESULT, SCHEMA, read_result, write_interactions, write_result
+from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.evaluation.result import RESULT, read_result, write_interactions, write_result
 from recbole_drex.files import locked, read_json, safe_name, write_json
+from recbole_drex.record import Experiment, plain
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
 from recbole_drex.values import check_values, read_yaml
 
@@ -46,18 +39,6 @@ REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
 """Models trained beside those asked for, so that every table can be read against them."""
 
 RUN = "run.json"
-_LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "ray", "nltk", "simplemma")
-
-
-@dataclasses.dataclass
-class Experiment:
-    """One model on one split of one data set: everything between the configuration and the result."""
-
-    config: Config
-    manifest: dict[str, Any]
-    dataset: ReviewDataset
-    parts: Parts
-    model: torch.nn.Module
 
 
 def run(
@@ -198,17 +179,16 @@ def run_one(
             raise CheckpointError(
                 f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
             )
-        started = perf_counter()
         # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
         experiment = build(config, manifest)
         if not (resume and same):
             shutil.rmtree(run_dir, ignore_errors=True)
             write_json(run_dir / RUN, described)
         with _logging_to(run_dir / "train.log", config):
-            return _run(experiment, run_dir, command, perf_counter() - started)
+            return _run(experiment, run_dir, command)
 
 
-def _run(experiment: Experiment, run_dir: Path, command: str, prepared: float) -> dict[str, Any]:
+def _run(experiment: Experiment, run_dir: Path, command: str) -> dict[str, Any]:
     config, logger = experiment.config, logging.getLogger()
     logger.info(config)
     logger.info(experiment.dataset)
@@ -226,15 +206,9 @@ def _run(experiment: Experiment, run_dir: Path, command: str, prepared: float) -
     trained = perf_counter()
     valid = trainer.evaluate_part(experiment.parts.valid)
     test = trainer.evaluate_part(experiment.parts.test)
-    seconds = {
-        "prepare": prepared,
-        "encode": None,
-        "train": sum(entry["seconds"] for entry in trainer.history),
-        "evaluate": perf_counter() - trained,
-    }
-    write_interactions(run_dir, _interactions(experiment, valid.rows, test.rows))
+    result = record.result(experiment, trainer, valid, test, perf_counter() - trained, command or shlex.join(sys.argv))
+    write_interactions(run_dir, record.interactions(experiment, valid, test))
     write_json(run_dir / "history.json", trainer.history)
-    result = _result(experiment, trainer, valid.metrics, test, seconds, command)
     write_result(run_dir, result)
     (run_dir / LAST).unlink(missing_ok=True)
     logger.info("test result: %s", json.dumps(result["test"]))
@@ -249,108 +223,10 @@ def _describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
         "dataset": config.dataset,
         "fingerprint": manifest["fingerprint"],
         "data_path": str(Path(config["data_path"]).parent.resolve()),
-        "parameters": _plain({**config.external_config_dict, "seed": config["seed"]}),
+        "parameters": plain({**config.external_config_dict, "seed": config["seed"]}),
         # Defaults come from files that may be edited, so what they came to is part of what the run is.
-        "config": {key: value for key, value in _plain(config.final_config_dict).items() if key != "data_path"},
+        "config": {key: value for key, value in plain(config.final_config_dict).items() if key != "data_path"},
     }
-
-
-def _plain(value: Any) -> Any:
-    """A configuration value as plain JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _interactions(experiment: Experiment, valid: np.ndarray, test: np.ndarray) -> pd.DataFrame:
-    dataset = experiment.dataset
-    train = experiment.parts.train_dataset.inter_feat
-    fields = (dataset.uid_field, dataset.iid_field, dataset.rating_field)
-    known = np.stack([train[field].double().numpy() for field in fields], axis=1)
-    known = np.column_stack([known, np.full(len(known), np.nan)])
-    table = np.concatenate([known, valid, test])
-    return pd.DataFrame(
-        {
-            "user_id": dataset.field2id_token[dataset.uid_field][table[:, 0].astype(int)],
-            "item_id": dataset.field2id_token[dataset.iid_field][table[:, 1].astype(int)],
-            "rating": table[:, 2],
-            "split": np.repeat(["train", "valid", "test"], [len(known), len(valid), len(test)]),
-            "prediction": table[:, 3],
-        }
-    )
-
-
-def _result(experiment: Experiment, trainer, valid: dict, test, seconds: dict, command: str) -> dict[str, Any]:
-    config, dataset, manifest = experiment.config, experiment.dataset, experiment.manifest
-    protocol = Protocol.from_config(config)
-    rows = test.rows
-    item = rows[:, 1].astype(int)
-    user_mean = trainer.eval_collector.data_struct.get("drex.user_mean").numpy()[rows[:, 0].astype(int)]
-    references = reference_rows(
-        rows[:, 0].astype(int),
-        tie_keys(list(dataset.field2id_token[dataset.iid_field]))[item],
-        rows[:, 2],
-        experiment.parts.train_dataset.rating_levels().tolist(),
-        protocol,
-        config["seed"],
-        user_mean,
-    )
-    n_rated, n_unrated = len(dataset), len(dataset.unrated)
-    no_review = sum(
-        int((feat["review_row"] < 0).sum()) if "review_row" in feat else len(feat)
-        for feat in (dataset.inter_feat, dataset.unrated)
-    )
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "schema": SCHEMA,
-        "status": "finished",
-        "model": config.model,
-        "dataset": config.dataset,
-        "seed": config["seed"],
-        "command": command or shlex.join(sys.argv),
-        "loss": getattr(experiment.model, "loss_name", config["loss_type"] or "own"),
-        "output": "mean" if predicts_ratings(config) else "score",
-        "split": _describe_split(config["eval_args"]),
-        "protocol": protocol.as_dict(),
-        "data": {
-            "fingerprint": manifest["fingerprint"],
-            "users": dataset.user_num - 1,
-            "items": dataset.item_num - 1,
-            "interactions": n_rated + n_unrated,
-            "missing_review": no_review / (n_rated + n_unrated),
-            "missing_rating": n_unrated / (n_rated + n_unrated),
-        },
-        "valid": valid,
-        "test": split_blocks(test.metrics),
-        "references": {name: {"own_test": metrics} for name, metrics in references.items()},
-        "best_epoch": trainer.best_epoch,
-        "epochs_run": len(trainer.history),
-        "seconds": seconds,
-        "peak_memory_mb": usage / (1024 if platform.system() == "Linux" else 1024**2),
-        "parameters": sum(p.numel() for p in experiment.model.parameters() if p.requires_grad),
-        "config": _plain(config.final_config_dict),
-        "versions": {
-            "python": platform.python_version(),
-            "recbole_drex": __version__,
-            **{name: importlib.metadata.version(name) for name in _LIBRARIES if _installed(name)},
-        },
-    }
-
-
-def _describe_split(eval_args: Mapping[str, Any]) -> str:
-    order = {"RO": "random", "TO": "temporal"}[eval_args["order"]]
-    (kind, value), *_ = eval_args["split"].items()
-    return f"{order}, {kind} {value}, by {eval_args['group_by']}"
-
-
-def _installed(name: str) -> bool:
-    try:
-        importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -390,6 +266,11 @@ def load(run_dir: str | Path) -> Experiment:
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{run_dir / RUN} is damaged or of another version: {error!r} is missing") from error
     config = Config(model, dataset, [], {**parameters, "data_path": str(root)})
+    # Defaults may have been edited since; what they were then is part of the run.
+    then, now = described.get("config", {}), plain(config.final_config_dict)
+    changed = {key: then[key] for key in then if key != "data_path" and now.get(key) != then[key]}
+    if changed:
+        config = Config(model, dataset, [], {**parameters, **changed, "data_path": str(root)})
     manifest = prepare(dataset, root, config.preparation(), Sources())
     if manifest["fingerprint"] != fingerprint:
         raise CheckpointError(

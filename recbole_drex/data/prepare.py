@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,7 @@ def _source(path: Path) -> dict[str, Any]:
 
 
 def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sources) -> dict[str, Any]:
+    started = perf_counter()
     fingerprints = [_source(path) for path in (*sources.reviews, sources.meta) if path]
     raw = read_reviews(
         sources.reviews,
@@ -192,7 +194,9 @@ def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sour
     items = read_items(sources.meta) if sources.meta else None
     frame = frame.reset_index(drop=True)
     reviewed = np.flatnonzero(frame["has_review"].to_numpy())
+    encoding = perf_counter()
     encoder = _encode(dataset, folder, settings, raw, frame["row"].to_numpy()[reviewed])
+    encode_seconds = perf_counter() - encoding
     store = FeatureStore.open(folder / "features", verify=False)
 
     # From here on files of an older preparation are replaced: without a manifest nobody trusts them.
@@ -217,6 +221,7 @@ def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sour
         "words": len(store.word_ids),
         "vocabulary": len(store.vocabulary),
         "files": hashes,
+        "seconds": {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds},
         "versions": {name: _version(name) for name in _LIBRARIES},
     }
     write_json(folder / f"{dataset}.json", manifest)

@@ -21,7 +21,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError, unknown_name
-from recbole_drex.quick_start import Experiment
+from recbole_drex.record import Experiment
 
 
 @dataclasses.dataclass(frozen=True)

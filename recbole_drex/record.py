@@ -1,0 +1,144 @@
+"""What a run leaves behind: the interactions with their predictions, and the contents of its result file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recbole_drex import __version__
+from recbole_drex.config import Config
+from recbole_drex.dataset import REVIEW_ROW, Parts, ReviewDataset
+from recbole_drex.evaluation.collector import TIE_KEYS, USER_MEAN
+from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
+from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.evaluation.references import reference_rows
+from recbole_drex.evaluation.result import SCHEMA
+from recbole_drex.trainer import Evaluation
+
+_LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "ray", "nltk", "simplemma")
+
+
+@dataclasses.dataclass
+class Experiment:
+    """One model on one split of one data set: everything between the configuration and the result."""
+
+    config: Config
+    manifest: dict[str, Any]
+    dataset: ReviewDataset
+    parts: Parts
+    model: torch.nn.Module
+
+
+def plain(value: Any) -> Any:
+    """A configuration value as plain JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def interactions(experiment: Experiment, valid: Evaluation, test: Evaluation) -> pd.DataFrame:
+    """One row per rated interaction: ``user_id, item_id, rating, split, prediction`` (missing for training rows)."""
+    dataset = experiment.dataset
+    train = experiment.parts.train_dataset.inter_feat
+    fields = (dataset.uid_field, dataset.iid_field, dataset.rating_field)
+    known = np.stack([train[field].double().numpy() for field in fields], axis=1)
+    known = np.column_stack([known, np.full(len(known), np.nan)])
+    table = np.concatenate([known, valid.rows, test.rows])
+    return pd.DataFrame(
+        {
+            "user_id": dataset.field2id_token[dataset.uid_field][table[:, 0].astype(int)],
+            "item_id": dataset.field2id_token[dataset.iid_field][table[:, 1].astype(int)],
+            "rating": table[:, 2],
+            "split": np.repeat(["train", "valid", "test"], [len(known), len(valid.rows), len(test.rows)]),
+            "prediction": table[:, 3],
+        }
+    )
+
+
+def result(
+    experiment: Experiment, trainer: Any, valid: Evaluation, test: Evaluation, evaluate_seconds: float, command: str
+) -> dict[str, Any]:
+    """Contents of the result file; see ``evaluation/result.schema.json``."""
+    config, dataset, manifest = experiment.config, experiment.dataset, experiment.manifest
+    n_rated, n_unrated = len(dataset), len(dataset.unrated)
+    parts = (dataset.inter_feat, dataset.unrated)
+    no_review = sum(int((p[REVIEW_ROW] < 0).sum()) if REVIEW_ROW in p else len(p) for p in parts)
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "schema": SCHEMA,
+        "status": "finished",
+        "model": config.model,
+        "dataset": config.dataset,
+        "seed": config["seed"],
+        "command": command,
+        "loss": getattr(experiment.model, "loss_name", config["loss_type"] or "own"),
+        "output": "mean" if predicts_ratings(config) else "score",
+        "split": _describe_split(config["eval_args"]),
+        "protocol": Protocol.from_config(config).as_dict(),
+        "data": {
+            "fingerprint": manifest["fingerprint"],
+            "users": dataset.user_num - 1,
+            "items": dataset.item_num - 1,
+            "interactions": n_rated + n_unrated,
+            "missing_review": no_review / (n_rated + n_unrated),
+            "missing_rating": n_unrated / (n_rated + n_unrated),
+        },
+        "valid": valid.metrics,
+        "test": split_blocks(test.metrics),
+        "references": _references(experiment, trainer.eval_collector.data_struct, test.rows),
+        "best_epoch": trainer.best_epoch,
+        "epochs_run": len(trainer.history),
+        "seconds": {
+            # Of the preparation that made the data, not of this run, which found them made.
+            **manifest.get("seconds", {"prepare": None, "encode": None}),
+            "train": sum(entry["seconds"] for entry in trainer.history),
+            "evaluate": evaluate_seconds,
+        },
+        "peak_memory_mb": usage / (1024 if platform.system() == "Linux" else 1024**2),
+        "parameters": sum(p.numel() for p in experiment.model.parameters() if p.requires_grad),
+        "config": plain(config.final_config_dict),
+        "versions": {
+            "python": platform.python_version(),
+            "recbole_drex": __version__,
+            **{name: importlib.metadata.version(name) for name in _LIBRARIES if _installed(name)},
+        },
+    }
+
+
+def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dict[str, Any]:
+    """The random ranker and the oracle on the same test rows."""
+    user, item = rows[:, 0].astype(int), rows[:, 1].astype(int)
+    references = reference_rows(
+        user,
+        collected.get(TIE_KEYS).numpy()[item],
+        rows[:, 2],
+        experiment.parts.train_dataset.rating_levels().tolist(),
+        Protocol.from_config(experiment.config),
+        experiment.config["seed"],
+        collected.get(USER_MEAN).numpy()[user],
+    )
+    return {name: {"own_test": metrics} for name, metrics in references.items()}
+
+
+def _describe_split(eval_args: Mapping[str, Any]) -> str:
+    order = {"RO": "random", "TO": "temporal"}[eval_args["order"]]
+    (kind, value), *_ = eval_args["split"].items()
+    return f"{order}, {kind} {value}, by {eval_args['group_by']}"
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
