@@ -8,8 +8,9 @@ still define, and ``torch.load`` is left alone (our trainer never needs it).
 * ``dok_matrix._update`` is gone in scipy 1.13; LightGCN, NGCF, GCMC, NCL, SpectralCF, KGIN and MCCLK
   use it: method restored.
 * ``frame[c].fillna(..., inplace=True)`` does nothing in pandas 3; ``_load_feat`` and ``_fill_nan`` of
-  ``data/dataset/dataset.py`` use it: missing values are read and filled by the code below.* ``Series.agg(len)`` is one number in pandas 3; ``data/dataset/dataset.py`` wants the length of each sequence: its
-  ``len`` gives that.
+  ``data/dataset/dataset.py`` use it: missing values are read and filled by the code below.
+* ``Series.agg(len)`` is one number in pandas 3; the same module wants the length of each sequence: its ``len``
+  gives that.
 """
 
 from __future__ import annotations

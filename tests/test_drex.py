@@ -1,0 +1,440 @@
+"""DReX against literal computations, and its leak rule from the inside."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from altered import copy_of
+from test_contract import every_pair, fixed_epochs, pair_by_pair
+
+from recbole.data.interaction import Interaction
+
+from recbole_drex.errors import ConfigError
+from recbole_drex.model.history import HistoryAttention
+from recbole_drex.model.refinement import StateRefiner
+
+SMALL = {"embedding_size": 8, "dropout": 0.0}
+RULES = [
+    {"refinement": refinement, "start": start, "history": history}
+    for refinement, start, history in itertools.product(
+        ("leave_one_out", "sequential"), ("zero", "random", "mlp"), ("mean", "target_attention")
+    )
+    if (refinement, start) != ("sequential", "mlp")
+]
+
+
+def name_of(rule) -> str:
+    return "-".join(rule.values())
+
+
+every_rule = pytest.mark.parametrize("rule", RULES, ids=name_of)
+every_leave_one_out = pytest.mark.parametrize(
+    "rule", [r for r in RULES if r["refinement"] == "leave_one_out"], ids=name_of
+)
+
+
+@pytest.fixture
+def shaken(make_experiment):
+    """``shaken(**parameters)``: an untrained DReX whose parameters are random, so that every part of it acts."""
+
+    def make(**parameters):
+        experiment = make_experiment("DReX", **{**SMALL, **parameters})
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for parameter in experiment.model.parameters():
+                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+        experiment.model.eval()
+        return experiment
+
+    return make
+
+
+def twin(experiment, feat: Interaction):
+    """The same model, with the same parameters, on other training rows."""
+    dataset = experiment.parts.train_dataset
+    own, dataset.inter_feat = dataset.inter_feat, feat
+    model = experiment.config.model_class(experiment.config, dataset)
+    dataset.inter_feat = own
+    model.load_state_dict(experiment.model.state_dict())
+    return model.eval()
+
+
+def targets(experiment, n: int) -> list[int]:
+    """Some training rows that have a review."""
+    feat = experiment.parts.train_dataset.inter_feat
+    reviewed = torch.nonzero(feat["review_row"] >= 0).flatten()
+    return reviewed[torch.randperm(len(reviewed), generator=torch.Generator().manual_seed(2))[:n]].tolist()
+
+
+def other_content(feat: Interaction, k: int) -> Interaction:
+    """The rows with another rating and another review in row ``k``."""
+    changed = Interaction({key: value.clone() for key, value in feat.interaction.items()})
+    changed["rating"][k] = 1.0 if changed["rating"][k] > 3 else 5.0
+    rows = changed["review_row"]
+    rows[k] = rows[(k + 1 + torch.nonzero(rows[k + 1 :] >= 0)[0]) % len(rows)]
+    assert changed["review_row"][k] != feat["review_row"][k]
+    return changed
+
+
+# The leak rule -----------------------------------------------------------------------------------------------------
+
+
+def inputs_in_training(model, user, item) -> list[torch.Tensor]:
+    """What the MLP is given for a target in a training step, after the attention has moved on since the refresh."""
+    model.train()
+    model._refresh()
+    with torch.no_grad():
+        if model.attention is not None:
+            model.attention.scorer.weight *= 1.5
+        row = model.table.find(user, item)
+        torch.manual_seed(11)
+        states = model._states_for_training(user, item, row)
+        inputs = [*states]
+        if model.history is not None:
+            inputs.append(model.history.sampled(model.table, user, states[1], row))
+        if model.attention is not None:
+            model.attention.scorer.weight /= 1.5
+    model.eval()
+    return inputs
+
+
+@every_rule
+def test_a_target_never_speaks_in_its_own_state(rule, shaken):
+    """Another rating and another review of the target change nothing of what it is predicted from, in training."""
+    experiment = shaken(**rule, max_history=1000)
+    feat = experiment.parts.train_dataset.inter_feat
+    for k in targets(experiment, 4):
+        user, item = feat["user_id"][k : k + 1], feat["item_id"][k : k + 1]
+        pair = Interaction({"user_id": user, "item_id": item})
+        changed = twin(experiment, other_content(feat, k))
+        before, after = inputs_in_training(experiment.model, user, item), inputs_in_training(changed, user, item)
+        for one, other in zip(before, after, strict=True):
+            torch.testing.assert_close(one, other, atol=3e-6, rtol=0)
+        torch.testing.assert_close(changed.predict(pair), experiment.model.predict(pair), atol=1e-5, rtol=0)
+        # The change is no small one: others feel it.
+        assert (changed._user_states - experiment.model._user_states).abs().max() > 1e-3
+
+
+@every_leave_one_out
+def test_leaving_out_equals_never_having_seen(rule, shaken):
+    """A known pair is predicted as by a model from whose evidence that interaction was physically removed."""
+    experiment = shaken(**rule)
+    feat = experiment.parts.train_dataset.inter_feat
+    for k in targets(experiment, 4):
+        pair = Interaction({"user_id": feat["user_id"][k : k + 1], "item_id": feat["item_id"][k : k + 1]})
+        without = twin(experiment, feat[torch.arange(len(feat)) != k])
+        assert len(without.table) == len(experiment.model.table) - 1
+        torch.testing.assert_close(experiment.model.predict(pair), without.predict(pair), atol=1e-5, rtol=0)
+
+
+def test_one_start_for_all_targets_is_refused(make_experiment):
+    with pytest.raises(ConfigError, match="leave_one_out"):
+        make_experiment("DReX", refinement="sequential", start="mlp")
+
+
+# The states from scratch -------------------------------------------------------------------------------------------
+
+
+def gru_step(gru: torch.nn.GRU, message: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+    """One step of a GRU by its equations."""
+    from_message = gru.weight_ih_l0 @ message + gru.bias_ih_l0
+    from_state = gru.weight_hh_l0 @ state + gru.bias_hh_l0
+    (ir, iz, in_), (hr, hz, hn) = from_message.chunk(3), from_state.chunk(3)
+    reset, update = torch.sigmoid(ir + hr), torch.sigmoid(iz + hz)
+    return (1 - update) * torch.tanh(in_ + reset * hn) + update * state
+
+
+class Literal:
+    """Messages and states by the equations, one interaction at a time, straight from the rows of the data set."""
+
+    def __init__(self, experiment):
+        self.model, config = experiment.model, experiment.config
+        dataset = experiment.parts.train_dataset
+        parts = [dataset.inter_feat, dataset.unrated]
+        columns = {
+            key: np.concatenate([part[key].numpy().astype(float) for part in parts])
+            for key in ("user_id", "item_id", "timestamp", "review_row")
+        }
+        rating = np.concatenate([parts[0]["rating"].numpy(), np.full(len(parts[1]), np.nan)])
+        self.frame = pd.DataFrame({**columns, "rating": rating})
+        self.frame = self.frame.astype({"user_id": int, "item_id": int, "review_row": int})
+        self.levels = sorted(set(rating[~np.isnan(rating)]))
+        self.damping, self.shrinkage = config["bias_damping"], config["shrinkage"]
+        ordered = np.sort(rating[~np.isnan(rating)])
+        self.centre = ordered[(len(ordered) - 1) // 2]
+
+    def mean(self, key: str, one: int) -> float:
+        """Damped mean of a user's or an item's centred ratings."""
+        ratings = self.frame.loc[self.frame[key] == one, "rating"].dropna() - self.centre
+        return ratings.sum() / (len(ratings) + self.damping)
+
+    def message(self, row, side: int) -> torch.Tensor:
+        model = self.model
+        store, d = model.attention.store, model.fuse.out_features
+        text, rating, adjusted = torch.zeros(d), torch.zeros(d), 0.0
+        if row.review_row >= 0:
+            words = store.vectors[store.offsets[row.review_row] : store.offsets[row.review_row + 1]]
+            z = model.attention.projection(torch.from_numpy(words.astype(np.float32)))
+            text = torch.softmax(z @ model.attention.scorer.weight[0], 0) @ z
+        if not np.isnan(row.rating):
+            rating = model.projections["rating"](torch.tensor([float(row.rating == level) for level in self.levels]))
+            other = ("item_id", "user_id")[side]
+            adjusted = row.rating - self.centre - self.mean(other, getattr(row, other))
+        message = model.fuse(torch.cat([text, rating]))
+        return message + model.adjust[side].weight[:, 0] * adjusted
+
+    def rows(self, side: int, entity: int, without: tuple[int, int] | None = None) -> list:
+        """Interactions of a user (side 0) or an item (side 1), by time."""
+        frame = self.frame[self.frame[("user_id", "item_id")[side]] == entity]
+        frame = frame.sort_values(["timestamp", "user_id", "item_id"], kind="stable")
+        return [row for row in frame.itertuples() if (row.user_id, row.item_id) != without]
+
+    def gru(self, side: int) -> torch.nn.GRU:
+        return (self.model.user_refiner, self.model.item_refiner)[side].gru
+
+
+@torch.no_grad()
+def test_leave_one_out_states_from_scratch(shaken):
+    experiment = shaken(refinement="leave_one_out", start="zero", history="mean")
+    model, literal = experiment.model, Literal(experiment)
+    model._refresh()
+    feat = experiment.parts.train_dataset.inter_feat
+    for k in targets(experiment, 3):
+        pair = (int(feat["user_id"][k]), int(feat["item_id"][k]))
+        row = model.table.find(*(torch.tensor([one]) for one in pair))
+        for side in (0, 1):
+            for left_out, at in ((pair, row), (None, torch.tensor([-1]))):
+                messages = [literal.message(other, side) for other in literal.rows(side, pair[side], left_out)]
+                mean = torch.stack(messages).sum(0) / (len(messages) + literal.shrinkage)
+                expected = gru_step(literal.gru(side), mean, torch.zeros(8))
+                state = model._leave_one_out(torch.tensor([pair[side]]), at, side)[0]
+                torch.testing.assert_close(state, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_sequential_states_from_scratch(shaken):
+    experiment = shaken(refinement="sequential", start="random", history="mean")
+    model, literal = experiment.model, Literal(experiment)
+    model._refresh()
+    for side, before, last, start in (
+        (0, model._user_before, model._user_states, model.user_start),
+        (1, model._item_before, model._item_states, model.item_start),
+    ):
+        for entity in (1, 7, 20):
+            state = start.embedding.weight[entity]
+            for row in literal.rows(side, entity):
+                place = model.table.find(torch.tensor(row.user_id), torch.tensor(row.item_id))
+                torch.testing.assert_close(before[place], state, atol=1e-5, rtol=1e-5)
+                state = gru_step(literal.gru(side), literal.message(row, side), state)
+            torch.testing.assert_close(last[entity], state, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_target_without_a_message_has_the_state_of_all_evidence(shaken):
+    """With reviews as the only modality, a target without one is not in the table; both rules, in a training step."""
+    for refinement in ("leave_one_out", "sequential"):
+        experiment = shaken(refinement=refinement, modalities=["review"], message_samples=0)
+        feat = experiment.parts.train_dataset.inter_feat
+        silent = torch.nonzero(feat["review_row"] < 0).flatten()[:5]
+        user, item = feat["user_id"][silent], feat["item_id"][silent]
+        model = experiment.model
+        assert (model.table.find(user, item) == -1).all()
+        user_state, item_state = inputs_in_training(model, user, item)[:2]
+        torch.testing.assert_close(user_state, model._user_states[user], atol=1e-6, rtol=0)
+        torch.testing.assert_close(item_state, model._item_states[item], atol=1e-6, rtol=0)
+
+
+def test_a_state_without_messages_stays_at_its_start():
+    torch.manual_seed(0)
+    refiner, start = StateRefiner(4, 1.0), torch.randn(3, 4)
+    count = torch.tensor([[0.0], [2.0], [0.0]])
+    state = refiner.from_sum(torch.randn(3, 4), count, start)
+    assert torch.equal(state[[0, 2]], start[[0, 2]])
+    assert not torch.equal(state[1], start[1])
+    group = torch.tensor([2, 0, 2])
+    before, last = refiner.in_order(torch.randn(3, 4), group, torch.tensor([5.0, 1.0, 4.0]), start)
+    assert torch.equal(last[1], start[1])
+    assert torch.equal(before[1], start[0])
+    assert torch.equal(before[2], start[2])
+    assert not torch.equal(before[0], start[2])
+
+
+@torch.no_grad()
+def test_start_of_the_mlp_equals_a_dense_computation(shaken):
+    experiment = shaken(start="mlp")
+    model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
+    ratings = torch.zeros(model.n_users, model.n_items)
+    ratings[feat["user_id"], feat["item_id"]] = feat["rating"] / feat["rating"].max()
+    for start, matrix in ((model.user_start, ratings), (model.item_start, ratings.T)):
+        everyone = torch.arange(len(matrix))
+        dense = start.from_hidden(torch.relu(matrix @ start.into_hidden.weight + start.hidden_bias))
+        torch.testing.assert_close(start(everyone, torch.full_like(everyone, -1)), dense, atol=1e-5, rtol=1e-5)
+    for k in targets(experiment, 5):
+        user, item = feat["user_id"][k], feat["item_id"][k]
+        row = model.table.find(user, item)[None]
+        others = ratings.clone()
+        others[user, item] = 0
+        sides = ((model.user_start, others[user], user), (model.item_start, others[:, item], item))
+        for start, vector, entity in sides:
+            dense = start.from_hidden(torch.relu(vector @ start.into_hidden.weight + start.hidden_bias))
+            torch.testing.assert_close(start(entity[None], row)[0], dense, atol=1e-5, rtol=1e-5)
+
+
+# The gradient of the attention -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", (1000, 6))
+def test_sampled_reviews_give_the_right_gradient_on_average(samples, shaken):
+    """Corrections of the leave-one-out sums and their gradient, averaged over draws, against all reviews read anew."""
+    experiment = shaken(message_samples=samples)
+    model = experiment.model
+    table, attention = model.table, model.attention
+    table.refresh(attention)
+    with torch.no_grad():
+        attention.scorer.weight *= 1.3
+    feat = experiment.parts.train_dataset.inter_feat
+    some = torch.tensor(targets(experiment, 12))
+    row = table.find(feat["user_id"][some], feat["item_id"][some])
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(len(row), table.rows.shape[1], generator=generator) for _ in range(2)]
+
+    def gradient(corrections):
+        value = sum((one * weight).sum() for one, weight in zip(corrections, weights, strict=True))
+        return torch.autograd.grad(value, attention.scorer.weight)[0][0], [one.detach() for one in corrections]
+
+    exact = []
+    for group in (table.user, table.item):
+        sums = []
+        for target in row.tolist():
+            other = torch.nonzero((group == group[target]) & (table.review >= 0)).flatten()
+            other = other[other != target]
+            drift = (attention(table.review[other]) - table.rows[other][:, table.review_columns]).sum(0)
+            full = torch.zeros(table.rows.shape[1]).index_put((torch.arange(len(drift)),), drift)
+            sums.append(full)
+        exact.append(torch.stack(sums))
+    assert table.review_columns.start == 0
+    wanted, values = gradient(exact)
+    torch.manual_seed(0)
+    draws = [gradient(model.sampler.corrections(table, attention, row)) for _ in range(300)]
+    gradients = torch.stack([one for one, _ in draws])
+    error = (gradients.mean(0) - wanted) / (gradients.std(0) / len(draws) ** 0.5)
+    assert error.abs().max() < 4.5
+    assert wanted.abs().max() > 0
+    if samples >= len(row):
+        for side in (0, 1):
+            drawn = torch.stack([value[side] for _, value in draws])
+            spread = drawn.std(0) / len(draws) ** 0.5
+            assert ((drawn.mean(0) - values[side]).abs() <= 5.5 * spread + 1e-5).all()
+
+
+def test_the_attention_learns(make_experiment, tmp_path):
+    experiment = make_experiment("DReX")
+    before = experiment.model.attention.scoring_vector().detach().clone()
+    fixed_epochs(experiment, tmp_path)
+    assert (experiment.model.attention.scoring_vector() - before).abs().max() > 1e-4
+
+
+# The history --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_history_attention_against_a_loop(shaken):
+    model = shaken(max_history=1000).model
+    model._refresh()
+    table, history = model.table, model.history
+    user = torch.tensor([3, 3, 8, 20])
+    own = torch.stack([table.user_first[3], torch.tensor(-1), table.user_first[8] + 2, torch.tensor(-1)])
+    item_state = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    expected = []
+    for one, row, state in zip(user.tolist(), own.tolist(), item_state, strict=True):
+        rows = [t for t in range(len(table)) if table.user[t] == one and t != row]
+        scores = torch.stack([history.query(state) @ history.keys[t] / 8**0.5 for t in rows])
+        expected.append(history.value(torch.softmax(scores, 0) @ history.messages[rows]))
+    expected = torch.stack(expected)
+    torch.testing.assert_close(history.sampled(table, user, item_state, own), expected, atol=1e-5, rtol=1e-5)
+    for k in range(4):
+        full = history.full(table, int(user[k]), item_state[k : k + 1], own[k : k + 1])
+        torch.testing.assert_close(full, expected[k : k + 1], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_history_of_the_target_alone_is_empty(shaken):
+    model = shaken().model
+    model._refresh()
+    table, history = model.table, model.history
+    assert isinstance(history, HistoryAttention)
+    stranger = torch.tensor([0])  # padding: nobody's history
+    nothing = history.value(torch.zeros(1, 8))
+    for own in (torch.tensor([-1]), torch.tensor([0])):
+        torch.testing.assert_close(history.sampled(table, stranger, torch.ones(1, 8), own), nothing)
+        torch.testing.assert_close(history.full(table, 0, torch.ones(1, 8), own), nothing)
+
+
+@torch.no_grad()
+def test_a_sample_of_the_history_is_right_on_average_of_its_keys(shaken):
+    """With equal scores, the mean over samples is the mean over the history; the target never appears."""
+    model = shaken(max_history=5).model
+    model._refresh()
+    table, history = model.table, model.history
+    history.query.weight.zero_()
+    history.query.bias.zero_()
+    own = table.user_first[4:5] + 1
+    torch.manual_seed(0)
+    drawn = torch.cat([history.sampled(table, torch.tensor([4]), torch.ones(1, 8), own) for _ in range(2000)])
+    full = history.full(table, 4, torch.ones(1, 8), own)
+    assert ((drawn.mean(0) - full[0]).abs() < 5 * drawn.std(0) / 2000**0.5 + 1e-6).all()
+
+
+# Configuration ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"modalities": ["review", "ratings"]}, "did you mean 'rating'"),
+        ({"modalities": []}, "modalities"),
+        ({"modalities": ["rating", "rating"]}, "each once"),
+        ({"refinement": "leave_two_out"}, "did you mean 'leave_one_out'"),
+        ({"start": "ones"}, "mlp, random, zero"),
+        ({"history": "attention"}, "mean, target_attention"),
+    ],
+)
+def test_illegal_values_are_named(parameters, message, make_experiment):
+    with pytest.raises(ConfigError, match=message):
+        make_experiment("DReX", **parameters)
+
+
+@pytest.mark.parametrize("model", ("DReX", "DReX-MLP-paper"))
+@pytest.mark.parametrize(("unrated_have_it", "keep_unrated"), [(True, True), (False, True), (True, False)])
+def test_a_third_modality_needs_nothing_but_configuration(
+    model, unrated_have_it, keep_unrated, small, make_experiment, tmp_path
+):
+    def change(frame):
+        rng = np.random.default_rng(0)
+        vectors = [" ".join(f"{x:.3f}" for x in rng.normal(size=3)) for _ in range(len(frame))]
+        there = (rng.random(len(frame)) < 0.7) & (unrated_have_it | frame["rating:float"].notna())
+        frame["image:float_seq"] = np.where(there, vectors, "")
+        return frame
+
+    root = copy_of(small.root, tmp_path / "data", change)
+    options = {
+        "data_path": str(root),
+        "keep_unrated": keep_unrated,
+        "modalities": ["review", "rating", "image"],
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp", "review_row", "image"]},
+    }
+    experiment = make_experiment(model, **options)
+    modality = experiment.model.table.modalities[2]
+    assert (modality.name, modality.width) == ("image", 3)
+    vector, present = modality.split(experiment.model.table.rows)
+    assert 0.5 < present.mean() < 0.8
+    assert (vector[present[:, 0] == 0] == 0).all()
+    fixed_epochs(experiment, tmp_path / "run", epochs=1)
+    full = every_pair(experiment)
+    np.testing.assert_allclose(full, pair_by_pair(experiment), atol=1e-5)
+    two = fixed_epochs(make_experiment(model, keep_unrated=keep_unrated), tmp_path / "run2", epochs=1)
+    assert not np.allclose(full, every_pair(two))
