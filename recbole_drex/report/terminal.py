@@ -49,7 +49,7 @@ def _print_tests(results: Sequence[dict[str, Any]], output: Path) -> None:
         for model in models:
             runs = [result for result in results if result["model"] == model]
             if all(run["test"]["own_test"].get(metric) is not None for run in runs):
-                errors[model] = pd.concat({run["seed"]: _user_errors(run, output, power) for run in runs})
+                errors[model] = pd.concat({run["seed"]: user_errors(run, output, power) for run in runs})
         if len(errors) < 2 or models[0] not in errors:
             continue
         table = paired_tests(errors, models[0], smaller_is_better=True).reset_index()
@@ -70,7 +70,7 @@ def _print_tests(results: Sequence[dict[str, Any]], output: Path) -> None:
         )
 
 
-def _user_errors(result: dict[str, Any], output: Path, power: int) -> pd.Series:
+def user_errors(result: dict[str, Any], output: Path, power: int) -> pd.Series:
     """Mean error of each user's test rows; predictions are clipped to the range of training ratings, as in metrics."""
     rows = read_interactions(output / result["dataset"] / result["model"] / f"seed-{result['seed']}")
     train, test = rows[rows["split"] == "train"], rows[rows["split"] == "test"]
