@@ -22,11 +22,12 @@ from recbole_drex.report.terminal import user_errors
 
 MODELS = ["DReX", "DReX-MLP", "DReX-paper", "BPR", "LightGCN"]
 ABLATIONS = {
-    "DReX without reviews": {"modalities": ["rating"]},
-    "DReX, reviews shuffled": {"shuffle_reviews": True},
-    "DReX, random start": {"start": "random"},
-    "DReX, no history": {"history": "mean"},
-    "DReX, no bilinear term": {"use_bilinear": False},
+    "no-reviews": {"modalities": ["rating"]},
+    "shuffled-reviews": {"shuffle_reviews": True},
+    "random-start": {"start": "random"},
+    "no-history": {"history": "mean"},
+    "no-bilinear": {"use_bilinear": False},
+    "no-bias": {"use_bias": False},
 }
 METRICS = ["mae", "rmse", "mae_rounded", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5"]
 
@@ -35,18 +36,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--seeds", default="2026,2027,2028")
+    parser.add_argument("--models", default=",".join(MODELS), help="the first is what all others are tested against")
+    parser.add_argument("--ablations", default=",".join(ABLATIONS), help="of DReX; empty for none")
     parser.add_argument("--data_path", default="atomic_data")
     parser.add_argument("--output", type=Path, default=Path("results"))
     options = parser.parse_args()
     seeds = [int(seed) for seed in options.seeds.split(",")]
     shared = {"dataset": options.dataset, "data_path": options.data_path, "seeds": seeds, "resume": True}
 
-    found = [(result, options.output) for result in run(MODELS, output=options.output, **shared)]
-    for label, parameters in ABLATIONS.items():
-        output = options.output / label.removeprefix("DReX").strip(" ,").replace(" ", "-")
-        results = run(["DReX"], output=output, parameters=parameters, references=False, **shared)
-        found += [({**result, "label": label}, output) for result in results]
-    text = report(found)
+    models, ablations = (list(filter(None, text.split(","))) for text in (options.models, options.ablations))
+    found = [(result, options.output) for result in run(models, output=options.output, **shared)]
+    for name in ablations:
+        output = options.output / name
+        results = run(["DReX"], output=output, parameters=ABLATIONS[name], references=False, **shared)
+        found += [({**result, "label": f"DReX, {name}"}, output) for result in results]
+    text = report(found, models[0])
     print(text)
     folder = Path(__file__).parent / "results"
     write_text(folder / f"{options.dataset}.md", text)
@@ -58,8 +62,8 @@ def main() -> None:
     write_json(folder / f"{options.dataset}.json", figures)
 
 
-def report(found: list[tuple[dict, Path]]) -> str:
-    """Markdown: the two result tables, and paired tests of DReX against everything that predicts ratings."""
+def report(found: list[tuple[dict, Path]], best: str) -> str:
+    """Markdown: the two result tables, and paired tests of one model against everything that predicts ratings."""
     labelled = [
         {**{k: v for k, v in result.items() if k != "label"}, "model": result.get("label", result["model"])}
         for result, _ in found
@@ -74,8 +78,8 @@ def report(found: list[tuple[dict, Path]]) -> str:
                 errors.setdefault(result.get("label", result["model"]), []).append(
                     pd.concat({result["seed"]: user_errors(result, output, power)})
                 )
-        tests = paired_tests({name: pd.concat(e) for name, e in errors.items()}, "DReX", smaller_is_better=True)
-        parts += [f"{metric} of users, against DReX (paired over users and seeds)"]
+        tests = paired_tests({name: pd.concat(e) for name, e in errors.items()}, best, smaller_is_better=True)
+        parts += [f"{metric} of users, against {best} (paired over users and seeds)"]
         parts += [tabulate(tests.reset_index().to_dict("list"), "keys", "github", showindex=False, floatfmt=".3g")]
     return "\n\n".join(parts) + "\n"
 
