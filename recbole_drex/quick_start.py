@@ -124,7 +124,7 @@ def prepare_dataset(
 
 _PROTOCOL_KEYS = {
     "data_path", "keep_unrated", "eval_args", "topk", "seed", "threads", "candidates", "sampled_candidates",
-    "relevance", "relevance_threshold", "gain", "ideal", "empty_user", "eval_batch_size", "gpu_id", "use_gpu",
+    "relevance", "relevance_threshold", "gain", "ideal", "empty_user", "eval_batch_size", "gpu_id",
 }  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def _run(experiment: Experiment, run_dir: Path, command: str) -> dict[str, Any]:
     with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=label, unit="epoch", delay=2) as bar:
 
         def show(entry: dict[str, Any]) -> None:
-            bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}")
+            bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}", refresh=False)
             bar.update(entry["epoch"] + 1 - bar.n)
 
         trainer.train_model(show)

@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import resource
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ import torch
 
 from recbole_drex import __version__
 from recbole_drex.config import Config
+from recbole_drex.data.prepare import TIMES
 from recbole_drex.dataset import REVIEW_ROW, Parts, ReviewDataset
 from recbole_drex.evaluation.collector import TIE_KEYS, USER_MEAN
 from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.references import reference_rows
 from recbole_drex.evaluation.result import SCHEMA
+from recbole_drex.files import read_json
 from recbole_drex.trainer import Evaluation
 
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "ray", "nltk", "simplemma")
@@ -100,7 +103,7 @@ def result(
         "epochs_run": len(trainer.history),
         "seconds": {
             # Of the preparation that made the data, not of this run, which found them made.
-            **manifest.get("seconds", {"prepare": None, "encode": None}),
+            **_preparation_seconds(Path(dataset.dataset_path) / TIMES),
             "train": sum(entry["seconds"] for entry in trainer.history),
             "evaluate": evaluate_seconds,
         },
@@ -128,6 +131,10 @@ def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dic
         collected.get(USER_MEAN).numpy()[user],
     )
     return {name: {"own_test": metrics} for name, metrics in references.items()}
+
+
+def _preparation_seconds(path: Path) -> dict[str, float | None]:
+    return read_json(path) if path.is_file() else {"prepare": None, "encode": None}
 
 
 def _describe_split(eval_args: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.files import locked, read_json, replacing, safe_name, sha256, write_json
 
 FORMAT = 1
+TIMES = "seconds.json"
 SHARD = 1024  # reviews; what an interruption can cost is the encoding of so many
 _LIBRARIES = ("numpy", "pandas", "torch", "transformers", "nltk", "simplemma", "recbole", "recbole_drex")
 
@@ -221,9 +222,10 @@ def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sour
         "words": len(store.word_ids),
         "vocabulary": len(store.vocabulary),
         "files": hashes,
-        "seconds": {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds},
         "versions": {name: _version(name) for name in _LIBRARIES},
     }
+    # Beside the manifest, which is the same for the same data however long it took.
+    write_json(folder / TIMES, {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds})
     write_json(folder / f"{dataset}.json", manifest)
     return manifest
 

@@ -89,7 +89,7 @@ class FullRanking(_ReviewMetric):
         for block, rank in blocks:
             metrics = ranking_metrics(user, rank, rows[:, 2], self.protocol, self._user_mean(dataobject, user))
             result.update({PREFIXES[block] + name: value for name, value in metrics.items()})
-        result["full_tied_scores"] = float(rows[:, 4].mean())
+        result["full_tied_share"] = float(rows[:, 4].mean())
         return result
 
 
