@@ -24,7 +24,7 @@ from recbole_drex.config import Config
 from recbole_drex.data import prepare as module
 from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.encoder import Encoder
-from recbole_drex.data.prepare import Sources, prepare
+from recbole_drex.data.prepare import TIMES, Sources, prepare
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.dataset import ReviewDataset
 from recbole_drex.errors import ConfigError, DataError
@@ -68,7 +68,7 @@ def _prepare(root: Path, sources: Sources, rebuild: bool = False, **changes: Any
 
 def _files(root: Path) -> dict[str, tuple[int, str]]:
     """Time of writing and hash of every file of the data set."""
-    paths = sorted(path for path in (root / NAME).rglob("*") if path.is_file())
+    paths = sorted(path for path in (root / NAME).rglob("*") if path.is_file() and path.name != TIMES)
     return {
         str(path.relative_to(root / NAME)): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
         for path in paths
