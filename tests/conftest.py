@@ -76,15 +76,13 @@ def make_experiment(small: Prepared, make_config: Callable[..., Config]) -> Call
     return make
 
 
-@pytest.fixture
-def train(tmp_path: Path) -> Callable[..., Any]:
+@pytest.fixture(scope="session")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """``train(experiment)``: trains it in a folder of its own and returns the trainer; the best epoch is loaded."""
-    count = 0
 
     def run(experiment: Experiment) -> Any:
-        nonlocal count
-        count += 1
-        trainer = make_trainer(experiment.config, experiment.model, tmp_path / f"run-{count}", experiment.parts)
+        folder = tmp_path_factory.mktemp("run")
+        trainer = make_trainer(experiment.config, experiment.model, folder, experiment.parts)
         trainer.train_model()
         experiment.model.eval()
         return trainer
