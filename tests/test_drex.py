@@ -23,7 +23,6 @@ RULES = [
     for refinement, start, history in itertools.product(
         ("leave_one_out", "sequential"), ("zero", "random", "mlp"), ("mean", "target_attention")
     )
-    if (refinement, start) != ("sequential", "mlp")
 ]
 
 
@@ -129,11 +128,6 @@ def test_leaving_out_equals_never_having_seen(rule, shaken):
         without = twin(experiment, feat[torch.arange(len(feat)) != k])
         assert len(without.table) == len(experiment.model.table) - 1
         torch.testing.assert_close(experiment.model.predict(pair), without.predict(pair), atol=1e-5, rtol=0)
-
-
-def test_one_start_for_all_targets_is_refused(make_experiment):
-    with pytest.raises(ConfigError, match="leave_one_out"):
-        make_experiment("DReX", refinement="sequential", start="mlp")
 
 
 # The states from scratch -------------------------------------------------------------------------------------------

@@ -96,9 +96,8 @@ class DReX(GeneralRecommender):
         start = choice(config, "start", ("zero", "random", "mlp"))
         self.user_start = StartState(start, self.table, self.n_users, self.n_items, size, of_user=True)
         self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, of_user=False)
-        if start == "mlp" and self.refinement == "sequential":
-            # One start for all targets of a user would hold the very ratings that are to be predicted.
-            raise ConfigError("'start: mlp' needs 'refinement: leave_one_out'")
+        # A start made of ratings must be made for each target, without the target's own.
+        self.own_start = start == "mlp"
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
@@ -142,20 +141,23 @@ class DReX(GeneralRecommender):
         refiner, start = ((self.user_refiner, self.user_start), (self.item_refiner, self.item_start))[side]
         return refiner.from_sum(self.messages(rest, side), rest[:, -1:].detach(), start(entity, row))
 
-    def _all_states(self, rows: torch.Tensor | None = None):
-        """Sequential rule: per side, the state before each row of the table and the last state of each entity."""
-        rows = self.table.rows if rows is None else rows
-        result = []
-        for side, (refiner, start, group, count) in enumerate(
-            (
-                (self.user_refiner, self.user_start, self.table.user, self.n_users),
-                (self.item_refiner, self.item_start, self.table.item, self.n_items),
-            )
-        ):
-            entity = torch.arange(count, device=group.device)
-            begin = start(entity, torch.full_like(entity, -1))
-            result.append(refiner.in_order(self.messages(rows, side), group, self.table.time, begin))
-        return result
+    def _in_order(self, side: int, rows: torch.Tensor, row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sequential rule: states of one side just before the messages at ``row``, and the last state of each entity.
+
+        Args:
+            side: 0 for users, 1 for items.
+            rows: the table's rows, some of them perhaps read anew.
+            row: (b,).
+        """
+        refiner, start, group, count = (
+            (self.user_refiner, self.user_start, self.table.user, self.n_users),
+            (self.item_refiner, self.item_start, self.table.item, self.n_items),
+        )[side]
+        messages, entity = self.messages(rows, side), torch.arange(count, device=group.device)
+        before, last = refiner.in_order(messages, group, self.table.time, start(entity, torch.full_like(entity, -1)))
+        if self.own_start:
+            return refiner.one_by_one(messages, group, self.table.time, row, start(group[row], row)), last
+        return before[row], last
 
     @torch.no_grad()
     def _refresh(self) -> None:
@@ -164,7 +166,9 @@ class DReX(GeneralRecommender):
         users = torch.arange(self.n_users, device=self.mean.device)
         items = torch.arange(self.n_items, device=self.mean.device)
         if self.refinement == "sequential":
-            (self._user_before, self._user_states), (self._item_before, self._item_states) = self._all_states()
+            rows, every = self.table.rows, torch.arange(len(self.table), device=self.mean.device)
+            self._user_before, self._user_states = self._in_order(0, rows, every)
+            self._item_before, self._item_states = self._in_order(1, rows, every)
         else:
             self._user_states = self._leave_one_out(users, torch.full_like(users, -1), 0)
             self._item_states = self._leave_one_out(items, torch.full_like(items, -1), 1)
@@ -203,10 +207,11 @@ class DReX(GeneralRecommender):
             rows = self.table.rows
             if self.sampler is not None and self.attention is not None:
                 rows = self.sampler.freshened(self.table, self.attention)
-            (user_before, user_last), (item_before, item_last) = self._all_states(rows)
-            known = (row >= 0)[:, None]  # a target that sends no message is not in the table
-            user_state = torch.where(known, user_before[row], user_last[user])
-            return user_state, torch.where(known, item_before[row], item_last[item])
+            known = row.clamp(min=0)  # a target that sends no message is not in the table
+            user_before, user_last = self._in_order(0, rows, known)
+            item_before, item_last = self._in_order(1, rows, known)
+            sent = (row >= 0)[:, None]
+            return torch.where(sent, user_before, user_last[user]), torch.where(sent, item_before, item_last[item])
         corrections: Sequence[torch.Tensor | None] = (None, None)
         if self.sampler is not None and self.attention is not None:
             corrections = self.sampler.corrections(self.table, self.attention, row)
