@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,6 @@ def properties_dir() -> Path:
     """Folder of the YAML files: inside an installed wheel, or at the top of a checkout."""
     inside = Path(__file__).parent / "properties"
     return inside if inside.is_dir() else Path(__file__).parents[1] / "properties"
-
-
-def choice(config: Mapping[str, Any] | Any, key: str, legal: Sequence[str]) -> str:
-    """Value of ``key``, which must be one of ``legal``; ConfigError otherwise."""
-    value = config[key]
-    if value not in legal:
-        raise ConfigError(unknown_name(f"value of '{key}':", value, legal))
-    return value
 
 
 class Config(RecBoleConfig):

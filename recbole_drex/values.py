@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +110,11 @@ def check_values(values: Mapping[str, Any]) -> None:
     state = values.get("state")
     if state is not None and str(state).lower() not in _STATES:
         raise ConfigError(unknown_name("value of 'state':", str(state), _STATES))
+
+
+def choice(config: Mapping[str, Any] | Any, key: str, legal: Sequence[str]) -> str:
+    """Value of ``key``, which must be one of ``legal``; ConfigError otherwise."""
+    value = config[key]
+    if value not in legal:
+        raise ConfigError(unknown_name(f"value of '{key}':", value, legal))
+    return value

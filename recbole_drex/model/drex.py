@@ -12,7 +12,6 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_drex.config import choice
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.attention import AttendedWords, WordAttention
 from recbole_drex.model.evidence import EvidenceTable
@@ -20,6 +19,7 @@ from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.sampling import ReviewSampler
 from recbole_drex.model.start import StartState
+from recbole_drex.values import choice
 
 
 class DReX(GeneralRecommender):
