@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,16 @@ def test_a_loaded_run_predicts_identically(finished, model):
     tokens = experiment.dataset.field2id_token["user_id"][np.concatenate(users)]
     assert tokens.tolist() == test["user_id"].tolist()
     assert np.concatenate(predicted).astype(np.float64).tolist() == test["prediction"].tolist()
+
+
+def test_a_loaded_run_keeps_the_settings_it_was_made_with(finished, tmp_path):
+    """A default that has changed since does not change the run: its own settings come from run.json."""
+    folder = tmp_path / "run"
+    shutil.copytree(_folder(finished, "DReX"), folder)
+    described = json.loads((folder / "run.json").read_text())
+    described["config"]["profile_words"] = 3
+    (folder / "run.json").write_text(json.dumps(described))
+    assert load(folder).config["profile_words"] == 3
 
 
 def test_a_run_again_reuses_references_only(small, finished, tmp_path):
