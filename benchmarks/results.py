@@ -55,7 +55,7 @@ def main() -> None:
     folder = Path(__file__).parent / "results"
     write_text(folder / f"{options.dataset}.md", text)
     figures = [
-        {key: result[key] for key in ("model", "seed", "test", "valid", "best_epoch", "epochs_run", "seconds")}
+        {key: result[key] for key in ("model", "seed", "test", "best_epoch", "epochs_run", "seconds")}
         | {"label": result.get("label", result["model"])}
         for result, _ in found
     ]
