@@ -8,10 +8,8 @@ import logging
 import os
 import shlex
 import shutil
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -198,17 +196,13 @@ def _run(experiment: Experiment, run_dir: Path, command: str) -> dict[str, Any]:
     trainer = make_trainer(config, experiment.model, run_dir, experiment.parts)
     trainer.resume()
     label = f"{config.model} on {config.dataset}, seed {config['seed']}"
-    with (
-        _remembered_interrupts() as stop_if_interrupted,
-        tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=label, unit="epoch", delay=2) as bar,
-    ):
+    with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=label, unit="epoch", delay=2) as bar:
 
-        def after_epoch(entry: dict[str, Any]) -> None:
+        def show(entry: dict[str, Any]) -> None:
             bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}", refresh=False)
             bar.update(entry["epoch"] + 1 - bar.n)
-            stop_if_interrupted()
 
-        trainer.train_model(after_epoch)
+        trainer.train_model(show)
     trained = perf_counter()
     valid = trainer.evaluate_part(experiment.parts.valid)
     test = trainer.evaluate_part(experiment.parts.test)
@@ -233,34 +227,6 @@ def _describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
         # Defaults come from files that may be edited, so what they came to is part of what the run is.
         "config": {key: value for key, value in plain(config.final_config_dict).items() if key != "data_path"},
     }
-
-
-@contextlib.contextmanager
-def _remembered_interrupts() -> Iterator[Callable[[], None]]:
-    """Ctrl-C stops a training even where a bare ``except:`` of a library, such as RecBole's, swallows it.
-
-    Yields:
-        A function that raises KeyboardInterrupt if there was one since.
-    """
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield lambda: None  # signals are not ours to handle, or are ignored
-        return
-    seen = []
-
-    def remember(number: int, frame: Any) -> None:
-        seen.append(number)
-        previous(number, frame)
-
-    def stop_if_interrupted() -> None:
-        if seen:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield stop_if_interrupted
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @contextlib.contextmanager
