@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -18,12 +18,11 @@ _COLUMNS = (
 )
 
 
-def dataset_statistics(frame: pd.DataFrame, levels: Sequence[float] | None = None) -> dict[str, Any]:
+def dataset_statistics(frame: pd.DataFrame) -> dict[str, Any]:
     """Describe a table of reviews.
 
     Args:
         frame: one row per interaction, as :func:`recbole_drex.data.filter.filter_reviews` returns it.
-        levels: the legal ratings; default: those that occur.
 
     Returns:
         ``users``, ``items``, ``interactions``, ``rated`` (counts); ``sparsity``: 1 - rated / (users * items);
@@ -54,7 +53,7 @@ def dataset_statistics(frame: pd.DataFrame, levels: Sequence[float] | None = Non
         "missing_rating": missing(frame["rating"].notna()),
         "missing_timestamp": missing(frame["timestamp"].notna()),
         "mean_rating": float(ratings.mean()) if len(ratings) else None,
-        "rating_levels": sorted(map(float, ratings.unique() if levels is None else levels)),
+        "rating_levels": sorted(map(float, ratings.unique())),
     }
 
 
