@@ -1,4 +1,4 @@
-"""The files a run leaves for readers: ``result.json`` and ``interactions.parquet``.
+"""The files a run leaves for readers: ``result.json``, ``interactions.parquet`` and ``users.parquet``.
 
 The format of ``result.json`` is described by ``result.schema.json`` beside this file.
 """
@@ -22,7 +22,7 @@ from recbole_drex.errors import CheckpointError
 from recbole_drex.files import read_json, replacing, write_json
 
 SCHEMA = 1
-RESULT, INTERACTIONS = "result.json", "interactions.parquet"
+RESULT, INTERACTIONS, USERS = "result.json", "interactions.parquet", "users.parquet"
 SPLITS = ("train", "valid", "test")
 
 _COLUMNS = pa.schema(
@@ -32,8 +32,10 @@ _COLUMNS = pa.schema(
         ("rating", pa.float64()),
         ("split", pa.string()),
         ("prediction", pa.float64()),
+        ("has_review", pa.bool_()),
     ]
 )
+_USER_COLUMNS = {"train_ratings", "train_reviews", "test_ratings", "mae", "mse"}
 
 
 def write_result(run_dir: str | Path, result: dict[str, Any]) -> Path:
@@ -77,7 +79,8 @@ def read_result(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has schema {result['schema']!r}; this version reads {SCHEMA}")
     if fault := _fault(result):
         raise CheckpointError(f"{path} is damaged: {fault}")
-    return result
+    # A run outside a comparison is known by its model's name and has one split per seed.
+    return {"label": result["model"], "fold": None, **result}
 
 
 def write_interactions(run_dir: str | Path, frame: pd.DataFrame) -> Path:
@@ -85,8 +88,9 @@ def write_interactions(run_dir: str | Path, frame: pd.DataFrame) -> Path:
 
     Args:
         run_dir: the run's folder, made if needed.
-        frame: columns ``user_id, item_id`` (text), ``rating`` (NaN where missing), ``split`` (train, valid or test) and
-            ``prediction`` in rating units (or a score, for a model that predicts no rating); NaN for train.
+        frame: columns ``user_id, item_id`` (text), ``rating`` (NaN where missing), ``split`` (train, valid or test),
+            ``prediction`` in rating units (or a score, for a model that predicts no rating; NaN for train) and
+            ``has_review``.
 
     Returns:
         Path of the file.
@@ -99,13 +103,12 @@ def write_interactions(run_dir: str | Path, frame: pd.DataFrame) -> Path:
         raise ValueError(f"interactions lack the columns {', '.join(missing)}")
     if odd := sorted(set(map(str, frame["split"].unique())) - set(SPLITS)):
         raise ValueError(f"split has values other than {', '.join(SPLITS)}: {', '.join(odd)}")
-    text = {name: frame[name].astype(str).to_numpy(dtype=object) for name in ("user_id", "item_id", "split")}
-    number = {name: frame[name].to_numpy(dtype=np.float64) for name in ("rating", "prediction")}
-    arrays = [pa.array({**text, **number}[field.name], field.type, from_pandas=True) for field in _COLUMNS]
-    path = Path(run_dir) / INTERACTIONS
-    with replacing(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=_COLUMNS), temporary, compression="zstd")
-    return path
+    convert = {pa.string(): str, pa.float64(): np.float64, pa.bool_(): bool}
+    arrays = []
+    for field in _COLUMNS:
+        values = frame[field.name].astype(convert[field.type]).to_numpy()
+        arrays.append(pa.array(values, field.type, from_pandas=True))
+    return _write_parquet(Path(run_dir) / INTERACTIONS, pa.Table.from_arrays(arrays, schema=_COLUMNS))
 
 
 def read_interactions(run_dir: str | Path) -> pd.DataFrame:
@@ -115,14 +118,57 @@ def read_interactions(run_dir: str | Path) -> pd.DataFrame:
         CheckpointError: the file is missing, damaged or has other columns; the message names it.
     """
     path = Path(run_dir) / INTERACTIONS
+    table = _read_parquet(path, "interactions")
+    if not table.schema.equals(_COLUMNS):
+        raise CheckpointError(f"{path} is no interactions file of this version: it has columns {table.schema.names}")
+    return table.to_pandas()
+
+
+def write_users(run_dir: str | Path, frame: pd.DataFrame) -> Path:
+    """Write ``users.parquet``: the metrics of every test user, which paired tests and groups are made from.
+
+    Args:
+        run_dir: the run's folder, made if needed.
+        frame: indexed by user, columns ``train_ratings, train_reviews, test_ratings, mae, mse`` and metrics at k.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: columns are missing.
+        DataError: the folder cannot be written.
+    """
+    if missing := sorted(_USER_COLUMNS - set(frame.columns)):
+        raise ValueError(f"users lack the columns {', '.join(missing)}")
+    table = frame.rename_axis("user_id").reset_index().astype({"user_id": str})
+    return _write_parquet(Path(run_dir) / USERS, pa.Table.from_pandas(table, preserve_index=False))
+
+
+def read_users(run_dir: str | Path) -> pd.DataFrame:
+    """Read what :func:`write_users` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or has other columns; the message names it.
+    """
+    path = Path(run_dir) / USERS
+    frame = _read_parquet(path, "users").to_pandas()
+    if not {"user_id", *_USER_COLUMNS} <= set(frame.columns):
+        raise CheckpointError(f"{path} is no users file of this version: it has columns {list(frame.columns)}")
+    return frame.set_index("user_id")
+
+
+def _write_parquet(path: Path, table: pa.Table) -> Path:
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return path
+
+
+def _read_parquet(path: Path, what: str) -> pa.Table:
     try:
         with path.open("rb") as file:
-            table = pq.read_table(file)
+            return pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
-        raise CheckpointError(f"cannot read interactions {path}: {error}") from error
-    if not table.schema.equals(_COLUMNS):
-        raise CheckpointError(f"{path} is no interactions file of recbole_drex: it has columns {table.schema.names}")
-    return table.to_pandas()
+        raise CheckpointError(f"cannot read {what} {path}: {error}") from error
 
 
 @functools.cache
