@@ -1,4 +1,4 @@
-"""The command line: ``recbole-drex prepare | run | explain | doctor``; each is a thin call into the package.
+"""The command line: ``recbole-drex prepare | run | compare | report | paper | explain | doctor``, each a thin call.
 
 Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -43,7 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        hint = "; the same command with --resume goes on from the last finished epoch" if arguments[0] == "run" else ""
+        hints = {
+            "run": "; the same command with --resume goes on from the last finished epoch",
+            "compare": "; the same command goes on from the last finished epoch",
+        }
+        hint = hints.get(arguments[0], "")
         print(f"\nstopped{hint}", file=sys.stderr)
         return 130
 
@@ -78,7 +83,8 @@ def parse_parameters(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Names between commas; a comma inside brackets, as in ``DReX+modalities=[rating,review]``, separates nothing."""
+    return [name.strip() for name in re.split(r",(?![^\[]*\])", text) if name.strip()]
 
 
 def _seeds(text: str) -> list[int]:
@@ -86,6 +92,16 @@ def _seeds(text: str) -> list[int]:
         return [int(seed) for seed in _names(text)]
     except ValueError:
         raise argparse.ArgumentTypeError(f"seeds are whole numbers separated by commas, not {text!r}") from None
+
+
+def _varied(text: str) -> tuple[str, list[Any]]:
+    """``learning_rate=0.1,0.01``: a parameter and its values, each read as YAML."""
+    from recbole_drex.values import parse_value
+
+    name, equals, values = text.partition("=")
+    if not equals or not name.isidentifier() or not _names(values):
+        raise argparse.ArgumentTypeError(f"write NAME=VALUE,VALUE,..., not {text!r}")
+    return name, [parse_value(value) for value in _names(values)]
 
 
 def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
@@ -128,6 +144,47 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     data_options(prepare)
     prepare.add_argument("--rebuild", action="store_true", help="prepare anew even if nothing has changed")
 
+    compare = command(
+        "compare",
+        _compare,
+        "Run models on data sets over seeds, reusing finished runs, and test their differences.",
+        parameters=True,
+    )
+    compare.add_argument(
+        "--models", type=_names, required=True, help="comma-separated; changes after +, as in DReX+start=random"
+    )
+    compare.add_argument("--datasets", type=_names, default=["demo"], help="comma-separated (default: demo)")
+    compare.add_argument(
+        "--seeds", type=_seeds, default=[2026, 2027, 2028], help="comma-separated (default: 2026,2027,2028)"
+    )
+    compare.add_argument("--folds", type=int, metavar="N", help="N splits a seed, so that every row is tested once")
+    compare.add_argument(
+        "--vary",
+        type=_varied,
+        action="append",
+        default=[],
+        metavar="NAME=V1,V2,...",
+        help="run every model with each value, and plot the metrics against it; may be given twice",
+    )
+    compare.add_argument("--output", default="results", metavar="DIR", help="folder of results (default: results)")
+    compare.add_argument(
+        "--name", default="comparison", help="folder of the comparison inside that (default: comparison)"
+    )
+    compare.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
+    compare.add_argument("--config_files", type=_names, default=[], metavar="A.yaml,B.yaml", help="files of parameters")
+    compare.add_argument("--no_references", action="store_true", help="do not run the reference models beside")
+    compare.add_argument("--rank_test", action="store_true", help="Friedman and Nemenyi tests over the data sets")
+
+    report = command("report", _report, "Write a comparison or a run as one HTML page.")
+    report.add_argument("folder", metavar="FOLDER", help="of a comparison or a run, e.g. results/comparison")
+    report.add_argument("--output", metavar="FILE", help="the page (default: report.html in the folder)")
+
+    paper = command("paper", _paper, "Make a table or figure of the paper from stored runs.")
+    paper.add_argument("item", metavar="ITEM", help="table-1, table-4, table-5, figure-3, ..., figure-7")
+    paper.add_argument("folder", metavar="FOLDER", help="of a comparison, e.g. results/comparison")
+    paper.add_argument("--output", metavar="DIR", help="where the files go (default: paper/ in the folder)")
+    paper.add_argument("--user", metavar="ID", help="the user of figure-6")
+
     explain = command("explain", _explain, "Explain a user's recommendations from a finished run.")
     explain.add_argument(
         "--run", required=True, metavar="DIR", help="folder of the run, e.g. results/demo/DReX/seed-2026"
@@ -160,6 +217,49 @@ def _run(options: argparse.Namespace, command: str) -> int:
         command=command,
     )
     print_run(results, Path(options.output))
+    return 0
+
+
+def _compare(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.comparing import compare
+    from recbole_drex.report.terminal import print_comparison
+
+    vary = dict(options.vary)
+    if len(vary) < len(options.vary):
+        raise ConfigError("--vary names a parameter twice; give all its values at once")
+    comparison = compare(
+        options.models,
+        options.datasets,
+        options.seeds,
+        folds=options.folds,
+        vary=vary,
+        data_path=options.data_path,
+        output=options.output,
+        name=options.name,
+        config_files=options.config_files,
+        parameters=options.parameters,
+        references=not options.no_references,
+        command=command,
+    )
+    print_comparison(comparison, options.rank_test)
+    return 1 if comparison.failures else 0
+
+
+def _report(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.report.html import write_report
+
+    print(write_report(options.folder, Path(options.output) if options.output else None))
+    return 0
+
+
+def _paper(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.evaluation.comparison import read_comparison
+    from recbole_drex.report.paper import paper_item
+
+    comparison = read_comparison(options.folder)
+    output = Path(options.output) if options.output else Path(options.folder) / "paper"
+    for path in paper_item(options.item, comparison, output, user=options.user):
+        print(path)
     return 0
 
 

@@ -99,10 +99,9 @@ class Config(RecBoleConfig):
 
     def _check_external(self, built_in: Path) -> None:
         internal = self.internal_config_dict
-        legal = {*internal, *general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
         for key, value in self.external_config_dict.items():
-            if key not in legal:
-                raise ConfigError(unknown_name(f"parameter of {self.model}:", key, legal))
+            if key not in self.legal:
+                raise ConfigError(unknown_name(f"parameter of {self.model}:", key, self.legal))
             default = internal.get(key)
             if value is None or default is None:
                 continue
@@ -121,6 +120,12 @@ class Config(RecBoleConfig):
             super()._set_default_parameters()
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(str(error)) from error
+
+    @property
+    def legal(self) -> set[str]:
+        """Names of all parameters that may be given to this model."""
+        arguments = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
+        return {*self.internal_config_dict, *(name for names in arguments for name in names)}
 
     def preparation(self) -> dict[str, Any]:
         """The parameters that shape the prepared files."""

@@ -13,6 +13,7 @@ import torch
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction, cat_interactions
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import FeatureType
 
@@ -107,6 +108,61 @@ class ReviewDataset(Dataset):
         self.inter_feat.update(together[:n_rated])
         self.unrated = together[n_rated:]
 
+    def build(self) -> list[ReviewDataset]:
+        """Split as RecBole does, or by ``eval_args.split: {KF: [n, fold]}``: into n folds of each user's rows.
+
+        The rows are shuffled by the seed and dealt out to n folds in turn; ``fold`` is tested, the next one validates,
+        the others train. So over folds 0 to n - 1 every row is tested once.
+
+        Raises:
+            ConfigError: ``KF`` with another order or grouping than random and by user, or numbers that are no fold.
+        """
+        arguments = self.config["eval_args"]
+        if "KF" not in arguments["split"]:
+            return super().build()
+        if (arguments["order"], arguments["group_by"]) != ("RO", "user"):
+            raise ConfigError("eval_args: folds (KF) are random and by user: they need order: RO and group_by: user")
+        n, fold = fold_of(arguments)
+        self._change_feat_format()
+        self.shuffle()
+        users = pd.Series(self.inter_feat[self.uid_field].numpy())
+        turn = (users.groupby(users).cumcount().to_numpy() - fold) % n
+        self._drop_unused_col()
+        parts = (turn > 1, turn == 1, turn == 0)
+        return [self.copy(self.inter_feat[np.flatnonzero(part)]) for part in parts]
+
+    def with_hidden(self, reviews: float, ratings: float) -> ReviewDataset:
+        """This (training) part without a share of its reviews and ratings, to see what a model owes to them.
+
+        The seed decides which; what a smaller share hides, a larger one hides too.
+
+        Args:
+            reviews: share of the interactions with a review whose review is hidden, unrated ones included.
+            ratings: share of the interactions with a review (that is not hidden) whose rating is hidden; they become
+                rows without a rating, so that nothing learns from their rating, but from their review.
+
+        Raises:
+            DataError: no rating would be left to learn from.
+        """
+        if not reviews and not ratings:
+            return self
+        if REVIEW_ROW not in self.inter_feat:
+            raise DataError(f"data set '{self.dataset_name}' has no reviews, so nothing can be hidden")
+        rated, unrated = self.inter_feat[np.arange(len(self.inter_feat))], self.unrated[np.arange(len(self.unrated))]
+        both = torch.cat([rated[REVIEW_ROW], unrated[REVIEW_ROW]]) >= 0
+        hidden = _chosen(both, reviews, self.config["seed"])
+        for feat, part in ((rated, hidden[: len(rated)]), (unrated, hidden[len(rated) :])):
+            feat[REVIEW_ROW][part] = -1.0
+        unrated = unrated[torch.nonzero(unrated[REVIEW_ROW] >= 0).flatten()]
+        moved = _chosen(rated[REVIEW_ROW] >= 0, ratings, self.config["seed"] + 1)
+        if moved.all():
+            raise DataError(f"hide_ratings: {ratings} leaves no training rating in '{self.dataset_name}' to learn from")
+        part = self.copy(rated[torch.nonzero(~moved).flatten()])
+        evidence = rated[torch.nonzero(moved).flatten()]
+        evidence = Interaction({field: evidence[field] for field in unrated.columns})
+        part.unrated = cat_interactions([unrated, evidence])
+        return part
+
     def pair_key(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """One integer per (user, item) pair."""
         return user.long() * self.item_num + item.long()
@@ -167,6 +223,28 @@ class ReviewDataset(Dataset):
         return FeatureStore.open(folder)
 
 
+def fold_of(eval_args: dict[str, Any]) -> tuple[int, int]:
+    """Number of folds and which one is tested, of ``eval_args.split: {KF: [n, fold]}``.
+
+    Raises:
+        ConfigError: they are no such numbers.
+    """
+    value = eval_args["split"]["KF"]
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+    if not numbers or not (value[0] >= 3 and 0 <= value[1] < value[0]):
+        raise ConfigError(f"eval_args.split KF must be [folds, fold], 3 or more folds counted from 0, not {value!r}")
+    return value[0], value[1]
+
+
+def _chosen(candidates: torch.Tensor, share: float, seed: int) -> torch.Tensor:
+    """Mask of a random ``share`` of ``candidates`` (a mask); a larger share holds every smaller one."""
+    places = torch.nonzero(candidates).flatten()
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+    chosen = torch.zeros_like(candidates)
+    chosen[places[order[: round(share * len(places))]]] = True
+    return chosen
+
+
 class EvaluationLoaders(NamedTuple):
     """Two views of one part: its rated rows, and its users against the full catalogue."""
 
@@ -187,7 +265,7 @@ class Parts(NamedTuple):
 
 
 def split(config: Config, dataset: ReviewDataset) -> Parts:
-    """Split by ``eval_args`` as RecBole does, and make the loaders.
+    """Split by ``eval_args``, hide what is to be hidden from training, and make the loaders.
 
     Raises:
         ConfigError: ``eval_args`` names a split, order or grouping that RecBole does not know.
@@ -205,7 +283,9 @@ def split(config: Config, dataset: ReviewDataset) -> Parts:
         samplers = create_samplers(config, dataset, built)
     except ValueError as error:  # RecBole's answer to users who have interacted with everything
         raise DataError(f"data set '{config['dataset']}': {error}") from error
-    train = get_dataloader(config, "train")(config, built[0], samplers[0], shuffle=config["shuffle"])
+    # Samplers know the whole training part: an item whose rating is hidden is still no unseen item.
+    train_part = built[0].with_hidden(config["hide_reviews"], config["hide_ratings"])
+    train = get_dataloader(config, "train")(config, train_part, samplers[0], shuffle=config["shuffle"])
     loaders = [
         EvaluationLoaders(
             rows=NegSampleEvalDataLoader(config, part, sampler),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -28,8 +29,10 @@ from recbole_drex.config import PREPARATION, Config
 from recbole_drex.data.prepare import Sources, find_sources, prepare
 from recbole_drex.dataset import ReviewDataset, split
 from recbole_drex.errors import CheckpointError, ConfigError
+from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY, RUN
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.evaluation.result import RESULT, read_result, write_interactions, write_result
+from recbole_drex.evaluation.result import RESULT, read_result, write_interactions, write_result, write_users
+from recbole_drex.explain.keywords import Explainer
 from recbole_drex.files import locked, read_json, safe_name, write_json
 from recbole_drex.record import Experiment, plain
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
@@ -37,8 +40,6 @@ from recbole_drex.values import check_values, read_yaml
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
 """Models trained beside those asked for, so that every table can be read against them."""
-
-RUN = "run.json"
 
 
 def run(
@@ -100,12 +101,14 @@ def run(
             given = {**parameters, "seed": seed}
             files = list(config_files)
             if is_reference:
-                given, files = _shared_parameters(given, config_files), []
+                merged: dict[str, Any] = {}
+                for file in files:
+                    merged.update(read_yaml(file))
+                given, files = shared_parameters({**merged, **given}), []
             config = Config(name, dataset, files, given)
             run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
-            results.append(
-                run_one(config, manifest, run_dir, resume=resume or is_reference, replace=is_reference, command=command)
-            )
+            keep = resume or is_reference
+            results.append(run_one(config, manifest, run_dir, resume=keep, replace=is_reference, command=command))
     return results
 
 
@@ -123,19 +126,16 @@ def prepare_dataset(
 
 
 _PROTOCOL_KEYS = {
-    "data_path", "keep_unrated", "eval_args", "topk", "seed", "threads", "candidates", "sampled_candidates",
+    "data_path", "keep_unrated", "hide_reviews", "hide_ratings",
+    "eval_args", "topk", "seed", "threads", "candidates", "sampled_candidates",
     "relevance", "relevance_threshold", "gain", "ideal", "empty_user", "eval_batch_size", "gpu_id",
 }  # fmt: skip
 
 
-def _shared_parameters(parameters: Mapping[str, Any], config_files: Sequence[str | Path]) -> dict[str, Any]:
+def shared_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What a reference must share with the models it is compared with: data, split and conventions."""
-    merged: dict[str, Any] = {}
-    for file in config_files:
-        merged.update(read_yaml(file))
-    merged.update(parameters)
     shared = {*_PROTOCOL_KEYS, *PREPARATION, *dataset_arguments}
-    return {key: value for key, value in merged.items() if key in shared}
+    return {key: value for key, value in parameters.items() if key in shared}
 
 
 def build(config: Config, manifest: dict[str, Any]) -> Experiment:
@@ -155,8 +155,9 @@ def run_one(
     config: Config,
     manifest: dict[str, Any],
     run_dir: Path,
+    label: str | None = None,
     *,
-    resume: bool = False,
+    resume: bool = True,
     replace: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def run_one(
 
     With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one goes
     on from its last finished epoch; one of another configuration is an error, unless ``replace`` allows to start anew.
-    Without ``resume``, the folder's earlier run is replaced.
+    Without ``resume``, the folder's earlier run is replaced. ``label`` names the run in tables; default: its model.
 
     Raises:
         CheckpointError: with ``resume``, the folder holds another run or a damaged one.
@@ -172,7 +173,7 @@ def run_one(
     """
     described = _describe(config, manifest)
     with locked(run_dir.parent / f".{run_dir.name}.lock", f"the run {run_dir}", timeout=10):
-        same = (run_dir / RUN).is_file() and read_json(run_dir / RUN, "run", CheckpointError) == described
+        same = _same(run_dir, described)
         if resume and same and (run_dir / RESULT).is_file():
             return read_result(run_dir)
         if resume and not same and not replace and (run_dir / RUN).is_file():
@@ -185,18 +186,28 @@ def run_one(
             shutil.rmtree(run_dir, ignore_errors=True)
             write_json(run_dir / RUN, described)
         with _logging_to(run_dir / "train.log", config):
-            return _run(experiment, run_dir, command)
+            return _run(experiment, run_dir, label or config.model, command)
 
 
-def _run(experiment: Experiment, run_dir: Path, command: str) -> dict[str, Any]:
+def is_finished(config: Config, manifest: dict[str, Any], run_dir: Path) -> bool:
+    """Whether ``run_dir`` holds a finished run of just this configuration, data and version."""
+    return (run_dir / RESULT).is_file() and _same(run_dir, _describe(config, manifest))
+
+
+def _same(run_dir: Path, described: dict[str, Any]) -> bool:
+    return (run_dir / RUN).is_file() and read_json(run_dir / RUN, "run", CheckpointError) == described
+
+
+def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
     config, logger = experiment.config, logging.getLogger()
     logger.info(config)
     logger.info(experiment.dataset)
     logger.info(experiment.model)
     trainer = make_trainer(config, experiment.model, run_dir, experiment.parts)
     trainer.resume()
-    label = f"{config.model} on {config.dataset}, seed {config['seed']}"
-    with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=label, unit="epoch", delay=2) as bar:
+    title = f"{label} on {config.dataset}, {run_dir.name}"
+    # `leave=None`: the bar stays where it is the only one, and gives way within a comparison.
+    with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=title, unit="epoch", delay=2, leave=None) as bar:
 
         def show(entry: dict[str, Any]) -> None:
             bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}", refresh=False)
@@ -206,9 +217,14 @@ def _run(experiment: Experiment, run_dir: Path, command: str) -> dict[str, Any]:
     trained = perf_counter()
     valid = trainer.evaluate_part(experiment.parts.valid)
     test = trainer.evaluate_part(experiment.parts.test)
-    result = record.result(experiment, trainer, valid, test, perf_counter() - trained, command or shlex.join(sys.argv))
+    seconds = perf_counter() - trained
+    result = record.result(experiment, label, trainer, valid, test, seconds, command or shlex.join(sys.argv))
     write_interactions(run_dir, record.interactions(experiment, valid, test))
-    write_json(run_dir / "history.json", trainer.history)
+    write_users(run_dir, record.users(experiment, trainer.eval_collector.data_struct, test))
+    write_json(run_dir / HISTORY, trainer.history)
+    if config["explained_users"] and experiment.explains:
+        explanations = Explainer(experiment).explain_users(config["explained_users"])
+        write_json(run_dir / EXPLANATIONS, [dataclasses.asdict(explanation) for explanation in explanations])
     write_result(run_dir, result)
     (run_dir / LAST).unlink(missing_ok=True)
     logger.info("test result: %s", json.dumps(result["test"]))

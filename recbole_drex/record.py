@@ -17,10 +17,11 @@ import torch
 from recbole_drex import __version__
 from recbole_drex.config import Config
 from recbole_drex.data.prepare import TIMES
-from recbole_drex.dataset import REVIEW_ROW, Parts, ReviewDataset
-from recbole_drex.evaluation.collector import TIE_KEYS, USER_MEAN
+from recbole_drex.dataset import REVIEW_ROW, Parts, ReviewDataset, fold_of
+from recbole_drex.evaluation.collector import LEVELS, TIE_KEYS, USER_MEAN
 from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
 from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.evaluation.ranking import own_test_ranks, ranking_per_user
 from recbole_drex.evaluation.references import reference_rows
 from recbole_drex.evaluation.result import SCHEMA
 from recbole_drex.files import read_json
@@ -39,6 +40,11 @@ class Experiment:
     parts: Parts
     model: torch.nn.Module
 
+    @property
+    def explains(self) -> bool:
+        """Whether the model has keyword profiles: it reads reviews by attention over their words."""
+        return getattr(self.model, "attention", None) is not None and hasattr(self.model, "attended_words")
+
 
 def plain(value: Any) -> Any:
     """A configuration value as plain JSON."""
@@ -50,13 +56,17 @@ def plain(value: Any) -> Any:
 
 
 def interactions(experiment: Experiment, valid: Evaluation, test: Evaluation) -> pd.DataFrame:
-    """One row per rated interaction: ``user_id, item_id, rating, split, prediction`` (missing for training rows)."""
+    """One row per rated interaction, as :func:`recbole_drex.evaluation.result.write_interactions` takes them."""
     dataset = experiment.dataset
     train = experiment.parts.train_dataset.inter_feat
     fields = (dataset.uid_field, dataset.iid_field, dataset.rating_field)
     known = np.stack([train[field].double().numpy() for field in fields], axis=1)
     known = np.column_stack([known, np.full(len(known), np.nan)])
     table = np.concatenate([known, valid.rows, test.rows])
+    # Of the whole data, so that hiding a review from training does not change which group a row belongs to.
+    whole = dataset.inter_feat
+    reviewed = whole[REVIEW_ROW] >= 0 if REVIEW_ROW in whole else torch.zeros(len(whole), dtype=torch.bool)
+    keys = dataset.pair_key(whole[dataset.uid_field][reviewed], whole[dataset.iid_field][reviewed]).numpy()
     return pd.DataFrame(
         {
             "user_id": dataset.field2id_token[dataset.uid_field][table[:, 0].astype(int)],
@@ -64,12 +74,52 @@ def interactions(experiment: Experiment, valid: Evaluation, test: Evaluation) ->
             "rating": table[:, 2],
             "split": np.repeat(["train", "valid", "test"], [len(known), len(valid.rows), len(test.rows)]),
             "prediction": table[:, 3],
+            "has_review": np.isin(table[:, 0].astype(int) * dataset.item_num + table[:, 1].astype(int), keys),
         }
     )
 
 
+def users(experiment: Experiment, collected: Any, test: Evaluation) -> pd.DataFrame:
+    """One row per test user, as :func:`recbole_drex.evaluation.result.write_users` takes them.
+
+    Args:
+        experiment: what was run.
+        collected: what the collector noted of the training part.
+        test: the evaluation of the test part.
+    """
+    dataset, train = experiment.dataset, experiment.parts.train_dataset
+    protocol = Protocol.from_config(experiment.config)
+    user, item = test.rows[:, 0].astype(int), test.rows[:, 1].astype(int)
+    rank, _ = own_test_ranks(user, test.rows[:, 3], collected.get(TIE_KEYS).numpy()[item])
+    mean = collected.get(USER_MEAN).numpy()
+    own = ranking_per_user(user, rank, test.rows[:, 2], protocol, mean[user])
+    in_full = test.full[:, 0].astype(int)
+    full = ranking_per_user(in_full, test.full[:, 3], test.full[:, 2], protocol, mean[in_full])
+    evidence = train.evidence()
+    reviewed = evidence.user[evidence.review_row >= 0].numpy()
+    levels = collected.get(LEVELS).numpy()
+    error = np.clip(test.rows[:, 3], levels.min(), levels.max()) - test.rows[:, 2]
+    if not predicts_ratings(experiment.config):
+        error = np.full_like(error, np.nan)
+    by_user = pd.DataFrame({"mae": np.abs(error), "mse": np.square(error)}).groupby(user)
+    known = train.inter_feat[dataset.uid_field].numpy()
+    counts = {
+        "train_ratings": np.bincount(known, minlength=dataset.user_num)[own.index],
+        "train_reviews": np.bincount(reviewed, minlength=dataset.user_num)[own.index],
+        "test_ratings": by_user.size(),
+    }
+    table = pd.concat([pd.DataFrame(counts, index=own.index), by_user.mean(), own, full.add_prefix("full_")], axis=1)
+    return table.set_axis(dataset.field2id_token[dataset.uid_field][table.index])
+
+
 def result(
-    experiment: Experiment, trainer: Any, valid: Evaluation, test: Evaluation, evaluate_seconds: float, command: str
+    experiment: Experiment,
+    label: str,
+    trainer: Any,
+    valid: Evaluation,
+    test: Evaluation,
+    evaluate_seconds: float,
+    command: str,
 ) -> dict[str, Any]:
     """Contents of the result file; see ``evaluation/result.schema.json``."""
     config, dataset, manifest = experiment.config, experiment.dataset, experiment.manifest
@@ -80,9 +130,11 @@ def result(
     return {
         "schema": SCHEMA,
         "status": "finished",
+        "label": label,
         "model": config.model,
         "dataset": config.dataset,
         "seed": config["seed"],
+        "fold": fold_of(config["eval_args"])[1] if "KF" in config["eval_args"]["split"] else None,
         "command": command,
         "loss": getattr(experiment.model, "loss_name", config["loss_type"] or "own"),
         "output": "mean" if predicts_ratings(config) else "score",
@@ -140,6 +192,8 @@ def _preparation_seconds(path: Path) -> dict[str, float | None]:
 def _describe_split(eval_args: Mapping[str, Any]) -> str:
     order = {"RO": "random", "TO": "temporal"}[eval_args["order"]]
     (kind, value), *_ = eval_args["split"].items()
+    if kind == "KF":  # all folds belong in one table
+        value = value[0]
     return f"{order}, {kind} {value}, by {eval_args['group_by']}"
 
 

@@ -77,8 +77,11 @@ _LEAST = {
     "item_damping": 0,
     "bad_line_share": 0,
     "dropout": 0,
+    "hide_reviews": 0,
+    "hide_ratings": 0,
+    "explained_users": 0,
 }
-_MOST = {"bad_line_share": 1, "dropout": 1}
+_MOST = {"bad_line_share": 1, "dropout": 1, "hide_reviews": 1, "hide_ratings": 1}
 _STATES = ("debug", "info", "warning", "error", "critical")
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from recbole_drex.comparing import compare
 from recbole_drex.config import Config
 from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.prepare import Sources, prepare
+from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.quick_start import Experiment, build
 from recbole_drex.trainer import make_trainer
 
@@ -50,6 +52,26 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     config = Config("DReX", NAME, config_dict={**SETTINGS, "data_path": str(root)})
     manifest = prepare(NAME, root, config.preparation(), Sources((raw["reviews"],), raw["meta"]))
     return Prepared(NAME, root, raw, manifest, SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def comparison(small: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """A real comparison of DReX, DReX without reviews and BPR on two data sets with two seeds, two epochs each.
+
+    Shared by all tests of a session: read it, copy its ``folder.parent`` to change something.
+    """
+    raw = generate_demo(tmp_path_factory.mktemp("raw"), users=30, items=30, reviews=500, seed=5)
+    config = Config("DReX", "tiny", config_dict={**SETTINGS, "data_path": str(small.root)})
+    prepare("tiny", small.root, config.preparation(), Sources((raw["reviews"],), raw["meta"]))
+    return compare(
+        ["DReX", "DReX+modalities=[rating]", "BPR"],
+        [NAME, "tiny"],
+        [2026, 2027],
+        data_path=small.root,
+        output=tmp_path_factory.mktemp("results"),
+        parameters={**SETTINGS, **FEW_EPOCHS, "explained_users": 12},
+        command="recbole-drex compare --models DReX,DReX+modalities=[rating],BPR --datasets small,tiny",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -35,9 +35,11 @@ def make_result(model="DReX", seed=2026, noise=0.5, dataset="demo"):
     return {
         "schema": 1,
         "status": "finished",
+        "label": model,
         "model": model,
         "dataset": dataset,
         "seed": seed,
+        "fold": None,
         "command": f"python run_recbole_drex.py --model {model}",
         "loss": "mse",
         "output": "mean",
@@ -150,6 +152,7 @@ def interactions():
             "rating": [4.5, 3.0, 1.0, np.nan],
             "split": ["train", "valid", "test", "train"],
             "prediction": [np.nan, 3.25, 2.0, np.nan],
+            "has_review": [True, False, True, False],
         }
     )
 
@@ -157,7 +160,7 @@ def interactions():
 def test_interactions_come_back_in_order(tmp_path):
     path = write_interactions(tmp_path, interactions().assign(unused=1))
     back = read_interactions(tmp_path)
-    assert list(back.columns) == ["user_id", "item_id", "rating", "split", "prediction"]
+    assert list(back.columns) == ["user_id", "item_id", "rating", "split", "prediction", "has_review"]
     pd.testing.assert_frame_equal(back, interactions(), check_dtype=False)
     assert back["rating"].dtype == back["prediction"].dtype == np.float64
     assert path.name == "interactions.parquet"
@@ -194,6 +197,7 @@ def test_own_test_metrics_can_be_recomputed_from_the_two_files(tmp_path):
             "item_id": [f"i{n}" for n in generator.permutation(300)],
             "rating": generator.integers(1, 11, 300) / 2,
             "split": generator.choice(["train", "valid", "test"], 300),
+            "has_review": True,
         }
     )
     frame["prediction"] = (frame["rating"] + generator.normal(size=300)).round(1).where(frame["split"] != "train")

@@ -79,8 +79,7 @@ def read_result(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has schema {result['schema']!r}; this version reads {SCHEMA}")
     if fault := _fault(result):
         raise CheckpointError(f"{path} is damaged: {fault}")
-    # A run outside a comparison is known by its model's name and has one split per seed.
-    return {"label": result["model"], "fold": None, **result}
+    return result
 
 
 def write_interactions(run_dir: str | Path, frame: pd.DataFrame) -> Path:
