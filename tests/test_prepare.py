@@ -26,6 +26,7 @@ from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.encoder import Encoder
 from recbole_drex.data.prepare import TIMES, Sources, prepare
 from recbole_drex.data.store import FeatureStore
+from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.dataset import ReviewDataset
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.files import locked
@@ -91,7 +92,7 @@ def test_files_agree_with_each_other_and_with_the_raw_reviews(prepared, raw):
     table, store = _inter(prepared), FeatureStore.open(prepared / NAME / "features")
     assert set(_files(prepared)) == {
         f"{NAME}.inter", f"{NAME}.item", f"{NAME}.json", "features/features.json", "features/vectors.npy",
-        "features/offsets.npy", "features/word_ids.npy", "features/vocabulary.json",
+        "features/offsets.npy", "features/word_ids.npy", "features/vocabulary.json", "reviews.parquet",
     }  # fmt: skip
     reviewed = table["review_row:float"].notna()
     assert table.loc[reviewed, "review_row:float"].tolist() == list(range(len(store)))
@@ -100,6 +101,9 @@ def test_files_agree_with_each_other_and_with_the_raw_reviews(prepared, raw):
         words = vocabulary[store.word_ids[store.offsets[row] : store.offsets[row + 1]]]
         assert text == " ".join(words)
     assert manifest["words"] == store.offsets[-1] and manifest["vocabulary"] == len(store.vocabulary)
+    files = [prepared / NAME / name for name in (f"{NAME}.inter", f"{NAME}.item", "features/features.json")]
+    hashes = "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    assert manifest["fingerprint"] == hashlib.sha256(hashes.encode()).hexdigest()[:16], "of what models read alone"
 
     with gzip.open(raw["reviews"], "rt", encoding="utf-8") as file:
         lines = pd.DataFrame([json.loads(line) for line in file])
@@ -110,6 +114,14 @@ def test_files_agree_with_each_other_and_with_the_raw_reviews(prepared, raw):
         row = latest.loc[(user, item)]
         assert (np.isnan(rating) and pd.isna(row["rating"])) or rating == row["rating"]
         assert (np.isnan(timestamp) and pd.isna(row["timestamp"])) or timestamp == row["timestamp"] / 1000
+    texts = ReviewTexts(prepared / NAME / TEXTS)
+    assert len(texts) == len(store)
+    for pair, text in zip(
+        table.loc[reviewed].iloc[:, :2].itertuples(index=False), texts[range(len(texts))], strict=True
+    ):
+        row = latest.loc[tuple(pair)]
+        title, body = (str(row[name]).strip() if pd.notna(row[name]) else "" for name in ("title", "text"))
+        assert text == (f"{title}. {body}" if title and body else title or body)
     sources = [{"name": path.name, "bytes": path.stat().st_size} for path in (raw["reviews"], raw["meta"])]
     assert [{key: source[key] for key in ("name", "bytes")} for source in manifest["sources"]] == sources
     for source, path in zip(manifest["sources"], (raw["reviews"], raw["meta"]), strict=True):
@@ -184,6 +196,48 @@ def test_unrated_rows_are_left_aside_at_run_time_alone(root, raw):
         assert len(dataset) == len(table) - n_unrated
         assert (len(dataset.unrated) > 0) == keep
     assert _files(root) == before
+
+
+def test_features_of_the_same_texts_are_not_encoded_again(root, raw, monkeypatch):
+    """A set of the format before, without texts, gets them; another item file is taken up; each in no time."""
+    before = _content(root)
+    seconds = json.loads((root / NAME / TIMES).read_text())
+    path = root / NAME / f"{NAME}.json"
+    manifest = json.loads(path.read_text())
+    del manifest["files"][TEXTS]
+    path.write_text(json.dumps({**manifest, "format": 1}))
+    (root / NAME / TEXTS).unlink()
+    monkeypatch.setattr(Encoder, "encode", lambda *arguments: pytest.fail("encoded again"))
+    assert _prepare(root, Sources())["format"] == 1, "without raw reviews it serves as it is"
+    assert _prepare(root, _sources(raw))["format"] == 2
+    assert _content(root) == before
+    assert json.loads((root / NAME / TIMES).read_text())["encode"] == seconds["encode"]
+    assert _prepare(root, Sources((raw["reviews"],)))["fingerprint"] != manifest["fingerprint"]
+
+
+def test_single_texts_are_read_without_the_others(tmp_path):
+    texts = [f"review {row} \u00e9\n<b>" * (row % 7) for row in range(3000)]
+    write_texts(tmp_path / TEXTS, (texts[start : start + 1024] for start in range(0, 3000, 1024)))
+    assert [path.name for path in tmp_path.iterdir()] == [TEXTS]
+    stored = ReviewTexts(tmp_path / TEXTS)
+    assert len(stored) == 3000 and stored[range(3000)] == texts
+    rows = np.random.default_rng(1).integers(0, 3000, 200)
+    assert stored[rows] == [texts[row] for row in rows]
+    assert stored[[]] == [] and stored[7] == [texts[7]]
+    # What lies in other groups may be damaged without harm.
+    content = bytearray((tmp_path / TEXTS).read_bytes())
+    content[len(content) // 2 - 50 : len(content) // 2 + 50] = bytes(100)
+    (tmp_path / "damaged").write_bytes(content)
+    assert ReviewTexts(tmp_path / "damaged")[[0, 2999]] == [texts[0], texts[2999]]
+    with pytest.raises(DataError, match=r"damaged.*--rebuild"):
+        ReviewTexts(tmp_path / "damaged")[range(3000)]
+    for rows in ([-1], [3000], [0, 5000]):
+        with pytest.raises(IndexError):
+            stored[rows]
+    with pytest.raises(DataError, match="nothing"):
+        len(ReviewTexts(tmp_path / "nothing"))
+    write_texts(tmp_path / TEXTS, [])
+    assert ReviewTexts(tmp_path / TEXTS)[[]] == []
 
 
 # Interruption ---------------------------------------------------------------------------------------------------
@@ -292,7 +346,7 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [f"{NAME}.inter", f"{NAME}.item", f"{NAME}.json", "features/vectors.npy"])
+@pytest.mark.parametrize("name", [f"{NAME}.inter", f"{NAME}.item", f"{NAME}.json", "features/vectors.npy", TEXTS])
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
 def test_damage_is_noticed_and_put_right(root, raw, name, damage):
     before = _content(root)
@@ -306,7 +360,7 @@ def test_damage_is_noticed_and_put_right(root, raw, name, damage):
     config = Config("DReX", NAME, config_dict={**LIMITS, "data_path": str(root)})
     if name == f"{NAME}.json" and damage == "flipped":
         # A flipped bit may leave valid JSON that differs; the file is then one of other settings or another format.
-        path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+        path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(DataError) as caught:
         _prepare(root, Sources())
         ReviewDataset(config).features()
@@ -316,7 +370,7 @@ def test_damage_is_noticed_and_put_right(root, raw, name, damage):
     assert _content(root) == before
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"format": 1}', '{"format": 1, "settings": {}}', "{"])
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"format": 2}', '{"format": 2, "settings": {}}', "{"])
 def test_any_manifest_is_survived(root, raw, content):
     before = _content(root)
     (root / NAME / f"{NAME}.json").write_text(content)

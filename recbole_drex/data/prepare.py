@@ -1,7 +1,8 @@
-"""Raw reviews to a prepared data set: atomic files, word features and a manifest that vouches for them.
+"""Raw reviews to a prepared data set: atomic files, texts, word features and a manifest that vouches for them.
 
 The manifest is written last and names the hash of every file and every setting, so a stale or half-made data set is
-noticed and made anew; encoded reviews of an interrupted preparation are kept and go on from there.
+noticed and made anew. Encoding is what takes time: shards of an interrupted preparation, and a finished store of the
+same texts and settings, are used again.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
+from recbole_drex.data.atomic import write_inter, write_items
 from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.download import CATEGORIES, download_category
 from recbole_drex.data.encoder import load_encoder
@@ -28,10 +29,12 @@ from recbole_drex.data.readers import RawReviews, read_items, read_reviews
 from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.data.store import FeatureStore, StoreWriter
 from recbole_drex.data.text import TextProcessor
+from recbole_drex.data.texts import TEXTS, write_texts
 from recbole_drex.errors import ConfigError, DataError, unknown_name
-from recbole_drex.files import locked, read_json, replacing, safe_name, sha256, write_json
+from recbole_drex.files import locked, read_json, safe_name, sha256, write_json
 
-FORMAT = 1
+FORMAT = 2
+_WITHOUT_TEXTS = 1  # the format before it: no review texts, otherwise the same
 TIMES = "seconds.json"
 SHARD = 1024  # reviews; what an interruption can cost is the encoding of so many
 _LIBRARIES = ("numpy", "pandas", "torch", "transformers", "nltk", "simplemma", "recbole", "recbole_drex")
@@ -99,7 +102,7 @@ def prepare(
         dataset: name of the data set; its files go to ``<data_path>/<dataset>/``.
         settings: the parameters under "Preparation" of ``properties/overall.yaml``.
         sources: raw files; without any, a prepared data set is only checked.
-        rebuild: prepare even when the manifest matches.
+        rebuild: prepare and encode even what matches.
 
     Returns:
         The manifest.
@@ -123,7 +126,7 @@ def prepare(
             )
         work = folder / "work"
         try:
-            return _build(dataset, folder, work, settings, sources)
+            return _build(dataset, folder, work, settings, sources, rebuild)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             if folder.is_dir() and not any(folder.iterdir()):
@@ -143,7 +146,10 @@ def _usable_manifest(folder: Path, dataset: str, settings: dict, sources: Source
     given = [_source(source) for source in (*sources.reviews, sources.meta) if source]
     try:
         manifest = read_json(path, "manifest")
-        if manifest["format"] != FORMAT or manifest["settings"] != settings:
+        # Without raw files nothing better can be had than a data set without texts.
+        if manifest["format"] != FORMAT and (given or manifest["format"] != _WITHOUT_TEXTS):
+            return None
+        if manifest["settings"] != settings:
             return None
         if given and manifest["sources"] != given:
             return None
@@ -180,7 +186,7 @@ def _source(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sources) -> dict[str, Any]:
+def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sources, rebuild: bool) -> dict[str, Any]:
     started = perf_counter()
     fingerprints = [_source(path) for path in (*sources.reviews, sources.meta) if path]
     raw = read_reviews(
@@ -195,24 +201,30 @@ def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sour
     items = read_items(sources.meta) if sources.meta else None
     frame = frame.reset_index(drop=True)
     reviewed = np.flatnonzero(frame["has_review"].to_numpy())
+    rows = frame["row"].to_numpy()[reviewed]
+    shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
     encoding = perf_counter()
-    encoder = _encode(dataset, folder, settings, raw, frame["row"].to_numpy()[reviewed])
+    encoder, encoded = _encode(dataset, folder, settings, raw, shards, rebuild)
     encode_seconds = perf_counter() - encoding
     store = FeatureStore.open(folder / "features", verify=False)
 
     # From here on files of an older preparation are replaced: without a manifest nobody trusts them.
     (folder / f"{dataset}.json").unlink(missing_ok=True)
-    _write_inter(folder / f"{dataset}.inter", frame, reviewed, store)
+    write_inter(folder / f"{dataset}.inter", frame, reviewed, store)
     files = [f"{dataset}.inter"]
     if items is not None:
-        _write_items(folder / f"{dataset}.item", items[items["item_id"].isin(frame["item_id"].astype(str))])
+        write_items(folder / f"{dataset}.item", items[items["item_id"].isin(frame["item_id"].astype(str))])
         files.append(f"{dataset}.item")
     files.append("features/features.json")
     hashes = {name: sha256(folder / name) for name in files}
+    # What a model is given; the texts are only shown.
+    fingerprint = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()[:16]
+    write_texts(folder / TEXTS, (raw.texts(shard) for shard in shards))
+    hashes[TEXTS] = sha256(folder / TEXTS)
     manifest = {
         "format": FORMAT,
         "dataset": dataset,
-        "fingerprint": hashlib.sha256("".join(hashes.values()).encode()).hexdigest()[:16],
+        "fingerprint": fingerprint,
         "sources": fingerprints,
         "malformed": {source["name"]: source["bad_lines"] for source in raw.sources},
         "settings": settings,
@@ -225,13 +237,23 @@ def _build(dataset: str, folder: Path, work: Path, settings: dict, sources: Sour
         "versions": {name: _version(name) for name in _LIBRARIES},
     }
     # Beside the manifest, which is the same for the same data however long it took.
-    write_json(folder / TIMES, {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds})
+    times: dict[str, float | None] = {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds}
+    if not encoded:
+        # What it took to encode the features that are used again, if that is known.
+        times["encode"] = read_json(folder / TIMES)["encode"] if (folder / TIMES).is_file() else None
+    write_json(folder / TIMES, times)
     write_json(folder / f"{dataset}.json", manifest)
     return manifest
 
 
-def _encode(dataset: str, folder: Path, settings: dict, raw: RawReviews, rows: np.ndarray) -> dict[str, Any]:
-    """Fill the feature store with the reviews at ``rows`` of the spilled texts; returns the encoder's settings."""
+def _encode(
+    dataset: str, folder: Path, settings: dict, raw: RawReviews, shards: list[np.ndarray], rebuild: bool
+) -> tuple[dict[str, Any], bool]:
+    """Fill the feature store with the reviews at the rows ``shards`` of the spilled texts, unless it holds them.
+
+    Returns:
+        The encoder's settings, and whether anything was encoded.
+    """
     encoder = load_encoder(
         settings["encoder"],
         precision=settings["precision"],
@@ -240,11 +262,12 @@ def _encode(dataset: str, folder: Path, settings: dict, raw: RawReviews, rows: n
     )
     processor = TextProcessor(settings["lemmatizer"])
     described = {**encoder.settings, **processor.settings}
-    shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
     signature = hashlib.sha256(repr((described, SHARD)).encode())
     for shard in tqdm(shards, desc=f"{dataset}: reading reviews", delay=2):
         for text in raw.texts(shard):
             signature.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    if not rebuild and _holds(folder / "features", signature.hexdigest()):
+        return described, False
     writer = StoreWriter(folder / "features", encoder.width, signature.hexdigest(), len(shards))
     done = writer.done()
     for index, shard in enumerate(tqdm(shards, desc=f"{dataset}: encoding reviews", unit=f"x{SHARD}", delay=2)):
@@ -255,38 +278,15 @@ def _encode(dataset: str, folder: Path, settings: dict, raw: RawReviews, rows: n
         lemmas = [review.lemmas[: len(vector)] for review, vector in zip(words, vectors, strict=True)]
         writer.write_shard(index, vectors, lemmas)
     writer.finish(described)
-    return described
+    return described, True
 
 
-def _write_inter(path: Path, frame: pd.DataFrame, reviewed: np.ndarray, store: FeatureStore) -> None:
-    vocabulary = np.asarray(store.vocabulary, dtype=object)
-    lemmas = np.full(len(frame), "", dtype=object)
-    rows = np.full(len(frame), np.nan)
-    for row, index in enumerate(tqdm(reviewed, desc="writing atomic files", delay=2)):
-        lemmas[index] = " ".join(vocabulary[store.word_ids[store.offsets[row] : store.offsets[row + 1]]])
-        rows[index] = row
-    table = pd.DataFrame(
-        {
-            "user_id:token": frame["user_id"].astype(str),
-            "item_id:token": frame["item_id"].astype(str),
-            "rating:float": frame["rating"],
-            "timestamp:float": frame["timestamp"],
-            "review:token_seq": lemmas,
-            "review_row:float": rows,
-        }
-    )
-    with replacing(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False)
-
-
-def _write_items(path: Path, items: pd.DataFrame) -> None:
-    table = items[["item_id", "title", "categories", "description"]].copy()
-    for column in ("title", "categories", "description"):
-        # A token sequence is separated by single spaces, a line by tabs.
-        table[column] = table[column].fillna("").astype(str).str.split().str.join(" ")
-    table.columns = ["item_id:token", "title:token_seq", "categories:token_seq", "description:token_seq"]
-    with replacing(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False)
+def _holds(folder: Path, signature: str) -> bool:
+    """Whether a whole feature store of this signature lies in ``folder``."""
+    try:
+        return FeatureStore.open(folder).signature == signature
+    except DataError:  # absent or damaged: made anew, as if it had never been
+        return False
 
 
 def _version(name: str) -> str | None:

@@ -1,0 +1,59 @@
+"""Atomic files, RecBole's input format: tables apart by tabs whose header names fields with their types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from recbole_drex.data.store import FeatureStore
+from recbole_drex.files import replacing
+
+
+def write_inter(path: Path, frame: pd.DataFrame, reviewed: np.ndarray, store: FeatureStore) -> None:
+    """Write the interactions.
+
+    Args:
+        path: the ``.inter`` file, written atomically.
+        frame: ``user_id, item_id, rating, timestamp``; numbers are NaN where missing.
+        reviewed: positions in ``frame`` of the rows with a review, ascending; review i of them is row i of ``store``.
+        store: word features of the reviews.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    vocabulary = np.asarray(store.vocabulary, dtype=object)
+    lemmas = np.full(len(frame), "", dtype=object)
+    rows = np.full(len(frame), np.nan)
+    for row, index in enumerate(tqdm(reviewed, desc="writing atomic files", delay=2)):
+        lemmas[index] = " ".join(vocabulary[store.word_ids[store.offsets[row] : store.offsets[row + 1]]])
+        rows[index] = row
+    table = pd.DataFrame(
+        {
+            "user_id:token": frame["user_id"].astype(str),
+            "item_id:token": frame["item_id"].astype(str),
+            "rating:float": frame["rating"],
+            "timestamp:float": frame["timestamp"],
+            "review:token_seq": lemmas,
+            "review_row:float": rows,
+        }
+    )
+    with replacing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False)
+
+
+def write_items(path: Path, items: pd.DataFrame) -> None:
+    """Write the item descriptions ``item_id, title, categories, description`` to an ``.item`` file, atomically.
+
+    Raises:
+        DataError: the folder cannot be written or the disk is full.
+    """
+    table = items[["item_id", "title", "categories", "description"]].copy()
+    for column in ("title", "categories", "description"):
+        # A token sequence is separated by single spaces, a line by tabs.
+        table[column] = table[column].fillna("").astype(str).str.split().str.join(" ")
+    table.columns = ["item_id:token", "title:token_seq", "categories:token_seq", "description:token_seq"]
+    with replacing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False)
