@@ -2,12 +2,13 @@
 
 ``score(w, u)`` is the sum of the attention weights of word w (by lemma) over u's training reviews, and
 likewise for items; the n words with the highest scores are the profile. A recommendation is explained by the
-words that stand in both profiles.
+words that stand in both profiles, each with a quote from both sides.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,11 @@ from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError, unknown_name
+from recbole_drex.explain.quotes import Quotes
+from recbole_drex.model.attention import AttendedWords
 from recbole_drex.record import Experiment
+
+_QUOTED = 2  # shared keywords of a recommendation that are quoted in the terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +39,30 @@ class Keyword:
 
 @dataclasses.dataclass(frozen=True)
 class SharedKeyword:
-    """A word that stands in the profiles of a user and of an item, with both scores."""
+    """A word that stands in the profiles of a user and of an item.
+
+    Attributes:
+        word: the lemma.
+        user_score, item_score: its score in either profile.
+        user_quote: excerpt of the user's training review that speaks for the word, see :class:`Quotes`.
+        item_quote: the same of another user's training review of the item. Quotes may be empty.
+    """
 
     word: str
     user_score: float
     item_score: float
+    user_quote: str
+    item_quote: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
-    """An item recommended to a user, and why."""
+    """An item recommended to a user, with its profile, and why."""
 
     item: str
     title: str
     predicted: float
+    profile: tuple[Keyword, ...]
     keywords: tuple[SharedKeyword, ...]
 
 
@@ -69,9 +84,17 @@ def keyword_profiles(experiment: Experiment) -> pd.DataFrame:
     Raises:
         DataError: the model reads no reviews, so it has no attention to make profiles of.
     """
+    return _score(experiment, _attended_words(experiment))
+
+
+def _attended_words(experiment: Experiment) -> AttendedWords:
     words = getattr(experiment.model, "attended_words", lambda: None)()
     if words is None:
         raise DataError(f"{experiment.config.model} has no attention over words, so it has no keyword profiles")
+    return words
+
+
+def _score(experiment: Experiment, words: AttendedWords) -> pd.DataFrame:
     dataset, n_words = experiment.dataset, len(words.vocabulary)
     parts = []
     for side, field, owner in (("user", dataset.uid_field, words.user), ("item", dataset.iid_field, words.item)):
@@ -99,12 +122,17 @@ class Explainer:
     Args:
         experiment: a run that was loaded or has just been trained.
         words: number of keywords in a profile; default ``profile_words`` of the configuration.
+
+    Raises:
+        DataError: the model reads no reviews.
     """
 
     def __init__(self, experiment: Experiment, words: int | None = None):
         self.experiment = experiment
         n = words or experiment.config["profile_words"]
-        top = keyword_profiles(experiment).groupby(["side", "id"], sort=False).head(n)
+        attended = _attended_words(experiment)
+        self._quotes = Quotes(experiment, attended)
+        top = _score(experiment, attended).groupby(["side", "id"], sort=False).head(n)
         self._profiles = {
             key: dict(zip(group["word"], group["score"].astype(float), strict=True))
             for key, group in top.groupby(["side", "id"], sort=False)
@@ -117,8 +145,31 @@ class Explainer:
     def overlap(self, user: str, item: str) -> tuple[SharedKeyword, ...]:
         """Words in both profiles, by falling sum of both scores."""
         mine, its = self._profiles.get(("user", user), {}), self._profiles.get(("item", item), {})
-        shared = [SharedKeyword(word, mine[word], its[word]) for word in mine if word in its]
-        return tuple(sorted(shared, key=lambda k: (-(k.user_score + k.item_score), k.word)))
+        shared = sorted((word for word in mine if word in its), key=lambda word: (-(mine[word] + its[word]), word))
+        if not shared:
+            return ()
+        dataset, quote = self.experiment.dataset, self._quotes.quote
+        uid, iid = dataset.token2id(dataset.uid_field, user), dataset.token2id(dataset.iid_field, item)
+        return tuple(
+            SharedKeyword(
+                word, mine[word], its[word], quote("user", uid, word), quote("item", iid, word, other_than=uid)
+            )
+            for word in shared
+        )
+
+    def explain_users(self, n: int, top: int = 3) -> list[Explanation]:
+        """Explain up to ``n`` users, spread evenly over all users with training reviews from the most reviews to the
+        fewest; those with most come first, and equal ones by name.
+
+        Args:
+            n: number of users, 0 or more.
+            top: recommendations of each, as in :meth:`explain`.
+        """
+        tokens = self.experiment.dataset.field2id_token[self.experiment.dataset.uid_field]
+        counts = {str(tokens[uid]): count for uid, count in self._quotes.user_counts().items()}
+        users = sorted(counts, key=lambda user: (-counts[user], user))
+        places = np.unique(np.linspace(0, len(users) - 1, min(n, len(users))).round().astype(int))
+        return [self.explain(users[place], top) for place in places]
 
     def explain(self, user: str, top: int = 3) -> Explanation:
         """Recommend the ``top`` items the user has not interacted with, by predicted rating, and explain them.
@@ -138,14 +189,15 @@ class Explainer:
             scores[feat[dataset.iid_field][feat[dataset.uid_field] == uid]] = -torch.inf
         best = torch.topk(scores, min(top, int(torch.isfinite(scores).sum()))).indices.tolist()
         levels = self.experiment.parts.train_dataset.rating_levels()
-        titles = self._titles()
         recommendations = []
         for index in best:
             item = str(dataset.field2id_token[dataset.iid_field][index])
             predicted = float(scores[index].clamp(levels[0], levels[-1]))
-            recommendations.append(Recommendation(item, titles.get(item, ""), predicted, self.overlap(user, item)))
+            profile, shared = self.profile("item", item), self.overlap(user, item)
+            recommendations.append(Recommendation(item, self._titles.get(item, ""), predicted, profile, shared))
         return Explanation(user, self.profile("user", user), tuple(recommendations))
 
+    @cached_property
     def _titles(self) -> dict[str, str]:
         path = Path(self.experiment.dataset.dataset_path) / f"{self.experiment.dataset.dataset_name}.item"
         if not path.is_file():
@@ -162,7 +214,7 @@ def _unknown_user(user: str, known: list[str]) -> str:
 
 
 def render(explanation: Explanation) -> str:
-    """An explanation as plain text for the terminal."""
+    """An explanation as plain text for the terminal; the first shared keywords are quoted."""
     lines = [f"User {explanation.user}"]
     profile = ", ".join(f"{k.word} ({k.score:.2f})" for k in explanation.profile)
     lines.append(f"  often writes about: {profile or 'no reviews in training'}")
@@ -170,4 +222,8 @@ def render(explanation: Explanation) -> str:
         lines.append(f"  {place}. {item.title or item.item}: predicted {item.predicted:.2f}")
         words = ", ".join(f"{k.word} (user {k.user_score:.2f}, item {k.item_score:.2f})" for k in item.keywords)
         lines.append(f"     shared keywords: {words or 'none'}")
+        for keyword in item.keywords[:_QUOTED]:
+            if keyword.user_quote and keyword.item_quote:
+                lines.append(f'       {keyword.word}, this user: "{keyword.user_quote}"')
+                lines.append(f'       {" " * len(keyword.word)}  item: "{keyword.item_quote}"')
     return "\n".join(lines)
