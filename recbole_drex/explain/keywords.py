@@ -225,5 +225,5 @@ def render(explanation: Explanation) -> str:
         for keyword in item.keywords[:_QUOTED]:
             if keyword.user_quote and keyword.item_quote:
                 lines.append(f'       {keyword.word}, this user: "{keyword.user_quote}"')
-                lines.append(f'       {" " * len(keyword.word)}  item: "{keyword.item_quote}"')
+                lines.append(f'       {keyword.word}, this item: "{keyword.item_quote}"')
     return "\n".join(lines)
