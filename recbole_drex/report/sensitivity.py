@@ -1,0 +1,166 @@
+"""How a metric changes with a parameter, or with two: the figure of a comparison made with ``--vary``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.evaluation.comparison import Comparison, Variant
+from recbole_drex.report.style import BLOCKS, drawing, legend, looks, name_of, panels, plain, smaller_is_better, ticks
+
+
+@drawing
+def sensitivity(comparison: Comparison, metric: str, block: str = "own_test") -> Figure:
+    """A metric against the values of the parameters that a comparison varied.
+
+    One parameter: a line per model (mean and standard deviation over replicates), a panel per data set; models that
+    were not varied are dashed. The axis is logarithmic where positive numbers span more than a factor of 20, and
+    even steps where values are no numbers. Two parameters: a heat map per model and data set, brighter is better, the
+    best value framed.
+
+    Args:
+        comparison: made with one or two varied parameters.
+        metric: name of the metric.
+        block: where it is read: ``own_test``, ``full`` or ``sampled`` candidates of the test part, or ``valid``.
+
+    Raises:
+        ConfigError: the metric does not exist.
+        DataError: no parameter was varied, or more than two.
+    """
+    vary = comparison.vary
+    if not 1 <= len(vary) <= 2:
+        raise DataError(
+            f"{comparison.folder} has {len(vary) or 'no'} varied parameters; a sensitivity figure needs one or two: "
+            "recbole-drex compare ... --vary NAME=VALUE,VALUE"
+        )
+    blocks = [values_of(run.result, block) for run in comparison.runs]
+    known = {name for values in blocks for name, value in values.items() if value is not None}
+    if metric not in known:
+        raise ConfigError(unknown_name("metric", metric, known))
+    varied = [variant for variant in comparison.variants if vary.keys() <= variant.parameters.keys()]
+    title = f"{name_of(metric)} {BLOCKS[block]} by {' and '.join(vary)} on {', '.join(comparison.datasets)}"
+    draw = _lines if len(vary) == 1 else _heat_maps
+    return draw(comparison, varied, metric, block, title)
+
+
+def values_of(result: dict[str, Any], block: str) -> dict[str, float | None]:
+    """A result's metrics of a block: a kind of candidates, or ``valid``."""
+    return (result["valid"] if block == "valid" else result["test"].get(block)) or {}
+
+
+def _scores(comparison: Comparison, label: str, dataset: str, metric: str, block: str) -> np.ndarray:
+    """The metric of each replicate, shape (replicates,); empty where none has it."""
+    values = (values_of(run.result, block).get(metric) for run in comparison.of(label, dataset))
+    return np.array([value for value in values if value is not None], dtype=np.float64)
+
+
+def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block: str, title: str) -> Figure:
+    name, values = next(iter(comparison.vary.items()))
+    models = list(dict.fromkeys(variant.model for variant in varied))
+    fixed = [variant.label for variant in comparison.variants if variant not in varied]
+    looked = looks([*models, *fixed], references=fixed)
+    where = _axis(values)
+    figure, axes = panels(title, 1, len(comparison.datasets), height=3.2)
+    drawn: set[str] = set()
+    for ax, dataset in zip(axes[0], comparison.datasets, strict=True):
+        for model in models:
+            points = []
+            for variant in varied:
+                scores = _scores(comparison, variant.label, dataset, metric, block)
+                if variant.model == model and scores.size:
+                    spread = scores.std(ddof=1) if scores.size > 1 else 0.0
+                    points.append((where[values.index(variant.parameters[name])], scores.mean(), spread))
+            if points:
+                at, mean, std = np.array(sorted(points)).T
+                ax.errorbar(at, mean, yerr=std, elinewidth=0.9, capsize=2, **looked[model])
+                drawn.add(model)
+        for label in fixed:
+            scores = _scores(comparison, label, dataset, metric, block)
+            if scores.size:
+                ax.axhline(scores.mean(), **{**looked[label], "marker": ""})
+                drawn.add(label)
+        if _logarithmic(values):
+            ax.set_xscale("log")
+        ticks(ax, where, [_value(value) for value in values])
+        ax.set(title=plain(dataset), xlabel=name)
+    axes[0, 0].set_ylabel(f"{name_of(metric)} {BLOCKS[block]}")
+    shown = {label: {**look, "marker": "" if label in fixed else look["marker"]} for label, look in looked.items()}
+    legend(figure, {label: look for label, look in shown.items() if label in drawn})
+    return figure
+
+
+def _heat_maps(comparison: Comparison, varied: Sequence[Variant], metric: str, block: str, title: str) -> Figure:
+    (down, rows), (across, columns) = comparison.vary.items()
+    models = list(dict.fromkeys(variant.model for variant in varied))
+    datasets = comparison.datasets
+    width, height = 1.0 + len(datasets) * max(2.2, 0.62 * len(columns)), 0.75 + 0.32 * len(rows)
+    figure, axes = panels(title, len(models), len(datasets), width=max(width, 4.0), height=height)
+    for model, line in zip(models, axes, strict=True):
+        for dataset, ax in zip(datasets, line, strict=True):
+            grid = np.full((len(rows), len(columns)), np.nan)
+            for variant in varied:
+                scores = _scores(comparison, variant.label, dataset, metric, block)
+                if variant.model == model and scores.size:
+                    place = rows.index(variant.parameters[down]), columns.index(variant.parameters[across])
+                    grid[place] = scores.mean()
+            _heat_map(ax, grid, smaller_is_better(metric))
+            ticks(ax, range(len(columns)), [_value(value) for value in columns])
+            ax.set_yticks(range(len(rows)), labels=[_value(value) for value in rows])
+            ax.set(title=plain(f"{model}, {dataset}"), xlabel=across, ylabel=down)
+    figure.supxlabel(f"{name_of(metric)} {BLOCKS[block]}; brighter is better, the best is framed", fontsize=8.5)
+    return figure
+
+
+def _heat_map(ax: Axes, grid: np.ndarray, smaller: bool) -> None:
+    """Draw a cell per number. Cells are vector shapes and keep their colours in every theme."""
+    from matplotlib import colormaps
+
+    low, high = (np.nanmin(grid), np.nanmax(grid)) if not np.isnan(grid).all() else (0.0, 0.0)
+    best = None if np.isnan(grid).all() else int(np.nanargmin(grid) if smaller else np.nanargmax(grid))
+    digits = 4 if high - low < 0.02 else 3
+    for (row, column), value in np.ndenumerate(grid):
+        if math.isnan(value):
+            ax.text(column, row, "-", ha="center", va="center")
+            continue
+        share = (value - low) / (high - low) if high > low else 1.0
+        share = 1 - share if smaller and high > low else share
+        ax.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, color=colormaps["cividis"](share), linewidth=0))
+        ink = "#000000" if share > 0.5 else "#ffffff"
+        text = f"{value:.{digits}f}"
+        ax.text(
+            column, row, text.replace("0.", ".", 1) if abs(value) < 1 else text, ha="center", va="center", color=ink
+        )
+    if best is not None:
+        row, column = divmod(best, grid.shape[1])
+        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#d1242f", linewidth=2))
+    ax.set(xlim=(-0.55, grid.shape[1] - 0.45), ylim=(grid.shape[0] - 0.45, -0.55))
+    ax.grid(visible=False)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
+def _logarithmic(values: Sequence[Any]) -> bool:
+    return _numbers(values) and min(values) > 0 and max(values) > 20 * min(values)
+
+
+def _axis(values: Sequence[Any]) -> list[float]:
+    """Place of each value on the axis: itself, or its number where values are no numbers or zero stands by decades."""
+    positive = [value for value in values if _numbers(values) and value > 0]
+    decades = len(positive) < len(values) and positive and max(positive) > 20 * min(positive)
+    return list(map(float, range(len(values)))) if not _numbers(values) or decades else list(map(float, values))
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if _numbers([value]) else plain(str(value), 20)
