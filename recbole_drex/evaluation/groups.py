@@ -57,10 +57,8 @@ def group_quality(runs: Sequence[Run]) -> pd.DataFrame:
     labels = pd.CategoricalDtype(list(dict.fromkeys(run.label for run in runs)))
     parts, users = [], []
     for run, rows in zip(runs, tested, strict=True):
-        label = pd.Categorical([run.label] * len(rows), dtype=labels)
-        rows = (
-            rows.drop(columns=list(SIDES)).join(groups.loc[run.replicate]).assign(label=label, replicate=run.replicate)
-        )
+        rows = rows.drop(columns=list(SIDES)).join(groups.loc[run.replicate])
+        rows = rows.assign(label=pd.Categorical([run.label] * len(rows), dtype=labels), replicate=run.replicate)
         parts.append(rows)
         ndcg = run.users().get(_NDCG, pd.Series(dtype=float))
         of_user = rows.drop_duplicates("user_id").set_index("user_id")
@@ -97,8 +95,8 @@ def _assign(rows: pd.DataFrame) -> pd.DataFrame:
 def _by_history(count: pd.Series) -> pd.Series:
     """Cold, medium and warm rows by ``count``: those up to the first tercile, up to the second, and above it."""
     low, high = np.quantile(count, [1 / 3, 2 / 3], method="inverted_cdf").astype(int)
-    names = np.array([f"cold (up to {low})", f"medium ({low + 1} to {high})", f"warm ({high + 1} or more)"])
-    chosen = names[np.searchsorted([low, high], count, side="left")]
+    names = [f"cold (up to {low})", f"medium ({low + 1} to {high})", f"warm ({high + 1} or more)"]
+    chosen = np.array(names)[np.searchsorted([low, high], count, side="left")]
     return pd.Series(chosen, count.index).astype(pd.CategoricalDtype(names))
 
 
