@@ -25,17 +25,17 @@ def critical_difference(*tests: RankTest) -> Figure:
     Thick bars join models that the Nemenyi test does not tell apart; the critical difference stands above the axis.
 
     Args:
-        tests: one or several; with several the figure has two columns, filled row by row.
+        tests: one or several; with several the figure has two columns where they fit, filled row by row.
 
     Raises:
         DataError: no test was given.
     """
     if not tests:
         raise DataError("there is no rank test to draw")
-    columns = min(2, len(tests))
-    rows = -(-len(tests) // columns)
     longest = max(len(_label(test, label)) for test in tests for label in test.mean_ranks.index)
-    width = columns * (3.0 + 0.13 * longest)
+    single = 3.0 + 0.13 * longest
+    columns = min(2, len(tests)) if single < 6 else 1
+    rows, width = -(-len(tests) // columns), columns * single
     height = 0.6 + 0.19 * max(_depth(test) for test in tests)
     title = f"Critical-difference diagram of {', '.join(name_of(test.metric) for test in tests)}"
     figure, axes = panels(title, rows, columns, width=width, height=height)
@@ -118,7 +118,7 @@ def keyword_overlap(explanation: dict[str, Any], recommendations: int = 3) -> Fi
     items = explanation["recommendations"][:recommendations]
     shared = [{keyword["word"] for keyword in item["keywords"]} for item in items]
     columns = [
-        (f"User {plain(explanation['user'], 20)}", "", explanation["profile"], set().union(*shared)),
+        ("user", plain(explanation["user"], 20), explanation["profile"], set().union(*shared)),
         *(
             (plain(item["title"] or item["item"]), f"predicted {item['predicted']:.2f}", item["profile"], words)
             for item, words in zip(items, shared, strict=True)
@@ -136,7 +136,7 @@ def keyword_overlap(explanation: dict[str, Any], recommendations: int = 3) -> Fi
             bar.set(facecolor=LIGHT[1] if both else INK, alpha=0.45 if both else 0.1)
             ax.add_patch(bar)
             weight = "bold" if both else "normal"
-            ax.text(0.03, row, ("● " if both else "") + plain(keyword["word"], 22), va="center", fontweight=weight)
+            ax.text(0.03, row, ("● " if both else "") + plain(keyword["word"], 20), va="center", fontweight=weight)
         heading = "\n".join(textwrap.wrap(name, 24, max_lines=2, placeholder="…"))
         ax.set_title(f"{heading}\n{below}", fontsize=9)
         ax.set(xlim=(0, 1), ylim=(max(depth, 1) - 0.4, -0.6))

@@ -23,6 +23,7 @@ from recbole_drex.report.style import (
     BLOCKS,
     INK,
     LIGHT,
+    described,
     drawing,
     legend,
     looks,
@@ -129,8 +130,8 @@ def metric_at_k(comparison: Comparison, dataset: str, name: str = "f1", block: s
 
     references = {variant.label for variant in comparison.variants if variant.reference} | {"Random", "Oracle"}
     looked = looks([*(variant.label for variant in comparison.variants), "Random", "Oracle"], references)
-    described = f"{name_of(name)}@k {BLOCKS.get(block, block)}"
-    figure, axes = panels(f"{described} on {dataset}, for lists of {ks[0]} to {ks[-1]} items", 1, 1, height=3.6)
+    shown = described(f"{name}@k", block)
+    figure, axes = panels(f"{shown} on {dataset}, for lists of {ks[0]} to {ks[-1]} items", 1, 1, height=3.6)
     ax = axes[0, 0]
     for label, values in curves.items():
         mean = values.mean(axis=0)
@@ -138,8 +139,8 @@ def metric_at_k(comparison: Comparison, dataset: str, name: str = "f1", block: s
         if len(values) > 1 and label not in references:
             std = values.std(axis=0, ddof=1)
             ax.fill_between(ks, mean - std, mean + std, color=looked[label]["color"], alpha=0.12, linewidth=0)
-    ticks(ax, ks, [str(k) for k in ks])
-    ax.set(title=plain(dataset), xlabel="k", ylabel=described)
+    ticks(ax, ks, [str(k) for k in ks], width=5)
+    ax.set(title=plain(dataset), xlabel="k", ylabel=shown)
     legend(figure, {label: looked[label] for label in curves})
     return figure
 
@@ -174,9 +175,9 @@ def differences(tests: pd.DataFrame, metric: str) -> Figure:
             note = "best"
         else:
             significant = test["p_holm"] < 0.05
-            ax.plot([test["ci_low"], test["ci_high"]], [row, row], color=LIGHT[0])
-            face = LIGHT[0] if significant else "white"
-            ax.plot(test["difference"], row, color=LIGHT[0], marker="o", markerfacecolor=face, markersize=5.5)
+            colour, face = (LIGHT[0], LIGHT[0]) if significant else (INK, "none")
+            ax.plot([test["ci_low"], test["ci_high"]], [row, row], color=colour)
+            ax.plot(test["difference"], row, color=colour, marker="o", markerfacecolor=face, markersize=5.5)
             note = "p < .001" if test["p_holm"] < 0.001 else f"p = {test['p_holm']:.3f}".replace("0.", ".")
         ax.text(1.02, row, note, transform=ax.get_yaxis_transform(), va="center")
     ax.set_yticks(range(len(tests)), labels=[plain(label) for label in tests.index])
@@ -220,7 +221,7 @@ def group_quality(frame: pd.DataFrame, metric: str, labels: Sequence[str] | None
             at = np.array([groups.index(group) for group in rows["group"]], dtype=np.float64) + shift
             look = {**looked[label], "linestyle": ""}
             ax.errorbar(at, rows[metric], yerr=rows[f"{metric}_std"].fillna(0), elinewidth=0.9, **look)
-        ticks(ax, range(len(groups)), [plain(group).replace(" (", "\n(") for group in groups])
+        ax.set_xticks(range(len(groups)), labels=[plain(group).replace(" ", "\n") for group in groups])
         ax.set_xlim(-0.5, len(groups) - 0.5)
         ax.grid(visible=False, axis="x")
         ax.set_title(f"by {side}")

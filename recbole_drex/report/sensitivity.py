@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.evaluation.comparison import Comparison, Variant
-from recbole_drex.report.style import BLOCKS, drawing, legend, looks, name_of, panels, plain, smaller_is_better, ticks
+from recbole_drex.report.style import described, drawing, legend, looks, panels, plain, smaller_is_better, ticks
 
 
 @drawing
@@ -21,9 +21,9 @@ def sensitivity(comparison: Comparison, metric: str, block: str = "own_test") ->
     """A metric against the values of the parameters that a comparison varied.
 
     One parameter: a line per model (mean and standard deviation over replicates), a panel per data set; models that
-    were not varied are dashed. The axis is logarithmic where positive numbers span more than a factor of 20, and
-    even steps where values are no numbers. Two parameters: a heat map per model and data set, brighter is better, the
-    best value framed.
+    were not varied are dashed. The axis is logarithmic where positive numbers span more than a factor of 20, and has
+    even steps where values are no numbers or lie too close together. Two parameters: a heat map per model and data
+    set, brighter is better, the best value framed.
 
     Args:
         comparison: made with one or two varied parameters.
@@ -45,7 +45,7 @@ def sensitivity(comparison: Comparison, metric: str, block: str = "own_test") ->
     if metric not in known:
         raise ConfigError(unknown_name("metric", metric, known))
     varied = [variant for variant in comparison.variants if vary.keys() <= variant.parameters.keys()]
-    title = f"{name_of(metric)} {BLOCKS[block]} by {' and '.join(vary)} on {', '.join(comparison.datasets)}"
+    title = f"{described(metric, block)} by {' and '.join(vary)} on {', '.join(comparison.datasets)}"
     draw = _lines if len(vary) == 1 else _heat_maps
     return draw(comparison, varied, metric, block, title)
 
@@ -67,9 +67,12 @@ def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block
     fixed = [variant.label for variant in comparison.variants if variant not in varied]
     looked = looks([*models, *fixed], references=fixed)
     where = _axis(values)
-    figure, axes = panels(title, 1, len(comparison.datasets), height=3.2)
+    columns = min(3, len(comparison.datasets))
+    figure, axes = panels(title, -(-len(comparison.datasets) // columns), columns, height=3.2)
     drawn: set[str] = set()
-    for ax, dataset in zip(axes[0], comparison.datasets, strict=True):
+    for ax in axes.flat[len(comparison.datasets) :]:
+        ax.set_axis_off()
+    for ax, dataset in zip(axes.flat, comparison.datasets, strict=False):
         for model in models:
             points = []
             for variant in varied:
@@ -88,9 +91,10 @@ def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block
                 drawn.add(label)
         if _logarithmic(values):
             ax.set_xscale("log")
-        ticks(ax, where, [_value(value) for value in values])
+        ticks(ax, where, [_value(value) for value in values], width=5.5 / columns)
         ax.set(title=plain(dataset), xlabel=name)
-    axes[0, 0].set_ylabel(f"{name_of(metric)} {BLOCKS[block]}")
+    for ax in axes[:, 0]:
+        ax.set_ylabel(described(metric, block))
     shown = {label: {**look, "marker": "" if label in fixed else look["marker"]} for label, look in looked.items()}
     legend(figure, {label: look for label, look in shown.items() if label in drawn})
     return figure
@@ -111,10 +115,10 @@ def _heat_maps(comparison: Comparison, varied: Sequence[Variant], metric: str, b
                     place = rows.index(variant.parameters[down]), columns.index(variant.parameters[across])
                     grid[place] = scores.mean()
             _heat_map(ax, grid, smaller_is_better(metric))
-            ticks(ax, range(len(columns)), [_value(value) for value in columns])
+            ticks(ax, range(len(columns)), [_value(value) for value in columns], width=0.62 * len(columns))
             ax.set_yticks(range(len(rows)), labels=[_value(value) for value in rows])
             ax.set(title=plain(f"{model}, {dataset}"), xlabel=across, ylabel=down)
-    figure.supxlabel(f"{name_of(metric)} {BLOCKS[block]}; brighter is better, the best is framed", fontsize=8.5)
+    figure.supxlabel(f"{described(metric, block)}; brighter is better, the best is framed", fontsize=8.5)
     return figure
 
 
@@ -156,10 +160,12 @@ def _logarithmic(values: Sequence[Any]) -> bool:
 
 
 def _axis(values: Sequence[Any]) -> list[float]:
-    """Place of each value on the axis: itself, or its number where values are no numbers or zero stands by decades."""
-    positive = [value for value in values if _numbers(values) and value > 0]
-    decades = len(positive) < len(values) and positive and max(positive) > 20 * min(positive)
-    return list(map(float, range(len(values)))) if not _numbers(values) or decades else list(map(float, values))
+    """Place of each value on the axis: itself, or its number where values are no numbers or would crowd each other."""
+    if _numbers(values):
+        gaps = np.diff(sorted(values))
+        if _logarithmic(values) or (gaps >= 0.08 * gaps.sum()).all():
+            return list(map(float, values))
+    return list(map(float, range(len(values))))
 
 
 def _value(value: Any) -> str:

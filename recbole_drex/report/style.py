@@ -148,6 +148,17 @@ def name_of(metric: str) -> str:
     return known.get(base, base) + at + k.replace("_", " and ")
 
 
+def described(metric: str, block: str) -> str:
+    """A metric with the candidates it is about; errors of predicted ratings have none.
+
+    Example:
+        >>> described("ndcg@5", "own_test"), described("mae", "own_test")
+        ('NDCG@5 among own test items', 'MAE')
+    """
+    errors = block in ("own_test", "full", "sampled") and smaller_is_better(metric)
+    return name_of(metric) if errors else f"{name_of(metric)} {BLOCKS[block]}"
+
+
 def plain(text: str, longest: int = 60) -> str:
     """Text that every format can hold, in one line: without control characters, cut where it is longer.
 
@@ -159,9 +170,10 @@ def plain(text: str, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
-def ticks(ax: Axes, values: Sequence[Any], labels: Sequence[str]) -> None:
-    """Ticks on the x axis at ``values`` and nowhere else."""
-    ax.set_xticks(values, labels=labels)
+def ticks(ax: Axes, values: Sequence[Any], labels: Sequence[str], width: float) -> None:
+    """Ticks on the x axis at ``values`` and nowhere else; labels too long for ``width`` inches stand aslant."""
+    slanted = 0.085 * sum(len(label) + 1 for label in labels) > width
+    ax.set_xticks(values, labels=labels, rotation=25 if slanted else 0, ha="right" if slanted else "center")
     ax.minorticks_off()
 
 

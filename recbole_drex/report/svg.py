@@ -65,8 +65,9 @@ def svg(figure: Figure) -> str:
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"<[^>]+>", lambda tag: _small(tag[0]), text)
     text = _unique_ids(text)
-    text = re.sub(r"<defs>\s*</defs>", "", text)
     text = re.sub(r">\s+<", "><", text.strip())
+    text = re.sub(r"<defs></defs>|<g></g>", "", text)
+    text = re.sub(r"<g( [^>]*)?>((?:<use [^>]*/>)+)</g>", _shared_style, text)
     width, height = (float(size) for size in figure.get_size_inches() * 72)
     start = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
@@ -78,12 +79,35 @@ def svg(figure: Figure) -> str:
 
 def _small(tag: str) -> str:
     """A tag with theme colours, the page's font and short numbers."""
-    tag = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), tag)
+    tag = re.sub(r"-?\d+\.\d{2,}", _short_number, tag)
+    # A curve's points need no more than a tenth of a point, and no letter before each.
+    tag = re.sub(r' d="([^"]*)"', lambda path: f' d="{_short_path(path[1])}"', tag)
+    # Older versions of matplotlib write one 'font', newer ones size, weight and family apart.
     tag = re.sub(r"font: ((?:\w+ )*)([\d.]+)px [^;\"]*", _font, tag)
+    tag = re.sub(r"font-family: [^;\"]*;?| transform=\"rotate\(-0 [^\"]*\"", "", tag)
     tag = tag.replace(INK, "currentColor")
     for place, colour in enumerate(LIGHT, start=1):
         tag = tag.replace(colour, f"var(--series-{place}, {colour})")
     return re.sub(r"\s+", " ", tag).replace("; ", ";").replace(": ", ":")
+
+
+def _short_number(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _short_path(path: str) -> str:
+    if len(path) > 200:
+        path = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), path)
+    return re.sub(r"(?<=\d)\s+L\s+", " ", " ".join(path.split()).replace("M ", "M").replace(" M", "M"))
+
+
+def _shared_style(group: re.Match[str]) -> str:
+    """Markers of one line have one style, so their group can have it."""
+    styles = set(re.findall(r' style="[^"]*"', group[2]))
+    if len(styles) != 1:
+        return group[0]
+    style = styles.pop()
+    return f"<g{group[1] or ''}{style}>{group[2].replace(style, '')}</g>"
 
 
 def _font(match: re.Match[str]) -> str:
