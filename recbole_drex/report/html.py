@@ -1,0 +1,149 @@
+"""The report: one HTML file that shows a comparison, or one run, to a reader without any other file.
+
+Every text is escaped by the template engine, data for the script stand in a JSON block, and the page's content
+security policy lets nothing run but the one script below: what a review says is shown and never interpreted.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from recbole_drex import __version__
+from recbole_drex.errors import ConfigError
+from recbole_drex.evaluation.comparison import Comparison, Run, read_comparison
+from recbole_drex.files import write_text
+
+REPORT = "report.html"
+
+
+def write_report(folder: str | Path, output: Path | None = None) -> Path:
+    """Write the report of a comparison or of a single run.
+
+    Args:
+        folder: a comparison's folder (with ``comparison.json``) or a run's (with ``result.json``).
+        output: the file to write; default ``report.html`` in ``folder``.
+
+    Returns:
+        Path of the file. It needs no other file and no network; its links to run folders are relative.
+
+    Raises:
+        CheckpointError: ``folder`` is neither, or a file in it is damaged, foreign or was replaced.
+        DataError: runs do not belong together, or the file cannot be written.
+        ConfigError: jinja2 or matplotlib is not installed.
+    """
+    comparison = read_comparison(folder)
+    path = Path(output) if output is not None else Path(folder) / REPORT
+    write_text(path, render(comparison, path.parent))
+    return path
+
+
+def render(comparison: Comparison, base: Path) -> str:
+    """The report's HTML.
+
+    Args:
+        comparison: what to report.
+        base: folder that links to runs are relative to.
+    """
+    try:
+        from markupsafe import Markup
+
+        from recbole_drex.report import sections
+    except ImportError as error:
+        raise ConfigError(f"the report needs {error.name}: pip install jinja2 matplotlib") from error
+    environment = _environment()
+    source = functools.partial(_source, environment)
+    script = source("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals.update(
+        link=lambda run: _link(run, base),
+        style=Markup(source("report.css")),  # noqa: S704  (files of this package)
+        script=Markup(script),  # noqa: S704
+        script_hash=f"sha256-{digest}",
+        version=__version__,
+    )
+    return environment.get_template("report.html.j2").render(**sections.all_sections(comparison))
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("recbole_drex.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, p_value=p_value, seconds=seconds, value=value, for_script=for_script)
+    return environment
+
+
+def _source(environment: Any, name: str) -> str:
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _link(run: Run, base: Path) -> str:
+    """Address of a run's folder relative to the report."""
+    return quote(Path(os.path.relpath(run.folder, base)).as_posix()) + "/"
+
+
+def for_script(data: Any) -> Any:
+    """``data`` as JSON that may stand inside a script element: no character in it can end the element."""
+    from markupsafe import Markup
+
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704  (nothing in it can end the element now)
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with a fixed number of decimals, or a dash where there is none.
+
+    Example:
+        >>> number(0.51139), number(None), number(33101.0, 0)
+        ('0.5114', '-', '33,101')
+    """
+    return "-" if value is None or value != value else f"{value:,.{digits}f}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as readers expect it.
+
+    Example:
+        >>> p_value(0.0312), p_value(2e-9), p_value(float("nan"))
+        ('.031', '< .001', '-')
+    """
+    if value is None or value != value:
+        return "-"
+    if value < 0.001:
+        return "< .001"
+    return f"{value:.3f}".removeprefix("0")
+
+
+def seconds(value: float | None) -> str:
+    """A duration in the unit that suits it.
+
+    Example:
+        >>> seconds(1.42), seconds(254.0), seconds(None)
+        ('1.4 s', '4 min 14 s', '-')
+    """
+    if value is None:
+        return "-"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def value(setting: Any) -> str:
+    """A parameter's value as JSON writes it, text without quotes."""
+    return setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False)

@@ -1,0 +1,97 @@
+"""The report's figures, made as wide as their place in the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from recbole_drex.evaluation.comparison import Comparison
+from recbole_drex.evaluation.groups import group_quality
+from recbole_drex.report import figures
+from recbole_drex.report.style import name_of
+
+BLOCKS = {"own_test": "ranking each user's own test items", "full": "ranking the full catalogue"}
+SIDES = {
+    "user": "Users by number of training ratings",
+    "item": "Items by number of training ratings",
+    "review": "Test ratings with and without a review",
+}
+
+
+def inline(figure: Figure, width: float | None = 6.3) -> Markup:
+    """A figure as part of the page.
+
+    Args:
+        figure: made by :mod:`recbole_drex.report.figures`.
+        width: in inches, so that its text is as large as the page's small print; None leaves the figure as it is.
+    """
+    if width is not None:
+        figure.set_layout_engine("constrained")
+        figure.set_figwidth(width)
+    return Markup(figures.svg(figure))  # noqa: S704  (matplotlib escapes the text it draws)
+
+
+def curves(comparison: Comparison) -> list[dict[str, Any]]:
+    """Ranking metrics against the length of the list, per data set and kind of candidates."""
+    found = []
+    for dataset in comparison.datasets:
+        for block, title in BLOCKS.items():
+            blocks = [run.result["test"].get(block) or {} for run in comparison.of(dataset=dataset)]
+            for name in ("ndcg", "f1", "recall"):
+                if any(metric.startswith(f"{name}@") for metrics in blocks for metric in metrics):
+                    figure = inline(figures.metric_at_k(comparison, dataset, name, block))
+                    found.append({"dataset": dataset, "title": f"{name_of(name)}@k, {title}", "figure": figure})
+    return found
+
+
+def learning(comparison: Comparison) -> list[dict[str, Any]]:
+    """Learning curves, one figure per data set with a model that is trained in epochs."""
+    found = []
+    for dataset in comparison.datasets:
+        runs = [run for run in comparison.of(dataset=dataset) if run.history()]
+        if runs:
+            figure = figures.learning_curves(runs, _labels(comparison))
+            found.append({"dataset": dataset, "figure": inline(figure)})
+    return found
+
+
+def sensitivity(comparison: Comparison, headlines: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The headline metrics against the parameters that were varied; empty if none was."""
+    if not comparison.vary:
+        return []
+    return [
+        {
+            "title": f"{name_of(metric)}, {BLOCKS[block]}",
+            "figure": inline(figures.sensitivity(comparison, metric, block), width=None),
+        }
+        for block, metric in headlines
+    ]
+
+
+def groups(comparison: Comparison) -> list[dict[str, Any]]:
+    """Quality per group of users, items and test ratings, for each data set."""
+    found = []
+    for dataset in comparison.datasets:
+        runs = comparison.of(dataset=dataset)
+        if not runs:
+            continue
+        frame = group_quality(runs)
+        shown = []
+        for metric in ("mae", "ndcg@10"):
+            if frame[metric].notna().any():
+                figure = figures.group_quality(frame, metric, _labels(comparison))
+                shown.append((name_of(metric), inline(figure, width=None)))
+        sides = [
+            {"title": title, "ranked": side == "user", "rows": frame[frame["side"] == side].to_dict("records")}
+            for side, title in SIDES.items()
+        ]
+        found.append({"dataset": dataset, "figures": shown, "sides": sides})
+    return found
+
+
+def _labels(comparison: Comparison) -> list[str]:
+    """All labels in one order, so that a model has the same colour in every figure."""
+    return [variant.label for variant in comparison.variants]

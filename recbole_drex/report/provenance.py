@@ -1,0 +1,98 @@
+"""Where the report's numbers come from: data, configurations, versions and costs of every run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from recbole_drex.evaluation.comparison import Comparison, Run
+
+_STEPS = ("prepare", "encode", "train", "evaluate")
+
+
+def data_sets(comparison: Comparison) -> list[dict[str, Any]]:
+    """Statistics of each data set, and of the split of its first run, which all its models share."""
+    found = []
+    for dataset in comparison.datasets:
+        runs = comparison.of(dataset=dataset)
+        if not runs:
+            continue
+        first = runs[0]
+        data, rows, users = first.result["data"], first.interactions(), first.users()
+        rated = round(data["interactions"] * (1 - data["missing_rating"]))
+        found.append(
+            {
+                "name": dataset,
+                **data,
+                "sparsity": 1 - rated / max(data["users"] * data["items"], 1),
+                "mean_rating": rows["rating"].mean(),
+                "split": first.result["split"],
+                "parts": rows["split"].value_counts().to_dict(),
+                "test_users": len(users),
+                "users_without_review": int((users["train_reviews"] == 0).sum()),
+                "test_without_review": 1 - rows.loc[rows["split"] == "test", "has_review"].mean(),
+                "replicate": first.replicate,
+            }
+        )
+    return found
+
+
+def provenance(comparison: Comparison) -> dict[str, Any]:
+    """Configurations (shared part, differences between models, the rest run by run), versions, costs."""
+    configs = [run.result["config"] for run in comparison.runs]
+    shared = {
+        key: values[0] for key in _keys(configs) if len(values := _distinct(config.get(key) for config in configs)) == 1
+    }
+    own = [key for key in _keys(configs) if key not in shared]
+    return {
+        "shared": shared,
+        "differences": _differences(comparison, own),
+        "labels": [variant.label for variant in comparison.variants if comparison.of(variant.label)],
+        "runs": [_costs(run, own) for run in comparison.runs],
+        "versions": {
+            name: ", ".join(_distinct(str(result["versions"].get(name) or "-") for result in comparison.results))
+            for name in _keys(result["versions"] for result in comparison.results)
+        },
+    }
+
+
+def _differences(comparison: Comparison, keys: Iterable[str]) -> list[dict[str, Any]]:
+    """Parameters in which models differ, with each model's values; what differs by run alone is left out."""
+    rows = []
+    for key in keys:
+        by_label = {
+            variant.label: _distinct(run.result["config"].get(key) for run in comparison.of(variant.label))
+            for variant in comparison.variants
+            if comparison.of(variant.label)
+        }
+        if len(_distinct(by_label.values())) > 1:
+            rows.append({"key": key, "values": by_label})
+    return rows
+
+
+def _costs(run: Run, own: Iterable[str]) -> dict[str, Any]:
+    result = run.result
+    return {
+        "run": run,
+        "label": run.label,
+        "dataset": run.dataset,
+        "replicate": run.replicate,
+        "epochs": result["epochs_run"],
+        "best_epoch": result["best_epoch"],
+        "seconds": {step: result["seconds"][step] for step in _STEPS},
+        "memory": result["peak_memory_mb"],
+        "parameters": result["parameters"],
+        "command": result["command"],
+        "fingerprint": result["data"]["fingerprint"],
+        "config": {key: result["config"][key] for key in own if key in result["config"]},
+    }
+
+
+def _keys(dicts: Iterable[dict[str, Any]]) -> list[str]:
+    return sorted({key for entry in dicts for key in entry})
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """Different values in order of appearance; lists and dictionaries may be among them."""
+    return list({json.dumps(value, sort_keys=True, default=str): value for value in values}.values())
