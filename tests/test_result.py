@@ -1,6 +1,5 @@
-"""The result file, the interactions file, and the tables made from results."""
+"""The result file and the interactions file."""
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -9,13 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_drex.errors import CheckpointError, ConfigError, DataError
+from recbole_drex.errors import CheckpointError
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.evaluation.ranking import own_test_metrics
 from recbole_drex.evaluation.rating import rating_metrics
 from recbole_drex.evaluation.references import reference_rows
 from recbole_drex.evaluation.result import read_interactions, read_result, write_interactions, write_result
-from recbole_drex.evaluation.table import render, result_table, table_header
 
 PROTOCOL = Protocol(topk=(1, 5, 10))
 LEVELS = [1, 2, 3, 4, 5]
@@ -207,72 +205,3 @@ def test_own_test_metrics_can_be_recomputed_from_the_two_files(tmp_path):
     test = read_interactions(tmp_path).query("split == 'test'")
     again = own_test_metrics(test["user_id"], test["prediction"], tie_keys(test["item_id"]), test["rating"], PROTOCOL)
     assert again == pytest.approx(wanted, abs=1e-12)
-
-
-def test_a_table_has_means_spread_and_reference_rows():
-    results = [make_result(model, seed) for model in ("DReX", "Bias") for seed in (1, 2, 3)]
-    for result in results[3:]:
-        result["test"]["own_test"].update(mae=None)
-    table = result_table(results).set_index("model")
-    assert list(table.index) == ["DReX", "Bias", "Random", "Oracle"]
-    assert (table["seeds"] == 3).all()
-    values = [result["test"]["own_test"]["ndcg@5"] for result in results[:3]]
-    assert table.loc["DReX", "ndcg@5"] == pytest.approx(np.mean(values))
-    assert table.loc["DReX", "ndcg@5_std"] == pytest.approx(np.std(values, ddof=1))
-    assert table.loc["Oracle", ["mae", "ndcg@1", "ndcg@10"]].tolist() == pytest.approx([0, 1, 1])
-    assert math.isnan(table.loc["Random", "mae"])
-    assert math.isnan(table.loc["Bias", "mae"])
-    assert table.loc["Random", "ndcg@5"] < table.loc["DReX", "ndcg@5"]
-
-
-def test_a_value_missing_in_one_seed_leaves_no_mean_of_the_others():
-    results = [make_result(seed=seed) for seed in (1, 2)]
-    results[1]["test"]["own_test"]["rmse"] = None
-    assert math.isnan(result_table(results).loc[0, "rmse"])
-
-
-def test_the_full_catalogue_has_its_own_table():
-    results = [make_result(), make_result("BPR")]
-    results[0]["test"]["full"] = {"ndcg@10": 0.125, "users": 40}
-    table = result_table(results, block="full", metrics=["ndcg@10", "users"])
-    text = render(table, table_header(results, "full"))
-    assert "candidates=full" in text
-    assert "| DReX    | mse    | mean     | 1       | 0.1250    | 40      |" in text
-    assert "| BPR     | mse    | mean     | 1       | -         | -       |" in text
-    assert "Random" not in text
-
-
-def test_the_rendered_table_names_its_conventions():
-    results = [make_result(seed=seed) for seed in (1, 2)]
-    text = render(result_table(results, ["mae", "ndcg@5"]), table_header(results))
-    header, _, columns, _, first, *_ = text.splitlines()
-    assert header == (
-        "demo (0123456789ab) | split: random per user, 0.8/0.1/0.1 | candidates=own_test, relevance=graded, "
-        "threshold=4, gain=exponential, ideal=truncated, empty_user=skip"
-    )
-    assert columns.replace("|", " ").split() == ["model", "loss", "output", "seeds", "mae", "ndcg@5"]
-    assert "±" in first
-    assert "Random" in text and "Oracle" in text
-
-
-def test_several_data_sets_keep_their_column():
-    text = render(result_table([make_result(), make_result(dataset="Software")]), "header")
-    assert "| dataset" in text
-    assert text.count("Oracle") == 2
-
-
-def test_results_that_do_not_belong_together_are_refused():
-    other = copy.deepcopy(make_result("Bias"))
-    other["protocol"]["gain"] = "linear"
-    with pytest.raises(DataError, match="'DReX' and 'Bias' differ in protocol"):
-        result_table([make_result(), other])
-    other = make_result("Bias")
-    other["data"]["fingerprint"] = "f"
-    with pytest.raises(DataError, match="different data"):
-        table_header([make_result(), other])
-    with pytest.raises(DataError, match="two results of model 'DReX' on demo have seed 2026"):
-        result_table([make_result(), make_result()])
-    with pytest.raises(DataError, match="no result"):
-        result_table([])
-    with pytest.raises(ConfigError, match="did you mean 'ndcg@10'"):
-        result_table([make_result()], ["ndgc@10"])

@@ -1,13 +1,8 @@
-"""Whether models differ: per-user paired tests on one data set, rank tests over several.
-
-The rank tests follow Demšar, Statistical comparisons of classifiers over multiple data sets, JMLR 7, 2006. With three
-data sets they can show little: seven models differ by the Nemenyi test only where their mean ranks are 5.2 apart.
-"""
+"""Whether models differ on one data set: paired tests, user by user. See ``rank_test.py`` for several data sets."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,8 +10,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.evaluation.comparable import refuse_unlike, smaller_is_better
+from recbole_drex.evaluation.comparison import Run
 
-_DRAWS_AT_ONCE = 4_000_000  # resampled values held in memory at a time, 32 MB
+_DRAWS_AT_ONCE = 1_000_000  # users drawn before they are counted: 20 MB, of which the counts stay near the cache
+_IN_USERS = {"rmse": "mse"}  # column of users.parquet by metric, where the names differ
 
 
 def paired_tests(
@@ -35,8 +33,8 @@ def paired_tests(
     interval of the mean difference, resampling users.
 
     Args:
-        errors: of each model, one value per user (an error or a score), indexed by user; users in any order. For
-            several seeds, index by (seed, user) or average over seeds first.
+        errors: of each model, one value per user (an error or a score), indexed by user; users in any order. Values of
+            several replicates are averaged first: users are independent of each other, a user's replicates are not.
         best: the model to compare with; by default the one with the best mean.
         smaller_is_better: true for errors, false for scores.
         seed: of the bootstrap.
@@ -57,7 +55,7 @@ def paired_tests(
         raise ConfigError(unknown_name("model", best, errors))
     for model, series in errors.items():
         if not series.index.is_unique:
-            raise DataError(f"the values of model '{model}' name a user twice; index several seeds by (seed, user)")
+            raise DataError(f"the values of model '{model}' name a user twice; average over replicates first")
         if series.isna().all():
             raise DataError(f"model '{model}' has no value for any user, so it cannot be compared")
     table = pd.DataFrame(dict(errors)).dropna().sort_index()
@@ -76,17 +74,112 @@ def paired_tests(
     return result.assign(users=len(table))
 
 
+def user_means(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """Read the metrics of each model's test users and average them over replicates.
+
+    Args:
+        runs: of one data set.
+
+    Returns:
+        By label, a row per user who was tested in any replicate and the columns of ``users.parquet``. A value is the
+        mean over the replicates that define it; which do depends on the split alone, so it is the same for all models.
+
+    Raises:
+        CheckpointError: a users file is missing or damaged.
+    """
+    labels = dict.fromkeys(run.label for run in runs)
+    return {
+        label: pd.concat([run.users() for run in runs if run.label == label]).groupby(level=0).mean()
+        for label in labels
+    }
+
+
+def compare_models(
+    runs: Sequence[Run], metric: str, best: str | None = None, users: Mapping[str, pd.DataFrame] | None = None
+) -> pd.DataFrame:
+    """Compare the best model on one data set with every other, user by user; see :func:`paired_tests`.
+
+    Each user's values are averaged over replicates first. RMSE has no value per user that averages to it: the users'
+    mean squared errors are compared in its stead.
+
+    Args:
+        runs: of one data set, every model with the same replicates. Models without values, such as one that predicts no
+            rating where ``metric`` is ``mae``, are left out.
+        metric: as in a result, ``mae``, ``rmse``, ``ndcg@5``, ...; ``full_ndcg@5`` is that of the full catalogue.
+        best: label to compare with; by default the best by the mean of ``metric`` over runs, as in a table.
+        users: what :func:`user_means` gives for ``runs``, where several metrics are compared.
+
+    Returns:
+        As :func:`paired_tests`.
+
+    Raises:
+        DataError: the runs are of several data sets, do not belong together, or the models' replicates differ; fewer
+            than two models have values, or fewer than two users.
+        ConfigError: there is no such metric or label.
+        CheckpointError: a users file is missing or damaged.
+    """
+    refuse_unlike([run.result for run in runs])
+    if len(datasets := dict.fromkeys(run.dataset for run in runs)) > 1:
+        raise DataError(f"users are compared on one data set; got runs on {' and '.join(datasets)}")
+    _refuse_other_replicates(runs)
+    users = user_means(runs) if users is None else users
+    column = _IN_USERS.get(metric, metric)
+    legal = metrics_per_user(users)
+    if metric not in legal:
+        raise ConfigError(unknown_name("metric with a value per user", metric, legal))
+    values = {label: frame[column] for label, frame in users.items() if column in frame and frame[column].notna().any()}
+    if best is None:
+        best = _best_by_results([run for run in runs if run.label in values], metric)
+    elif best not in values:
+        raise ConfigError(unknown_name(f"model with values of {metric}:", best, values))
+    return paired_tests(values, best, smaller_is_better=smaller_is_better(metric))
+
+
+def metrics_per_user(users: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Names of the metrics that :func:`compare_models` knows, given what :func:`user_means` gives."""
+    columns = dict.fromkeys(str(name) for frame in users.values() for name in frame)
+    names = {column: name for name, column in _IN_USERS.items()}
+    return [names.get(name, name) for name in columns if name in ("mae", "mse") or "@" in name]
+
+
+def _refuse_other_replicates(runs: Sequence[Run]) -> None:
+    replicates: dict[str, set[str]] = {}
+    for run in runs:
+        replicates.setdefault(run.label, set()).add(run.replicate)
+    (first, wanted), *others = replicates.items()
+    for label, found in others:
+        if found != wanted:
+            raise DataError(
+                f"'{first}' and '{label}' were not run on the same splits of {runs[0].dataset}: "
+                f"{', '.join(sorted(wanted ^ found))} is of one of them only"
+            )
+
+
+def _best_by_results(runs: Sequence[Run], metric: str) -> str | None:
+    block = next((name for name in ("full", "sampled") if metric.startswith(f"{name}_")), "own_test")
+    name = metric.removeprefix(f"{block}_")
+    means = pd.DataFrame(
+        [(run.label, (run.result["test"].get(block) or {}).get(name)) for run in runs], columns=["label", "value"]
+    )
+    values = means.astype({"value": float}).groupby("label", sort=False)["value"].mean().dropna()
+    if values.empty:
+        return None
+    return str(values.idxmin() if smaller_is_better(metric) else values.idxmax())
+
+
 def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Means over rows of ``values`` (n, m) for each of ``resamples`` draws of n rows: shape (resamples, m)."""
     n = len(values)
     generator = np.random.default_rng(seed)
     chunk = max(1, _DRAWS_AT_ONCE // n)
-    parts = []
+    means = np.empty((resamples, values.shape[1]))
     for start in range(0, resamples, chunk):
-        rows = generator.integers(0, n, size=(min(chunk, resamples - start), n), dtype=np.int32)
-        # One column at a time: all models share the draw of users, and no (chunk, n, m) array is needed.
-        parts.append(np.stack([column[rows].mean(axis=1) for column in values.T], axis=1))
-    return np.concatenate(parts)
+        size = min(chunk, resamples - start)
+        rows = generator.integers(0, n, size=(size, n), dtype=np.int32)
+        # How often each row is drawn says all about a resample, and turns its mean into a product of matrices.
+        counts = np.bincount((rows + np.arange(0, size * n, n)[:, None]).ravel(), minlength=size * n)
+        means[start : start + size] = counts.reshape(size, n).astype(np.float64) @ values / n
+    return means
 
 
 def _wilcoxon(difference: np.ndarray) -> float:
@@ -112,64 +205,3 @@ def holm(p: ArrayLike) -> np.ndarray:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
     return corrected
-
-
-def friedman_iman_davenport(ranks: ArrayLike, alpha: float = 0.05) -> dict[str, float]:
-    """Test whether models' ranks over data sets differ: Friedman's test with Iman and Davenport's F.
-
-    With N data sets, k models and R_j the mean rank of model j (Demšar 2006, section 3.2.2)::
-
-        chi2 = 12 N / (k (k + 1)) * (sum of R_j**2 - k (k + 1)**2 / 4)
-        F    = (N - 1) chi2 / (N (k - 1) - chi2),   degrees of freedom k - 1 and (k - 1)(N - 1)
-
-    Args:
-        ranks: rank of each model on each data set, shape (N, k); 1 is best, tied models share their mean rank.
-        alpha: level of the critical value.
-
-    Returns:
-        ``F``, ``df1``, ``df2``, ``critical`` (F must exceed it) and ``p``. Where all data sets agree entirely, F is
-        infinite and p is 0.
-
-    Raises:
-        DataError: fewer than two data sets or models, or rows that are no ranks.
-
-    Example:
-        >>> round(friedman_iman_davenport([[1, 2, 3], [1, 3, 2], [1, 2, 3]])["F"], 6)
-        7.0
-    """
-    ranks = np.asarray(ranks, dtype=np.float64)
-    if ranks.ndim != 2 or min(ranks.shape) < 2:
-        raise DataError(
-            f"Friedman's test needs ranks of two or more models on two or more data sets; got shape {ranks.shape}"
-        )
-    n, k = ranks.shape
-    if not np.allclose(ranks, stats.rankdata(ranks, axis=1)):
-        raise DataError(f"each data set must rank the {k} models from 1 to {k}, ties by their mean rank")
-    chi2 = 12 * n / (k * (k + 1)) * (np.square(ranks.mean(axis=0)).sum() - k * (k + 1) ** 2 / 4)
-    df1, df2 = k - 1, (k - 1) * (n - 1)
-    left = n * (k - 1) - chi2
-    # Full agreement makes the denominator 0, but for rounding.
-    f = math.inf if left < 1e-9 * n * k else float((n - 1) * chi2 / left)
-    critical = float(stats.f.ppf(1 - alpha, df1, df2))
-    return {"F": f, "df1": df1, "df2": df2, "critical": critical, "p": float(stats.f.sf(f, df1, df2))}
-
-
-def nemenyi_critical_difference(k: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Difference of mean ranks from which two of ``k`` models differ over ``n`` data sets (Nemenyi's test).
-
-    Returns:
-        ``q``, the studentized range's 1 - alpha quantile over the square root of 2, and the critical difference
-        ``q * sqrt(k (k + 1) / (6 n))``, in ranks. Printed tables of q, made from quantiles of two decimals, differ
-        by up to 0.001: Demšar's 2.949 for seven models gives 5.202 for three data sets.
-
-    Raises:
-        DataError: fewer than two models or data sets.
-
-    Example:
-        >>> [round(value, 3) for value in nemenyi_critical_difference(7, 3)]
-        [2.948, 5.2]
-    """
-    if k < 2 or n < 2:
-        raise DataError(f"the Nemenyi test needs two or more models and data sets; got {k} models, {n} data sets")
-    q = float(stats.studentized_range.ppf(1 - alpha, k, np.inf)) / math.sqrt(2.0)
-    return q, q * math.sqrt(k * (k + 1) / (6 * n))

@@ -1,130 +1,234 @@
-"""Tables made from result files alone: a row per model, reference rows below, conventions in the header."""
+"""The table of a comparison: models x metrics with spread, ranks and significance, made from result files alone."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.evaluation import table_format
+from recbole_drex.evaluation.comparable import complete_runs, refuse_unlike
+from recbole_drex.evaluation.comparison import Comparison, Run
 from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.evaluation.significance import compare_models, metrics_per_user, user_means
+from recbole_drex.evaluation.table_rows import dataset_rows
+from recbole_drex.files import write_text
 
-METRICS = ("mae", "mae_median", "mae_rounded", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "ndcg@20", "f1@5", "f1@10")
-_ROW = ["dataset", "model", "loss", "output"]
+METRICS = {
+    "own_test": ("mae", "mae_median", "mae_rounded", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5", "recall@5"),
+    "full": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
+    "sampled": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
+}
+"""Columns of a table unless others are asked for, by kind of candidates; those that no result has are left out."""
 
 
-def result_table(
-    results: Sequence[dict[str, Any]], metrics: Sequence[str] | None = None, block: str = "own_test"
-) -> pd.DataFrame:
-    """Gather results into one table.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of results, its conventions and its tests.
+
+    Attributes:
+        frame: per data set one row per model as asked for, then the reference models, then the random order and the
+            oracle. Columns ``dataset``; ``model``, its label; ``kind``: ``model``, ``reference``, or ``bound`` for the
+            last two; ``loss``, ``output``; ``runs``, the number of finished ones; and for each metric ``m``:
+
+            - ``m``, ``m_std``: mean and standard deviation (n - 1) over runs; NaN where a run has no value;
+            - ``m_rank``: 1 for the best; ties share their mean rank. Bounds and models that lack a replicate have none;
+            - ``m_best``: whether no ranked model of the data set has a better mean, and any has a worse one;
+            - ``m_p``: Holm-corrected p-value against the best by
+              :func:`recbole_drex.evaluation.significance.compare_models`; NaN where not tested.
+        metrics: names of the metrics, in order.
+        block: kind of candidates, ``own_test``, ``full`` or ``sampled``.
+        data: fingerprint of each data set.
+        split: how interactions were divided.
+        conventions: the five conventions and the threshold, by name.
+        notes: what a reader must know of single rows and marks.
+        tests: the rows of all paired tests: columns ``dataset, block, metric, best, model`` and those of
+            :func:`recbole_drex.evaluation.significance.paired_tests`.
+    """
+
+    frame: pd.DataFrame
+    metrics: tuple[str, ...]
+    block: str
+    data: dict[str, str]
+    split: str
+    conventions: dict[str, Any]
+    notes: tuple[str, ...]
+    tests: pd.DataFrame
+
+    @property
+    def header(self) -> str:
+        """Data sets with their fingerprints, split and conventions, in one line."""
+        names = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.data.items())
+        return f"{names} | split: {self.split} | {Protocol(**self.conventions).describe()}"
+
+    def to_markdown(self) -> str:
+        """GitHub's Markdown: means ± standard deviations, marks of significance, ranks in parentheses, best in bold."""
+        return table_format.markdown(self)
+
+    def to_text(self, width: int = 160) -> str:
+        """Plain text for a terminal of ``width`` characters, best marked by a star; further columns go below."""
+        return table_format.text(self, width)
+
+    def to_latex(self) -> str:
+        """A LaTeX table that needs the package booktabs; every text of the data is escaped."""
+        return table_format.latex(self)
+
+    def to_csv(self) -> str:
+        """Machine-readable: ``frame`` in full precision, with fingerprint, split and conventions in every row."""
+        fingerprints = self.frame["dataset"].map(self.data)
+        return self.frame.assign(fingerprint=fingerprints, split=self.split, **self.conventions).to_csv(index=False)
+
+
+def comparison_table(
+    comparison: Comparison,
+    metrics: Sequence[str] | None = None,
+    block: str = "own_test",
+    tests: Sequence[str] | None = None,
+) -> Table:
+    """Gather a comparison into one table.
 
     Args:
-        results: as :func:`recbole_drex.evaluation.result.read_result` gives them, of any models, data sets and seeds.
-        metrics: names of the columns wanted; by default those of ``METRICS`` that any result has.
-        block: kind of candidates: ``own_test``, ``full`` or ``sampled``. Only ``own_test`` has reference rows.
-
-    Returns:
-        One row per data set, model, loss and output, in the order given, then the reference rows: columns ``dataset,
-        model, loss, output, seeds`` (their number) and each metric's mean over seeds; where there are several seeds,
-        also ``<metric>_std``, the standard deviation (n - 1). NaN where a seed has no value.
+        comparison: as :func:`recbole_drex.evaluation.comparison.read_comparison` gives it.
+        metrics: columns wanted; by default those of ``METRICS`` that any result has.
+        block: kind of candidates: ``own_test``, ``full`` or ``sampled``. Only ``own_test`` has the random order and the
+            oracle.
+        tests: those of ``metrics`` to be tested; by default all that have a value per user. ``()`` saves the time.
 
     Raises:
-        DataError: there is no result; a seed comes twice; or results do not share data, split or conventions, so that
-            no header could be true of all.
-        ConfigError: no result has a metric that was asked for.
+        DataError: no run is finished; or results do not share data, split or conventions, so that no header could be
+            true of all; or one comes twice. The message names the difference.
+        ConfigError: no result has a metric that was asked for, or there is no such block.
+        CheckpointError: a users file is missing or damaged.
     """
-    _refuse_unlike(results)
-    rows = [_row(result, result["model"], result["test"].get(block)) for result in results]
-    if block == "own_test":
-        # Models run on the same split report the same reference rows; one of each seed is enough.
-        references: dict[tuple[str, str, int], dict[str, Any]] = {}
-        for result in results:
-            for name, blocks in result["references"].items():
-                row = {**_row(result, name, blocks["own_test"]), "loss": "-", "output": "-"}
-                references.setdefault((result["dataset"], name, result["seed"]), row)
-        rows += references.values()
-    frame = pd.DataFrame(rows)
-    repeated = frame[frame.duplicated([*_ROW, "seed"])]
-    if len(repeated):
-        first = repeated.iloc[0]
-        raise DataError(f"two results of model '{first['model']}' on {first['dataset']} have seed {first['seed']}")
-    known = [name for name in frame.columns if name not in (*_ROW, "seed")]
+    refuse_unlike(comparison.results)
+    if block not in METRICS:
+        raise ConfigError(unknown_name("kind of candidates", block, METRICS))
+    known = list(dict.fromkeys(name for result in comparison.results for name in result["test"].get(block) or {}))
     for name in metrics or ():
         if name not in known:
-            raise ConfigError(unknown_name("metric", name, known))
-    chosen = list(metrics) if metrics is not None else [name for name in METRICS if name in known]
+            raise ConfigError(unknown_name(f"metric of {block}:", name, known))
+    chosen = tuple(dict.fromkeys(metrics)) if metrics is not None else tuple(m for m in METRICS[block] if m in known)
+    for name in tests or ():
+        if name not in chosen:
+            raise ConfigError(unknown_name("metric to test:", name, chosen))
 
-    groups = frame.groupby(_ROW, sort=False)
-    table = groups.size().rename("seeds").to_frame()
-    for name in chosen:
-        values = groups[name]
-        complete = values.count() == table["seeds"]
-        table[name] = values.mean().where(complete)
-        if (table["seeds"] > 1).any():
-            table[f"{name}_std"] = values.std().where(complete)
-    return table.reset_index()
+    notes = _notes_on_runs(comparison)
+    parts, tested = [], []
+    for dataset in comparison.datasets:
+        part = dataset_rows(comparison, dataset, chosen, block)
+        if tests is None or tests:
+            runs = complete_runs(comparison.of(dataset=dataset))
+            tested += _tests(part, runs, tests or chosen, tests is not None, block, notes)
+        parts.append(part)
+    frame = pd.concat(parts, ignore_index=True)
+    if (frame["kind"] == "bound").any():
+        notes.append(
+            "Random is a random order of the test items and Oracle their order by true rating; neither is ranked."
+        )
+    if tested:
+        notes.append(table_format.legend([name for name in chosen if name in {metric for metric, _ in tested}]))
+    first = comparison.results[0]
+    return Table(
+        frame=frame,
+        metrics=chosen,
+        block=block,
+        data={result["dataset"]: result["data"]["fingerprint"] for result in comparison.results},
+        split=first["split"],
+        conventions={
+            key: block if key == "candidates" else value for key, value in first["protocol"].items() if key != "topk"
+        },
+        notes=tuple(notes),
+        tests=pd.concat([rows for _, rows in tested], ignore_index=True) if tested else pd.DataFrame(),
+    )
 
 
-def table_header(results: Sequence[dict[str, Any]], block: str = "own_test") -> str:
-    """The line above a table: data sets with their fingerprints, split, and the conventions of ``block``.
+def blocks_of(comparison: Comparison) -> list[str]:
+    """The kinds of candidates that any result has metrics of, ``own_test`` first."""
+    return [block for block in METRICS if any(result["test"].get(block) for result in comparison.results)]
+
+
+def write_tables(comparison: Comparison, folder: str | Path) -> dict[str, Table]:
+    """Write a comparison's tables and tests as files that need nothing else to be read.
+
+    Writes ``table.csv``, ``.md`` and ``.tex`` of the own test items, the same as ``table_full`` (and ``table_sampled``)
+    of the other kinds of candidates that results have, and ``significance.csv`` with the rows of every test.
+
+    Returns:
+        The tables, by kind of candidates.
 
     Raises:
-        DataError: as :func:`result_table`.
+        DataError, CheckpointError: as :func:`comparison_table`, or the folder cannot be written.
     """
-    _refuse_unlike(results)
-    data = {result["dataset"]: result["data"]["fingerprint"] for result in results}
-    protocol = dataclasses.replace(Protocol(**results[0]["protocol"]), candidates=block)
-    names = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in data.items())
-    return f"{names} | split: {results[0]['split']} | {protocol.describe()}"
+    tables = {block: comparison_table(comparison, block=block) for block in blocks_of(comparison)}
+    for block, table in tables.items():
+        path = Path(folder) / ("table" if block == "own_test" else f"table_{block}")
+        write_text(path.with_suffix(".csv"), table.to_csv())
+        write_text(path.with_suffix(".md"), table.to_markdown())
+        write_text(path.with_suffix(".tex"), table.to_latex())
+    tests = [table.tests for table in tables.values() if len(table.tests)]
+    if tests:
+        write_text(Path(folder) / "significance.csv", pd.concat(tests).to_csv(index=False))
+    return tables
 
 
-def render(frame: pd.DataFrame, header: str) -> str:
-    """Plain text (GitHub's Markdown) of a table from :func:`result_table`.
-
-    Means and standard deviations share a cell, ``0.6531 ± 0.0160``; ``-`` stands where there is no value; the data
-    set's column is left out if there is only one.
-    """
-    text = pd.DataFrame(index=frame.index)
-    for name, column in frame.items():
-        if str(name).endswith("_std") or (name == "dataset" and column.nunique() == 1):
+def _tests(
+    part: pd.DataFrame, runs: Sequence[Run], metrics: Sequence[str], asked: bool, block: str, notes: list[str]
+) -> list[tuple[str, pd.DataFrame]]:
+    """Tests of one data set's ranked models by metric; p-values go into ``part``, reasons for a lack into ``notes``."""
+    prefix = {"own_test": "", "full": "full_"}.get(block)
+    users = user_means(runs) if prefix is not None else {}
+    legal = metrics_per_user(users)
+    found = []
+    refused: dict[str, list[str]] = {}
+    for name in metrics:
+        if f"{prefix}{name}" not in legal:
+            if asked:
+                raise ConfigError(f"metric '{name}' of {block} has no value per user, so it cannot be tested")
             continue
-        if name in (*_ROW, "seeds"):
-            text[name] = column.astype(str)
+        ranked = part[part[f"{name}_rank"].notna()]
+        labels = set(ranked["model"])
+        if not labels:
+            refused.setdefault("fewer than two models have a value in every run", []).append(name)
             continue
-        digits = 0 if name == "n" or str(name).startswith("users") else 4
-        spread = frame.get(f"{name}_std", pd.Series(float("nan"), index=frame.index))
-        text[name] = [_cell(mean, std, digits) for mean, std in zip(column, spread, strict=True)]
-    grid = tabulate(
-        text.to_numpy().tolist(), headers=list(text.columns), tablefmt="github", disable_numparse=True, stralign="left"
-    )
-    return f"{header}\n\n{grid}"
+        best = str(ranked["model"].iloc[int(ranked[f"{name}_rank"].argmin())])
+        chosen = [run for run in runs if run.label in labels]
+        try:
+            frame = compare_models(
+                chosen, f"{prefix}{name}", best, {label: users[label] for label in users if label in labels}
+            )
+        except DataError as error:
+            refused.setdefault(str(error), []).append(name)
+            continue
+        part[f"{name}_p"] = part["model"].map(frame["p_holm"]).where(part["kind"] != "bound")
+        named = {"dataset": part["dataset"].iloc[0], "block": block, "metric": name, "best": best, "model": frame.index}
+        found.append((name, pd.DataFrame(named).join(frame, on="model")))
+    for reason, names in refused.items():
+        notes.append(f"{', '.join(names)} on {part['dataset'].iloc[0]} not tested: {reason}.")
+    return found
 
 
-def _cell(mean: float, std: float, digits: int) -> str:
-    if pd.isna(mean):
-        return "-"
-    return f"{mean:.{digits}f}" + ("" if pd.isna(std) else f" ± {std:.{digits}f}")
-
-
-def _row(result: dict[str, Any], model: str, metrics: dict[str, float | None] | None) -> dict[str, Any]:
-    named = {key: result[key] for key in ("dataset", "loss", "output", "seed")}
-    values = {name: float("nan") if value is None else value for name, value in (metrics or {}).items()}
-    return {**named, "model": model, **values}
-
-
-def _refuse_unlike(results: Sequence[dict[str, Any]]) -> None:
-    if not results:
-        raise DataError("there is no result to make a table of")
-    fingerprints: dict[str, str] = {}
-    for result in results:
-        for key in ("protocol", "split"):
-            if result[key] != results[0][key]:
-                raise DataError(
-                    f"results of '{results[0]['model']}' and '{result['model']}' differ in {key} "
-                    f"({results[0][key]} and {result[key]}): they do not belong in one table"
+def _notes_on_runs(comparison: Comparison) -> list[str]:
+    """Which runs failed and why, and which models lack a replicate."""
+    failed: dict[tuple[str, str, str], list[str]] = {}
+    for failure in comparison.failures:
+        failed.setdefault((failure.label, failure.dataset, failure.error), []).append(failure.replicate)
+    notes = [
+        f"{label} failed on {dataset} ({', '.join(replicates)}): {error}"
+        for (label, dataset, error), replicates in failed.items()
+    ]
+    for dataset in comparison.datasets:
+        wanted = {run.replicate for run in comparison.of(dataset=dataset)}
+        for variant in comparison.variants:
+            found = {run.replicate for run in comparison.of(variant.label, dataset)}
+            if found and found != wanted:
+                notes.append(
+                    f"{variant.label} on {dataset} lacks {', '.join(sorted(wanted - found))}: its mean is shown, but "
+                    "neither ranked nor tested."
                 )
-        if fingerprints.setdefault(result["dataset"], result["data"]["fingerprint"]) != result["data"]["fingerprint"]:
-            raise DataError(f"results on {result['dataset']} were made on different data: the fingerprints differ")
+            elif not found and not any((variant.label, dataset) == key[:2] for key in failed):
+                notes.append(f"{variant.label} has not been run on {dataset}.")
+    return notes

@@ -3,79 +3,88 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from tabulate import tabulate
 
 from recbole_drex.data.statistics import statistics_table
 from recbole_drex.errors import DataError
-from recbole_drex.evaluation.result import read_interactions
-from recbole_drex.evaluation.significance import paired_tests
-from recbole_drex.evaluation.table import render as render_table
-from recbole_drex.evaluation.table import result_table, table_header
+from recbole_drex.evaluation.comparable import complete_runs
+from recbole_drex.evaluation.comparison import Comparison, comparison_of
+from recbole_drex.evaluation.rank_test import rank_test
+from recbole_drex.evaluation.significance import compare_models, user_means
+from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
 from recbole_drex.explain.keywords import Explainer, render
-from recbole_drex.quick_start import load
+from recbole_drex.quick_start import REFERENCES, load
 
-OWN_METRICS = ("mae", "rmse", "mae_rounded", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5", "recall@5")
-FULL_METRICS = ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10")
+_TESTED = ("mae", "rmse", "ndcg@10")
+_RANKED = ("mae", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5")
 
 
 def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
     """Print the result tables, explained recommendations of three users, and where the files are."""
     first = results[0]
+    folders = [output / result["dataset"] / result["model"] / f"seed-{result['seed']}" for result in results]
+    comparison = comparison_of(folders, references=[name for name in REFERENCES if name != first["model"]])
     block = first["protocol"]["candidates"]
-    blocks = {"own_test": OWN_METRICS, "full": FULL_METRICS}
-    if block == "sampled":
-        blocks["sampled"] = FULL_METRICS
-    for name in sorted(blocks, key=lambda name: name != block):
-        print(render_table(result_table(results, blocks[name], name), table_header(results, name)), end="\n\n")
-    _print_tests(results, output)
-    _print_explanations(output / first["dataset"] / first["model"] / f"seed-{first['seed']}")
+    for name in sorted(blocks_of(comparison), key=lambda name: name != block):
+        _print_table(comparison_table(comparison, block=name))
+    _print_tests(comparison, first["label"])
+    _print_explanations(folders[0])
     print("Files")
-    for result in results:
-        print(f"  {output / result['dataset'] / result['model'] / ('seed-' + str(result['seed']))}{os.sep}")
-    print("  each with result.json, interactions.parquet, model.safetensors, history.json, train.log and tensorboard/")
+    for folder in folders:
+        print(f"  {folder}{os.sep}")
+    print(
+        "  each with result.json, interactions.parquet, users.parquet, model.safetensors, history.json, train.log and"
+    )
+    print("  tensorboard/")
     print(f"  prepared data: {first['config']['data_path']}{os.sep}")
 
 
-def _print_tests(results: Sequence[dict[str, Any]], output: Path) -> None:
-    """Print paired tests, user by user and over all seeds, of the first model against every other rating model."""
-    models = list(dict.fromkeys(result["model"] for result in results))
-    for metric, power in (("mae", 1), ("rmse", 2)):
-        errors = {}
-        for model in models:
-            runs = [result for result in results if result["model"] == model]
-            if all(run["test"]["own_test"].get(metric) is not None for run in runs):
-                errors[model] = pd.concat({run["seed"]: user_errors(run, output, power) for run in runs})
-        if len(errors) < 2 or models[0] not in errors:
+def print_comparison(comparison: Comparison, rank_tests: bool) -> None:
+    """Write a comparison's tables into its folder and print them, with rank tests over data sets if asked for.
+
+    Raises:
+        DataError: runs do not belong together, or rank tests are asked for where there is one data set.
+    """
+    for table in write_tables(comparison, comparison.folder).values():
+        _print_table(table)
+    if rank_tests:
+        known = {name for result in comparison.results for name in result["test"]["own_test"]}
+        for metric in _RANKED:
+            if metric in known:
+                print(rank_test(comparison, metric).describe(), end="\n\n")
+    print(f"Files: comparison.json, table*.csv, .md, .tex and significance.csv in {comparison.folder}{os.sep}")
+    print(f"Page:  recbole-drex report {shlex.quote(str(comparison.folder))}")
+
+
+def _print_table(table: Table) -> None:
+    print(table.to_text(shutil.get_terminal_size((160, 24)).columns), end="\n\n")
+
+
+def _print_tests(comparison: Comparison, model: str) -> None:
+    """Print paired tests, user by user, of one model against every other that was run on the same splits."""
+    runs = complete_runs(comparison.runs)
+    users = user_means(runs)
+    for metric in _TESTED:
+        labels = {run.label for run in runs if run.result["test"]["own_test"].get(metric) is not None}
+        if model not in labels or len(labels) < 2:
             continue
-        table = paired_tests(errors, models[0], smaller_is_better=True).reset_index()
-        label = {1: "absolute", 2: "squared"}[power]
+        try:
+            tests = compare_models(runs, metric, model, users).reset_index()
+        except DataError as error:
+            print(f"{metric} is not tested: {error}\n")
+            continue
+        what = "mean squared error" if metric == "rmse" else metric
+        print(f"{model} against each model by users' {what} (Wilcoxon signed-rank, Holm-corrected)")
         print(
-            f"{models[0]} against each model by users' mean {label} test errors (Wilcoxon signed-rank, Holm-corrected)"
-        )
-        print(
-            tabulate(
-                table.to_dict("list"),
-                headers="keys",
-                tablefmt="github",
-                showindex=False,
-                floatfmt=".3g",
-                missingval="-",
-            ),
+            tabulate(tests.to_dict("list"), headers="keys", tablefmt="simple", floatfmt=".3g", missingval="-"),
             end="\n\n",
         )
-
-
-def user_errors(result: dict[str, Any], output: Path, power: int) -> pd.Series:
-    """Mean error of each user's test rows; predictions are clipped to the range of training ratings, as in metrics."""
-    rows = read_interactions(output / result["dataset"] / result["model"] / f"seed-{result['seed']}")
-    train, test = rows[rows["split"] == "train"], rows[rows["split"] == "test"]
-    clipped = test["prediction"].clip(train["rating"].min(), train["rating"].max())
-    return ((clipped - test["rating"]).abs() ** power).groupby(test["user_id"].astype(str)).mean()
 
 
 def _print_explanations(run_dir: Path, users: int = 3) -> None:
