@@ -22,7 +22,8 @@ _BAR, _ROW = 0.45, 1.0  # heights of a group's bar and of a model's line, in uni
 def critical_difference(*tests: RankTest) -> Figure:
     """Critical-difference diagrams (Demšar, JMLR 7, 2006): mean ranks on an axis, best at the left.
 
-    Thick bars join models that the Nemenyi test does not tell apart; the critical difference stands above the axis.
+    Thick bars join models that the Nemenyi test does not tell apart; the critical difference stands above the axis. The
+    title says where Friedman's test finds no difference at all, so that the bars mean nothing.
 
     Args:
         tests: one or several; with several the figure has two columns where they fit, filled row by row.
@@ -95,7 +96,8 @@ def _diagram(ax: Axes, test: RankTest) -> None:
             edge + (-0.1 if left else 0.1), y, _label(test, str(label)), ha="right" if left else "left", va="center"
         )
     ax.set(xlim=(1 - 0.03 * right, right * 1.03), ylim=(top - _ROW * (k + 1) // 2 + 0.3, 2.6))
-    ax.set_title(name_of(test.metric), pad=10)
+    verdict = "" if test.critical < test.F else ": Friedman's test finds no difference"
+    ax.set_title(name_of(test.metric) + verdict, pad=10)
     ax.set_axis_off()
 
 

@@ -6,6 +6,7 @@ element of an HTML page.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.evaluation.comparable import smaller_is_better
 from recbole_drex.evaluation.comparison import Comparison, Run
 from recbole_drex.report.diagrams import critical_difference, keyword_overlap
 from recbole_drex.report.sensitivity import sensitivity
@@ -30,7 +32,6 @@ from recbole_drex.report.style import (
     name_of,
     panels,
     plain,
-    smaller_is_better,
     ticks,
 )
 from recbole_drex.report.svg import save, svg
@@ -53,21 +54,21 @@ def learning_curves(runs: Sequence[Run], labels: Sequence[str] | None = None) ->
     """Validation score by epoch: a line per run, a dot at the epoch whose weights were tested.
 
     Args:
-        runs: of any models, data sets and replicates; a panel per data set and validation metric. Models without
-            epochs are left out.
+        runs: of any models, data sets and replicates; a panel per data set and validation metric. Models that
+            are not trained in epochs, or for one only, are left out.
         labels: order that colours go by; by default that of ``runs``.
 
     Raises:
-        DataError: no run has epochs.
+        DataError: no run has two epochs or more.
     """
     looked = looks(labels or [run.label for run in runs])
     groups: dict[tuple[str, str], list[tuple[Run, list[dict[str, Any]]]]] = {}
     for run in runs:
-        if history := run.history():
+        if len(history := run.history()) > 1:
             metric = run.result["config"].get("valid_metric", "score")
             groups.setdefault((run.dataset, str(metric)), []).append((run, history))
     if not groups:
-        raise DataError("no run has a learning curve: none of these models is trained in epochs")
+        raise DataError("no run has a learning curve: none of these models was trained for two epochs or more")
     names = list(dict.fromkeys(run.label for members in groups.values() for run, _ in members))
     figure, axes = panels(f"Validation score by epoch of {', '.join(names)}", len(groups), 1, height=2.8)
     for ax, ((dataset, metric), members) in zip(axes[:, 0], groups.items(), strict=True):
@@ -153,14 +154,14 @@ def _at_k(blocks: Sequence[dict[str, float | None] | None], name: str, ks: Seque
 
 @drawing
 def differences(tests: pd.DataFrame, metric: str) -> Figure:
-    """How far each model is from the best one: mean difference over users with its 95 % interval.
+    """How far each model is from the one it was tested against: mean difference over users with its 95 % interval.
 
     Args:
         tests: as :func:`recbole_drex.evaluation.significance.paired_tests` returns it.
         metric: what was tested, for the labels.
 
     Returns:
-        A row per model, the best on top; filled dots differ significantly (Holm-corrected p < 0.05), and the
+        A row per model, in the order of ``tests``; filled dots differ significantly (Holm-corrected p < 0.05), and the
         corrected p is written at the right.
     """
     best = str(tests.index[tests["p_holm"].isna()][0])
@@ -172,7 +173,7 @@ def differences(tests: pd.DataFrame, metric: str) -> Figure:
     for row, (label, test) in enumerate(tests.iterrows()):
         if label == best:
             ax.plot(0, row, color=INK, marker="D", linestyle="")
-            note = "best"
+            note = "compared to"
         else:
             significant = test["p_holm"] < 0.05
             colour, face = (LIGHT[0], LIGHT[0]) if significant else (INK, "none")
@@ -221,7 +222,7 @@ def group_quality(frame: pd.DataFrame, metric: str, labels: Sequence[str] | None
             at = np.array([groups.index(group) for group in rows["group"]], dtype=np.float64) + shift
             look = {**looked[label], "linestyle": ""}
             ax.errorbar(at, rows[metric], yerr=rows[f"{metric}_std"].fillna(0), elinewidth=0.9, **look)
-        ax.set_xticks(range(len(groups)), labels=[plain(group).replace(" ", "\n") for group in groups])
+        ax.set_xticks(range(len(groups)), labels=[textwrap.fill(plain(group), 12) for group in groups])
         ax.set_xlim(-0.5, len(groups) - 0.5)
         ax.grid(visible=False, axis="x")
         ax.set_title(f"by {side}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.evaluation.comparable import smaller_is_better
 from recbole_drex.evaluation.comparison import Comparison, Variant
-from recbole_drex.report.style import described, drawing, legend, looks, panels, plain, smaller_is_better, ticks
+from recbole_drex.report.style import described, drawing, legend, looks, panels, plain, ticks
 
 
 @drawing
@@ -61,9 +63,17 @@ def _scores(comparison: Comparison, label: str, dataset: str, metric: str, block
     return np.array([value for value in values if value is not None], dtype=np.float64)
 
 
+def _line_of(variant: Variant, vary: Iterable[str]) -> str:
+    """The variant's label without the varied parameters: what a line or a heat map stands for."""
+    label = variant.label
+    for name in vary:
+        label = re.sub(rf"\+{re.escape(name)}=.*?(?=\+\w+=|$)", "", label)
+    return label
+
+
 def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block: str, title: str) -> Figure:
     name, values = next(iter(comparison.vary.items()))
-    models = list(dict.fromkeys(variant.model for variant in varied))
+    models = list(dict.fromkeys(_line_of(variant, comparison.vary) for variant in varied))
     fixed = [variant.label for variant in comparison.variants if variant not in varied]
     looked = looks([*models, *fixed], references=fixed)
     where = _axis(values)
@@ -77,7 +87,7 @@ def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block
             points = []
             for variant in varied:
                 scores = _scores(comparison, variant.label, dataset, metric, block)
-                if variant.model == model and scores.size:
+                if _line_of(variant, comparison.vary) == model and scores.size:
                     spread = scores.std(ddof=1) if scores.size > 1 else 0.0
                     points.append((where[values.index(variant.parameters[name])], scores.mean(), spread))
             if points:
@@ -102,7 +112,7 @@ def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block
 
 def _heat_maps(comparison: Comparison, varied: Sequence[Variant], metric: str, block: str, title: str) -> Figure:
     (down, rows), (across, columns) = comparison.vary.items()
-    models = list(dict.fromkeys(variant.model for variant in varied))
+    models = list(dict.fromkeys(_line_of(variant, comparison.vary) for variant in varied))
     datasets = comparison.datasets
     width, height = 1.0 + len(datasets) * max(2.2, 0.62 * len(columns)), 0.75 + 0.32 * len(rows)
     figure, axes = panels(title, len(models), len(datasets), width=max(width, 4.0), height=height)
@@ -111,7 +121,7 @@ def _heat_maps(comparison: Comparison, varied: Sequence[Variant], metric: str, b
             grid = np.full((len(rows), len(columns)), np.nan)
             for variant in varied:
                 scores = _scores(comparison, variant.label, dataset, metric, block)
-                if variant.model == model and scores.size:
+                if _line_of(variant, comparison.vary) == model and scores.size:
                     place = rows.index(variant.parameters[down]), columns.index(variant.parameters[across])
                     grid[place] = scores.mean()
             _heat_map(ax, grid, smaller_is_better(metric))

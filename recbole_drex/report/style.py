@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from recbole_drex.evaluation.comparable import smaller_is_better
+
 INK = "#24292f"
 # Searched for the largest distance (CIELAB) between the two most similar colours, as seen with normal, protan and
 # deutan vision (Machado et al. 2009), at a contrast of 3:1 or more to a white page (LIGHT) or to #16181d (DARK).
@@ -175,7 +177,3 @@ def ticks(ax: Axes, values: Sequence[Any], labels: Sequence[str], width: float) 
     slanted = 0.085 * sum(len(label) + 1 for label in labels) > width
     ax.set_xticks(values, labels=labels, rotation=25 if slanted else 0, ha="right" if slanted else "center")
     ax.minorticks_off()
-
-
-def smaller_is_better(metric: str) -> bool:
-    return metric.removeprefix("full_").startswith(("mae", "rmse", "mse", "nll"))
