@@ -109,35 +109,37 @@ def ranking_per_user(
     refuse_nan(rating, "ratings")
     if not (rank >= 1).all():
         raise ValueError("ranks are positions from 1 on")
+    rank = rank.astype(np.int64)
     relevant = _relevant(rating, protocol, user_mean)
     gain = _gain(rating, relevant, protocol)
 
     order = _by_user(code, gain)
     ideal_rank = np.empty_like(order)
     ideal_rank[order] = _positions(code[order])
-    dcg = _sums_at_k(code, rank, gain / np.log2(rank + 1.0), len(users), protocol.topk)[:, :-1]
+    dcg = _sums_at_k(code, rank, gain / np.log2(rank + 1.0), len(users), protocol.topk)[:-1]
     ideal = _sums_at_k(code, ideal_rank, gain / np.log2(ideal_rank + 1.0), len(users), protocol.topk)
     hits = _sums_at_k(code, rank, relevant, len(users), protocol.topk)
-    hits, n_relevant = hits[:, :-1], hits[:, -1:]
-    idcg = ideal[:, :-1] if protocol.ideal == "truncated" else ideal[:, -1:]
-    no_relevant, no_gain = n_relevant[:, 0] == 0, ideal[:, -1] == 0
+    hits, n_relevant = hits[:-1], hits[-1]
+    idcg = ideal[:-1] if protocol.ideal == "truncated" else ideal[-1]
+    no_relevant, no_gain = n_relevant == 0, ideal[-1] == 0
     if protocol.empty_user == "error" and (no_relevant | no_gain).any():
         raise DataError(
             f"{(no_relevant | no_gain).sum()} of {len(users)} test users have no relevant item, and empty_user is "
             "'error'; 'skip' leaves them out of the mean and 'zero' counts them as 0"
         )
-    k = np.array(protocol.topk)
+    k = np.array(protocol.topk)[:, None]
     values = {
-        "ndcg": dcg / np.where(no_gain[:, None], 1.0, idcg),
+        "ndcg": dcg / np.where(no_gain, 1.0, idcg),
         "precision": hits / k,
         "recall": hits / np.maximum(n_relevant, 1),
         # 2PR / (P + R) with P = hits / k and R = hits / n_relevant, so that 0 / 0 does not arise
         "f1": 2.0 * hits / (k + n_relevant),
     }
-    for name, value in values.items():
-        value[no_gain if name == "ndcg" else no_relevant] = np.nan if protocol.empty_user == "skip" else 0.0
+    if protocol.empty_user == "skip":  # otherwise they are 0 as they stand
+        for name, value in values.items():
+            value[:, np.flatnonzero(no_gain if name == "ndcg" else no_relevant)] = np.nan
     columns = [f"{name}@{k}" for name in values for k in protocol.topk]
-    frame = pd.DataFrame(np.hstack(list(values.values())), index=users, columns=columns)
+    frame = pd.DataFrame(np.concatenate(list(values.values())).T, index=users, columns=columns)
     frame.attrs = {"users_without_relevant": int(no_relevant.sum()), "users_without_gain": int(no_gain.sum())}
     return frame
 
@@ -192,13 +194,13 @@ def _by_user(code: np.ndarray, value: np.ndarray) -> np.ndarray:
 def _sums_at_k(
     code: np.ndarray, rank: np.ndarray, weight: np.ndarray, n_users: int, topk: tuple[int, ...]
 ) -> np.ndarray:
-    """Sums of ``weight`` over each user's rows with ``rank <= k``, (n_users, len(topk) + 1); the last is over all rows.
+    """Sums of ``weight`` over each user's rows with ``rank <= k``, (len(topk) + 1, n_users); the last is over all rows.
 
-    Every row is added once, in the column of the smallest k that it reaches; columns then add up.
+    Every row is added once, to the smallest k that it reaches; then the sums add up from one k to the next.
     """
-    width = len(topk) + 1
-    cell = code * width + np.searchsorted(topk, rank)
-    return np.bincount(cell, weight, minlength=n_users * width).reshape(n_users, width).cumsum(1)
+    reached = np.searchsorted(topk, np.arange(rank.max() + 1))[rank]
+    length = (len(topk) + 1) * n_users
+    return np.bincount(reached * n_users + code, weight, minlength=length).reshape(-1, n_users).cumsum(0)
 
 
 def _positions(sorted_code: np.ndarray) -> np.ndarray:
