@@ -152,18 +152,23 @@ def text(table: Table, width: int) -> str:
     names = {name: columns.pop(name) for name in _NAMES if name in columns}
     grids = []
     while columns:
-        # At least one metric, however narrow the terminal.
-        shown = {**names, (name := next(iter(columns))): columns.pop(name)}
-        names = {name: cells for name, cells in names.items() if name in ("dataset", "model")}
-        while columns and _width({**shown, (name := next(iter(columns))): columns[name]}) <= width:
+        shown = dict(names)
+        for name in list(columns):
+            # At least one metric, however narrow the terminal.
+            if len(shown) > len(names) and _width({**shown, name: columns[name]}) > width:
+                break
             shown[name] = columns.pop(name)
-        grids.append(tabulate(shown, headers="keys", tablefmt="simple", disable_numparse=True))
+        grids.append(_plain(shown))
+        names = {name: cells for name, cells in names.items() if name in ("dataset", "model")}
     return "\n\n".join([one_line(table.header), *grids, "\n".join(_TEXT_STYLE.notes(table))]).rstrip()
 
 
+def _plain(columns: dict[str, list[str]]) -> str:
+    return tabulate(columns, headers="keys", tablefmt="simple", disable_numparse=True)
+
+
 def _width(columns: dict[str, list[str]]) -> int:
-    """Characters that a plain table takes, with two spaces between columns."""
-    return sum(max(map(len, [name, *cells])) + 2 for name, cells in columns.items()) - 2
+    return len(_plain(columns).splitlines()[1])
 
 
 def latex(table: Table) -> str:

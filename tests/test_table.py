@@ -1,0 +1,315 @@
+"""Tables of comparisons: means, ranks, marks, notes, files, and what does not belong together."""
+
+import dataclasses
+import io
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from planted_runs import PROTOCOL, write_run
+from scipy import stats
+
+from recbole_drex.errors import CheckpointError, ConfigError, DataError
+from recbole_drex.evaluation.comparison import Failure, Variant, comparison_of, read_run
+from recbole_drex.evaluation.significance import compare_models
+from recbole_drex.evaluation.table import comparison_table, write_tables
+from recbole_drex.evaluation.table_format import escape_latex, escape_markdown
+
+MODELS = {"DReX": 0.3, "DReX+start=random": 0.5, "Bias": 1.0}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("results")
+    made = [
+        write_run(root, label, dataset, seed, noise)
+        for dataset in ("demo", "Soft_ware")
+        for label, noise in MODELS.items()
+        for seed in (1, 2, 3)
+    ]
+    return made + [write_run(root, "BPR", dataset, seed, 2, scores=True) for dataset in ("demo",) for seed in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def comparison(folders):
+    return comparison_of(folders, references=["Bias"])
+
+
+@pytest.fixture(scope="module")
+def table(comparison):
+    return comparison_table(comparison, ["mae", "rmse", "ndcg@5", "users"])
+
+
+def of(table, dataset="demo"):
+    frame = table.frame
+    return frame[frame["dataset"] == dataset].set_index("model")
+
+
+def values(comparison, label, metric, dataset="demo", block="own_test"):
+    return [run.result["test"][block][metric] for run in comparison.of(label, dataset)]
+
+
+def test_rows_come_as_asked_then_references_then_bounds(table):
+    rows = of(table)
+    assert list(rows.index) == ["DReX", "DReX+start=random", "BPR", "Bias", "Random", "Oracle"]
+    assert list(rows["kind"]) == ["model", "model", "model", "reference", "bound", "bound"]
+    assert rows["runs"].tolist() == [3] * 6
+    assert list(dict.fromkeys(table.frame["dataset"])) == ["demo", "Soft_ware"]
+
+
+def test_means_and_spread_are_those_of_the_runs(comparison, table):
+    rows = of(table)
+    found = values(comparison, "DReX", "ndcg@5")
+    assert rows.loc["DReX", "ndcg@5"] == pytest.approx(sum(found) / 3)
+    assert rows.loc["DReX", "ndcg@5_std"] == pytest.approx(np.std(found, ddof=1))
+    assert rows.loc["Oracle", ["mae", "ndcg@5"]].tolist() == pytest.approx([0, 1])
+    assert np.isnan(rows.loc[["BPR", "Random"], "mae"]).all()
+
+
+def test_ranks_leave_bounds_out_and_point_the_right_way(table):
+    rows = of(table)
+    assert rows["mae_rank"].dropna().to_dict() == {"DReX": 1, "DReX+start=random": 2, "Bias": 3}
+    assert rows["ndcg@5_rank"].dropna().to_dict() == {"DReX": 1, "DReX+start=random": 2, "Bias": 3, "BPR": 4}
+    assert rows.index[rows["mae_best"]].tolist() == rows.index[rows["ndcg@5_best"]].tolist() == ["DReX"]
+    assert rows["users_rank"].isna().all() and not rows["users_best"].any()
+
+
+def test_the_corrected_p_of_the_table_is_that_of_users_means(comparison, table):
+    users = {}
+    for run in comparison.of(dataset="demo"):
+        users.setdefault(run.label, []).append(pd.read_parquet(run.folder / "users.parquet").set_index("user_id"))
+    means = {label: sum(frame["ndcg@5"] for frame in frames) / 3 for label, frames in users.items()}
+    p = {
+        label: stats.wilcoxon(means[label] - means["DReX"], zero_method="pratt").pvalue
+        for label in ("DReX+start=random", "BPR", "Bias")
+    }
+    largest, middle, least = sorted(p, key=p.get, reverse=True)
+    expected = {least: 3 * p[least]}
+    expected[middle] = max(expected[least], 2 * p[middle])
+    expected[largest] = max(expected[middle], p[largest])
+    assert of(table)["ndcg@5_p"].dropna().to_dict() == pytest.approx({k: min(v, 1) for k, v in expected.items()})
+    # RMSE has no mean over users; their squared errors stand for it.
+    tested = compare_models(comparison.of(dataset="demo"), "rmse")["p_holm"].dropna()
+    assert of(table)["rmse_p"].dropna().to_dict() == pytest.approx(tested.to_dict())
+    assert of(table).loc[["DReX", "Random", "Oracle"], "ndcg@5_p"].isna().all()
+
+
+def test_equal_models_share_a_rank_and_none_is_best(tmp_path):
+    same = {"test": {"own_test": {"mae": 0.5, "ndcg@5": 0.9}, "full": None}}
+    folders = [write_run(tmp_path, label, **same) for label in ("A", "B", "C")]
+    rows = of(comparison_table(comparison_of(folders), ["mae"], tests=()))
+    assert rows.loc[["A", "B", "C"], "mae_rank"].tolist() == [2, 2, 2]
+    assert not rows["mae_best"].any()
+
+
+def test_a_value_missing_in_one_run_leaves_no_mean_of_the_others(tmp_path):
+    folders = [write_run(tmp_path, seed=1), write_run(tmp_path, seed=2), write_run(tmp_path, "Bias", seed=1)]
+    folders.append(write_run(tmp_path, "Bias", seed=2))
+    result = json.loads((folders[0] / "result.json").read_text())
+    result["test"]["own_test"]["rmse"] = None
+    (folders[0] / "result.json").write_text(json.dumps(result))
+    table = comparison_table(comparison_of(folders), ["rmse", "mae"])
+    assert np.isnan(of(table).loc["DReX", "rmse"])
+    assert of(table)["rmse_rank"].isna().all()
+    assert any(note.startswith("rmse on demo not tested: fewer than two models") for note in table.notes)
+
+
+def test_failed_and_incomplete_models_keep_their_row_and_a_note(comparison):
+    lacking = [run for run in comparison.runs if (run.label, run.dataset, run.replicate) != ("DReX", "demo", "2")]
+    damaged = dataclasses.replace(
+        comparison,
+        runs=tuple(lacking),
+        variants=(Variant("NCL", "NCL"), *comparison.variants),
+        failures=tuple(Failure("NCL", "demo", seed, "ImportError: no\nfaiss") for seed in ("1", "2", "3")),
+    )
+    table = comparison_table(damaged, ["mae"])
+    rows = of(table)
+    assert rows.loc["NCL", "runs"] == 0 and np.isnan(rows.loc["NCL", "mae"])
+    assert rows.loc["DReX", "runs"] == 2 and rows.loc["DReX", "mae"] > 0
+    assert np.isnan(rows.loc["DReX", "mae_rank"])
+    assert rows.loc["DReX+start=random", "mae_rank"] == 1
+    assert set(table.tests.query("dataset == 'demo'")["model"]) == {"DReX+start=random", "Bias"}
+    assert "NCL failed on demo (1, 2, 3): ImportError: no\nfaiss" in table.notes
+    assert "NCL has not been run on Soft_ware." in table.notes
+    assert "DReX on demo lacks 2: its mean is shown, but neither ranked nor tested." in table.notes
+    assert "ImportError: no faiss" in table.to_markdown()
+
+
+def test_one_model_alone_has_no_rank_and_says_why_there_is_no_test(folders):
+    table = comparison_table(comparison_of(folders[:1]), ["mae"])
+    assert of(table)["mae_rank"].isna().all() and len(table.tests) == 0
+    assert "mae on demo not tested: fewer than two models have a value in every run." in table.notes
+    assert "(1)" not in table.to_markdown() and "**" not in table.to_markdown()
+
+
+def test_too_few_users_for_a_test_leave_the_table_and_the_reason(tmp_path):
+    folders = [write_run(tmp_path, label, users=1) for label in ("DReX", "Bias")]
+    table = comparison_table(comparison_of(folders), ["mae"])
+    assert of(table).loc["DReX", "mae"] > 0
+    assert any("needs two or more users" in note for note in table.notes)
+
+
+def test_the_full_catalogue_has_its_own_table(comparison):
+    table = comparison_table(comparison, block="full")
+    assert "candidates=full" in table.header
+    assert table.metrics == ("ndcg@10", "precision@10", "recall@10", "f1@10")
+    assert set(table.frame["kind"]) == {"model", "reference"}
+    assert of(table).loc["Bias", "ndcg@10"] == pytest.approx(
+        np.mean(values(comparison, "Bias", "ndcg@10", block="full"))
+    )
+    tested = compare_models(comparison.of(dataset="demo"), "full_ndcg@10")["p_holm"].dropna()
+    assert of(table)["ndcg@10_p"].dropna().to_dict() == pytest.approx(tested.to_dict())
+
+
+def test_the_header_names_data_split_and_conventions(comparison, table):
+    data = ", ".join(
+        f"{name} ({comparison.of(dataset=name)[0].result['data']['fingerprint'][:12]})"
+        for name in ("demo", "Soft_ware")
+    )
+    assert table.header == f"{data} | split: random, RS [0.8, 0.1, 0.1], by user | {PROTOCOL.describe()}"
+
+
+def test_markdown_has_bold_marks_ranks_and_a_legend(comparison, table):
+    text = table.to_markdown()
+    mean, std = np.mean(values(comparison, "DReX", "mae")), np.std(values(comparison, "DReX", "mae"), ddof=1)
+    assert f"| **{mean:.4f}** ± {std:.4f} (1) " in text
+    assert re.search(r"\| demo +\| Bias +\| mse +\| mean +\| 3 +\| \d\.\d{4}‡ ± \d\.\d{4} \(3\)", text)
+    assert "| mae ↓ " in text and "| ndcg@5 ↑ " in text and "| users " in text
+    assert "Tested against the best: mae, rmse, ndcg@5. † differs" in text
+    grid = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in grid}) == 1 and len(grid) == 2 + 6 + 6
+
+
+def test_text_fits_the_terminal_and_has_all_columns(table):
+    for width in (80, 100, 160):
+        text = table.to_text(width)
+        grid = [line for line in text.splitlines() if re.match("dataset|demo  |Soft_ware  |--", line)]
+        assert max(map(len, grid)) <= width
+        for metric in table.metrics:
+            assert len(re.findall(rf"(?<![\w@]){metric}(?: [↓↑]|$|  )", text, re.MULTILINE)) == 1
+    assert "*" in text and "**" not in text
+    assert len(re.findall("^dataset", table.to_text(40), re.MULTILINE)) == len(table.metrics)
+
+
+def test_csv_reads_back_in_full_precision_with_its_conventions(table):
+    back = pd.read_csv(io.StringIO(table.to_csv()))
+    pd.testing.assert_frame_equal(
+        back[table.frame.columns], table.frame, check_dtype=False, rtol=0, atol=0, check_exact=True
+    )
+    assert (back["candidates"] == "own_test").all() and (back["gain"] == "exponential").all()
+    assert back.groupby("dataset")["fingerprint"].first().to_dict() == table.data
+    assert (back["split"] == "random, RS [0.8, 0.1, 0.1], by user").all()
+
+
+def test_latex_escapes_what_labels_hold(tmp_path):
+    label = r"DReX+a_b=50%&c#{d}\e^f~g<h>|$i[j]"
+    folders = [write_run(tmp_path, label), write_run(tmp_path, "Bias", noise=1)]
+    text = comparison_table(comparison_of(folders), ["mae", "mae_rounded"]).to_latex()
+    assert (
+        r"DReX+a\_b=50\%\&c\#\{d\}\textbackslash{}e\textasciicircum{}f\textasciitilde{}g\textless{}h\textgreater{}"
+        r"\textbar{}\$i{[}j]"
+    ) in text
+    assert r"\toprule" in text and r"\midrule" in text and r"\bottomrule" in text
+    assert r"\textbf{" in text and r"$^{\ddagger}$" in text and "‡" not in text
+    assert r"mae\_rounded $\downarrow$" in text
+    body = [line for line in text.splitlines() if line.endswith(r" \\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {5}
+    unescaped = re.sub(r"\\[{}]", "", text)
+    assert unescaped.count("{") == unescaped.count("}")
+    assert unescaped.count("$") % 2 == len(re.findall(r"\\\$", unescaped)) % 2
+
+
+def test_labels_stay_in_their_cell(tmp_path):
+    label = "DReX+x=a|b`c`*d*\n<script>"
+    folders = [write_run(tmp_path, label), write_run(tmp_path, "Bias")]
+    table = comparison_table(comparison_of(folders), ["mae"])
+    assert r"DReX+x=a\|b\`c\`\*d\* \<script>" in table.to_markdown()
+    assert "DReX+x=a|b`c`*d* <script>" in table.to_text()
+    assert escape_latex("* [a]\n\nb") == "{*} {[}a] b" and escape_markdown("[a](b)") == r"\[a\](b)"
+
+
+def test_write_tables_writes_each_format_and_the_tests(comparison, tmp_path):
+    tables = write_tables(comparison, tmp_path)
+    assert list(tables) == ["own_test", "full"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f"{name}.{suffix}" for name in ("table", "table_full") for suffix in ("csv", "md", "tex")]
+        + ["significance.csv"]
+    )
+    assert (tmp_path / "table.md").read_text() == tables["own_test"].to_markdown()
+    tests = pd.read_csv(tmp_path / "significance.csv")
+    assert list(tests.columns[:5]) == ["dataset", "block", "metric", "best", "model"]
+    assert set(tests["block"]) == {"own_test", "full"}
+    row = tests.query("dataset == 'demo' and block == 'own_test' and metric == 'mae' and model == 'Bias'").iloc[0]
+    assert row["p_holm"] == of(tables["own_test"]).loc["Bias", "mae_p"]
+    assert row["ci_low"] < row["difference"] < row["ci_high"] and row["users"] == 40
+    assert not tests.query("model == best")["difference"].any()
+
+
+def test_without_the_full_catalogue_there_is_one_table(tmp_path):
+    folders = [write_run(tmp_path / "results", label, full=False) for label in ("DReX", "Bias")]
+    assert list(write_tables(comparison_of(folders), tmp_path / "tables")) == ["own_test"]
+    assert not (tmp_path / "tables" / "table_full.csv").exists()
+
+
+def test_what_was_not_asked_for_is_not_tested(comparison):
+    table = comparison_table(comparison, ["mae", "rmse"], tests=["rmse"])
+    assert set(table.tests["metric"]) == {"rmse"}
+    assert table.frame["mae_p"].isna().all() and "best: rmse. †" in table.to_markdown()
+    assert len(comparison_table(comparison, ["mae"], tests=()).tests) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metrics": ["ndgc@10"]}, r"unknown metric of own_test: 'ndgc@10'; did you mean 'ndcg@10'"),
+        ({"metrics": ["mae"], "block": "full"}, "unknown metric of full: 'mae'"),
+        ({"block": "ful"}, "did you mean 'full'"),
+        ({"metrics": ["mae"], "tests": ["ndcg@5"]}, "unknown metric to test: 'ndcg@5'"),
+        ({"metrics": ["mae_rounded"], "tests": ["mae_rounded"]}, "'mae_rounded' of own_test has no value per user"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(comparison, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        comparison_table(comparison, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": {**PROTOCOL.as_dict(), "gain": "linear"}}, "'DReX' and 'Bias' differ in protocol, gain: exp"),
+        ({"split": "temporal"}, "differ in split: random, .* and temporal"),
+        ({"data": {"fingerprint": "f"}}, "'DReX' and 'Bias' on demo were made on different data: .* and f$"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused(tmp_path, change, message):
+    if "data" in change:
+        described = read_run(write_run(tmp_path, "Bias")).result["data"]
+        change = {"data": {**described, **change["data"]}}
+    folders = [write_run(tmp_path), write_run(tmp_path, "Bias", **change)]
+    with pytest.raises(DataError, match=message):
+        comparison_table(comparison_of(folders))
+
+
+def test_a_run_that_comes_twice_or_is_of_another_loss_is_refused(tmp_path):
+    folder = write_run(tmp_path)
+    with pytest.raises(DataError, match="two results of 'DReX' on demo have seed 2026"):
+        comparison_table(comparison_of([folder, folder]))
+    with pytest.raises(DataError, match="results of 'DReX' on demo differ in loss: mse and mae"):
+        comparison_table(comparison_of([folder, write_run(tmp_path, seed=1, loss="mae")]))
+    folds = [write_run(tmp_path / str(fold), fold=fold) for fold in (0, 1)]
+    assert of(comparison_table(comparison_of(folds), ["mae"])).loc["DReX", "runs"] == 2
+
+
+def test_a_damaged_users_file_is_named(tmp_path):
+    folders = [write_run(tmp_path), write_run(tmp_path, "Bias")]
+    (folders[1] / "users.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CheckpointError, match=r"Bias.*users\.parquet"):
+        comparison_table(comparison_of(folders))
+    assert len(comparison_table(comparison_of(folders), tests=()).frame)
+
+
+def test_a_comparison_without_a_finished_run_is_refused(comparison):
+    with pytest.raises(DataError, match="no result"):
+        comparison_table(dataclasses.replace(comparison, runs=()))
