@@ -94,6 +94,8 @@ def compare(
     for file in config_files:
         given.update(read_yaml(file))
     given.update(parameters or {})
+    if folds is not None and folds < 3:
+        raise ConfigError(f"folds must be 3 or more (one tests, one validates, the others train), not {folds}")
     if "seed" in given:
         raise ConfigError("parameter 'seed' is given by --seeds, since every seed has its own folder")
     if data_path is not None:

@@ -243,3 +243,60 @@ def test_an_unknown_modality_names_the_legal_ones(small, make_experiment, tmp_pa
     assert isinstance(experiment.config, Config)
     vectors = experiment.parts.train_dataset.evidence(("image",)).fields["image"]
     assert vectors[0].tolist() == [0.5, 0.25]
+
+
+def hidden_parts(make_experiment, **parameters):
+    """The whole training part, and the one that is left when something is hidden."""
+    return tuple(
+        make_experiment("Bias", **given).parts.train_dataset for given in ({}, {"hide_reviews": 0.0, **parameters})
+    )
+
+
+def keys_of(dataset, feat):
+    return set(dataset.pair_key(feat["user_id"], feat["item_id"]).tolist())
+
+
+def test_a_share_of_reviews_can_be_hidden_from_training(make_experiment):
+    whole, half = hidden_parts(make_experiment, hide_reviews=0.5)
+    reviewed = (whole.evidence().review_row >= 0).sum()
+    assert (half.evidence().review_row >= 0).sum() == reviewed - round(0.5 * int(reviewed))
+    assert keys_of(half, half.inter_feat) == keys_of(whole, whole.inter_feat)
+    assert (half.inter_feat["rating"] == whole.inter_feat["rating"]).all()
+    _, none = hidden_parts(make_experiment, hide_reviews=1.0)
+    assert (none.evidence().review_row >= 0).sum() == 0 and len(none.unrated) == 0
+
+
+def test_what_a_smaller_share_hides_a_larger_one_hides_too(make_experiment):
+    for key in ("hide_reviews", "hide_ratings"):
+        left = []
+        for share in (0.25, 0.5, 0.75):
+            part = hidden_parts(make_experiment, **{key: share})[1].evidence()
+            there = part.review_row >= 0 if key == "hide_reviews" else ~part.rating.isnan()
+            left.append(set(zip(part.user[there].tolist(), part.item[there].tolist(), strict=True)))
+        assert left[0] > left[1] > left[2]
+
+
+def test_a_hidden_rating_leaves_its_review_as_evidence_and_is_no_target(make_experiment):
+    whole, part = hidden_parts(make_experiment, hide_ratings=0.75)
+    targets, evidence = keys_of(part, part.inter_feat), keys_of(part, part.unrated)
+    moved = keys_of(whole, whole.inter_feat) - targets
+    reviewed = whole.inter_feat["review_row"] >= 0
+    assert len(moved) == round(0.75 * int(reviewed.sum()))
+    assert evidence == keys_of(whole, whole.unrated) | moved
+    assert not moved & keys_of(whole, whole.inter_feat[~reviewed])
+    everything = part.evidence()
+    keys = part.pair_key(everything.user, everything.item)
+    assert everything.rating[torch.isin(keys, torch.tensor(sorted(moved)))].isnan().all()
+
+
+def test_hiding_leaves_validation_and_test_as_they_are(make_experiment):
+    plain = make_experiment("Bias").parts
+    hidden = make_experiment("Bias", hide_reviews=0.5, hide_ratings=0.5).parts
+    for name in ("valid", "test"):
+        one, other = getattr(plain, name).rows._dataset.inter_feat, getattr(hidden, name).rows._dataset.inter_feat
+        for field in ("user_id", "item_id", "rating"):
+            assert torch.equal(one[field], other[field])
+        # Items whose rating is hidden are still no candidates.
+        for user in one["user_id"].unique().tolist():
+            history = getattr(plain, name).full.uid2history_item[user]
+            assert set(history.tolist()) == set(getattr(hidden, name).full.uid2history_item[user].tolist())

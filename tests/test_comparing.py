@@ -1,0 +1,203 @@
+"""`compare`: what is run, what is reused, what survives."""
+
+import json
+import shutil
+
+import pytest
+from conftest import FEW_EPOCHS, SETTINGS
+
+from recbole_drex.comparing import compare, label_of, parse_model
+from recbole_drex.errors import CheckpointError, ConfigError, DrexError
+from recbole_drex.evaluation.comparison import comparison_of, read_comparison
+
+QUICK = {**SETTINGS, **FEW_EPOCHS, "epochs": 1, "explained_users": 3}
+
+
+@pytest.fixture
+def run_compare(small, tmp_path):
+    def run(models, seeds=(2026,), **options):
+        given = {"data_path": small.root, "output": tmp_path / "results", "references": False, "parameters": QUICK}
+        return compare(models, ["small"], seeds, **{**given, **options})
+
+    return run
+
+
+def test_every_variant_runs_on_every_split_and_references_come_last(comparison):
+    labels = [variant.label for variant in comparison.variants]
+    assert labels == ["DReX", "DReX+modalities=[rating]", "BPR", "GlobalMean", "ItemMean", "Bias", "BiasedMF"]
+    assert [variant.reference for variant in comparison.variants] == [False] * 3 + [True] * 4
+    assert comparison.datasets == ("small", "tiny")
+    keys = {(run.label, run.dataset, run.replicate) for run in comparison.runs}
+    assert keys == {(label, data, seed) for label in labels for data in ("small", "tiny") for seed in ("2026", "2027")}
+    assert comparison.failures == ()
+    changed = comparison.of("DReX+modalities=[rating]", "tiny")[0]
+    assert changed.result["model"] == "DReX" and changed.result["config"]["modalities"] == ["rating"]
+    assert changed.explanations() == [] and len(comparison.of("DReX", "small")[0].explanations()) == 12
+    # All models of one split were tested on the same rows.
+    tested: dict[str, list] = {}
+    for run in comparison.of(dataset="small"):
+        test = run.interactions().query("split == 'test'")
+        tested.setdefault(run.replicate, []).append(set(zip(test["user_id"], test["item_id"], strict=True)))
+    first, second = tested["2026"], tested["2027"]
+    assert all(rows == first[0] for rows in first) and first[0] != second[0]
+
+
+def test_users_metrics_average_to_those_of_the_result(comparison):
+    for run in comparison.of(dataset="small"):
+        users, own = run.users(), run.result["test"]["own_test"]
+        for name in ("ndcg@5", "recall@10", "f1@1"):
+            assert users[name].mean() == pytest.approx(own[name], abs=1e-12)
+            assert users[f"full_{name}"].mean() == pytest.approx(run.result["test"]["full"][name], abs=1e-12)
+        rows = run.interactions()
+        test = rows[rows["split"] == "test"]
+        counts = rows[rows["split"] == "train"].groupby("user_id").size()
+        assert (users["train_ratings"] == counts[users.index]).all()
+        assert (users["test_ratings"] == test.groupby("user_id").size()[users.index]).all()
+        if own.get("mae") is not None:
+            weighted = (users["mae"] * users["test_ratings"]).sum() / users["test_ratings"].sum()
+            assert weighted == pytest.approx(own["mae"], abs=1e-12)
+            squared = (users["mse"] * users["test_ratings"]).sum() / users["test_ratings"].sum()
+            assert squared**0.5 == pytest.approx(own["rmse"], abs=1e-12)
+        else:
+            assert users["mae"].isna().all()
+
+
+def test_finished_runs_are_reused_and_a_changed_one_is_made_anew(run_compare, capsys):
+    first = run_compare(["Bias", "ItemMean"])
+    stamps = [(run.folder / "result.json").stat().st_mtime_ns for run in first.runs]
+    again = run_compare(["Bias", "ItemMean", "GlobalMean"])
+    assert "3 runs: 2 are finished, 1 to make, about" in capsys.readouterr().out
+    assert [(run.folder / "result.json").stat().st_mtime_ns for run in again.runs][:2] == stamps
+    changed = run_compare(["Bias", "ItemMean"], parameters={**QUICK, "relevance_threshold": 3.0}, name="other")
+    assert "2 runs: 0 are finished, 2 to make" in capsys.readouterr().out
+    assert changed.runs[0].result["protocol"]["threshold"] == 3.0
+    with pytest.raises(CheckpointError, match="was replaced by another one since"):
+        read_comparison(again.folder)
+
+
+def test_a_failing_model_leaves_its_reason_and_the_others_finish(run_compare):
+    # NCL needs faiss, which is not installed; NeuMF without any layer breaks inside torch.
+    found = run_compare(["NCL", "NeuMF+mlp_hidden_size=[]", "Bias"], seeds=(2026, 2027))
+    assert [run.label for run in found.runs] == ["Bias"] * 2
+    failed = {(failure.label, failure.replicate): failure.error for failure in found.failures}
+    assert set(failed) == {(label, seed) for label in ("NCL", "NeuMF+mlp_hidden_size=[]") for seed in ("2026", "2027")}
+    assert "faiss" in failed["NCL", "2026"]
+    assert "Traceback" in (found.folder.parent / "small/NCL/seed-2026/error.log").read_text()
+
+
+def test_a_stopped_comparison_goes_on(run_compare, monkeypatch, tmp_path):
+    import recbole_drex.comparing as comparing
+
+    real, calls = comparing.run_one, []
+
+    def stop_at_second(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(comparing, "run_one", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        run_compare(["Bias", "ItemMean", "GlobalMean"])
+    noted = json.loads((tmp_path / "results/comparison/comparison.json").read_text())
+    assert [run["status"] for run in noted["runs"]] == ["finished", "waiting", "waiting"]
+    assert [run.label for run in read_comparison(tmp_path / "results/comparison").runs] == ["Bias"]
+    monkeypatch.undo()
+    assert len(run_compare(["Bias", "ItemMean", "GlobalMean"]).runs) == 3
+
+
+def test_a_varied_parameter_gives_a_variant_for_each_value_to_the_models_that_know_it(run_compare):
+    found = run_compare(["DReX", "ItemMean"], vary={"max_history": [1, 5], "hide_reviews": [0.0, 1.0]})
+    labels = [variant.label for variant in found.variants]
+    assert labels == [
+        "DReX+max_history=1+hide_reviews=0",
+        "DReX+max_history=1+hide_reviews=1",
+        "DReX+max_history=5+hide_reviews=0",
+        "DReX+max_history=5+hide_reviews=1",
+        "ItemMean+hide_reviews=0",
+        "ItemMean+hide_reviews=1",
+    ]
+    assert found.vary == {"max_history": [1, 5], "hide_reviews": [0.0, 1.0]}
+    assert {run.label for run in found.runs} == set(labels)
+
+
+def test_folds_test_every_interaction_once(run_compare, small):
+    found = run_compare(["Bias"], folds=3)
+    assert [run.replicate for run in found.runs] == ["2026-fold-0", "2026-fold-1", "2026-fold-2"]
+    parts = [run.interactions() for run in found.runs]
+    tested = [set(zip(p["user_id"], p["item_id"], strict=True)) for p in (p[p["split"] == "test"] for p in parts)]
+    everything = set(zip(parts[0]["user_id"], parts[0]["item_id"], strict=True))
+    assert set.union(*tested) == everything
+    assert sum(map(len, tested)) == len(everything)
+    for part in parts:
+        shares = part.groupby("split").size() / len(part)
+        assert shares["test"] == pytest.approx(1 / 3, abs=0.03) == shares["valid"]
+    assert {run.result["split"] for run in found.runs} == {"random, KF 3, by user"}
+
+
+@pytest.mark.parametrize("folds", [2, -1, 0])
+def test_folds_that_are_none_are_refused(run_compare, folds):
+    with pytest.raises(ConfigError, match="folds"):
+        run_compare(["Bias"], folds=folds)
+
+
+def test_names_of_models_with_changes():
+    assert parse_model("DReX+learning_rate=1e+3+modalities=[rating,review]") == (
+        "DReX",
+        {"learning_rate": 1000.0, "modalities": ["rating", "review"]},
+    )
+    assert label_of(*parse_model("drex+modalities=[rating, review]")) == "DReX+modalities=[rating,review]"
+    for text in ("DReX+", "DReX+start=", "DReX+nonsense"):
+        with pytest.raises(ConfigError):
+            parse_model(text)
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "message"),
+    [
+        (["DReXX"], {}, "did you mean 'DReX'"),
+        (["DReX"], {"parameters": {**QUICK, "max_histry": 3}}, "did you mean 'max_history'"),
+        (["Bias+max_history=3"], {}, "unknown parameter of Bias"),
+        (["DReX"], {"vary": {"max_histry": [1, 2]}}, "did you mean 'max_history'"),
+        (["DReX"], {"vary": {"epochs": [1, 2]}}, "is varied and given a value"),
+        (["DReX"], {"vary": {"max_history": [1, 1]}}, "different ones"),
+        (["DReX+hide_reviews=1.5"], {}, "'hide_reviews' must be 1 or less"),
+        (["DReX"], {"name": "../up"}, "comparison name"),
+        (["DReX"], {"parameters": {**QUICK, "seed": 1}}, "given by --seeds"),
+        ([], {}, "at least one model"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_trained(run_compare, tmp_path, models, options, message):
+    with pytest.raises(DrexError, match=message):
+        run_compare(models, **options)
+    assert not list(tmp_path.glob("results/*/*/seed-*"))
+
+
+def test_damaged_and_foreign_folders_are_named(comparison, tmp_path):
+    with pytest.raises(CheckpointError, match="holds no comparison"):
+        read_comparison(tmp_path)
+    copied = shutil.copytree(comparison.folder.parent, tmp_path / "results")
+    folder = copied / comparison.folder.name
+    assert len(read_comparison(folder).runs) == len(comparison.runs)
+    result = copied / "small/Bias/seed-2026/result.json"
+    text = result.read_text()
+    result.write_text(text[:100])
+    with pytest.raises(CheckpointError, match=r"Bias.seed-2026.result\.json"):
+        read_comparison(folder)
+    result.write_text('{"accuracy": 0.9}')
+    with pytest.raises(CheckpointError, match="no result file of recbole_drex"):
+        read_comparison(folder)
+    result.write_text(text)
+    for damage in ("{", '{"schema": 99}', '{"schema": 1, "runs": [{}]}'):
+        (folder / "comparison.json").write_text(damage)
+        with pytest.raises(CheckpointError, match=r"comparison\.json"):
+            read_comparison(folder)
+
+
+def test_single_runs_can_be_put_side_by_side(comparison):
+    folders = [run.folder for run in comparison.of(dataset="small")]
+    found = comparison_of(folders, references=["Bias"])
+    assert [variant.label for variant in found.variants if variant.reference] == ["Bias"]
+    assert len(found.runs) == len(folders)
+    alone = read_comparison(folders[0])
+    assert [variant.label for variant in alone.variants] == ["DReX"] and alone.vary == {}
