@@ -222,10 +222,15 @@ def group_quality(frame: pd.DataFrame, metric: str, labels: Sequence[str] | None
             at = np.array([groups.index(group) for group in rows["group"]], dtype=np.float64) + shift
             look = {**looked[label], "linestyle": ""}
             ax.errorbar(at, rows[metric], yerr=rows[f"{metric}_std"].fillna(0), elinewidth=0.9, **look)
-        ax.set_xticks(range(len(groups)), labels=[textwrap.fill(plain(group), 12) for group in groups])
+        ax.set_xticks(range(len(groups)), labels=[_narrow(plain(group)) for group in groups])
         ax.set_xlim(-0.5, len(groups) - 0.5)
         ax.grid(visible=False, axis="x")
         ax.set_title(f"by {side}")
     axes[0, 0].set_ylabel(name_of(metric))
     legend(figure, {label: {**looked[label], "linestyle": ""} for label in drawn})
     return figure
+
+
+def _narrow(group: str) -> str:
+    """A group's name over lines of nine characters, its bounds below: neighbours then never touch."""
+    return "\n".join(textwrap.fill(part, 9) for part in group.replace(" (", "\n(").splitlines())

@@ -1,0 +1,265 @@
+"""Figures: that they show the stored numbers, and that their SVG can live in a page beside others."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.evaluation.comparison import Comparison, Run, Variant
+from recbole_drex.evaluation.groups import group_quality
+from recbole_drex.evaluation.rank_test import rank_test
+from recbole_drex.evaluation.significance import compare_models
+from recbole_drex.report import figures
+from recbole_drex.report.style import DARK, LIGHT, looks
+
+KS = [1, 2, 3, 4, 5, 10, 15, 20]
+
+
+def texts(figure: Figure) -> set[str]:
+    """Every text of an SVG, which is every text a reader sees."""
+    root = ElementTree.fromstring(figures.svg(figure))
+    return {element.text for element in root.iter("{http://www.w3.org/2000/svg}text") if element.text}
+
+
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def invented(
+    variants: list[Variant], values: dict[str, float], vary: dict[str, list], dataset: str = "d"
+) -> Comparison:
+    """A comparison of two seeds whose scores are ``values`` by label, 0.01 more with the second seed."""
+    runs = [
+        Run(
+            Path("nowhere"),
+            {
+                "label": label,
+                "dataset": dataset,
+                "seed": seed,
+                "fold": None,
+                "test": {"own_test": {"ndcg@5": value + 0.01 * seed, "mae": value + 0.01 * seed}, "full": None},
+                "valid": {"ndcg@5_10": value / 2},
+            },
+        )
+        for label, value in values.items()
+        for seed in (0, 1)
+    ]
+    return Comparison(Path("nowhere"), "", tuple(variants), (dataset,), tuple(runs), (), vary)
+
+
+def varied(name: str, values: list, scores: list[float], **more: float) -> Comparison:
+    variants = [Variant(f"DReX+{name}={value}", "DReX", {name: value}) for value in values]
+    variants += [Variant(label, label, reference=True) for label in more]
+    by_label = dict(zip((variant.label for variant in variants), scores, strict=False)) | more
+    return invented(variants, by_label, {name: values})
+
+
+def test_every_figure_of_a_real_comparison(comparison, tmp_path):
+    runs = comparison.of(dataset="small")
+    made = {
+        "curves": figures.learning_curves(comparison.runs),
+        "f1": figures.metric_at_k(comparison, "small"),
+        "full": figures.metric_at_k(comparison, "tiny", "ndcg", "full"),
+        "differences": figures.differences(compare_models(runs, "mae"), "mae"),
+        "ranks": figures.critical_difference(rank_test(comparison, "ndcg@5"), rank_test(comparison, "f1@5")),
+        "groups": figures.group_quality(group_quality(runs), "mae"),
+    }
+    for name, figure in made.items():
+        for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
+            path = figures.save(figure, tmp_path / f"{name}{suffix}")
+            content = path.read_bytes()
+            assert content.startswith(start) and len(content) > 2000
+            if name == "f1":
+                assert figures.save(figure, path).read_bytes() == content, "same figure, same bytes"
+        assert len(figures.svg(figure)) < 60_000
+        corners = imread(tmp_path / f"{name}.png")[[0, 0, -1, -1], [0, -1, 0, -1]]
+        assert (corners == 1).all(), "white ground, nothing cut at the edges"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"{n}.{s}" for n in made for s in ("pdf", "png", "svg")
+    )
+
+
+def test_metric_at_k_draws_means_over_replicates(comparison):
+    figure = figures.metric_at_k(comparison, "small", "ndcg")
+    lines = {line.get_color() + str(line.get_marker()): line for line in figure.axes[0].get_lines()}
+    look = looks([v.label for v in comparison.variants])["DReX+modalities=[rating]"]
+    drawn = lines[look["color"] + look["marker"]]
+    runs = comparison.of("DReX+modalities=[rating]", "small")
+    expected = [sum(run.result["test"]["own_test"][f"ndcg@{k}"] for run in runs) / len(runs) for k in KS]
+    assert drawn.get_xdata().tolist() == KS
+    np.testing.assert_allclose(drawn.get_ydata(), expected, rtol=1e-12)
+    assert {"DReX", "BPR", "BiasedMF", "Random", "Oracle"} <= set(legend_of(figure))
+    assert "Random" not in legend_of(figures.metric_at_k(comparison, "small", "ndcg", "full"))
+
+
+def test_learning_curves_leave_out_what_has_no_epochs(comparison):
+    figure = figures.learning_curves(comparison.of(dataset="small"))
+    assert "DReX" in legend_of(figure) and "GlobalMean" not in legend_of(figure)
+    run = comparison.of("DReX", "small")[0]
+    alone = figures.learning_curves([run]).axes[0].get_lines()
+    assert alone[0].get_ydata().tolist() == [entry["valid_score"] for entry in run.history()]
+    with pytest.raises(DataError, match="no run has a learning curve"):
+        figures.learning_curves(comparison.of("GlobalMean"))
+
+
+def test_misspelt_names_get_the_nearest(comparison):
+    with pytest.raises(ConfigError, match="did you mean 'small'"):
+        figures.metric_at_k(comparison, "smal")
+    with pytest.raises(ConfigError, match="did you mean 'ndcg'"):
+        figures.metric_at_k(comparison, "small", "ndgc")
+    with pytest.raises(ConfigError, match="did you mean 'rmse'"):
+        figures.group_quality(group_quality(comparison.of(dataset="small")), "rmsee")
+    with pytest.raises(DataError, match="sampled"):
+        figures.metric_at_k(comparison, "small", "ndcg", "sampled")
+    with pytest.raises(ConfigError, match=r"must end with \.png, \.svg, \.pdf"):
+        figures.save(figures.metric_at_k(comparison, "small"), Path("figure.jpg"))
+
+
+def test_svg_follows_the_page_and_touches_nothing_else(comparison):
+    first = figures.svg(figures.metric_at_k(comparison, "small"))
+    second = figures.svg(figures.metric_at_k(comparison, "tiny"))
+    for text in (first, second):
+        ElementTree.fromstring(text)
+        assert text.startswith("<svg ") and 'role="img"' in text and 'aria-label="F1@k among own test items' in text
+        assert "currentColor" in text and "var(--series-1, #144ad1)" in text
+        assert "<style" not in text and "font-family" not in text and "#ffffff" not in text and "<!--" not in text
+        assert set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)", text))
+        ids = set(re.findall(r' id="([^"]+)"', text))
+        assert {a or b for a, b in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)", text)} == ids
+    assert not set(re.findall(r' id="([^"]+)"', first)) & set(re.findall(r' id="([^"]+)"', second))
+    assert first == figures.svg(figures.metric_at_k(comparison, "small"))
+
+
+def test_users_settings_and_state_are_left_alone(comparison):
+    import matplotlib
+
+    with matplotlib.rc_context({"lines.linewidth": 9, "axes.grid": False, "text.color": "red", "svg.fonttype": "path"}):
+        changed = figures.svg(figures.metric_at_k(comparison, "small"))
+        assert matplotlib.rcParams["lines.linewidth"] == 9
+    assert changed == figures.svg(figures.metric_at_k(comparison, "small"))
+
+
+def test_text_from_data_is_text():
+    labels = ["<script>alert(1)</script>", "a $x_1$ & b", "DReX"]
+    tests = pd.DataFrame(
+        {
+            "mean": [0.1, 0.2, 0.3],
+            "difference": [0.0, 0.1, 0.2],
+            "ci_low": [np.nan, -0.1, 0.1],
+            "ci_high": [np.nan, 0.3, 0.3],
+            "p": [np.nan, 0.2, 1e-9],
+            "p_holm": [np.nan, 0.2, 1e-9],
+        },
+        index=labels,
+    )
+    figure = figures.differences(tests, "mae")
+    assert set(labels) <= texts(figure) and "<script>" not in figures.svg(figure)
+    assert {"p = .200", "p < .001"} <= texts(figure)
+    assert any("worse to the right" in text for text in texts(figure))
+    assert any("worse to the left" in text for text in texts(figures.differences(tests, "ndcg@5")))
+
+
+def test_one_varied_parameter_gives_a_line():
+    comparison = varied("learning_rate", [0.0001, 0.01, 0.1], [0.5, 0.7, 0.6], Bias=0.4)
+    figure = figures.sensitivity(comparison, "ndcg@5")
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log" and legend_of(figure) == ["DReX", "Bias"]
+    line = axes.get_lines()[0]
+    np.testing.assert_allclose(line.get_xdata(), [0.0001, 0.01, 0.1])
+    np.testing.assert_allclose(line.get_ydata(), [0.505, 0.705, 0.605])
+    assert {"0.0001", "0.01", "0.1"} <= texts(figure)
+
+
+@pytest.mark.parametrize(
+    "values, places, scale",
+    [
+        ([0, 0.25, 0.5, 0.75, 1], [0, 0.25, 0.5, 0.75, 1], "linear"),
+        ([0, 0.0001, 0.01], [0, 1, 2], "linear"),
+        (["zero", "random", "mlp"], [0, 1, 2], "linear"),
+        ([True, False], [0, 1], "linear"),
+        ([64], [64], "linear"),
+    ],
+)
+def test_places_of_varied_values(values, places, scale):
+    axes = figures.sensitivity(varied("name", values, [0.5] * len(values)), "mae").axes[0]
+    assert axes.get_xscale() == scale and axes.get_xticks().tolist() == places
+
+
+def test_two_varied_parameters_give_a_heat_map():
+    rates, weights = [0.01, 1e5], [0.0, 0.1]
+    variants = [
+        Variant(f"DReX+start=mlp+learning_rate={a:g}+reg_weight={b}", "DReX", {"learning_rate": a, "reg_weight": b})
+        for a in rates
+        for b in weights
+    ]
+    scores = dict(zip((variant.label for variant in variants), (0.2, 0.4, 0.9, 0.6), strict=True))
+    figure = figures.sensitivity(
+        invented(variants, scores, {"learning_rate": rates, "reg_weight": weights}), "ndcg@5_10", "valid"
+    )
+    cells = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    assert cells == {".100": (0, 0), ".200": (1, 0), ".450": (0, 1), ".300": (1, 1)}
+    frames = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
+    assert [(frame.get_x() + 0.5, frame.get_y() + 0.5) for frame in frames] == [(0, 1)], "the best cell"
+    assert figure.axes[0].get_title(loc="left") == "DReX+start=mlp, d"
+
+
+def test_sensitivity_refuses_what_was_not_varied(comparison):
+    with pytest.raises(DataError, match="has no varied parameters"):
+        figures.sensitivity(comparison, "mae")
+    with pytest.raises(ConfigError, match="did you mean 'mae'"):
+        figures.sensitivity(varied("d", [1, 2], [0.1, 0.2]), "mea")
+
+
+def test_keyword_overlap_emphasises_shared_words(comparison):
+    explanation = next(e for e in comparison.of("DReX", "small")[0].explanations() if e["recommendations"])
+    shared = {keyword["word"] for item in explanation["recommendations"][:3] for keyword in item["keywords"]}
+    figure = figures.keyword_overlap(explanation)
+    own = [text.get_text() for text in figure.axes[0].texts]
+    assert [word.removeprefix("● ") for word in own] == [keyword["word"] for keyword in explanation["profile"]]
+    assert {word.removeprefix("● ") for word in own if word.startswith("● ")} == shared
+    assert figure.get_size_inches()[0] == 8
+    odd = {**explanation, "user": "$\x00<b>", "recommendations": []}
+    assert "$ <b>" in figures.keyword_overlap(odd).axes[0].get_title(loc="left")
+    with pytest.raises(DataError, match="no keyword profile"):
+        figures.keyword_overlap({**explanation, "profile": []})
+
+
+def test_critical_difference_joins_groups(comparison):
+    ranks = pd.Series({"a": 1.0, "b": 1.5, "c": 4.0, "d": 5.0})
+    test = dataclasses.replace(
+        rank_test(comparison, "ndcg@5"), mean_ranks=ranks, cd=1.2, groups=(("a", "b"), ("c", "d")), F=9.0, critical=3.0
+    )
+    axes = figures.critical_difference(test).axes[0]
+    bars = sorted(line.get_xdata().tolist() for line in axes.get_lines() if line.get_color() == LIGHT[1])
+    np.testing.assert_allclose(bars, [[0.94, 1.56], [3.94, 5.06]])
+    assert {"a (1.00)", "d (5.00)", "CD = 1.200"} <= {text.get_text() for text in axes.texts}
+    silent = figures.critical_difference(dataclasses.replace(test, F=1.0))
+    assert "finds no difference" in silent.axes[0].get_title(loc="left")
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast ratio of two colours by WCAG 2."""
+
+    def luminance(colour: str) -> float:
+        channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_series_can_be_seen_and_told_apart():
+    assert min(contrast(colour, "#ffffff") for colour in LIGHT) >= 3
+    assert min(contrast(colour, "#16181d") for colour in DARK) >= 3
+    many = looks([f"model {place}" for place in range(20)])
+    assert len({tuple(map(str, look.values())) for look in many.values()}) == 20
