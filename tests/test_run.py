@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -281,15 +282,16 @@ def test_candidates_choose_the_block_shown_first(small, tmp_path, capsys, block)
         assert test["sampled"]["users"] == test["full"]["users"]
 
 
-def test_recbole_models_run_by_the_same_command(small, tmp_path, capsys):
+def test_recbole_models_run_by_the_same_command(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(_arguments(small, tmp_path, "--model", "LightGCN,EASE", "--epochs", "2")) == 0
     lines = capsys.readouterr().out.splitlines()
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    header = table[0]
+    grid = [re.split(r" {2,}", line.strip()) for line in lines]
+    header = next(cells for cells in grid if cells[0] == "model")
     for name in ("LightGCN", "EASE"):
-        row = dict(zip(header, next(cells for cells in table if cells[0] == name), strict=True))
-        assert row["mae"] == row["rmse"] == "-"
-        assert 0 < float(row["ndcg@10"]) <= 1
+        row = dict(zip(header, next(cells for cells in grid if cells[0] == name), strict=True))
+        assert row["mae ↓"] == row["rmse ↓"] == "-"
+        assert 0 < float(row["ndcg@10 ↑"][:6]) <= 1
 
 
 def test_a_damaged_checkpoint_or_other_data_is_refused(small, tmp_path, capsys):

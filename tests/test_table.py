@@ -313,3 +313,11 @@ def test_a_damaged_users_file_is_named(tmp_path):
 def test_a_comparison_without_a_finished_run_is_refused(comparison):
     with pytest.raises(DataError, match="no result"):
         comparison_table(dataclasses.replace(comparison, runs=()))
+
+
+def test_models_of_scores_alone_show_that_they_have_no_error(tmp_path):
+    folders = [write_run(tmp_path, label, scores=True) for label in ("BPR", "EASE")]
+    table = comparison_table(comparison_of(folders))
+    assert "mae" in table.metrics
+    assert np.isnan(of(table).loc["BPR", "mae"]) and of(table).loc["Oracle", "mae"] == 0
+    assert re.search(r"\| BPR +\| BPR +\| score +\| 1 +\| - ", table.to_markdown())

@@ -23,7 +23,7 @@ METRICS = {
     "full": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
     "sampled": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
 }
-"""Columns of a table unless others are asked for, by kind of candidates; those that no result has are left out."""
+"""Columns of a table unless others are asked for, by kind of candidates; those that no row has are left out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def comparison_table(
 
     Args:
         comparison: as :func:`recbole_drex.evaluation.comparison.read_comparison` gives it.
-        metrics: columns wanted; by default those of ``METRICS`` that any result has.
+        metrics: columns wanted; by default those of ``METRICS`` that any row has.
         block: kind of candidates: ``own_test``, ``full`` or ``sampled``. Only ``own_test`` has the random order and the
             oracle.
         tests: those of ``metrics`` to be tested; by default all that have a value per user. ``()`` saves the time.
@@ -101,13 +101,13 @@ def comparison_table(
     Raises:
         DataError: no run is finished; or results do not share data, split or conventions, so that no header could be
             true of all; or one comes twice. The message names the difference.
-        ConfigError: no result has a metric that was asked for, or there is no such block.
+        ConfigError: no row has a metric that was asked for, or there is no such block.
         CheckpointError: a users file is missing or damaged.
     """
     refuse_unlike(comparison.results)
     if block not in METRICS:
         raise ConfigError(unknown_name("kind of candidates", block, METRICS))
-    known = list(dict.fromkeys(name for result in comparison.results for name in result["test"].get(block) or {}))
+    known = _known_metrics(comparison, block)
     for name in metrics or ():
         if name not in known:
             raise ConfigError(unknown_name(f"metric of {block}:", name, known))
@@ -173,6 +173,16 @@ def write_tables(comparison: Comparison, folder: str | Path) -> dict[str, Table]
     if tests:
         write_text(Path(folder) / "significance.csv", pd.concat(tests).to_csv(index=False))
     return tables
+
+
+def _known_metrics(comparison: Comparison, block: str) -> list[str]:
+    """Names in any row, those of bounds included: models of scores alone show that they have no rating error."""
+    found: dict[str, None] = {}
+    for result in comparison.results:
+        bounds = result["references"].values() if block == "own_test" else ()
+        for metrics in (result["test"].get(block) or {}, *(bound[block] for bound in bounds)):
+            found |= dict.fromkeys(metrics)
+    return list(found)
 
 
 def _tests(

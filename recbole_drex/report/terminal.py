@@ -75,14 +75,20 @@ def _print_tests(comparison: Comparison, model: str) -> None:
         if model not in labels or len(labels) < 2:
             continue
         try:
-            tests = compare_models(runs, metric, model, users).reset_index()
+            tests = compare_models(runs, metric, model, users).reset_index().astype(object)
         except DataError as error:
             print(f"{metric} is not tested: {error}\n")
             continue
         what = "mean squared error" if metric == "rmse" else metric
         print(f"{model} against each model by users' {what} (Wilcoxon signed-rank, Holm-corrected)")
         print(
-            tabulate(tests.to_dict("list"), headers="keys", tablefmt="simple", floatfmt=".3g", missingval="-"),
+            tabulate(
+                tests.where(tests.notna(), None).to_dict("list"),
+                headers="keys",
+                tablefmt="simple",
+                floatfmt=".3g",
+                missingval="-",
+            ),
             end="\n\n",
         )
 
