@@ -75,7 +75,7 @@ def compare(
             the environment variable RECBOLE_DREX_RAW names.
         seeds: each has its own split.
         folds: with a number n, each seed's split is one of n folds, and each interaction is tested once per seed.
-        vary: parameters with several values; each model runs with every combination of those that it knows.
+        vary: one or two parameters with several values; each model runs with every combination of those that it knows.
         data_path: folder of prepared data sets; default: the parameter of that name, ``atomic_data/``.
         output: runs go to ``<output>/<dataset>/<label>/seed-<n>/``.
         name: the comparison goes to ``<output>/<name>/``.
@@ -164,6 +164,8 @@ def _variants(
     models: Sequence[str], vary: Mapping[str, list[Any]], given: Mapping[str, Any], references: bool
 ) -> tuple[Variant, ...]:
     """Every model with every combination of the varied parameters that it knows; references last, as they are."""
+    if len(vary) > 2:
+        raise ConfigError(f"one or two parameters can be varied at a time, not {len(vary)}: {', '.join(vary)}")
     for key, values in vary.items():
         if key in given:
             raise ConfigError(f"parameter '{key}' is varied and given a value: {given[key]!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 import recbole_drex
 from recbole_drex import run
-from recbole_drex.cli import main, parse_parameters
+from recbole_drex.cli import _parser, main, parse_parameters
 from recbole_drex.doctor import TESTED, diagnose
 from recbole_drex.errors import ConfigError
 
@@ -301,3 +302,55 @@ def test_doctor_tells_wrong_weights_and_untested_versions(tmp_path):
     assert "wrong hash" in result.stdout and "--force-reinstall" in result.stdout
     (line,) = [line for line in result.stdout.splitlines() if line.strip().startswith("simplemma")]
     assert line.split() == ["simplemma", "0.9", "untested:", "tested", "with", TESTED["simplemma"]]
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "DReXX"], "did you mean 'DReX'"),
+        (["--models", "Bias", "--datasets", "Movie_Critic_"], "unknown data set"),
+        (["--models", "Bias", "--max_histry", "3"], "unknown parameter of these models"),
+        (["--models", "DReX", "--vary", "max_history=1,2", "--vary", "max_history=3"], "twice"),
+        (["--models", "Bias", "--folds", "2"], "folds must be 3 or more"),
+        (["--models", "Bias+"], "MODEL+name=value"),
+    ],
+)
+def test_mistakes_in_a_comparison_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_varied_values_are_read_as_yaml_and_commas_in_brackets_separate_nothing():
+    options = _parser()[0].parse_args(
+        ["compare", "--models", "DReX+modalities=[rating,review],BPR", "--vary", "modalities=[rating],[rating,review]"]
+    )
+    assert options.models == ["DReX+modalities=[rating,review]", "BPR"]
+    assert options.vary == [("modalities", [["rating"], ["rating", "review"]])]
+
+
+@pytest.mark.parametrize("text", ["learning_rate", "=1,2", "learning_rate=", "two words=1"])
+def test_what_is_varied_needs_a_name_and_values(text, capsys):
+    with pytest.raises(SystemExit):
+        _parser()[0].parse_args(["compare", "--models", "DReX", "--vary", text])
+    assert "NAME=VALUE" in capsys.readouterr().err
+
+
+def test_a_comparison_its_page_and_its_figures_by_command(comparison, tmp_path, capsys):
+    copied = shutil.copytree(comparison.folder.parent, tmp_path / "results") / comparison.folder.name
+    assert main(["report", str(copied)]) == 0
+    assert (copied / "report.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+    assert main(["paper", "figure-4", str(copied), "--output", str(tmp_path / "figures")]) == 0
+    assert any(path.suffix == ".svg" for path in (tmp_path / "figures").iterdir())
+    capsys.readouterr()
+    assert main(["paper", "figure-44", str(copied)]) == 2
+    assert "did you mean 'figure-4'" in capsys.readouterr().err
+    assert main(["paper", "figure-5", str(copied)]) == 2
+    assert "--vary" in capsys.readouterr().err
+    assert main(["report", str(tmp_path)]) == 2
+    assert "holds no comparison.json" in capsys.readouterr().err

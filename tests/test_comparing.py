@@ -161,6 +161,7 @@ def test_names_of_models_with_changes():
         (["DReX"], {"vary": {"max_histry": [1, 2]}}, "did you mean 'max_history'"),
         (["DReX"], {"vary": {"epochs": [1, 2]}}, "is varied and given a value"),
         (["DReX"], {"vary": {"max_history": [1, 1]}}, "different ones"),
+        (["DReX"], {"vary": {"max_history": [1], "dropout": [0.1], "start": ["zero"]}}, "one or two parameters"),
         (["DReX+hide_reviews=1.5"], {}, "'hide_reviews' must be 1 or less"),
         (["DReX"], {"name": "../up"}, "comparison name"),
         (["DReX"], {"parameters": {**QUICK, "seed": 1}}, "given by --seeds"),

@@ -81,19 +81,24 @@ def test_python_examples_name_what_exists(document):
 def test_command_lines_are_understood(document):
     """Options of documented commands exist, and their parameters are legal for the models named."""
     from recbole_drex.cli import _parser, parse_parameters
+    from recbole_drex.comparing import parse_model
+    from recbole_drex.config import Config
 
-    for line in re.findall(r"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:prepare|run|explain|doctor)).*$",
-                           document.read_text(encoding="utf-8"), re.MULTILINE):  # fmt: skip
+    commands = "prepare|run|compare|report|paper|explain|doctor"
+    pattern = rf"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:{commands})).*$"
+    for line in re.findall(pattern, document.read_text(encoding="utf-8"), re.MULTILINE):
         arguments = _split(line)
         parser, _ = _parser()
         options, rest = parser.parse_known_args(arguments)
         assert options.takes_parameters or not rest, line
         parameters = parse_parameters(rest)
         if parameters:
-            from recbole_drex.config import Config
-
             for model in getattr(options, "model", ["DReX"]):
                 Config(model, "demo", [], parameters)
+        for text in getattr(options, "models", []):
+            model, changed = parse_model(text)
+            legal = Config(model, "demo", [], {**parameters, **changed}).legal
+            assert legal.issuperset(name for name, _ in options.vary), line
 
 
 def _split(line: str) -> list[str]:
