@@ -18,7 +18,7 @@ from urllib.parse import quote
 from recbole_drex import __version__
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.comparison import Comparison, Run, read_comparison
-from recbole_drex.files import write_text
+from recbole_drex.files import replacing
 
 REPORT = "report.html"
 
@@ -40,7 +40,9 @@ def write_report(folder: str | Path, output: Path | None = None) -> Path:
     """
     comparison = read_comparison(folder)
     path = Path(output) if output is not None else Path(folder) / REPORT
-    write_text(path, render(comparison, path.parent))
+    # The temporary file comes first: a place that cannot be written is told before the work is done.
+    with replacing(path) as temporary:
+        temporary.write_text(render(comparison, path.parent), encoding="utf-8", errors="replace")
     return path
 
 

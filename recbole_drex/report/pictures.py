@@ -48,10 +48,10 @@ def curves(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def learning(comparison: Comparison) -> list[dict[str, Any]]:
-    """Learning curves, one figure per data set with a model that is trained in epochs."""
+    """Learning curves, one figure per data set with a model that took more than one epoch."""
     found = []
     for dataset in comparison.datasets:
-        runs = [run for run in comparison.of(dataset=dataset) if run.history()]
+        runs = [run for run in comparison.of(dataset=dataset) if len(run.history()) > 1]
         if runs:
             figure = figures.learning_curves(runs, _labels(comparison))
             found.append({"dataset": dataset, "figure": inline(figure)})
@@ -64,7 +64,7 @@ def sensitivity(comparison: Comparison, headlines: Sequence[tuple[str, str]]) ->
         return []
     return [
         {
-            "title": f"{name_of(metric)}, {BLOCKS[block]}",
+            "title": name_of(metric if block == "own_test" else f"{block}_{metric}"),
             "figure": inline(figures.sensitivity(comparison, metric, block), width=None),
         }
         for block, metric in headlines

@@ -9,6 +9,7 @@ from typing import Any
 from recbole_drex.evaluation.comparison import Comparison, Run
 
 _STEPS = ("prepare", "encode", "train", "evaluate")
+_OF_THE_RUN = ("model", "dataset", "seed", "checkpoint_dir")
 
 
 def data_sets(comparison: Comparison) -> list[dict[str, Any]]:
@@ -48,7 +49,7 @@ def provenance(comparison: Comparison) -> dict[str, Any]:
     return {
         "shared": shared,
         "differences": _differences(comparison, own),
-        "labels": [variant.label for variant in comparison.variants if comparison.of(variant.label)],
+        "labels": _labels(comparison),
         "runs": [_costs(run, own) for run in comparison.runs],
         "versions": {
             name: ", ".join(_distinct(str(result["versions"].get(name) or "-") for result in comparison.results))
@@ -58,17 +59,23 @@ def provenance(comparison: Comparison) -> dict[str, Any]:
 
 
 def _differences(comparison: Comparison, keys: Iterable[str]) -> list[dict[str, Any]]:
-    """Parameters in which models differ, with each model's values; what differs by run alone is left out."""
+    """Parameters in which models differ, with the values of each model that has them.
+
+    Names of the run itself and RecBole's inner constants, in capitals, are no choices and left out.
+    """
     rows = []
     for key in keys:
-        by_label = {
-            variant.label: _distinct(run.result["config"].get(key) for run in comparison.of(variant.label))
-            for variant in comparison.variants
-            if comparison.of(variant.label)
-        }
-        if len(_distinct(by_label.values())) > 1:
-            rows.append({"key": key, "values": by_label})
+        if key in _OF_THE_RUN or key.isupper():
+            continue
+        configs = {label: [run.result["config"] for run in comparison.of(label)] for label in _labels(comparison)}
+        values = {label: _distinct(config[key] for config in own if key in config) for label, own in configs.items()}
+        if len(_distinct(values.values())) > 1:
+            rows.append({"key": key, "values": values})
     return rows
+
+
+def _labels(comparison: Comparison) -> list[str]:
+    return [variant.label for variant in comparison.variants if comparison.of(variant.label)]
 
 
 def _costs(run: Run, own: Iterable[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Hashable, Mapping
@@ -31,6 +32,10 @@ _HEADLINES = (("own_test", "mae"), ("own_test", "rmse"), ("own_test", "ndcg@10")
 def headlines(comparison: Comparison) -> list[tuple[str, str]]:
     """Block and metric of what the summary speaks of: those of a short list that some run has."""
     return [(block, metric) for block, metric in _HEADLINES if metric in _metrics(comparison, block)]
+
+
+def _title(block: str, metric: str) -> str:
+    return name_of(metric if block == "own_test" else f"{block}_{metric}")
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:
@@ -73,7 +78,7 @@ def result_tables(comparison: Comparison, tables: Mapping[str, Table]) -> list[d
                     "id": f"table-{len(found) + 1}",
                     "dataset": dataset,
                     "title": BLOCKS[block],
-                    "header": table.header,
+                    "header": dataclasses.replace(table, data={dataset: table.data[dataset]}).header,
                     "columns": columns,
                     "bodies": [[_row(row, columns) for row in body] for body in bodies if body],
                 }
@@ -141,7 +146,7 @@ def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[st
             found.append(
                 {
                     "dataset": dataset,
-                    "metric": name_of(metric if block == "own_test" else f"{block}_{metric}"),
+                    "metric": _title(block, metric),
                     "best": list(best["model"]),
                     "mean": row[metric],
                     "std": row[f"{metric}_std"],
@@ -162,11 +167,10 @@ def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[di
             if tests is None:
                 continue
             # No user's values average to an RMSE, so squared errors were compared.
-            name = "Mean squared error" if metric == "rmse" else name_of(metric)
             found.append(
                 {
                     "dataset": dataset,
-                    "metric": name if block == "own_test" else f"{name}, full catalogue",
+                    "metric": "Mean squared error" if metric == "rmse" else _title(block, metric),
                     "best": tests.index[tests["p_holm"].isna()][0],
                     "users": int(tests["users"].iloc[0]),
                     "figure": inline(figures.differences(tests, "mse" if metric == "rmse" else metric)),
@@ -186,8 +190,6 @@ def rank_tests(comparison: Comparison) -> dict[str, Any]:
             found["reasons"].append(str(error))
             continue
         figure = inline(figures.critical_difference(test), width=None)
-        found["tests"].append(
-            {"metric": f"{name_of(metric)}, {BLOCKS[block]}", "text": test.describe(), "figure": figure}
-        )
+        found["tests"].append({"metric": _title(block, metric), "text": test.describe(), "figure": figure})
     found["reasons"] = list(dict.fromkeys(found["reasons"]))
     return found

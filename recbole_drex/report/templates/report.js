@@ -157,6 +157,7 @@
     head.append(element("h3", `User ${user}`));
     view.append(head, element("p", profile.length ? "Often writes about" : "Has no training review.", "soft small"));
     view.append(words(profile, new Set(recommendations.flatMap((entry) => entry.keywords.map((keyword) => keyword.word)))));
+    if (!recommendations.length) view.append(element("p", "Has rated every item, so none is left to recommend."));
     const list = element("ol", undefined, "items");
     list.append(...recommendations.map(recommendation));
     view.append(list);
