@@ -218,8 +218,9 @@ def test_text_from_data_is_escaped(poisoned: Path) -> None:
 
 def test_failed_model_has_its_reason(poisoned: Path) -> None:
     page = Page(poisoned.read_text(encoding="utf-8"))
-    reasons = [text for attrs, text in page.all("td") if attrs.get("class") == "wrap" and "memory" in text]
-    assert reasons == [f"out of memory & {EVIL}"] * 2
+    (reason,) = [text for _, text in page.all("li") if "memory" in text]
+    assert reason.startswith("BPR failed on ")
+    assert reason.endswith(f"out of memory & {EVIL}")
     assert "BPR failed" in " ".join(text for _, text in page.all("p"))
 
 
@@ -285,7 +286,7 @@ def test_texts_are_readable_in_both_themes(report: Path) -> None:
     for theme in (0, 1):
         colours = {name: re.findall("#[0-9a-f]{6}", pair)[theme] for name, pair in pairs.items()}
         grounds = {"ink": ("paper", "card", "shade", "best", "mark"), "soft": ("paper", "card", "shade", "best")}
-        grounds |= {"link": ("paper", "card", "shade"), "bad": ("card", "shade")}
+        grounds["link"] = ("paper", "card", "shade")
         for ink, places in grounds.items():
             for ground in places:
                 light, dark = sorted((_luminance(colours[name]) for name in (ink, ground)), reverse=True)

@@ -13,13 +13,13 @@ _OF_THE_RUN = ("model", "dataset", "seed", "checkpoint_dir")
 
 
 def data_sets(comparison: Comparison) -> list[dict[str, Any]]:
-    """Statistics of each data set, and of the split of its first run, which all its models share."""
+    """Statistics of each data set, and of its first split, as a run sees it that hides nothing if there is one."""
     found = []
     for dataset in comparison.datasets:
         runs = comparison.of(dataset=dataset)
         if not runs:
             continue
-        first = runs[0]
+        first = next((run for run in runs if not _hides(run)), runs[0])
         data, rows, users = first.result["data"], first.interactions(), first.users()
         rated = round(data["interactions"] * (1 - data["missing_rating"]))
         found.append(
@@ -37,6 +37,10 @@ def data_sets(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _hides(run: Run) -> bool:
+    return any(run.result["config"].get(f"hide_{part}") for part in ("reviews", "ratings"))
 
 
 def provenance(comparison: Comparison) -> dict[str, Any]:

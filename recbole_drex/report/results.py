@@ -15,6 +15,7 @@ from recbole_drex.evaluation.comparable import measures_quality, smaller_is_bett
 from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.evaluation.rank_test import rank_test
 from recbole_drex.evaluation.table import Table, comparison_table
+from recbole_drex.evaluation.table_format import MARKS
 from recbole_drex.report import figures
 from recbole_drex.report.pictures import BLOCKS, inline
 from recbole_drex.report.style import name_of
@@ -118,7 +119,7 @@ def _cell(row: Mapping[Hashable, Any], column: dict[str, Any]) -> dict[str, Any]
         "value": None if pd.isna(mean) else float(mean),
         "digits": column["digits"],
         "best": column["quality"] and bool(row.get(f"{key}_best", False)),
-        "mark": "" if pd.isna(p) or p >= 0.05 else "‡" if p < 0.001 else "†",
+        "mark": next((mark for level, mark in MARKS if p < level), ""),
         "below": " ".join(below),
     }
 
@@ -166,6 +167,8 @@ def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[di
             tests = _tests(tables[block], dataset, metric)
             if tests is None:
                 continue
+            figure = figures.differences(tests, "mse" if metric == "rmse" else metric)
+            figure.axes[0].locator_params(axis="x", nbins=5)  # more would touch each other in a figure this narrow
             # No user's values average to an RMSE, so squared errors were compared.
             found.append(
                 {
@@ -173,7 +176,7 @@ def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[di
                     "metric": "Mean squared error" if metric == "rmse" else _title(block, metric),
                     "best": tests.index[tests["p_holm"].isna()][0],
                     "users": int(tests["users"].iloc[0]),
-                    "figure": inline(figures.differences(tests, "mse" if metric == "rmse" else metric)),
+                    "figure": inline(figure),
                     "rows": tests.reset_index().to_dict("records"),
                 }
             )
