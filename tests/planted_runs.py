@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_drex.evaluation.comparison import Comparison, comparison_of
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.evaluation.ranking import own_test_metrics, own_test_ranks, ranking_metrics, ranking_per_user
 from recbole_drex.evaluation.rating import rating_metrics
@@ -97,3 +98,16 @@ def write_run(
     }
     write_result(folder, result)
     return folder
+
+
+def planted_comparison(root: Path) -> Comparison:
+    """Three models of falling quality, the last a reference, on two data sets with three seeds; BPR on the first only."""
+    models = {"DReX": 0.3, "DReX+start=random": 0.5, "Bias": 1.0}
+    folders = [
+        write_run(root, label, dataset, seed, noise)
+        for dataset in ("demo", "Soft_ware")
+        for label, noise in models.items()
+        for seed in (1, 2, 3)
+    ]
+    folders += [write_run(root, "BPR", "demo", seed, 2.0, scores=True) for seed in (1, 2, 3)]
+    return comparison_of(folders, references=["Bias"])
