@@ -101,7 +101,7 @@ def write_run(
 
 
 def planted_comparison(root: Path) -> Comparison:
-    """Three models of falling quality, the last a reference, on two data sets with three seeds; BPR on the first only."""
+    """Three models of falling quality on two data sets, three seeds; Bias is a reference, BPR is on the first only."""
     models = {"DReX": 0.3, "DReX+start=random": 0.5, "Bias": 1.0}
     folders = [
         write_run(root, label, dataset, seed, noise)
