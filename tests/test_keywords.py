@@ -84,6 +84,8 @@ def test_recommendations_are_new_sorted_and_explained_by_shared_words(trained, e
                 (word, mine[word], its[word]) for word in mine.keys() & its.keys()
             }
             assert item.title
+            assert item.profile == explainer.profile("item", item.item)
+            assert all(k.user_quote and k.item_quote for k in item.keywords)
         assert user in render(explanation)
 
 
