@@ -16,11 +16,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recbole_drex.errors import CheckpointError, DataError
 from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.report.html import for_script, number, p_value, seconds, write_report
+from recbole_drex.report.results import _verdict
 
 EVIL = "<script>alert(1)</script>"
 VOID = {"meta", "input", "br", "link", "img", "hr"}
@@ -166,6 +168,21 @@ def test_numbers_as_readers_expect_them() -> None:
     assert [number(0.51139), number(None), number(float("nan")), number(33101, 0)] == ["0.5114", "-", "-", "33,101"]
     assert [p_value(0.0312), p_value(2e-9), p_value(1.0), p_value(float("nan"))] == [".031", "< .001", "1.000", "-"]
     assert [seconds(1.42), seconds(254.0), seconds(7260.0), seconds(None)] == ["1.4 s", "4 min 14 s", "2 h 1 min", "-"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "p", "low", "high", "verdict"),
+    [
+        ("mae", 0.01, 0.1, 0.2, "better"),
+        ("mae", 0.01, -0.1, 0.2, "differs"),
+        ("mae", 0.01, -0.2, -0.1, "differs"),
+        ("mae", 0.05, 0.1, 0.2, "level"),
+        ("ndcg@10", 0.01, -0.2, -0.1, "better"),
+        ("ndcg@10", 0.01, 0.1, 0.2, "differs"),
+    ],
+)
+def test_better_takes_both_test_and_interval(metric: str, p: float, low: float, high: float, verdict: str) -> None:
+    assert _verdict(pd.Series({"p_holm": p, "ci_low": low, "ci_high": high}), metric) == verdict
 
 
 # Text from data stays text

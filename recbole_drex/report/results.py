@@ -143,7 +143,10 @@ def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[st
                 continue
             row = best.iloc[0]
             tests = _tests(tables[block], dataset, metric)
-            others = pd.DataFrame({"p_holm": []}) if tests is None else tests[tests["p_holm"].notna()]
+            verdicts: dict[str, list[str]] = {"better": [], "differs": [], "level": []}
+            for label, test in tests.iterrows() if tests is not None else ():
+                if pd.notna(test["p_holm"]):
+                    verdicts[_verdict(test, metric)].append(str(label))
             found.append(
                 {
                     "dataset": dataset,
@@ -152,11 +155,22 @@ def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[st
                     "mean": row[metric],
                     "std": row[f"{metric}_std"],
                     "tested": tests is not None,
-                    "differs": list(others.index[others["p_holm"] < 0.05]),
-                    "level": list(others.index[others["p_holm"] >= 0.05]),
+                    **verdicts,
                 }
             )
     return found
+
+
+def _verdict(test: pd.Series, metric: str) -> str:
+    """What a paired test lets one say of the best model against another.
+
+    The signed-rank test may find a difference that the mean does not show, or shows the other way; only where both
+    agree is the best model called ``better``; else it ``differs``. ``level`` stands for no significant difference.
+    """
+    if test["p_holm"] >= 0.05:
+        return "level"
+    worse = test["ci_low"] > 0 if smaller_is_better(metric) else test["ci_high"] < 0
+    return "better" if worse else "differs"
 
 
 def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
