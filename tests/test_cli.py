@@ -191,11 +191,12 @@ def test_explain_as_json(small, drex_run, capsys):
     predicted = [item["predicted"] for item in explanation["recommendations"]]
     assert predicted == sorted(predicted, reverse=True)
     for item in explanation["recommendations"]:
-        assert set(item) == {"item", "title", "predicted", "keywords"}
+        assert set(item) == {"item", "title", "predicted", "profile", "keywords"}
         assert item["item"] not in touched and item["title"]
         assert 1 <= item["predicted"] <= 5
         for keyword in item["keywords"]:
-            assert set(keyword) == {"word", "user_score", "item_score"}
+            assert set(keyword) == {"word", "user_score", "item_score", "user_quote", "item_quote"}
+            assert keyword["user_quote"] and keyword["item_quote"]
             assert keyword["user_score"] == profile[keyword["word"]]
 
 

@@ -102,7 +102,7 @@ def test_the_review_with_the_highest_attention_weight_is_quoted_around_the_word(
 
 def test_a_quote_is_an_excerpt_of_the_review_as_it_was_written(small, make_experiment):
     texts = ReviewTexts(small.root / small.name / TEXTS)
-    cleaned = {clean(text) for text in texts[range(len(texts))]}
+    cleaned = {clean(text, lower=False) for text in texts[range(len(texts))]}
     explainer = Explainer(make_experiment("DReX"))
     for explanation in explainer.explain_users(5):
         for item in explanation.recommendations:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_drex.data.formats import Chunk, read_chunks
+from recbole_drex.data.texts import ReviewTexts
 from recbole_drex.data.values import IdCodes, numbers, stripped, words
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.files import replacing, sha256
@@ -68,24 +69,7 @@ class RawReviews:
             DataError: the spill is missing or damaged.
             IndexError: a row lies outside the spill.
         """
-        rows = np.asarray(rows, dtype=np.int64)
-        texts = [""] * len(rows)
-        order = np.argsort(rows, kind="stable")
-        try:
-            with pq.ParquetFile(self.spill) as file:
-                sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-                if len(rows) and not 0 <= rows.min() <= rows.max() < starts[-1]:
-                    raise IndexError(f"rows {rows.min()} to {rows.max()} wanted, {self.spill} has {starts[-1]}")
-                bounds = np.searchsorted(rows[order], starts)
-                for group in np.flatnonzero(np.diff(bounds)):
-                    places = order[bounds[group] : bounds[group + 1]]
-                    column = file.read_row_group(int(group)).column("text").take(rows[places] - starts[group])
-                    for place, text in zip(places, column.to_pylist(), strict=True):
-                        texts[place] = text or ""
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"cannot read the review texts in {self.spill}: {error}") from error
-        return texts
+        return ReviewTexts(self.spill)[rows]
 
 
 def read_reviews(

@@ -71,8 +71,8 @@ class ReviewWords:
     ends: list[int]
 
 
-def clean(text: str) -> str:
-    """Turn raw review text into one line of lower-case natural language.
+def clean(text: str, lower: bool = True) -> str:
+    """Turn raw review text into one line of natural language, lower-case unless ``lower`` is false.
 
     Entities are unescaped (twice, since scraped text is often escaped twice), tags dropped, Unicode brought to NFKC,
     control and other invisible characters removed and white space folded.
@@ -85,7 +85,9 @@ def clean(text: str) -> str:
         text = html.unescape(html.unescape(text))
     if "<" in text:
         text = _TAG.sub(" ", text)
-    text = unicodedata.normalize("NFKC", text).lower()
+    text = unicodedata.normalize("NFKC", text)
+    if lower:
+        text = text.lower()
     return " ".join(_CONTROL.sub("", text).replace("\u2019", "'").split())
 
 

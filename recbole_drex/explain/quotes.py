@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from recbole_drex.data.text import ReviewWords, TextProcessor
+from recbole_drex.data.text import ReviewWords, TextProcessor, clean
 from recbole_drex.data.texts import TEXTS, ReviewTexts
 from recbole_drex.model.attention import AttendedWords
 from recbole_drex.record import Experiment
@@ -75,7 +76,10 @@ class Quotes:
         @lru_cache(maxsize=4096)
         def read(row: int) -> ReviewWords:
             assert self._texts is not None
-            return processor(self._texts[row][0])
+            (text,) = self._texts[row]
+            review, shown = processor(text), clean(text, lower=False)
+            # A few letters are longer in lower case; places would shift.
+            return dataclasses.replace(review, text=shown) if len(shown) == len(review.text) else review
 
         self._read = read
 
@@ -94,8 +98,8 @@ class Quotes:
             other_than: a user whose reviews are left aside, by internal id.
 
         Returns:
-            At most :data:`LONGEST` characters, lower-case and without tags, as the model's words were found; empty
-            where no such review holds the word, or the data set has no texts.
+            At most :data:`LONGEST` characters, on one line and without tags; empty where no such review holds
+            the word, or the data set has no texts.
         """
         if self._texts is None:
             return ""
