@@ -61,8 +61,10 @@ def interactions(experiment: Experiment, valid: Evaluation, test: Evaluation) ->
     train = experiment.parts.train_dataset.inter_feat
     fields = (dataset.uid_field, dataset.iid_field, dataset.rating_field)
     known = np.stack([train[field].double().numpy() for field in fields], axis=1)
-    known = np.column_stack([known, np.full(len(known), np.nan)])
-    table = np.concatenate([known, valid.rows, test.rows])
+    # A score and the four figures of a distribution, which training rows and models of points do not have.
+    parts = [np.pad(rows, ((0, 0), (0, 8 - rows.shape[1])), constant_values=np.nan) for rows in (valid.rows, test.rows)]
+    known = np.pad(known, ((0, 0), (0, 5)), constant_values=np.nan)
+    table = np.concatenate([known, *parts])
     # Of the whole data, so that hiding a review from training does not change which group a row belongs to.
     whole = dataset.inter_feat
     reviewed = whole[REVIEW_ROW] >= 0 if REVIEW_ROW in whole else torch.zeros(len(whole), dtype=torch.bool)
@@ -74,6 +76,9 @@ def interactions(experiment: Experiment, valid: Evaluation, test: Evaluation) ->
             "rating": table[:, 2],
             "split": np.repeat(["train", "valid", "test"], [len(known), len(valid.rows), len(test.rows)]),
             "prediction": table[:, 3],
+            "prediction_median": table[:, 4],
+            "prediction_std": table[:, 6],
+            "probability_relevant": table[:, 5],
             "has_review": np.isin(table[:, 0].astype(int) * dataset.item_num + table[:, 1].astype(int), keys),
         }
     )
@@ -101,7 +106,10 @@ def users(experiment: Experiment, collected: Any, test: Evaluation) -> pd.DataFr
     error = np.clip(test.rows[:, 3], levels.min(), levels.max()) - test.rows[:, 2]
     if not predicts_ratings(experiment.config):
         error = np.full_like(error, np.nan)
-    by_user = pd.DataFrame({"mae": np.abs(error), "mse": np.square(error)}).groupby(user)
+    errors = {"mae": np.abs(error), "mse": np.square(error)}
+    if test.rows.shape[1] > 4:
+        errors["mae_median"] = np.abs(test.rows[:, 4] - test.rows[:, 2])
+    by_user = pd.DataFrame(errors).groupby(user)
     known = train.inter_feat[dataset.uid_field].numpy()
     counts = {
         "train_ratings": np.bincount(known, minlength=dataset.user_num)[own.index],
@@ -137,7 +145,7 @@ def result(
         "fold": fold_of(config["eval_args"])[1] if "KF" in config["eval_args"]["split"] else None,
         "command": command,
         "loss": getattr(experiment.model, "loss_name", config["loss_type"] or "own"),
-        "output": "mean" if predicts_ratings(config) else "score",
+        "output": _output(config, test),
         "split": _describe_split(config["eval_args"]),
         "protocol": Protocol.from_config(config).as_dict(),
         "data": {
@@ -168,6 +176,12 @@ def result(
             **{name: importlib.metadata.version(name) for name in _LIBRARIES if _installed(name)},
         },
     }
+
+
+def _output(config: Config, test: Evaluation) -> str:
+    if not predicts_ratings(config):
+        return "score"
+    return "distribution" if test.rows.shape[1] > 4 else "mean"
 
 
 def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dict[str, Any]:

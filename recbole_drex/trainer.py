@@ -38,7 +38,9 @@ class Evaluation:
 
     Attributes:
         metrics: RecBole's flat names to values.
-        rows: float64 array of shape (n, 4): internal user, internal item, rating, score of each rated row.
+        rows: float64 array of shape (n, 4 or 8): internal user, internal item, rating, score of each rated row, and of
+            models that predict a distribution its median, P(rating >= threshold), standard deviation, and the
+            probability of the rating.
         full: float64 array of shape (n, 5 or 6): user, item, rating, rank, tied, and sampled rank if asked for.
     """
 
@@ -54,6 +56,8 @@ class _SafeTrainer(recbole_trainer.Trainer):
         config["checkpoint_dir"] = str(run_dir)  # RecBole would make a folder `saved` in the working directory
         with _tensorboard_in(run_dir / "tensorboard"):
             super().__init__(config, model)
+        if getattr(model, "closed_form", False):
+            self.epochs = 1
         self.run_dir, self.parts = run_dir, parts
         self.saved_model_file = str(run_dir / BEST)
         self.eval_collector = ReviewCollector(config)
@@ -85,8 +89,11 @@ class _SafeTrainer(recbole_trainer.Trainer):
         return Evaluation(metrics, **self.eval_collector.tables)
 
     def _neg_sample_batch_eval(self, batched_data):
-        interaction = batched_data[0]
-        scores = self.model.predict(interaction.to(self.device))
+        interaction = batched_data[0].to(self.device)
+        distribution = getattr(self.model, "predict_distribution", lambda _: None)(interaction)
+        # Not predicted twice: the rating is the distribution's mean.
+        scores = self.model.predict(interaction) if distribution is None else distribution @ self.model.head.levels
+        self.eval_collector.distribution = distribution
         if not torch.isfinite(scores).all():
             raise ConfigError(_DIVERGED.format(model=self.config["model"], rate=self.config["learning_rate"]))
         return interaction, scores, None, None

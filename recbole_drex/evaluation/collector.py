@@ -2,7 +2,8 @@
 
 Two views of a part are collected as tables of float64 (ids are exact up to 2^53):
 
-* ``drex.rows``: user, item, rating, score of each rated row, from ``predict``;
+* ``drex.rows``: user, item, rating, score of each rated row, from ``predict``, and four figures of its distribution,
+  where the model predicts one;
 * ``drex.full``: user, item, rating, rank, tied (and sampled rank) of each rated row among the catalogue, from
   ``full_sort_predict``. What the user has already touched (training, at test also validation, and reviews without a
   rating) is no candidate.
@@ -17,7 +18,7 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
 
-from recbole_drex.evaluation.protocol import tie_keys
+from recbole_drex.evaluation.protocol import Protocol, tie_keys
 
 ROWS, FULL = "drex.rows", "drex.full"
 LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"
@@ -28,11 +29,14 @@ class ReviewCollector(Collector):
 
     Attributes:
         tables: ``rows`` and ``full`` of the last pass over each view, for whoever wants more than means.
+        distribution: of the batch that is about to be collected, (b, levels), if its model predicts one.
     """
 
     def __init__(self, config):
         super().__init__(config)
         self.tables: dict[str, np.ndarray] = {}
+        self.distribution: torch.Tensor | None = None
+        self.threshold = Protocol.from_config(config).threshold
 
     def data_collect(self, train_data) -> None:
         """Note what conventions need of the training part: rating levels, users' means, the order among ties."""
@@ -59,7 +63,11 @@ class ReviewCollector(Collector):
     def eval_batch_collect(self, scores_tensor, interaction, positive_u, positive_i) -> None:
         if positive_u is None:
             columns = [interaction[self._dataset.uid_field], interaction[self._dataset.iid_field]]
-            columns += [interaction[self._dataset.rating_field], scores_tensor.reshape(-1)]
+            rating = interaction[self._dataset.rating_field]
+            columns += [rating, scores_tensor.reshape(-1)]
+            if self.distribution is not None:
+                levels = self.data_struct.get(LEVELS).to(self.distribution)
+                columns += distribution_columns(self.distribution, levels, rating.to(levels), self.threshold)
             self.data_struct.update_tensor(ROWS, torch.stack([column.detach().cpu().double() for column in columns], 1))
             return
         users = interaction[self._dataset.uid_field].cpu()
@@ -101,6 +109,34 @@ class ReviewCollector(Collector):
                 self.tables[name] = returned.get(key).numpy()
                 del self.data_struct[key]
         return returned
+
+
+def distribution_columns(
+    distribution: torch.Tensor, levels: torch.Tensor, rating: torch.Tensor, threshold: float
+) -> list[torch.Tensor]:
+    """Median, P(rating >= threshold), standard deviation, and probability of the rating (of the nearest level).
+
+    Args:
+        distribution: shape ``(b, K)``.
+        levels: ascending, shape ``(K,)``.
+        rating: true ratings, shape ``(b,)``.
+        threshold: a rating.
+
+    Returns:
+        Four tensors of shape ``(b,)``.
+
+    Example:
+        >>> p, levels = torch.tensor([[0.25, 0.25, 0.5]]), torch.tensor([1.0, 2.0, 3.0])
+        >>> [column.item() for column in distribution_columns(p, levels, torch.tensor([3.0]), 2.0)[:2]]
+        [2.0, 0.75]
+    """
+    # Rounding must not carry a cumulative share of just one half to the next level.
+    median = levels[(distribution.double().cumsum(-1) >= 0.5 - 1e-6).double().argmax(-1)]
+    relevant = distribution[:, levels >= threshold].sum(-1)
+    mean = distribution @ levels
+    spread = (distribution * (levels - mean[:, None]).square()).sum(-1).clamp(min=0).sqrt()
+    nearest = (rating[:, None] - levels).abs().argmin(-1)
+    return [median, relevant, spread, distribution.gather(1, nearest[:, None]).squeeze(1)]
 
 
 def _items_by_user(feat, dataset) -> dict[int, torch.Tensor]:

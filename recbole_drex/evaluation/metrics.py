@@ -18,7 +18,7 @@ from recbole.utils import EvaluatorType
 from recbole_drex.evaluation.collector import FULL, LEVELS, ROWS, TIE_KEYS, USER_MEAN
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.ranking import own_test_metrics, ranking_metrics
-from recbole_drex.evaluation.rating import rating_metrics
+from recbole_drex.evaluation.rating import distribution_metrics, rating_metrics
 
 PREFIXES = {"full": "full_", "sampled": "sampled_"}
 
@@ -37,7 +37,8 @@ class _ReviewMetric(AbstractMetric):
 
 
 class RatingError(_ReviewMetric):
-    """MAE, RMSE and MAE of predictions rounded to a legal level; nothing for a model that predicts no rating."""
+    """MAE, RMSE and MAE of predictions rounded to a legal level; of models that predict a distribution also MAE of the
+    median, negative log-likelihood and calibration error; nothing for a model that predicts no rating."""
 
     smaller = True
     metric_need: ClassVar[list[str]] = [ROWS]
@@ -46,7 +47,10 @@ class RatingError(_ReviewMetric):
         if ROWS not in dataobject or not self.predicts_ratings:
             return {}
         rows = dataobject.get(ROWS).numpy()
-        metrics = rating_metrics(rows[:, 2], rows[:, 3], dataobject.get(LEVELS).numpy())
+        levels = dataobject.get(LEVELS).numpy()
+        metrics = rating_metrics(rows[:, 2], rows[:, 3], levels, rows[:, 4] if rows.shape[1] > 4 else None)
+        if rows.shape[1] > 4:
+            metrics |= distribution_metrics(rows[:, 2] >= self.protocol.threshold, rows[:, 5], rows[:, 7])
         return {name: value for name, value in metrics.items() if name != "n"}
 
 
@@ -110,7 +114,7 @@ def register_metrics() -> None:
         register.metrics_dict[name] = metric
         register.metric_information[name] = metric.metric_need
         metric_types[name] = metric.metric_type
-    for name in ("mae", "rmse", "mae_rounded", "mae_median"):
+    for name in ("mae", "rmse", "mae_rounded", "mae_median", "nll", "calibration_error"):
         if name not in smaller_metrics:
             smaller_metrics.append(name)
 

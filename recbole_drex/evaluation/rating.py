@@ -68,6 +68,44 @@ def rating_metrics(
     return {**metrics, "n": truth.size}
 
 
+def distribution_metrics(relevant: ArrayLike, probability: ArrayLike, likelihood: ArrayLike) -> dict[str, float]:
+    """How good predicted distributions are.
+
+    Args:
+        relevant: whether the rating reaches the threshold, shape (n,).
+        probability: predicted probability of that, shape (n,).
+        likelihood: predicted probability of the true rating, shape (n,).
+
+    Returns:
+        ``nll``, the mean negative log-likelihood in nats, and ``calibration_error``: rows in ten equally wide bins of
+        ``probability``, absolute difference of its mean to the share of relevant rows, averaged over rows (Naeini,
+        Cooper and Hauskrecht, AAAI 2015).
+
+    Example:
+        >>> distribution_metrics([True, False], [0.75, 0.25], [0.5, 0.5])
+        {'nll': 0.6931471805599453, 'calibration_error': 0.25}
+    """
+    bins = calibration_bins(relevant, probability)
+    error = float((bins["rows"] * np.abs(bins["predicted"] - bins["observed"])).sum() / bins["rows"].sum())
+    floor = np.finfo(np.float64).tiny
+    nll = float(-np.log(np.maximum(np.asarray(likelihood, dtype=np.float64), floor)).mean())
+    return {"nll": nll, "calibration_error": error}
+
+
+def calibration_bins(relevant: ArrayLike, probability: ArrayLike, bins: int = 10) -> dict[str, np.ndarray]:
+    """Predicted and observed shares of relevant rows in equally wide bins of the predicted probability.
+
+    Returns:
+        ``predicted``, ``observed`` (means) and ``rows`` of each bin that is not empty, in rising order.
+    """
+    truth, probability = np.asarray(relevant, dtype=np.float64), np.asarray(probability, dtype=np.float64)
+    place = np.minimum((probability * bins).astype(int), bins - 1)
+    rows = np.bincount(place, minlength=bins)
+    filled = rows > 0
+    sums = [np.bincount(place, weights=values, minlength=bins)[filled] for values in (probability, truth)]
+    return {"predicted": sums[0] / rows[filled], "observed": sums[1] / rows[filled], "rows": rows[filled]}
+
+
 def _clipped(values: ArrayLike, levels: Sequence[float], shape: tuple[int, ...], what: str) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
     if array.shape != shape:

@@ -32,6 +32,9 @@ _COLUMNS = pa.schema(
         ("rating", pa.float64()),
         ("split", pa.string()),
         ("prediction", pa.float64()),
+        ("prediction_median", pa.float64()),
+        ("prediction_std", pa.float64()),
+        ("probability_relevant", pa.float64()),
         ("has_review", pa.bool_()),
     ]
 )
@@ -88,8 +91,9 @@ def write_interactions(run_dir: str | Path, frame: pd.DataFrame) -> Path:
     Args:
         run_dir: the run's folder, made if needed.
         frame: columns ``user_id, item_id`` (text), ``rating`` (NaN where missing), ``split`` (train, valid or test),
-            ``prediction`` in rating units (or a score, for a model that predicts no rating; NaN for train) and
-            ``has_review``.
+            ``prediction`` in rating units (or a score, for a model that predicts no rating; NaN for train),
+            ``prediction_median, prediction_std, probability_relevant`` of models that predict a distribution (NaN
+            otherwise), and ``has_review``.
 
     Returns:
         Path of the file.

@@ -5,33 +5,26 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
-from recbole_drex.model.layers import all_pairs
+from recbole_drex.model.rating import RatingModel
 
 
-class BiasedMF(GeneralRecommender):
+class BiasedMF(RatingModel):
     r"""Biased matrix factorisation (Koren, Bell and Volinsky 2009, equation 4), trained by Adam.
 
     .. math::
         \hat r_{ui} = \mu + b_u + b_i + p_u^\top q_i, \qquad
-        L = \frac{1}{|B|} \sum_{(u,i) \in B} (r_{ui} - \hat r_{ui})^2
+        L = \frac{1}{|B|} \sum_{(u,i) \in B} \ell(r_{ui}, \hat r_{ui})
             + \lambda \left(\|p_u\|^2 + \|q_i\|^2\right) + \lambda_b \left(b_u^2 + b_i^2\right)
 
     :math:`\mu` is the mean training rating; p, q of width d start small and random, b at zero. Regularisation falls on
-    the rows of a batch, so that frequent users and items are held as strongly per rating as rare ones.
+    the rows of a batch, so that frequent users and items are held as strongly per rating as rare ones. The loss of a
+    rating is the squared error by default, or what ``output`` and ``loss`` of :class:`RatingModel` say.
 
     Parameters: ``embedding_size`` (d), ``reg_weight`` (lambda), ``bias_reg_weight`` (lambda_b), ``init_std``.
     """
 
-    input_type = InputType.POINTWISE
-    loss_name = "mse"
-
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.rating_field = config["RATING_FIELD"]
         self.reg_weight, self.bias_reg_weight = config["reg_weight"], config["bias_reg_weight"]
         size = config["embedding_size"]
         self.user_factors = nn.Embedding(self.n_users, size)
@@ -42,21 +35,14 @@ class BiasedMF(GeneralRecommender):
             nn.init.normal_(table.weight, std=config["init_std"])
         for table in (self.user_bias, self.item_bias):
             nn.init.zeros_(table.weight)
-        self.register_buffer("mean", dataset.inter_feat[self.rating_field].float().mean())
 
-    def forward(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         biases = self.user_bias(user) + self.item_bias(item)
         return self.mean + biases.squeeze(-1) + (self.user_factors(user) * self.item_factors(item)).sum(-1)
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
-        error = self.forward(user, item) - interaction[self.rating_field]
         factors = self.user_factors(user).square().sum(-1) + self.item_factors(item).square().sum(-1)
         biases = self.user_bias(user).square() + self.item_bias(item).square()
-        return error.square().mean() + self.reg_weight * factors.mean() + self.bias_reg_weight * biases.mean()
-
-    def predict(self, interaction) -> torch.Tensor:
-        return self.forward(interaction[self.USER_ID], interaction[self.ITEM_ID])
-
-    def full_sort_predict(self, interaction) -> torch.Tensor:
-        return all_pairs(self.forward, interaction[self.USER_ID], self.n_items)
+        loss = self.head.loss(self.score(user, item), user, interaction[self.rating_field])
+        return loss + self.reg_weight * factors.mean() + self.bias_reg_weight * biases.mean()

@@ -8,21 +8,18 @@ from typing import cast
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.attention import AttendedWords, WordAttention
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.history import HistoryAttention
+from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.sampling import ReviewSampler
 from recbole_drex.model.start import StartState
 from recbole_drex.values import choice
 
 
-class DReX(GeneralRecommender):
+class DReX(RatingModel):
     r"""DReX (paper, section 3); ``start: mlp`` makes it DReX-MLP.
 
     An interaction s of user u and item i has a rating, review words with embeddings :math:`x_k`, further vectors, or
@@ -36,8 +33,11 @@ class DReX(GeneralRecommender):
         h_u &= \mathrm{GRU}_u(\text{messages of } u \text{ other than } s), \quad h_i \text{ likewise}
             && \text{eq. 4-7} \\
         \hat r_s &= \mathrm{MLP}([h_u; h_i]) && \text{section 3.5} \\
-        L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} (r_s - \hat r_s)^2 + \lambda (\|h_u\|^2 + \|h_i\|^2)
+        L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} \ell(r_s, \hat r_s) + \lambda (\|h_u\|^2 + \|h_i\|^2)
             && \text{eq. 8}
+
+    :math:`\ell` is the squared error in the paper, or what ``output`` and ``loss`` of
+    :class:`~recbole_drex.model.rating.RatingModel` say; for ordinal output :math:`\hat r_s` is the score.
 
     The state that predicts s never contains the message of s, in training as in evaluation (the paper does not say
     so; taken literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of
@@ -56,15 +56,11 @@ class DReX(GeneralRecommender):
         DataError: the data set lacks the features of a modality.
     """
 
-    input_type = InputType.POINTWISE
-    loss_name = "mse"
-    mean: torch.Tensor
     attention: WordAttention | None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         size = config["embedding_size"]
-        self.rating_field = config["RATING_FIELD"]
         self.refinement = choice(config, "refinement", ("leave_one_out", "sequential"))
         modalities = list(config["modalities"])
         if not modalities or len(set(modalities)) < len(modalities):
@@ -102,15 +98,14 @@ class DReX(GeneralRecommender):
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
         self.hidden = nn.Linear(size * (2 + use_history), size)
-        self.output = nn.Linear(size, 1)
+        self.scorer = nn.Linear(size, 1)
         self.bilinear = nn.Linear(size, size, bias=False) if config["use_bilinear"] else None
         self.use_bias = config["use_bias"]
         if self.use_bias:
             self.user_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_users, 1), freeze=False)
             self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
-        self.register_buffer("mean", dataset.inter_feat[self.rating_field].float().mean())
         if not self.use_bias:
-            nn.init.constant_(self.output.bias, float(self.mean))
+            nn.init.constant_(self.scorer.bias, float(self.mean))
         self._stale = True
 
     # Messages and states ----------------------------------------------------------------------------------------
@@ -226,13 +221,12 @@ class DReX(GeneralRecommender):
         inputs = [user_state, item_state]
         if self.history is not None:
             inputs.append(self.history.sampled(self.table, user, item_state, row))
-        prediction = self._rate([self.dropout(part) for part in inputs], user, item)
-        error = prediction - interaction[self.rating_field]
+        score = self._score([self.dropout(part) for part in inputs], user, item)
         norm = user_state.square().sum(-1) + item_state.square().sum(-1)
-        return error.square().mean() + self.reg_weight * norm.mean()
+        return self.head.loss(score, user, interaction[self.rating_field]) + self.reg_weight * norm.mean()
 
-    def _rate(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        value = self.output(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
+    def _score(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
         if self.bilinear is not None:
             value = value + (self.bilinear(inputs[0]) * inputs[1]).sum(-1)
         return self._add_bias(value, user, item)
@@ -245,13 +239,13 @@ class DReX(GeneralRecommender):
     # Prediction -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict(self, interaction) -> torch.Tensor:
-        """Predicted ratings of (user, item) pairs; a pair that is evidence itself is predicted without its message."""
+    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Scores of pairs, shape ``(b,)``; a pair that is evidence itself is scored without its own message."""
         if self._stale or self.training:
             self._refresh()
-        return self._predict_pairs(interaction[self.USER_ID], interaction[self.ITEM_ID])
+        return self._score_pairs(user, item)
 
-    def _predict_pairs(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    def _score_pairs(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         row = self.table.find(user, item)
         user_state, item_state = self._user_states[user], self._item_states[item]
         known = torch.nonzero(row >= 0).flatten()
@@ -271,7 +265,7 @@ class DReX(GeneralRecommender):
             for one, index in zip(who.tolist(), torch.split(order, counts.tolist()), strict=True):
                 seen[index] = self.history.full(self.table, one, item_state[index], row[index])
             inputs.append(seen)
-        return self._rate(inputs, user, item)
+        return self._score(inputs, user, item)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> torch.Tensor:
@@ -290,14 +284,14 @@ class DReX(GeneralRecommender):
             hidden = from_item + self._user_states[user] @ weight_user.T
             if self.history is not None:
                 hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ weight_seen[0].T
-            value = self.output(torch.relu(hidden)).squeeze(-1)
+            value = self.scorer(torch.relu(hidden)).squeeze(-1)
             if self.bilinear is not None:
                 value = value + self._item_states @ self.bilinear(self._user_states[user])
             value = self._add_bias(value, torch.full_like(items, user), items)
             known = self.table.item[self.table.rows_of(user)]
             if len(known):
-                value[known] = self._predict_pairs(torch.full_like(known, user), known)
-            scores.append(value)
+                value[known] = self._score_pairs(torch.full_like(known, user), known)
+            scores.append(self.head.mean(value, torch.full_like(items, user)))
         return torch.cat(scores)
 
     # Explanations -----------------------------------------------------------------------------------------------

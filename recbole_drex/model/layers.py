@@ -9,7 +9,7 @@ from torch import nn
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType, ModelType
+from recbole.utils import InputType
 
 
 def damped_mean(group: torch.Tensor, value: torch.Tensor, n_groups: int, damping: float) -> torch.Tensor:
@@ -49,14 +49,14 @@ def all_pairs(score: Callable, user: torch.Tensor, n_items: int) -> torch.Tensor
 
 
 class ClosedFormRecommender(GeneralRecommender):
-    """Base of models that are computed from the training ratings in one go: RecBole trains them for "one epoch".
+    """Base of models that are computed from the training ratings in one go; one epoch of no steps "trains" them.
 
     A subclass registers what it computed as buffers and implements ``score(user, item)``, which broadcasts.
     """
 
     input_type = InputType.POINTWISE
     loss_name = "mse"
-    type = ModelType.TRADITIONAL
+    closed_form = True
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -1,0 +1,158 @@
+"""Models of observed ratings: a score becomes a rating (``output: point``) or a distribution (``output: ordinal``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+
+from recbole_drex.model.layers import all_pairs
+from recbole_drex.values import choice
+
+_LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "mse": nn.functional.mse_loss,
+    "huber": nn.functional.huber_loss,
+    "l1": nn.functional.l1_loss,
+}
+_MIN_GAP = 1e-3  # of neighbouring thresholds: a level may become improbable, never impossible
+
+
+class PointHead(nn.Module):
+    """The score is the rating.
+
+    Args:
+        loss: ``mse``, ``huber`` (quadratic below an error of 1, linear beyond) or ``l1``.
+    """
+
+    def __init__(self, loss: str):
+        super().__init__()
+        self.loss_name = loss
+
+    def loss(self, score: torch.Tensor, user: torch.Tensor, rating: torch.Tensor) -> torch.Tensor:
+        """Mean loss of a batch; all arguments of shape ``(b,)``."""
+        return _LOSSES[self.loss_name](score, rating)
+
+    def mean(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
+        """Predicted ratings."""
+        return score
+
+
+class OrdinalHead(nn.Module):
+    r"""A distribution over the rating levels :math:`l_1 < \dots < l_K` (Koren and Sill, OrdRec, RecSys 2011).
+
+    .. math::
+        P(r_{ui} \le l_k) = \sigma(t_{uk} - f_{ui}), \qquad
+        t_{u1} = t_1 + o_{u1}, \quad t_{uk} = t_{u,k-1} + \exp(g_k + o_{uk}), \quad k = 2 \dots K - 1
+
+    with f the model's score, global thresholds, which start at the shares of the training ratings, and offsets
+    :math:`o_u` of the user, which start at zero and are held there by :math:`\lambda_t \|o_u\|^2`. The loss is the
+    negative log-likelihood.
+
+    Args:
+        levels: the rating levels, ascending, of shape ``(K,)``.
+        shares: share of each among the training ratings, of shape ``(K,)``.
+        centre: what scores are about before training.
+        n_users: number of users, the padding included.
+        reg_weight: lambda_t.
+    """
+
+    loss_name = "ordinal"
+    levels: torch.Tensor
+
+    def __init__(self, levels: torch.Tensor, shares: torch.Tensor, centre: float, n_users: int, reg_weight: float):
+        super().__init__()
+        self.register_buffer("levels", levels)
+        start = torch.logit(torch.cumsum(shares, 0)[:-1].clamp(1e-4, 1 - 1e-4)) + centre
+        self.first = nn.Parameter(start[:1])
+        self.gaps = nn.Parameter(torch.log(start.diff().clamp(min=_MIN_GAP)))
+        self.offsets = nn.Embedding.from_pretrained(torch.zeros(n_users, len(levels) - 1), freeze=False)
+        self.reg_weight = reg_weight
+
+    def thresholds(self, user: torch.Tensor) -> torch.Tensor:
+        """Of each user, shape ``(..., K - 1)``, ascending."""
+        offset = self.offsets(user)
+        gaps = torch.exp(self.gaps + offset[..., 1:]) + _MIN_GAP
+        return self.first + offset[..., :1] + torch.cat([torch.zeros_like(gaps[..., :1]), gaps.cumsum(-1)], -1)
+
+    def loss(self, score: torch.Tensor, user: torch.Tensor, rating: torch.Tensor) -> torch.Tensor:
+        """Mean negative log-likelihood of a batch and the penalty; all arguments of shape ``(b,)``."""
+        distance = self.thresholds(user) - score[:, None]
+        infinite = torch.full_like(distance[:, :1], torch.inf)
+        upper, lower = torch.cat([distance, infinite], 1), torch.cat([-infinite, distance], 1)
+        level = torch.searchsorted(self.levels, rating.contiguous())[:, None]
+        above, below = upper.gather(1, level).squeeze(1), lower.gather(1, level).squeeze(1)
+        # log(s(a) - s(b)) = log s(a) + log s(-b) + log(1 - exp(b - a)), which loses no digits where both are near 1.
+        logsigmoid = nn.functional.logsigmoid
+        gap = (above - below).clamp(min=_MIN_GAP)
+        likelihood = logsigmoid(above) + logsigmoid(-below) + torch.log(-torch.expm1(-gap))
+        return self.reg_weight * self.offsets(user).square().sum(-1).mean() - likelihood.mean()
+
+    def distribution(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
+        """Probability of each level, shape ``(..., K)``; ``score`` and ``user`` broadcast."""
+        below = torch.sigmoid(self.thresholds(user) - score[..., None])
+        ends = torch.zeros_like(below[..., :1])
+        return torch.cat([below, ends + 1], -1) - torch.cat([ends, below], -1)
+
+    def mean(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
+        """Expected ratings."""
+        return self.distribution(score, user) @ self.levels
+
+
+class RatingModel(GeneralRecommender):
+    """Base of models that are trained on observed ratings by gradient descent.
+
+    A subclass implements ``score`` for prediction and ``calculate_loss`` for training, which ends in
+    ``self.head.loss(scores, user, rating)``. ``self.mean`` is the mean training rating.
+
+    Parameters: ``output`` (``point``, the default, or ``ordinal``), ``loss`` of point output (``mse``, ``huber``,
+    ``l1``), ``threshold_reg_weight`` of ordinal output.
+
+    Raises:
+        ConfigError: an illegal ``output`` or ``loss``.
+    """
+
+    input_type = InputType.POINTWISE
+    mean: torch.Tensor
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.rating_field = config["RATING_FIELD"]
+        rating = dataset.inter_feat[self.rating_field].float()
+        self.register_buffer("mean", rating.mean())
+        self.head: PointHead | OrdinalHead
+        if choice(config, "output", ("point", "ordinal")) == "point":
+            self.head = PointHead(choice(config, "loss", tuple(_LOSSES)))
+        else:
+            levels, counts = torch.unique(rating, return_counts=True)
+            reg_weight = config["threshold_reg_weight"]
+            self.head = OrdinalHead(levels, counts / len(rating), float(self.mean), self.n_users, reg_weight)
+        self.loss_name = self.head.loss_name
+
+    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Scores, in rating units for point output, of users and items whose shapes broadcast."""
+        raise NotImplementedError
+
+    def predict(self, interaction) -> torch.Tensor:
+        """Predicted (expected) ratings of pairs, shape ``(b,)``."""
+        user = interaction[self.USER_ID]
+        return self.head.mean(self.score(user, interaction[self.ITEM_ID]), user)
+
+    def predict_distribution(self, interaction) -> torch.Tensor | None:
+        """Probability of each rating level for pairs, shape ``(b, K)``; None for point output."""
+        if isinstance(self.head, PointHead):
+            return None
+        user = interaction[self.USER_ID]
+        return self.head.distribution(self.score(user, interaction[self.ITEM_ID]), user)
+
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """Predicted (expected) ratings of each user with every item, shape ``(b * n_items,)``."""
+
+        def ratings(user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+            return self.head.mean(self.score(user, item), user)
+
+        return all_pairs(ratings, interaction[self.USER_ID], self.n_items)
