@@ -70,18 +70,22 @@ _LEAST = {
     "weight_decay": 0,
     "reg_weight": 0,
     "bias_reg_weight": 0,
+    "threshold_reg_weight": 0,
     "init_std": 0,
     "shrinkage": 0,
     "bias_damping": 0,
     "user_damping": 0,
     "item_damping": 0,
+    "neighbours": 1,
+    "explainability_weight": 0,
+    "explainability_threshold": 0,
     "bad_line_share": 0,
     "dropout": 0,
     "hide_reviews": 0,
     "hide_ratings": 0,
     "explained_users": 0,
 }
-_MOST = {"bad_line_share": 1, "dropout": 1, "hide_reviews": 1, "hide_ratings": 1}
+_MOST = {"bad_line_share": 1, "explainability_threshold": 1, "dropout": 1, "hide_reviews": 1, "hide_ratings": 1}
 _STATES = ("debug", "info", "warning", "error", "critical")
 
 

@@ -19,6 +19,8 @@ MODELS = {
     "ItemMean": "ItemMean",
     "Bias": "Bias",
     "BiasedMF": "BiasedMF",
+    "EMF": "EMF",
+    "DMF-paper": "DMFPaper",
 }
 """Configuration name -> class; a class lives in the module of its lower-case name."""
 

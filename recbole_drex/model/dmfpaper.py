@@ -1,0 +1,229 @@
+"""Deep matrix factorisation as published: cosine of two towers, and a loss that weighs ratings."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+
+from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.values import choice
+
+_CLIP = 1e-6  # mu of the paper
+
+
+class SparseRows(nn.Module):
+    """Rows of a sparse matrix, multiplied by a weight without making them dense.
+
+    Args:
+        row, column, value: the entries, each of shape ``(n,)``.
+        n_rows: number of rows; a row without entries is zero.
+    """
+
+    column: torch.Tensor
+    value: torch.Tensor
+    first: torch.Tensor
+
+    def __init__(self, row: torch.Tensor, column: torch.Tensor, value: torch.Tensor, n_rows: int):
+        super().__init__()
+        order = torch.argsort(row, stable=True)
+        first = torch.nn.functional.pad(torch.cumsum(torch.bincount(row, minlength=n_rows), 0), (1, 0))
+        for name, tensor in (("column", column[order]), ("value", value[order]), ("first", first)):
+            self.register_buffer(name, tensor, persistent=False)
+
+    def places(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Entries of ``rows`` one after the other, and where each row's begin: shapes ``(entries,)``, ``(b,)``."""
+        count = self.first[rows + 1] - self.first[rows]
+        begin = torch.cumsum(count, 0) - count
+        shift = torch.repeat_interleave(self.first[rows] - begin, count)
+        return shift + torch.arange(len(shift), device=rows.device), begin
+
+    def times(self, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Product of these rows with ``weight`` of shape ``(n_columns, d)``: shape ``(b, d)``."""
+        place, begin = self.places(rows)
+        return nn.functional.embedding_bag(
+            self.column[place], weight, begin, mode="sum", per_sample_weights=self.value[place]
+        )
+
+
+class Tower(nn.Module):
+    r"""MLP over sparse rows x: :math:`l_1 = W_1 x, \; l_n = \mathrm{ReLU}(W_n l_{n-1} + b_n)`, output of unit length.
+
+    The first layer has neither bias nor ReLU, so :math:`W_2 W_1` is multiplied out before it meets the rows: they are
+    summed at the width of the second layer. What is left out of a row is subtracted there.
+
+    Args:
+        matrix: the rows.
+        n_columns: their width.
+        widths: of the layers, two or more.
+    """
+
+    def __init__(self, matrix: SparseRows, n_columns: int, widths: list[int]):
+        super().__init__()
+        self.matrix = matrix
+        self.first = nn.Linear(n_columns, widths[0], bias=False)
+        self.second, *others = (nn.Linear(*sizes) for sizes in itertools.pairwise(widths))
+        self.others = nn.ModuleList(others)
+        for layer in (self.first, self.second, *others):
+            nn.init.normal_(layer.weight, std=0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, entity: torch.Tensor, left_out: torch.Tensor | None = None, value: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Outputs of unit length, shape ``(b, d)``.
+
+        Args:
+            entity: rows of the matrix, ``(b,)``.
+            left_out: a column of each that is left out of it, ``(b,)``.
+            value: what stands in that column, ``(b,)``; 0 leaves out nothing.
+        """
+        weight = self.first.weight.T @ self.second.weight.T
+        unique, inverse = torch.unique(entity, return_inverse=True)
+        hidden = self.matrix.times(unique, weight)[inverse]
+        if left_out is not None and value is not None:
+            hidden = hidden - value[:, None] * weight[left_out]
+        hidden = torch.relu(hidden + self.second.bias)
+        for layer in self.others:
+            hidden = torch.relu(layer(hidden))
+        return nn.functional.normalize(hidden, dim=-1, eps=1e-12)
+
+
+class DMFPaper(GeneralRecommender):
+    r"""Deep matrix factorisation (Xue, Dai, Zhang, Huang and Chen 2017, "Deep matrix factorization models for
+    recommender systems", IJCAI, equations 4 to 13).
+
+    .. math::
+        p_u = \mathrm{MLP}_U(Y_{u*} / \max R), \qquad q_i = \mathrm{MLP}_I(Y_{*i} / \max R), \qquad
+        \hat Y_{ui} = \max(10^{-6}, \cos(p_u, q_i))
+
+    .. math::
+        L = -\frac{1}{|B|} \sum_{(u,i) \in B} \frac{Y_{ui}}{\max R} \log \hat Y_{ui}
+            + \left(1 - \frac{Y_{ui}}{\max R}\right) \log (1 - \hat Y_{ui})
+
+    Y is the training matrix, (n_users, n_items), zero where there is no rating; a tower's first layer is linear, the
+    others add a bias and a ReLU. B holds training ratings and, for each, ``sample_num`` items the user has no rating
+    of. Above, the cosine is clipped at 1 - 1e-6, where the paper's loss would be infinite. The score is a likeness
+    between 0 and 1, no rating: MAE and RMSE are undefined.
+
+    ``exclude_target: true`` (default) takes the entry :math:`Y_{ui}` out of row and column when (u, i) is scored, in
+    training as in prediction. As published (``false``) a training target stands in its own input.
+
+    RecBole's ``DMF`` differs: a dot product and a sigmoid instead of the cosine, by default zeros and ones instead of
+    ratings, and the target always in its own input.
+
+    Parameters: ``user_hidden_size_list``, ``item_hidden_size_list`` (widths of the layers, first to last),
+    ``exclude_target``, ``train_neg_sample_args``.
+
+    Raises:
+        ConfigError: fewer than two layers, towers that end in different widths, or a ``train_target`` of ratings.
+        DataError: a negative rating, or none above zero.
+    """
+
+    input_type = InputType.POINTWISE
+    loss_name = "normalised cross-entropy"
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        choice(config, "train_target", ("implicit",))
+        self.exclude_target = config["exclude_target"]
+        feat = dataset.inter_feat
+        rating = feat[config["RATING_FIELD"]].float()
+        if rating.min() < 0 or rating.max() <= 0:
+            raise DataError("DMF-paper divides by the largest rating: ratings must be 0 or more, and one above 0")
+        # A pair that stands there twice counts once, with its last rating, so that it can be taken out as a whole.
+        pairs = (feat[self.USER_ID] * self.n_items + feat[self.ITEM_ID]).numpy()
+        unique, last = np.unique(pairs[::-1], return_index=True)
+        keys, values = torch.from_numpy(unique), (rating / rating.max()).flip(0)[last]
+        user, item = keys // self.n_items, keys % self.n_items
+        self.register_buffer("keys", keys, persistent=False)
+        self.register_buffer("values", values, persistent=False)
+        user_widths, item_widths = (_widths(config, f"{side}_hidden_size_list") for side in ("user", "item"))
+        if user_widths[-1] != item_widths[-1]:
+            raise ConfigError(
+                "user_hidden_size_list and item_hidden_size_list must end in the same width, "
+                f"not in {user_widths[-1]} and {item_widths[-1]}"
+            )
+        self.user_tower = Tower(SparseRows(user, item, values, self.n_users), self.n_items, user_widths)
+        self.item_tower = Tower(SparseRows(item, user, values, self.n_items), self.n_users, item_widths)
+        self._stale = True
+
+    def known(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Training ratings of pairs divided by the maximum, 0 where there is none; shape ``(b,)``."""
+        key = user * self.n_items + item
+        place = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
+        return torch.where(self.keys[place] == key, self.values[place], 0.0)
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        target = self.known(user, item)  # a sampled negative has no entry
+        score = self._alone(user, item, target) if self.exclude_target else self._cosine(user, item)
+        return nn.functional.binary_cross_entropy(score.clamp(_CLIP, 1 - _CLIP), target)
+
+    def _alone(self, user: torch.Tensor, item: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Cosines of pairs whose own entry is taken out of row and column, ``(b,)``."""
+        return (self.user_tower(user, item, value) * self.item_tower(item, user, value)).sum(-1)
+
+    def _cosine(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        return (self.user_tower(user) * self.item_tower(item)).sum(-1)
+
+    # Prediction -------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True):
+        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
+        self._stale = True
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._stale = True
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def _refresh(self) -> None:
+        if self._stale or self.training:
+            self._users = self.user_tower(torch.arange(self.n_users, device=self.keys.device))
+            self._items = self.item_tower(torch.arange(self.n_items, device=self.keys.device))
+            self._stale = False
+
+    @torch.no_grad()
+    def predict(self, interaction) -> torch.Tensor:
+        """Scores of pairs between 0 and 1, ``(b,)``."""
+        self._refresh()
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        score = (self._users[user] * self._items[item]).sum(-1)
+        if self.exclude_target:
+            own = torch.nonzero(self.known(user, item)).flatten()
+            if len(own):
+                score[own] = self._alone(user[own], item[own], self.known(user[own], item[own]))
+        return score.clamp(_CLIP, 1 - _CLIP)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """Scores of each user with every item, ``(b * n_items,)``; agrees with :meth:`predict`."""
+        self._refresh()
+        user = interaction[self.USER_ID]
+        scores = self._users[user] @ self._items.T
+        if self.exclude_target:
+            place, begin = self.user_tower.matrix.places(user)
+            item, value = self.user_tower.matrix.column[place], self.user_tower.matrix.value[place]
+            index = torch.searchsorted(begin, torch.arange(len(place), device=user.device), right=True) - 1
+            if len(place):
+                scores[index, item] = self._alone(user[index], item, value)
+        return scores.clamp(_CLIP, 1 - _CLIP).flatten()
+
+
+def _widths(config, key: str) -> list[int]:
+    widths = config[key]
+    if len(widths) < 2 or not all(type(width) is int and width >= 1 for width in widths):
+        raise ConfigError(f"parameter '{key}' must be two or more widths, such as [512, 64], not {widths!r}")
+    return widths
