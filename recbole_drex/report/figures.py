@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.evaluation.comparable import smaller_is_better
 from recbole_drex.evaluation.comparison import Comparison, Run
+from recbole_drex.evaluation.rating import calibration_bins
 from recbole_drex.report.diagrams import critical_difference, keyword_overlap
 from recbole_drex.report.sensitivity import sensitivity
 from recbole_drex.report.style import (
@@ -37,6 +38,7 @@ from recbole_drex.report.style import (
 from recbole_drex.report.svg import save, svg
 
 __all__ = [
+    "calibration",
     "critical_difference",
     "differences",
     "group_quality",
@@ -228,6 +230,40 @@ def group_quality(frame: pd.DataFrame, metric: str, labels: Sequence[str] | None
         ax.set_title(f"by {side}")
     axes[0, 0].set_ylabel(name_of(metric))
     legend(figure, {label: {**looked[label], "linestyle": ""} for label in drawn})
+    return figure
+
+
+@drawing
+def calibration(runs: Sequence[Run], labels: Sequence[str] | None = None) -> Figure:
+    """Observed share of relevant test ratings against its predicted probability, in ten bins, of every label.
+
+    Args:
+        runs: of models that predict a distribution, on one data set; replicates are pooled, others are left out.
+        labels: order that colours go by; by default that of ``runs``.
+
+    Raises:
+        DataError: no run predicts a distribution.
+    """
+    rows: dict[str, list[pd.DataFrame]] = {}
+    for run in runs:
+        if run.result["output"] == "distribution":
+            test = run.interactions().query("split == 'test'")
+            relevant = test["rating"] >= run.result["protocol"]["threshold"]
+            rows.setdefault(run.label, []).append(test[["probability_relevant"]].assign(relevant=relevant))
+    if not rows:
+        raise DataError("no run predicts a distribution over the rating levels")
+    looked = looks(labels or list(rows))
+    title = f"Observed against predicted share of relevant ratings of {', '.join(rows)}"
+    figure, axes = panels(title, 1, 1, height=3.6)
+    ax = axes[0, 0]
+    ax.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=":")
+    for label, parts in rows.items():
+        pooled = pd.concat(parts)
+        bins = calibration_bins(pooled["relevant"], pooled["probability_relevant"])
+        ax.plot(bins["predicted"], bins["observed"], **looked[label])
+    threshold = runs[0].result["protocol"]["threshold"]
+    ax.set(xlabel=f"predicted probability of a rating of {threshold:g} or more", ylabel="observed share")
+    legend(figure, {label: looked[label] for label in rows})
     return figure
 
 

@@ -71,6 +71,17 @@ def sensitivity(comparison: Comparison, headlines: Sequence[tuple[str, str]]) ->
     ]
 
 
+def calibration(comparison: Comparison) -> list[dict[str, Any]]:
+    """Calibration of the models that predict a distribution, one figure per data set; empty if there is none."""
+    found = []
+    for dataset in comparison.datasets:
+        runs = [run for run in comparison.of(dataset=dataset) if run.result["output"] == "distribution"]
+        if runs:
+            figure = figures.calibration(runs, _labels(comparison))
+            found.append({"dataset": dataset, "figure": inline(figure)})
+    return found
+
+
 def groups(comparison: Comparison) -> list[dict[str, Any]]:
     """Quality per group of users, items and test ratings, for each data set."""
     found = []

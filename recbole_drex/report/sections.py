@@ -31,6 +31,7 @@ def all_sections(comparison: Comparison) -> dict[str, Any]:
         "curves": pictures.curves(comparison),
         "learning": pictures.learning(comparison),
         "sensitivity": pictures.sensitivity(comparison, results.headlines(comparison)),
+        "calibration": pictures.calibration(comparison),
         "data": data_sets(comparison),
         "groups": pictures.groups(comparison),
         "explanations": explanations(comparison),

@@ -136,6 +136,21 @@ def legend(figure: Figure, drawn: dict[str, dict[str, Any]]) -> None:
     figure.legend(handles=handles, loc="outside right upper")
 
 
+_NAMES = {
+    "ndcg": "NDCG",
+    "f1": "F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "mae": "MAE",
+    "mse": "MSE",
+    "rmse": "RMSE",
+    "mae_rounded": "MAE of the nearest level",
+    "mae_median": "MAE of the median",
+    "nll": "Negative log-likelihood",
+    "calibration_error": "Calibration error",
+}
+
+
 def name_of(metric: str) -> str:
     """A metric as readers know it.
 
@@ -146,8 +161,7 @@ def name_of(metric: str) -> str:
     if metric.startswith("full_"):
         return f"{name_of(metric.removeprefix('full_'))}, full catalogue"
     base, at, k = metric.partition("@")
-    known = {"ndcg": "NDCG", "f1": "F1", "mae": "MAE", "rmse": "RMSE", "precision": "Precision", "recall": "Recall"}
-    return known.get(base, base) + at + k.replace("_", " and ")
+    return _NAMES.get(base, base) + at + k.replace("_", " and ")
 
 
 def described(metric: str, block: str) -> str:
