@@ -97,10 +97,9 @@ class Neighbourhood:
         """
         if without is None or not self.rated[user, without]:
             return self._near[user]
-        own = self.ratings[user, without]
         rest = self.ratings[user].toarray()[0]
         rest[without] = 0.0
-        return self._best(self.ratings @ rest, float(np.sqrt(max(0.0, self.norms[user] ** 2 - own**2))), user)
+        return self._best(self.ratings @ rest, float(np.sqrt(rest @ rest)), user)
 
     def shares(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """E of pairs: the share of each user's neighbours that rated the item, 0 without neighbours; shape ``(n,)``."""
