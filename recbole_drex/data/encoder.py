@@ -183,7 +183,7 @@ def load_encoder(
         if value not in legal:
             raise ConfigError(unknown_name(kind, value, legal))
     _check_device(device)
-    folder = _minilm_folder() if name == "minilm" else _folder(name)
+    folder = encoder_folder(name)
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise DataError(f"encoder '{name}': {folder} holds no model.safetensors")
@@ -232,10 +232,10 @@ def _minilm_folder() -> Path:
     return Path(package.origin).parent / "model"
 
 
-def _folder(name: str) -> Path:
-    """A local folder as it is; else the files of that name from Hugging Face or its cache."""
-    if name and Path(name).is_dir():
-        return Path(name)
+def encoder_folder(name: str) -> Path:
+    """Where an encoder's files lie: a package's (``minilm``), a local folder, or from Hugging Face or its cache."""
+    if name == "minilm" or (name and Path(name).is_dir()):
+        return _minilm_folder() if name == "minilm" else Path(name)
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -19,6 +19,8 @@ MODELS = {
     "ItemMean": "ItemMean",
     "Bias": "Bias",
     "BiasedMF": "BiasedMF",
+    "DeepCoNN": "DeepCoNN",
+    "NARRE": "NARRE",
     "EMF": "EMF",
     "DMF-paper": "DMFPaper",
 }

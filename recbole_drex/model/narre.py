@@ -1,0 +1,259 @@
+"""NARRE: users and items as their reviews, weighted by how useful they are; the most useful ones explain."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from recbole_drex.data.wordvectors import word_vectors
+from recbole_drex.errors import ConfigError, unknown_name
+from recbole_drex.model.documents import ITEMS, USERS, Documents
+from recbole_drex.model.rating import RatingModel
+from recbole_drex.model.textcnn import Reading, TextCNN
+
+
+@dataclasses.dataclass(frozen=True)
+class UsefulReview:
+    """One review of a user or an item, with its share in what the model knows of them.
+
+    Attributes:
+        user, item: internal ids of the writer and of what the review is about.
+        row: row of the feature store.
+        weight: attention weight; those of all reviews that are read sum to 1.
+    """
+
+    user: int
+    item: int
+    row: int
+    weight: float
+
+
+class ReviewAttention(nn.Module):
+    r"""Usefulness of a review of one side: :math:`h^\top \mathrm{ReLU}(W_O o_s + W_e e_c + b_1)`.
+
+    :math:`e_c` is the embedding of the counterpart c: the item of a user's review, the writer of an item's. NARRE's
+    :math:`b_2` is left out: the softmax cancels it.
+
+    Args:
+        filters: width of o.
+        counterparts: number of counterparts.
+        embedding_size: width of e.
+        size: width of the hidden layer.
+    """
+
+    def __init__(self, filters: int, counterparts: int, embedding_size: int, size: int):
+        super().__init__()
+        self.from_review = nn.Linear(filters, size)
+        self.counterpart = nn.Embedding(counterparts, embedding_size)
+        self.from_counterpart = nn.Linear(embedding_size, size, bias=False)
+        self.output = nn.Linear(size, 1, bias=False)
+        nn.init.normal_(self.counterpart.weight, std=0.1)
+
+    def forward(self, review: torch.Tensor, counterpart: torch.Tensor) -> torch.Tensor:
+        """Logits (n,) of reviews (n, filters) with counterparts (n,)."""
+        # Projected once per counterpart, not once per review.
+        known = self.from_counterpart(self.counterpart.weight)
+        return self.output(torch.relu(self.from_review(review) + known[counterpart])).squeeze(-1)
+
+
+class NARRE(RatingModel):
+    r"""Neural attentional regression with review-level explanations (Chen, Zhang, Liu and Ma, WWW 2018).
+
+    :math:`o_s` of width F are the answers of the filters to review s, see :class:`~recbole_drex.model.textcnn.TextCNN`;
+    :math:`D_u` are u's training reviews and :math:`a_s` is the usefulness of
+    :class:`ReviewAttention`. With latent size l:
+
+    .. math::
+        \alpha_{us} &= \mathrm{softmax}_{s \in D_u} a_s, \qquad O_u = \textstyle\sum_s \alpha_{us} o_s
+            && \text{eq. 5-7} \\
+        h_u &= q_u + W_U O_u + g_U, \qquad h_i \text{ likewise} && \text{eq. 8, 10} \\
+        \hat r_{ui} &= w_1^\top (h_u \odot h_i) + b_u + b_i + \mu && \text{eq. 10, 11}
+
+    with free embeddings q of users and items. Only real reviews take part in the softmax; a user or item without
+    (other) reviews has O = 0. Unlike the paper: the review of the pair that is predicted takes part on neither side
+    (``exclude_target_review``); both sides share the filters, so each review is convolved once.
+
+    Parameters: ``word_vectors``, ``word_size``, ``review_words``, ``max_reviews``, ``filters`` (F), ``window``,
+    ``embedding_size`` (of counterparts), ``attention_size``, ``latent_size`` (l), ``init_std`` (of q), ``dropout`` (on
+    the product), ``reg_weight`` and ``bias_reg_weight`` (L2 on q and on the biases of a batch),
+    ``exclude_target_review``.
+
+    Raises:
+        ConfigError: an illegal value.
+        DataError: the data set has no word features, or the word vectors cannot be read.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.exclude_target_review = config["exclude_target_review"]
+        self.reg_weight, self.bias_reg_weight = config["reg_weight"], config["bias_reg_weight"]
+        store = dataset.features()
+        self.documents = Documents(
+            dataset.evidence(), store, self.n_users, self.n_items, config["max_reviews"], config["review_words"]
+        )
+        vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, store.settings, config["word_size"])
+        self.cnn = TextCNN(self.documents, torch.from_numpy(vectors), config["filters"], config["window"])
+        filters, latent, sizes = config["filters"], config["latent_size"], (self.n_users, self.n_items)
+        self.attention_of_side = nn.ModuleList(
+            [ReviewAttention(filters, n, config["embedding_size"], config["attention_size"]) for n in sizes[::-1]]
+        )
+        self.dense = nn.ModuleList([nn.Linear(filters, latent) for _ in sizes])
+        self.embeddings = nn.ModuleList([nn.Embedding(n, latent) for n in sizes])
+        self.biases = nn.ModuleList([nn.Embedding(n, 1) for n in sizes])
+        for weight in self.embeddings.parameters():
+            nn.init.normal_(weight, std=config["init_std"])
+        for weight in self.biases.parameters():
+            nn.init.zeros_(weight)
+        self.dropout = nn.Dropout(config["dropout"])
+        self.output = nn.Linear(latent, 1, bias=False)
+        self._stale = True
+
+    # Reviews ----------------------------------------------------------------------------------------------------
+
+    def _logits(self, review: torch.Tensor, answers: torch.Tensor) -> list[torch.Tensor]:
+        """Per side, usefulness before the softmax of reviews (n,) with answers (n, filters): (n,)."""
+        counterparts = (self.documents.item[review], self.documents.user[review])
+        return [attend(answers, who) for attend, who in zip(self.attention_of_side, counterparts, strict=True)]
+
+    def _weights(
+        self, side: int, entity: torch.Tensor, own: torch.Tensor, slot: torch.Tensor, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Softmax over the reviews of each of ``entity`` (b,) without its ``own`` (b,), -1 for none.
+
+        Args:
+            side: 0 or 1.
+            entity: (b,).
+            own: (b,).
+            slot: place of each review in ``logits``, (reviews,).
+            logits: of this side, (n,).
+
+        Returns:
+            Reviews (m,), the place in ``entity`` that each belongs to, and its weight.
+        """
+        review, owner = self.documents.of(side, entity)
+        others = review != own[owner]
+        review, owner = review[others], owner[others]
+        value = logits[slot[review]]
+        zero = torch.zeros(len(entity), device=entity.device)
+        highest = zero.scatter_reduce(0, owner, value.detach(), "amax", include_self=False)
+        value = torch.exp(value - highest[owner])
+        return review, owner, value / zero.index_add(0, owner, value)[owner]
+
+    def _state(
+        self,
+        side: int,
+        entity: torch.Tensor,
+        own: torch.Tensor,
+        slot: torch.Tensor,
+        answers: torch.Tensor,
+        logits: torch.Tensor,
+    ) -> torch.Tensor:
+        """h of users or items (b,) without their ``own`` reviews: (b, latent); see :meth:`_weights`."""
+        review, owner, weight = self._weights(side, entity, own, slot, logits)
+        counts = torch.bincount(owner, minlength=len(entity))
+        pooled = torch.zeros(len(entity), self.cnn.filters, device=entity.device)
+        if len(review):
+            pooled = nn.functional.embedding_bag(
+                slot[review], answers, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weight
+            )
+        return self.embeddings[side](entity) + self.dense[side](pooled)
+
+    def _own_review(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        row = self.documents.find(user, item)
+        return row if self.exclude_target_review else torch.full_like(row, -1)
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        return (self.biases[USERS](user) + self.biases[ITEMS](item)).squeeze(-1)
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
+        own = self._own_review(user, item)
+        review = self.documents.read_for(user, item)
+        reading = self.cnn.read(review)
+        answers = self.cnn.answer(reading, reading.position)
+        logits = self._logits(review, answers)
+        user_state, item_state = (
+            self._state(side, entity, own, reading.slot, answers, logits[side])
+            for side, entity in ((USERS, user), (ITEMS, item))
+        )
+        product = self.dropout(user_state * item_state)
+        score = self.output(product).squeeze(-1) + self._biases(user, item) + self.mean
+        free = sum(self.embeddings[k](entity).square().sum(-1).mean() for k, entity in enumerate((user, item)))
+        bias = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
+        return self.head.loss(score, user, rating) + self.reg_weight * free + self.bias_reg_weight * bias
+
+    # Prediction -------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True):
+        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
+        self._stale = True
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._stale = True
+        super()._load_from_state_dict(*args, **kwargs)
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        """Read all reviews with the present parameters."""
+        device = self.mean.device
+        review = torch.arange(len(self.documents), device=device)
+        reading: Reading = self.cnn.read(review)
+        self._answers = self.cnn.answer(reading, reading.position)
+        self._usefulness = self._logits(review, self._answers)
+        self._slot = reading.slot
+        self._states = []
+        for side, size in ((USERS, self.n_users), (ITEMS, self.n_items)):
+            entity = torch.arange(size, device=device)
+            self._states.append(self._remembered_state(side, entity, torch.full_like(entity, -1)))
+        self._stale = self.training
+
+    def _remembered_state(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        return self._state(side, entity, own, self._slot, self._answers, self._usefulness[side])
+
+    @torch.no_grad()
+    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Scores of users and items whose shapes broadcast; a reviewed pair is predicted without its review."""
+        if self._stale:
+            self._refresh()
+        weight = self.output.weight[0]
+        score = ((self._states[USERS] * weight)[user] * self._states[ITEMS][item]).sum(-1)
+        own = self._own_review(user, item)
+        known = torch.nonzero(own.flatten() >= 0).flatten()
+        for part in torch.split(known, 4096):
+            row = own.flatten()[part]
+            states = (
+                self._remembered_state(side, entity.expand(own.shape).flatten()[part], row)
+                for side, entity in ((USERS, user), (ITEMS, item))
+            )
+            score.view(-1)[part] = (next(states) * weight * next(states)).sum(-1)
+        return score + self._biases(user, item) + self.mean
+
+    # Explanations -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def useful_reviews(self, side: str, entity: int, top: int = 5) -> list[UsefulReview]:
+        """The reviews that count most in the state of a user or an item, the most useful first.
+
+        Args:
+            side: ``user`` or ``item``.
+            entity: internal id.
+            top: how many at most.
+
+        Raises:
+            ConfigError: another side.
+        """
+        if side not in ("user", "item"):
+            raise ConfigError(unknown_name("side", side, ("user", "item")))
+        if self._stale:
+            self._refresh()
+        number, one = ("user", "item").index(side), torch.tensor([entity], device=self.mean.device)
+        review, _, weight = self._weights(number, one, torch.full_like(one, -1), self._slot, self._usefulness[number])
+        best = torch.argsort(weight, descending=True, stable=True)[:top]
+        documents, chosen = self.documents, review[best]
+        columns = (documents.user[chosen], documents.item[chosen], documents.row[chosen], weight[best])
+        return [UsefulReview(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
