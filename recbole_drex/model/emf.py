@@ -74,19 +74,23 @@ class Neighbourhood:
         self._near = [near for first in range(0, n_users, step) for near in self._nearest(first, first + step)]
 
     def _nearest(self, first: int, end: int) -> list[np.ndarray]:
-        rows = self.ratings[first:end]
+        products = self.ratings[first:end] @ self.ratings.T
+        bounds = zip(products.indptr[:-1], products.indptr[1:], strict=True)
         return [
-            self._best(products, self.norms[first + place], first + place)
-            for place, products in enumerate((rows @ self.ratings.T).toarray())
+            self._best(products.indices[a:b], products.data[a:b], self.norms[user], user)
+            for user, (a, b) in enumerate(bounds, start=first)
         ]
 
-    def _best(self, products: np.ndarray, norm: float, user: int) -> np.ndarray:
-        scale = norm * self.norms
+    def _best(self, others: np.ndarray, product: np.ndarray, norm: float, user: int) -> np.ndarray:
+        """The nearest of ``others``, given their rows' dot products with the user's row and its norm."""
+        usable = (product > 0) & (others != user)
+        others, product = others[usable], product[usable]
         # Rounded, so that cosines which are equal but for the order of a sum are ties.
-        cosine = np.round(np.divide(products, scale, out=np.zeros_like(products), where=scale > 0), 9)
-        cosine[user] = 0.0
-        best = np.argsort(-cosine, kind="stable")[: self.size]
-        return best[cosine[best] > 0]
+        cosine = np.round(product / (norm * self.norms[others]), 9)
+        if len(others) > self.size:
+            near = cosine >= np.partition(cosine, -self.size)[-self.size]  # with all ties of the last
+            others, cosine = others[near], cosine[near]
+        return others[np.lexsort((others, -cosine))[: self.size]]
 
     def of(self, user: int, without: int | None = None) -> np.ndarray:
         """Neighbours of a user, the nearest first.
@@ -99,15 +103,17 @@ class Neighbourhood:
             return self._near[user]
         rest = self.ratings[user].toarray()[0]
         rest[without] = 0.0
-        return self._best(self.ratings @ rest, float(np.sqrt(rest @ rest)), user)
+        return self._best(np.arange(len(self.norms)), self.ratings @ rest, float(np.sqrt(rest @ rest)), user)
 
     def shares(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """E of pairs: the share of each user's neighbours that rated the item, 0 without neighbours; shape ``(n,)``."""
         result = np.zeros(len(user))
-        for one in np.unique(user):
-            near, rows = self._near[one], np.flatnonzero(user == one)
+        order = np.argsort(user, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(user[order])) + 1):
+            near = self._near[user[rows[0]]] if len(rows) else ()
             if len(near):
-                result[rows] = self.rated[near].mean(0).A1[item[rows]]
+                count = np.bincount(self.rated[near].indices, minlength=self.rated.shape[1])
+                result[rows] = count[item[rows]] / len(near)
         return result
 
 
