@@ -17,13 +17,13 @@ class Reading:
     """Where the filters answer most in the reviews that were read.
 
     Attributes:
-        words: what every word adds to a filter at every place of the window, (window, vocabulary + 1, filters).
+        words: per place of the window, what every word adds there to each filter, (vocabulary + 1, filters).
         slot: place of each review of the data in ``value`` and ``position``, -1 if it was not read, (reviews,).
         value: highest answer, before bias and ReLU, (n, filters); carries no gradient.
         position: place of that window's first word, (n, filters).
     """
 
-    words: torch.Tensor
+    words: tuple[torch.Tensor, ...]
     slot: torch.Tensor
     value: torch.Tensor
     position: torch.Tensor
@@ -89,8 +89,8 @@ class TextCNN(nn.Module):
         with torch.no_grad():
             slot = torch.full((len(self.length),), -1, device=review.device)
             slot[review] = torch.arange(len(review), device=review.device)
-            value = torch.zeros(len(review), self.filters, device=review.device)
-            position = torch.zeros(len(review), self.filters, dtype=torch.int64, device=review.device)
+            value = words.new_zeros(len(review), self.filters)
+            position = slot.new_zeros(len(review), self.filters)
             table = words.detach().reshape(-1, self.filters)
             # Reviews of one length make a block without padding.
             length, order = torch.sort(self.length[review], stable=True)
@@ -100,18 +100,17 @@ class TextCNN(nn.Module):
                     first = self.start[review[part]]
                     value[part], place = self._highest(table, first, size)
                     position[part] = first[:, None] + place
-        return Reading(words, slot, value, position)
+        return Reading(words.unbind(), slot, value, position)
 
     def _highest(self, table: torch.Tensor, first: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Highest answers of blocks of ``size`` windows from ``first`` (n,) on, and which window gives them."""
-        device = first.device
-        places, taps = torch.arange(size, device=device), torch.arange(self.window, device=device)
-        index = self.text[first[:, None, None] + places[:, None] + taps] + taps * len(self.vectors)
-        answers = nn.functional.embedding_bag(index.reshape(-1, self.window), table, mode="sum")
-        answers = answers.view(len(first), size, self.filters)
+        places = torch.arange(size + self.window - 1, device=first.device)
+        windows = self.text[first[:, None] + places].unfold(1, self.window, 1).reshape(-1, self.window)
+        index = windows + places[: self.window] * len(self.vectors)
+        answers = nn.functional.embedding_bag(index, table, mode="sum").view(len(first), size, self.filters)
         highest = answers.amax(1)
         # Twice as fast as asking max() for the place too.
-        place = answers.eq_(highest[:, None]).mul_((places + 1.0)[:, None]).amax(1)
+        place = answers.eq_(highest[:, None]).mul_((places[:size] + 1.0)[:, None]).amax(1)
         return highest, place.long() - 1
 
     def answer(self, reading: Reading, position: torch.Tensor) -> torch.Tensor:
