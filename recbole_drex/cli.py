@@ -276,7 +276,7 @@ def _prepare(options: argparse.Namespace, command: str) -> int:
 
 
 def _explain(options: argparse.Namespace, command: str) -> int:
-    from recbole_drex.explain.keywords import Explainer, render
+    from recbole_drex.explain.explainer import Explainer, render
     from recbole_drex.quick_start import load
 
     if options.top < 1:

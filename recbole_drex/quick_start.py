@@ -32,7 +32,7 @@ from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY, RUN
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.result import RESULT, read_result, write_interactions, write_result, write_users
-from recbole_drex.explain.keywords import Explainer
+from recbole_drex.explain.explainer import Explainer
 from recbole_drex.files import locked, read_json, safe_name, write_json
 from recbole_drex.record import Experiment, plain
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer

@@ -41,9 +41,14 @@ class Experiment:
     model: torch.nn.Module
 
     @property
-    def explains(self) -> bool:
+    def attends(self) -> bool:
         """Whether the model has keyword profiles: it reads reviews by attention over their words."""
-        return getattr(self.model, "attention", None) is not None and hasattr(self.model, "attended_words")
+        return hasattr(self.model, "attended_words") and self.model.attention is not None
+
+    @property
+    def explains(self) -> bool:
+        """Whether the model gives reasons of any kind: keywords, useful reviews, neighbours or a sentence."""
+        return self.attends or any(hasattr(self.model, name) for name in ("useful_reviews", "explanation", "generate"))
 
 
 def plain(value: Any) -> Any:

@@ -11,7 +11,8 @@ import torch
 
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError
-from recbole_drex.explain.keywords import Explainer, keyword_profiles, render
+from recbole_drex.explain.explainer import Explainer, render
+from recbole_drex.explain.keywords import keyword_profiles
 
 
 @pytest.fixture(scope="module")
@@ -97,5 +98,5 @@ def test_unknown_user_and_models_without_words(explainer, make_experiment, train
     for model, parameters in (("Bias", {}), ("DReX", {"modalities": ["rating"]})):
         experiment = make_experiment(model, **parameters)
         train(experiment)
-        with pytest.raises(DataError, match="no attention over words"):
+        with pytest.raises(DataError, match="explains nothing"):
             Explainer(experiment)

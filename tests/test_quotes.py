@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from recbole_drex.data.text import TextProcessor, clean
 from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
-from recbole_drex.explain.keywords import Explainer, render
+from recbole_drex.explain.explainer import Explainer, render
 from recbole_drex.explain.quotes import LONGEST, excerpt
 
 
@@ -116,7 +116,7 @@ def test_a_known_item_is_not_explained_by_the_users_own_review(trained):
     explainer, evidence = Explainer(trained), _evidence(trained)
     quoted = 0
     for user, item in list(evidence.values())[:300]:
-        for keyword in explainer.overlap(user, item):
+        for keyword in explainer.keywords.overlap(user, item):
             if keyword.item_quote:
                 (row,) = set(re.findall(r"\[(\d+)\]", keyword.item_quote))
                 assert evidence[int(row)][0] != user

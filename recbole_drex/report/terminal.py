@@ -18,7 +18,7 @@ from recbole_drex.evaluation.comparison import Comparison, comparison_of
 from recbole_drex.evaluation.rank_test import rank_test
 from recbole_drex.evaluation.significance import compare_models, user_means
 from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
-from recbole_drex.explain.keywords import Explainer, render
+from recbole_drex.explain.explainer import Explainer, render
 from recbole_drex.quick_start import REFERENCES, load
 
 _TESTED = ("mae", "rmse", "ndcg@10")

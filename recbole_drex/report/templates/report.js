@@ -115,7 +115,7 @@
     return node;
   };
 
-  const recommendation = ({ item, title, predicted, profile, keywords }) => {
+  const recommendation = ({ item, title, predicted, profile, keywords, reviews, neighbours, sentence }) => {
     const node = element("li"), head = element("div", undefined, "item-head"), name = element("div");
     name.append(element("h4", title || item));
     if (title) name.append(element("span", item, "soft small"));
@@ -123,12 +123,23 @@
     rating.append(element("small", "predicted rating"));
     head.append(name, rating);
     node.append(head);
+    if (sentence) node.append(element("p", sentence, "sentence"));
+    if (neighbours) {
+      const { neighbours: asked, rated, relevant, threshold, mean_rating: mean } = neighbours;
+      const words = `${rated} of the ${asked} nearest users rated it, ${relevant} of them ${threshold} or more`;
+      node.append(element("p", mean === null ? words : `${words}; their mean is ${fixed(mean)}`));
+    }
+    for (const review of reviews) {
+      const text = element("blockquote", review.quote);
+      text.append(element("cite", `${review.user}, about this item; weight ${fixed(review.weight)}`));
+      node.append(text);
+    }
     if (profile.length) {
       node.append(element("p", "Reviews of this item write about", "soft small"));
       node.append(words(profile, new Set(keywords.map((keyword) => keyword.word))));
     }
     if (!keywords.length) {
-      node.append(element("p", "No word stands in both profiles.", "soft small"));
+      if (profile.length) node.append(element("p", "No word stands in both profiles.", "soft small"));
       return node;
     }
     const list = element("dl", undefined, "shared-words");
@@ -155,8 +166,11 @@
     const { user, profile, recommendations } = users[at];
     const head = element("div", undefined, "who");
     head.append(element("h3", `User ${user}`));
-    view.append(head, element("p", profile.length ? "Often writes about" : "Has no training review.", "soft small"));
-    view.append(words(profile, new Set(recommendations.flatMap((entry) => entry.keywords.map((keyword) => keyword.word)))));
+    view.append(head);
+    if (profile.length) {
+      const shared = recommendations.flatMap((entry) => entry.keywords.map((keyword) => keyword.word));
+      view.append(element("p", "Often writes about", "soft small"), words(profile, new Set(shared)));
+    }
     if (!recommendations.length) view.append(element("p", "Has rated every item, so none is left to recommend."));
     const list = element("ol", undefined, "items");
     list.append(...recommendations.map(recommendation));
