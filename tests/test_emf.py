@@ -131,7 +131,8 @@ def test_the_loss_is_the_published_one(make_experiment, training):
 
 
 def test_the_gradient_equals_finite_differences(make_experiment, training):
-    experiment = make_experiment("EMF", neighbours=7, explainability_weight=5.0, init_std=0.5, embedding_size=3)
+    options = {"reg_weight": 0.1, "explainability_weight": 5.0, "init_std": 0.5, "embedding_size": 3}
+    experiment = make_experiment("EMF", neighbours=7, **options)
     model, batch = experiment.model.double(), batch_of(experiment, 16)
     model.calculate_loss(batch).backward()
     for table, row in ((model.user_factors, batch["user_id"][0]), (model.item_factors, batch["item_id"][0])):
@@ -167,7 +168,7 @@ def test_a_step_brings_user_and_explainable_item_together(make_experiment):
 
 def test_a_larger_weight_leaves_explainable_pairs_nearer_after_training(make_experiment, train):
     def distance(**options) -> tuple[float, torch.Tensor]:
-        experiment = make_experiment("EMF", neighbours=7, epochs=6, init_std=0.5, **options)
+        experiment = make_experiment("EMF", neighbours=7, epochs=6, learning_rate=0.005, init_std=0.5, **options)
         train(experiment)
         model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
         p, q = model.user_factors(feat["user_id"]), model.item_factors(feat["item_id"])
