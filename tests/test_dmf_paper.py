@@ -48,7 +48,7 @@ def literal_tower(tower, row: torch.Tensor) -> torch.Tensor:
 
 
 def literal(model, matrix: torch.Tensor, user: int, item: int, exclude: bool) -> torch.Tensor:
-    """Equations 4 to 8 for one pair; the cosine before it is clipped."""
+    """The cosine of the two towers for one pair, before it is clipped."""
     row, column = matrix[user].clone(), matrix[:, item].clone()
     if exclude:
         row[item] = 0.0

@@ -98,7 +98,7 @@ class Tower(nn.Module):
 
 class DMFPaper(GeneralRecommender):
     r"""Deep matrix factorisation (Xue, Dai, Zhang, Huang and Chen 2017, "Deep matrix factorization models for
-    recommender systems", IJCAI, equations 4 to 13).
+    recommender systems", IJCAI).
 
     .. math::
         p_u = \mathrm{MLP}_U(Y_{u*} / \max R), \qquad q_i = \mathrm{MLP}_I(Y_{*i} / \max R), \qquad
@@ -202,9 +202,10 @@ class DMFPaper(GeneralRecommender):
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         score = (self._users[user] * self._items[item]).sum(-1)
         if self.exclude_target:
-            own = torch.nonzero(self.known(user, item)).flatten()
+            value = self.known(user, item)
+            own = torch.nonzero(value).flatten()
             if len(own):
-                score[own] = self._alone(user[own], item[own], self.known(user[own], item[own]))
+                score[own] = self._alone(user[own], item[own], value[own])
         return score.clamp(_CLIP, 1 - _CLIP)
 
     @torch.no_grad()
