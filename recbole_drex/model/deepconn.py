@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recbole_drex.data.wordvectors import word_vectors
-from recbole_drex.model.documents import ITEMS, USERS, Documents
-from recbole_drex.model.rating import RatingModel
-from recbole_drex.model.textcnn import Reading, TextCNN
+from recbole_drex.model.documents import ITEMS, USERS
+from recbole_drex.model.reviewmodel import ReviewModel
+from recbole_drex.model.textcnn import Reading
+
+Side = tuple[torch.Tensor, torch.Tensor]  # a side's own terms, and the factors that meet the other side's
 
 
-class DeepCoNN(RatingModel):
+class DeepCoNN(ReviewModel):
     r"""Deep cooperative neural networks (Zheng, Noroozi and Yu, WSDM 2017).
 
     The document of user u is :math:`D_u`, the set of u's training reviews; :math:`o_s` of width F are the answers of
@@ -41,14 +42,7 @@ class DeepCoNN(RatingModel):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.exclude_target_review = config["exclude_target_review"]
         self.bias_reg_weight = config["bias_reg_weight"]
-        store = dataset.features()
-        self.documents = Documents(
-            dataset.evidence(), store, self.n_users, self.n_items, config["max_reviews"], config["review_words"]
-        )
-        vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, store.settings, config["word_size"])
-        self.cnn = TextCNN(self.documents, torch.from_numpy(vectors), config["filters"], config["window"])
         latent = config["latent_size"]
         self.dense = nn.ModuleList([nn.Linear(config["filters"], latent) for _ in range(2)])
         self.dropout = nn.Dropout(config["dropout"])
@@ -63,7 +57,6 @@ class DeepCoNN(RatingModel):
             self.biases = nn.ModuleList(
                 [nn.Embedding.from_pretrained(torch.zeros(size, 1), freeze=False) for size in sizes]
             )
-        self._stale = True
 
     # Documents --------------------------------------------------------------------------------------------------
 
@@ -96,7 +89,7 @@ class DeepCoNN(RatingModel):
         position = reading.position.gather(0, reading.slot[review.clamp(min=0)].clamp(min=0))
         return self.cnn.answer(reading, position) * ((highest[0] >= 0) & (review >= 0))
 
-    def _side(self, side: int, document: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _side(self, side: int, document: torch.Tensor) -> Side:
         """A side's part of the factorisation machine: its own terms (b,), and the factors that meet the other side's.
 
         Args:
@@ -109,45 +102,35 @@ class DeepCoNN(RatingModel):
         alone = self.linear[side](latent).squeeze(-1) + 0.5 * (factors.square() - squares).sum(-1)
         return alone, factors
 
-    def _own_review(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        row = self.documents.find(user, item)
-        return row if self.exclude_target_review else torch.full_like(row, -1)
-
     # Training ---------------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
-        own = self._own_review(user, item)
+        own = self.own_review(user, item)
         reading = self.cnn.read(self.documents.read_for(user, item))
-        score, factors = self.constant.expand(len(user)), []
+        sides = []
         for side, entity in ((USERS, user), (ITEMS, item)):
             distinct, place = torch.unique(entity, return_inverse=True)
             highest = self._two_highest(reading, side, distinct)[:, place]
-            alone, meeting = self._side(side, self._document(reading, highest, own))
-            score = score + alone
-            factors.append(meeting)
-        score = score + (factors[0] * factors[1]).sum(-1)
-        penalty = torch.zeros((), device=score.device)
-        if self.biases is not None:
-            biases = torch.cat([table(entity) for table, entity in zip(self.biases, (user, item), strict=True)], 1)
-            score = score + biases.sum(1)
-            penalty = self.bias_reg_weight * biases.square().sum(1).mean()
-        return self.head.loss(score, user, rating) + penalty
+            sides.append(self._side(side, self._document(reading, highest, own)))
+        loss = self.head.loss(self._sum(*sides) + self._biases(user, item), user, rating)
+        if self.biases is None:
+            return loss
+        penalty = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
+        return loss + self.bias_reg_weight * penalty
+
+    def _sum(self, user: Side, item: Side) -> torch.Tensor:
+        return self.constant + user[0] + item[0] + (user[1] * item[1]).sum(-1)
+
+    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor | float:
+        if self.biases is None:
+            return 0.0
+        return (self.biases[USERS](user) + self.biases[ITEMS](item)).squeeze(-1)
 
     # Prediction -------------------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True):
-        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
-        self._stale = True
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._stale = True
-        super()._load_from_state_dict(*args, **kwargs)
-
     @torch.no_grad()
-    def _refresh(self) -> None:
-        """Read all documents with the present parameters."""
+    def refresh(self) -> None:
         device = self.constant.device
         self._reading = self.cnn.read(torch.arange(len(self.documents), device=device))
         self._highest, self._sides = [], []
@@ -156,29 +139,15 @@ class DeepCoNN(RatingModel):
             self._highest.append(self._two_highest(self._reading, side, entity))
             document = self._document(self._reading, self._highest[side], torch.full_like(entity, -1))
             self._sides.append(self._side(side, document))
-        self._stale = self.training
 
-    @torch.no_grad()
-    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Scores of users and items whose shapes broadcast; a reviewed pair is predicted without its review."""
-        if self._stale:
-            self._refresh()
+    def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         (user_alone, user_factors), (item_alone, item_factors) = self._sides
-        score = self._sum(user_alone[user], item_alone[item], user_factors[user], item_factors[item])
-        own = self._own_review(user, item)
-        known = torch.nonzero(own.flatten() >= 0).flatten()
-        for part in torch.split(known, 4096):
-            who, what = (entity.expand(own.shape).flatten()[part] for entity in (user, item))
-            row = own.flatten()[part]
-            documents = [
-                self._document(self._reading, self._highest[side][:, entity], row)
-                for side, entity in ((USERS, who), (ITEMS, what))
-            ]
-            (alone, factors), (other_alone, other_factors) = (self._side(k, d) for k, d in enumerate(documents))
-            score.view(-1)[part] = self._sum(alone, other_alone, factors, other_factors)
-        if self.biases is not None:
-            score = score + self.biases[USERS](user).squeeze(-1) + self.biases[ITEMS](item).squeeze(-1)
-        return score
+        users, items = (user_alone[user], user_factors[user]), (item_alone[item], item_factors[item])
+        return self._sum(users, items) + self._biases(user, item)
 
-    def _sum(self, user_alone, item_alone, user_factors, item_factors) -> torch.Tensor:
-        return self.constant + user_alone + item_alone + (user_factors * item_factors).sum(-1)
+    def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        users, items = (
+            self._side(side, self._document(self._reading, self._highest[side][:, entity], row))
+            for side, entity in ((USERS, user), (ITEMS, item))
+        )
+        return self._sum(users, items) + self._biases(user, item)

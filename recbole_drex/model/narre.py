@@ -7,11 +7,9 @@ import dataclasses
 import torch
 from torch import nn
 
-from recbole_drex.data.wordvectors import word_vectors
 from recbole_drex.errors import ConfigError, unknown_name
-from recbole_drex.model.documents import ITEMS, USERS, Documents
-from recbole_drex.model.rating import RatingModel
-from recbole_drex.model.textcnn import Reading, TextCNN
+from recbole_drex.model.documents import ITEMS, USERS
+from recbole_drex.model.reviewmodel import ReviewModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +56,7 @@ class ReviewAttention(nn.Module):
         return self.output(torch.relu(self.from_review(review) + known[counterpart])).squeeze(-1)
 
 
-class NARRE(RatingModel):
+class NARRE(ReviewModel):
     r"""Neural attentional regression with review-level explanations (Chen, Zhang, Liu and Ma, WWW 2018).
 
     :math:`o_s` of width F are the answers of the filters to review s, see :class:`~recbole_drex.model.textcnn.TextCNN`;
@@ -87,14 +85,7 @@ class NARRE(RatingModel):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.exclude_target_review = config["exclude_target_review"]
         self.reg_weight, self.bias_reg_weight = config["reg_weight"], config["bias_reg_weight"]
-        store = dataset.features()
-        self.documents = Documents(
-            dataset.evidence(), store, self.n_users, self.n_items, config["max_reviews"], config["review_words"]
-        )
-        vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, store.settings, config["word_size"])
-        self.cnn = TextCNN(self.documents, torch.from_numpy(vectors), config["filters"], config["window"])
         filters, latent, sizes = config["filters"], config["latent_size"], (self.n_users, self.n_items)
         self.attention_of_side = nn.ModuleList(
             [ReviewAttention(filters, n, config["embedding_size"], config["attention_size"]) for n in sizes[::-1]]
@@ -108,7 +99,6 @@ class NARRE(RatingModel):
             nn.init.zeros_(weight)
         self.dropout = nn.Dropout(config["dropout"])
         self.output = nn.Linear(latent, 1, bias=False)
-        self._stale = True
 
     # Reviews ----------------------------------------------------------------------------------------------------
 
@@ -160,10 +150,6 @@ class NARRE(RatingModel):
             )
         return self.embeddings[side](entity) + self.dense[side](pooled)
 
-    def _own_review(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        row = self.documents.find(user, item)
-        return row if self.exclude_target_review else torch.full_like(row, -1)
-
     # Training ---------------------------------------------------------------------------------------------------
 
     def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -171,7 +157,7 @@ class NARRE(RatingModel):
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
-        own = self._own_review(user, item)
+        own = self.own_review(user, item)
         review = self.documents.read_for(user, item)
         reading = self.cnn.read(review)
         answers = self.cnn.answer(reading, reading.position)
@@ -188,50 +174,28 @@ class NARRE(RatingModel):
 
     # Prediction -------------------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True):
-        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
-        self._stale = True
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._stale = True
-        super()._load_from_state_dict(*args, **kwargs)
-
     @torch.no_grad()
-    def _refresh(self) -> None:
-        """Read all reviews with the present parameters."""
+    def refresh(self) -> None:
         device = self.mean.device
         review = torch.arange(len(self.documents), device=device)
-        reading: Reading = self.cnn.read(review)
-        self._answers = self.cnn.answer(reading, reading.position)
+        reading = self.cnn.read(review)
+        self._answers, self._slot = self.cnn.answer(reading, reading.position), reading.slot
         self._usefulness = self._logits(review, self._answers)
-        self._slot = reading.slot
         self._states = []
         for side, size in ((USERS, self.n_users), (ITEMS, self.n_items)):
             entity = torch.arange(size, device=device)
             self._states.append(self._remembered_state(side, entity, torch.full_like(entity, -1)))
-        self._stale = self.training
 
     def _remembered_state(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         return self._state(side, entity, own, self._slot, self._answers, self._usefulness[side])
 
-    @torch.no_grad()
-    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Scores of users and items whose shapes broadcast; a reviewed pair is predicted without its review."""
-        if self._stale:
-            self._refresh()
-        weight = self.output.weight[0]
-        score = ((self._states[USERS] * weight)[user] * self._states[ITEMS][item]).sum(-1)
-        own = self._own_review(user, item)
-        known = torch.nonzero(own.flatten() >= 0).flatten()
-        for part in torch.split(known, 4096):
-            row = own.flatten()[part]
-            states = (
-                self._remembered_state(side, entity.expand(own.shape).flatten()[part], row)
-                for side, entity in ((USERS, user), (ITEMS, item))
-            )
-            score.view(-1)[part] = (next(states) * weight * next(states)).sum(-1)
-        return score + self._biases(user, item) + self.mean
+    def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        product = (self._states[USERS] * self.output.weight)[user] * self._states[ITEMS][item]
+        return product.sum(-1) + self._biases(user, item) + self.mean
+
+    def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        states = self._remembered_state(USERS, user, row) * self._remembered_state(ITEMS, item, row)
+        return self.output(states).squeeze(-1) + self._biases(user, item) + self.mean
 
     # Explanations -----------------------------------------------------------------------------------------------
 
@@ -249,8 +213,7 @@ class NARRE(RatingModel):
         """
         if side not in ("user", "item"):
             raise ConfigError(unknown_name("side", side, ("user", "item")))
-        if self._stale:
-            self._refresh()
+        self.refresh_if_stale()
         number, one = ("user", "item").index(side), torch.tensor([entity], device=self.mean.device)
         review, _, weight = self._weights(number, one, torch.full_like(one, -1), self._slot, self._usefulness[number])
         best = torch.argsort(weight, descending=True, stable=True)[:top]
