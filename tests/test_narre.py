@@ -185,3 +185,22 @@ def test_every_parameter_learns(make_experiment):
     model = experiment.model.train()
     model.calculate_loss(next(iter(experiment.parts.train))).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_ordinal_output(make_experiment):
+    experiment = make_experiment("NARRE", output="ordinal")
+    model, batch = experiment.model.train(), batch_of(experiment, 50)
+    model.calculate_loss(batch).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    probability = model.eval().predict_distribution(batch)
+    torch.testing.assert_close(probability.sum(1), torch.ones(50))
+    torch.testing.assert_close(probability @ model.head.levels, model.predict(batch))
+
+
+def test_word_vectors_of_a_file(make_experiment, tmp_path):
+    vocabulary = make_experiment("NARRE").model.documents.vocabulary
+    rng = torch.Generator().manual_seed(0)
+    lines = [f"{word} {' '.join(map(str, torch.randn(5, generator=rng).tolist()))}\n" for word in vocabulary]
+    (tmp_path / "glove.txt").write_text("".join(lines), encoding="utf-8")
+    model = make_experiment("NARRE", word_vectors=str(tmp_path / "glove.txt")).model
+    assert model.cnn.vectors.shape == (len(vocabulary) + 1, 5)
