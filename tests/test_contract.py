@@ -19,7 +19,7 @@ RECBOLE = ("BPR", "LightGCN", "EASE", "ItemKNN", "DMF", "Pop")
 OURS = tuple(MODELS)
 RATING_MODELS = tuple(name for name in OURS if name != "DMF-paper")  # the others give scores, no ratings
 DREX = tuple(name for name, module in MODELS.items() if module == "DReX")
-TEXT = (*DREX, "DeepCoNN", "NARRE")
+TEXT = (*DREX, "DeepCoNN", "NARRE", "PESI")
 RATING, REVIEW = "rating:float", "review_row:float"
 
 every_model = pytest.mark.parametrize("name", OURS + RECBOLE)

@@ -23,6 +23,7 @@ MODELS = {
     "NARRE": "NARRE",
     "EMF": "EMF",
     "DMF-paper": "DMFPaper",
+    "PESI": "PESI",
 }
 """Configuration name -> class; a class lives in the module of its lower-case name."""
 
