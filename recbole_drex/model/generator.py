@@ -2,151 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
-from itertools import chain
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from recbole_drex.data.text import clean
-from recbole_drex.data.texts import ReviewTexts
+from recbole_drex.data.texts import TEXTS, ReviewTexts
+from recbole_drex.dataset import REVIEW_ROW
+from recbole_drex.model.sentences import END, FEWEST, PAD, SPECIAL, UNKNOWN, Sentences, choose, split_sentences
 
-PAD, END, UNKNOWN = 0, 1, 2  # END begins a sentence too
-_SPECIAL = ("<pad>", "<end>", "<unknown>")
-_FEWEST = 3  # occurrences of a word of the vocabulary, and words of a sentence
 _FREQUENT = 40  # so many of the most frequent words may come twice in a sentence, the others once
 _BATCH, _STEP = 64, 0.005  # of the study before joint training: sentences of a step, and its first step size
-_WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*|,")
-# No full stop after one or two letters, which is an initial or an abbreviation ("david o. russell", "mr. bean").
-_STOP = re.compile(r"(?:(?<=[^\W_]{3})\.|[!?\u2026\u3002])[.!?\u2026\"')\]]*(?:\s|$)")
-
-
-def split_sentences(text: str) -> list[list[str]]:
-    """The words (and commas) of each sentence of a review, lower-case; sentences without words are left out.
-
-    Example:
-        >>> split_sentences("Great <b>fun</b>, really! David O. Russell's best.")
-        [['great', 'fun', ',', 'really'], ['david', 'o', "russell's", 'best']]
-    """
-    found = (_WORD.findall(sentence) for sentence in _STOP.split(clean(text)))
-    return [words for words in found if any(word != "," for word in words)]
-
-
-def choose(sentences: list[list[str]], longest: int) -> tuple[list[str], bool]:
-    """The first sentence of 3 to ``longest`` words, and that it is whole; or the beginning of the first, cut or not."""
-    for words in sentences:
-        if _FEWEST <= len(words) <= longest:
-            return words, True
-    first = sentences[0] if sentences else []
-    return first[:longest], 0 < len(first) <= longest
-
-
-class Sentences(nn.Module):
-    """One sentence of each training review, and the words that are written about each item.
-
-    Only the reviews at ``row`` are read, so nothing else can reach vocabulary or sentences.
-
-    Args:
-        user, item, row: of the training interactions, (n,); row -1 has no review.
-        texts: review texts by row.
-        size: most words of the vocabulary; words that come less than three times are left out.
-        longest: most words of a sentence.
-        n_items: number of items, padding included.
-
-    Attributes:
-        row, user, item: of each sentence, its place among the training interactions, its user and item, (m,).
-        vocabulary: words by number, the most frequent first after three special ones.
-        frequency: share of each among the known words of the reviews, (V,).
-        words: END, words, END where the sentence is whole, then PAD: (m, longest + 2).
-    """
-
-    row: torch.Tensor
-    user: torch.Tensor
-    item: torch.Tensor
-    key: torch.Tensor
-    words: torch.Tensor
-    frequency: torch.Tensor
-
-    def __init__(self, user, item, row, texts: ReviewTexts, size: int, longest: int, n_items: int):
-        super().__init__()
-        self.n_items, self.longest = n_items, longest
-        reviewed = torch.nonzero(row >= 0).flatten()
-        reviewed = reviewed[torch.argsort(user[reviewed] * n_items + item[reviewed])]
-        reviews = [split_sentences(text) for text in texts[row[reviewed].numpy()]] if len(reviewed) else []
-        counts = Counter(word for review in reviews for words in review for word in words)
-        ranked = sorted((word for word in counts if counts[word] >= _FEWEST), key=lambda word: (-counts[word], word))
-        self.vocabulary = [*_SPECIAL, *ranked[:size]]
-        self._number = {word: k for k, word in enumerate(self.vocabulary)}
-        total = np.array([counts.get(word, 0) for word in self.vocabulary], dtype=np.float64)
-        owner, word = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-        for place, review in enumerate(reviews):
-            known = np.array([self._number.get(w, UNKNOWN) for w in chain.from_iterable(review)], dtype=np.int64)
-            word.append(known[known != UNKNOWN])
-            owner.append(np.full(len(word[-1]), place))
-        buffers = {
-            "row": reviewed,
-            "user": user[reviewed],
-            "item": item[reviewed],
-            "key": (user * n_items + item)[reviewed],
-            "words": self.encode([choose(review, longest) for review in reviews]),
-            "frequency": torch.from_numpy((total / max(total.sum(), 1)).astype(np.float32)),
-        }
-        review_of, words = torch.from_numpy(np.concatenate(owner)), torch.from_numpy(np.concatenate(word))
-        for name, group, groups in (
-            ("own", review_of, len(reviewed)),
-            ("item", item[reviewed][review_of], n_items),
-        ):
-            pair, n = torch.unique(group * len(self.vocabulary) + words, return_counts=True)
-            members = torch.bincount(torch.div(pair, len(self.vocabulary), rounding_mode="floor"), minlength=groups)
-            parts = {"word": pair % len(self.vocabulary), "count": n.float(), "members": members}
-            parts["first"] = members.cumsum(0) - members
-            buffers |= {f"{name}_{part}": value for part, value in parts.items()}
-        for name, value in buffers.items():
-            self.register_buffer(name, value, persistent=False)
-
-    def encode(self, chosen: list[tuple[list[str], bool]]) -> torch.Tensor:
-        """Numbers of sentences, each with whether it is whole, as in ``words``: (n, longest + 2)."""
-        numbers = np.full((len(chosen), self.longest + 2), PAD, dtype=np.int64)
-        for line, (words, whole) in zip(numbers, chosen, strict=True):
-            line[0] = END
-            line[1 : len(words) + 1] = [self._number.get(word, UNKNOWN) for word in words]
-            if whole:
-                line[len(words) + 1] = END
-        return torch.from_numpy(numbers)
-
-    def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Place of the review of each pair (b,), -1 if there is none."""
-        key = user * self.n_items + item
-        if not len(self.key):
-            return torch.full_like(key, -1)
-        place = torch.searchsorted(self.key, key).clamp(max=len(self.key) - 1)
-        return torch.where(self.key[place] == key, place, -1)
-
-    def item_words(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """How often each word is in the item's reviews by other users: (b, V)."""
-        counts = torch.zeros(len(item), len(self.vocabulary), device=item.device)
-        self._add(counts, "item", item, torch.arange(len(item), device=item.device), 1.0)
-        own = self.find(user, item)
-        there = torch.nonzero(own >= 0).flatten()
-        self._add(counts, "own", own[there], there, -1.0)
-        return counts
-
-    def _add(self, counts: torch.Tensor, name: str, group: torch.Tensor, line: torch.Tensor, sign: float) -> None:
-        word, count, members, first = (
-            getattr(self, f"{name}_{part}") for part in ("word", "count", "members", "first")
-        )
-        n = members[group]
-        which = torch.repeat_interleave(torch.arange(len(group), device=group.device), n)
-        place = torch.arange(len(which), device=group.device) - (n.cumsum(0) - n)[which] + first[group][which]
-        counts[line[which], word[place]] += sign * count[place]
-
-    def join(self, numbers: list[int]) -> str:
-        """A sentence as text: from its first word to the first END."""
-        words = [self.vocabulary[k] for k in numbers[: numbers.index(END) if END in numbers else None] if k != PAD]
-        text = " ".join(words).replace(" ,", ",")
-        return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 class SentenceWriter(nn.Module):
@@ -228,7 +98,7 @@ class SentenceWriter(nn.Module):
             seed: of their order; no other random number is drawn.
         """
         sentences, generator = self.sentences, torch.Generator().manual_seed(seed)
-        steps = passes * -(-len(x) // _BATCH)
+        steps = max(1, passes * -(-len(x) // _BATCH))
         optimizer = torch.optim.Adam(self.parameters(), lr=_STEP)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
         for _ in range(passes):
@@ -255,9 +125,9 @@ class SentenceWriter(nn.Module):
         score[:, 0] = 0.0  # all beams are the same at first
         score = score.flatten()
         lines = torch.full((n * beams, 1), END, device=x.device)
-        often = torch.where(torch.arange(n_words, device=x.device) < len(_SPECIAL) + _FREQUENT, 2, 1)
+        often = torch.where(torch.arange(n_words, device=x.device) < len(SPECIAL) + _FREQUENT, 2, 1)
         never = torch.tensor([PAD, UNKNOWN], device=x.device)
-        comma = self.sentences._number.get(",", PAD)
+        comma = self.sentences.number.get(",", PAD)
         first = beams * torch.arange(n, device=x.device)[:, None]
         for length in range(longest + 1):
             last = lines[:, -1]
@@ -269,7 +139,7 @@ class SentenceWriter(nn.Module):
             used = torch.zeros_like(chance).scatter_add_(1, lines[:, 1:], torch.ones_like(lines[:, 1:], dtype=x.dtype))
             forbidden = used >= often
             forbidden.scatter_(1, last[:, None], True)
-            forbidden[:, END] = length < _FEWEST
+            forbidden[:, END] = length < FEWEST
             forbidden[last == comma, END] = True
             if length == 0:
                 forbidden[:, comma] = True
@@ -287,3 +157,60 @@ class SentenceWriter(nn.Module):
         words = (lines[:, 1:] > END).sum(1)
         chosen = (score / words.clamp(min=1) ** 0.7).view(n, beams).argmax(1) + first[:, 0]
         return [self.sentences.join(line) for line in lines[chosen, 1:].tolist()]
+
+
+def text_quality(model: Any, part: Any, folder: str | Path, most: int = 1000) -> dict[str, float]:
+    """How well a model that writes sentences foretells those of a part, and how varied its own are.
+
+    The reviews of the part are read for this measurement alone.
+
+    Args:
+        model: a trained :class:`~recbole_drex.model.pesi.PESI`.
+        part: a part of the split data set, such as ``experiment.parts.valid.rows._dataset``.
+        folder: the data set's, with the review texts.
+        most: reviews that are measured; the first of the part.
+
+    Returns:
+        ``sentences``: how many were measured. ``perplexity`` per known word and sentence end, each sentence given its
+        user, its item and the predicted rating; ``perplexity_unigram``, by the frequencies in the training sentences;
+        ``perplexity_other_pair``, given the next sentence's user and item. ``unknown``: share of words that the
+        vocabulary lacks. ``distinct_1``, ``distinct_2``: distinct words and pairs of words among all that were
+        written; ``distinct_sentences``: distinct sentences by all.
+
+    Raises:
+        DataError: the model has no generator, or the texts cannot be read.
+    """
+    feat = part.inter_feat
+    rows = torch.nonzero(feat[REVIEW_ROW] >= 0).flatten()[:most]
+    user, item = (feat[field][rows].to(model.mean.device) for field in (part.uid_field, part.iid_field))
+    written = model.generate(user, item)
+    sentences = model.writer.sentences
+    texts = ReviewTexts(Path(folder) / TEXTS)[feat[REVIEW_ROW][rows].long().numpy()] if len(rows) else []
+    chosen = [choose(split_sentences(text), sentences.longest) for text in texts]
+    words = sentences.encode(chosen).to(user.device)
+    losses, other = [], []
+    with torch.no_grad():
+        for who, what, line in zip(*(column.split(_BATCH) for column in (user, item, words)), strict=True):
+            losses.append(model.writer.losses(model.condition(who, what), who, what, line))
+            who, what = who.roll(1), what.roll(1)
+            other.append(model.writer.losses(model.condition(who, what), who, what, line))
+    learned = sentences.words[:, 1:]
+    counts = torch.bincount(learned.flatten(), minlength=len(sentences.vocabulary)).float() + 1
+    counts[[PAD, UNKNOWN]] = 0
+    target = words[:, 1:]
+    target = target[(target != PAD) & (target != UNKNOWN)]
+    unigram = -torch.log(counts / counts.sum())[target]
+    split = [split_sentences(text) for text in written]
+    flat = [[word for sentence in text for word in sentence] for text in split]
+    ones, twos = (Counter(gram for text in flat for gram in grams(text)) for grams in (iter, pairwise))
+    n_words = sum(len(line) for line, _ in chosen)
+    return {
+        "sentences": float(len(rows)),
+        "perplexity": math.exp(torch.cat(losses).mean()) if losses else math.nan,
+        "perplexity_unigram": math.exp(unigram.mean()) if losses else math.nan,
+        "perplexity_other_pair": math.exp(torch.cat(other).mean()) if losses else math.nan,
+        "unknown": float((words == UNKNOWN).sum()) / max(1, n_words),
+        "distinct_1": len(ones) / max(1, ones.total()),
+        "distinct_2": len(twos) / max(1, twos.total()),
+        "distinct_sentences": len(set(written)) / max(1, len(written)),
+    }

@@ -17,9 +17,10 @@ from recbole_drex.errors import DataError
 from recbole_drex.model.attention import WordAttention
 from recbole_drex.model.disentangler import Disentangler, Side
 from recbole_drex.model.evidence import EvidenceTable
-from recbole_drex.model.generator import Sentences, SentenceWriter
+from recbole_drex.model.generator import SentenceWriter
 from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.sampling import ReviewSampler
+from recbole_drex.model.sentences import Sentences
 
 
 class PESI(RatingModel):
