@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from altered import copy_of
 from conftest import FEW_EPOCHS, SETTINGS
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_drex import run
-from recbole_drex.errors import ConfigError
+from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.collector import distribution_columns
 from recbole_drex.evaluation.rating import calibration_bins, distribution_metrics
 from recbole_drex.evaluation.result import read_interactions, read_users
@@ -159,6 +160,15 @@ def test_the_bias_model_has_a_closed_form_for_squared_errors_only(make_experimen
         fitted[loss] = torch.equal(before, experiment.model.user_effect)
         assert len(trainer.history) == (1 if loss == "mse" else 3)
     assert fitted == {"mse": True, "huber": False}
+
+
+def test_ratings_that_are_all_the_same_have_no_order(small, make_experiment, tmp_path):
+    def flat(frame):
+        return frame.assign(**{"rating:float": frame["rating:float"].where(frame["rating:float"].isna(), 4.0)})
+
+    root = copy_of(small.root, tmp_path / "data", flat)
+    with pytest.raises(DataError, match="all training ratings are 4"):
+        make_experiment("BiasedMF", output="ordinal", data_path=str(root))
 
 
 @pytest.mark.parametrize(("key", "value"), [("output", "ordnal"), ("loss", "mae"), ("output", None)])

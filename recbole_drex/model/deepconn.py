@@ -51,12 +51,7 @@ class DeepCoNN(ReviewModel):
         for layer in (*self.linear, *self.factors):
             nn.init.normal_(layer.weight, std=0.05)
         self.constant = nn.Parameter(self.mean.clone())
-        self.biases = None
-        if config["use_bias"]:
-            sizes = (self.n_users, self.n_items)
-            self.biases = nn.ModuleList(
-                [nn.Embedding.from_pretrained(torch.zeros(size, 1), freeze=False) for size in sizes]
-            )
+        self.biases = self.biases_of(dataset) if config["use_bias"] else None
 
     # Documents --------------------------------------------------------------------------------------------------
 

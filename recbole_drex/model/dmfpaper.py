@@ -13,6 +13,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
 from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.model.layers import Remembering
 from recbole_drex.values import choice
 
 _CLIP = 1e-6  # mu of the paper
@@ -96,7 +97,7 @@ class Tower(nn.Module):
         return nn.functional.normalize(hidden, dim=-1, eps=1e-12)
 
 
-class DMFPaper(GeneralRecommender):
+class DMFPaper(Remembering, GeneralRecommender):
     r"""Deep matrix factorisation (Xue, Dai, Zhang, Huang and Chen 2017, "Deep matrix factorization models for
     recommender systems", IJCAI).
 
@@ -155,7 +156,6 @@ class DMFPaper(GeneralRecommender):
             )
         self.user_tower = Tower(SparseRows(user, item, values, self.n_users), self.n_items, user_widths)
         self.item_tower = Tower(SparseRows(item, user, values, self.n_items), self.n_users, item_widths)
-        self._stale = True
 
     def known(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Training ratings of pairs divided by the maximum, 0 where there is none; shape ``(b,)``."""
@@ -179,15 +179,6 @@ class DMFPaper(GeneralRecommender):
         return (self.user_tower(user) * self.item_tower(item)).sum(-1)
 
     # Prediction -------------------------------------------------------------------------------------------------
-
-    def train(self, mode: bool = True):
-        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
-        self._stale = True
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._stale = True
-        super()._load_from_state_dict(*args, **kwargs)
 
     def _refresh(self) -> None:
         if self._stale or self.training:

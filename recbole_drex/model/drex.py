@@ -12,6 +12,7 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.model.attention import AttendedWords, WordAttention
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.history import HistoryAttention
+from recbole_drex.model.layers import Remembering
 from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.sampling import ReviewSampler
@@ -19,7 +20,7 @@ from recbole_drex.model.start import StartState
 from recbole_drex.values import choice
 
 
-class DReX(RatingModel):
+class DReX(Remembering, RatingModel):
     r"""DReX (paper, section 3); ``start: mlp`` makes it DReX-MLP.
 
     An interaction s of user u and item i has a rating, review words with embeddings :math:`x_k`, further vectors, or
@@ -106,7 +107,6 @@ class DReX(RatingModel):
             self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
         if not self.use_bias:
             nn.init.constant_(self.scorer.bias, float(self.mean))
-        self._stale = True
 
     # Messages and states ----------------------------------------------------------------------------------------
 
@@ -184,15 +184,6 @@ class DReX(RatingModel):
         return self.item_refiner.from_sum(
             others, table.item_sums[table.item, -1:] - 1, self.item_start(table.item, row)
         )
-
-    def train(self, mode: bool = True):
-        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
-        self._stale = True
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._stale = True
-        super()._load_from_state_dict(*args, **kwargs)
 
     # Training ---------------------------------------------------------------------------------------------------
 

@@ -48,6 +48,24 @@ def all_pairs(score: Callable, user: torch.Tensor, n_items: int) -> torch.Tensor
     return score(user[:, None], item[None, :]).contiguous().reshape(-1)
 
 
+class Remembering:
+    """Mixin of models that remember, between steps, what follows from their parameters, and when that is out of date.
+
+    ``_stale`` is set by whatever can have changed the parameters: RecBole calls ``train`` before every epoch and every
+    evaluation, and a checkpoint brings others. A subclass looks at it before it uses what it remembers.
+    """
+
+    _stale = True
+
+    def train(self, mode: bool = True):
+        self._stale = True
+        return super().train(mode)  # type: ignore[misc]
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._stale = True
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
+
+
 class ClosedFormRecommender(GeneralRecommender):
     """Base of models that are computed from the training ratings in one go; one epoch of no steps "trains" them.
 

@@ -92,13 +92,12 @@ class NARRE(ReviewModel):
         )
         self.dense = nn.ModuleList([nn.Linear(filters, latent) for _ in sizes])
         self.embeddings = nn.ModuleList([nn.Embedding(n, latent) for n in sizes])
-        self.biases = nn.ModuleList([nn.Embedding(n, 1) for n in sizes])
+        self.biases = self.biases_of(dataset)
         for weight in self.embeddings.parameters():
             nn.init.normal_(weight, std=config["init_std"])
-        for weight in self.biases.parameters():
-            nn.init.zeros_(weight)
         self.dropout = nn.Dropout(config["dropout"])
         self.output = nn.Linear(latent, 1, bias=False)
+        nn.init.normal_(self.output.weight, std=0.01)  # predictions start near the biases
 
     # Reviews ----------------------------------------------------------------------------------------------------
 

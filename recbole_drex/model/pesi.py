@@ -18,12 +18,13 @@ from recbole_drex.model.attention import WordAttention
 from recbole_drex.model.disentangler import Disentangler, Side
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.generator import SentenceWriter
+from recbole_drex.model.layers import Remembering
 from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.sampling import ReviewSampler
 from recbole_drex.model.sentences import Sentences
 
 
-class PESI(RatingModel):
+class PESI(Remembering, RatingModel):
     r"""PESI-style rating prediction and explanation, reconstructed.
 
     Of "Personalized explanation recommendation with sentiment inconsistency between ratings and reviews"
@@ -105,7 +106,6 @@ class PESI(RatingModel):
             logging.getLogger(__name__).warning("PESI writes no sentences: there are no review texts in %s", path)
         elif self.n_sentences:
             self._add_writer(config, dataset, evidence, ReviewTexts(path))
-        self._stale = True
 
     def _add_writer(self, config, dataset, evidence: Evidence, texts: ReviewTexts) -> None:
         rating = dataset.inter_feat[self.rating_field].float()
@@ -225,15 +225,6 @@ class PESI(RatingModel):
         return torch.cat(parts, 1).detach()
 
     # Prediction -------------------------------------------------------------------------------------------------
-
-    def train(self, mode: bool = True):
-        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
-        self._stale = True
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._stale = True
-        super()._load_from_state_dict(*args, **kwargs)
 
     @torch.no_grad()
     def _refresh(self) -> None:

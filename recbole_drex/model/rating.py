@@ -11,6 +11,7 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
+from recbole_drex.errors import DataError
 from recbole_drex.model.layers import all_pairs
 from recbole_drex.values import choice
 
@@ -114,6 +115,7 @@ class RatingModel(GeneralRecommender):
 
     Raises:
         ConfigError: an illegal ``output`` or ``loss``.
+        DataError: ordinal output for ratings that are all the same.
     """
 
     input_type = InputType.POINTWISE
@@ -129,6 +131,8 @@ class RatingModel(GeneralRecommender):
             self.head = PointHead(choice(config, "loss", tuple(_LOSSES)))
         else:
             levels, counts = torch.unique(rating, return_counts=True)
+            if len(levels) < 2:
+                raise DataError(f"ordinal output needs two rating levels; all training ratings are {levels[0]:g}")
             reg_weight = config["threshold_reg_weight"]
             self.head = OrdinalHead(levels, counts / len(rating), float(self.mean), self.n_users, reg_weight)
         self.loss_name = self.head.loss_name

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from recbole_drex.data.wordvectors import word_vectors
 from recbole_drex.model.documents import Documents
+from recbole_drex.model.layers import Remembering, damped_mean
 from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.textcnn import TextCNN
 
 _PAIRS = 4096  # reviewed pairs that are predicted at once
+_DAMPING = 10.0  # pseudo-count of the means that biases start at
 
 
-class ReviewModel(RatingModel):
+class ReviewModel(Remembering, RatingModel):
     """Base of DeepCoNN and NARRE: documents, their convolution, and prediction without the pair's own review.
 
     Between training epochs users and items are read once, with all their reviews. That predicts every pair but those
@@ -38,7 +41,14 @@ class ReviewModel(RatingModel):
         )
         vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, store.settings, config["word_size"])
         self.cnn = TextCNN(self.documents, torch.from_numpy(vectors), config["filters"], config["window"])
-        self._stale = True
+
+    def biases_of(self, dataset) -> nn.ModuleList:
+        """Learned biases of users and items, which start at damped means: the epochs are left to the reviews."""
+        feat = dataset.inter_feat
+        user, item, rest = feat[self.USER_ID], feat[self.ITEM_ID], feat[self.rating_field].float() - self.mean
+        of_item = damped_mean(item, rest, self.n_items, _DAMPING)
+        of_user = damped_mean(user, rest - of_item[item], self.n_users, _DAMPING)
+        return nn.ModuleList([nn.Embedding.from_pretrained(x[:, None], freeze=False) for x in (of_user, of_item)])
 
     def own_review(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Review that must not predict each pair, -1 for none; shapes broadcast."""
@@ -72,12 +82,3 @@ class ReviewModel(RatingModel):
         if self._stale:
             self.refresh()
             self._stale = self.training
-
-    def train(self, mode: bool = True):
-        """RecBole calls this before every epoch and every evaluation: what was remembered is out of date."""
-        self._stale = True
-        return super().train(mode)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._stale = True
-        super()._load_from_state_dict(*args, **kwargs)
