@@ -38,10 +38,8 @@ def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
     print("Files")
     for folder in folders:
         print(f"  {folder}{os.sep}")
-    print(
-        "  each with result.json, interactions.parquet, users.parquet, model.safetensors, history.json, train.log and"
-    )
-    print("  tensorboard/")
+    print("  each with result.json, interactions.parquet, users.parquet, model.safetensors, history.json, train.log,")
+    print("  tensorboard/ and, of models that explain, explanations.json")
     print(f"  prepared data: {first['config']['data_path']}{os.sep}")
 
 
