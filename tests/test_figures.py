@@ -179,6 +179,13 @@ def test_one_varied_parameter_gives_a_line():
     assert {"0.0001", "0.01", "0.1"} <= texts(figure)
 
 
+def test_a_reference_that_is_varied_too_is_drawn_once():
+    comparison = varied("learning_rate", [0.0001, 0.01, 0.1], [0.5, 0.7, 0.6], DReX=0.5, Bias=0.4)
+    figure = figures.sensitivity(comparison, "ndcg@5")
+    assert legend_of(figure) == ["DReX", "Bias"]
+    assert figure.axes[0].get_lines()[0].get_color() == LIGHT[0], "a line of its own colour, not a reference's"
+
+
 @pytest.mark.parametrize(
     "values, places, scale",
     [

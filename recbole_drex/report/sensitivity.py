@@ -74,7 +74,9 @@ def _line_of(variant: Variant, vary: Iterable[str]) -> str:
 def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block: str, title: str) -> Figure:
     name, values = next(iter(comparison.vary.items()))
     models = list(dict.fromkeys(_line_of(variant, comparison.vary) for variant in varied))
-    fixed = [variant.label for variant in comparison.variants if variant not in varied]
+    # A reference that is varied itself is drawn once, as the line.
+    others = (variant.label for variant in comparison.variants if variant not in varied)
+    fixed = [label for label in others if label not in models]
     looked = looks([*models, *fixed], references=fixed)
     where = _axis(values)
     columns = min(3, len(comparison.datasets))
