@@ -191,7 +191,8 @@ def test_explain_as_json(small, drex_run, capsys):
     predicted = [item["predicted"] for item in explanation["recommendations"]]
     assert predicted == sorted(predicted, reverse=True)
     for item in explanation["recommendations"]:
-        assert set(item) == {"item", "title", "predicted", "profile", "keywords"}
+        reasons = {"profile", "keywords", "reviews", "neighbours", "sentence"}
+        assert set(item) == {"item", "title", "predicted", *reasons}
         assert item["item"] not in touched and item["title"]
         assert 1 <= item["predicted"] <= 5
         for keyword in item["keywords"]:

@@ -40,7 +40,8 @@ def _write(folder: Path, rows: pd.DataFrame, label: str, seed: int = 1, noise: i
     """A run's files with predictions of its own, some of them outside the legal ratings."""
     rng = np.random.default_rng([seed, noise])
     prediction = np.where(rows["split"] == "test", rows["rating"] + rng.normal(0, 2, len(rows)), np.nan)
-    write_interactions(folder, rows.assign(prediction=prediction))
+    columns = ("prediction_median", "prediction_std", "probability_relevant")
+    write_interactions(folder, rows.assign(prediction=prediction, **dict.fromkeys(columns, np.nan)))
     names = sorted(rows.loc[rows["split"] == "test", "user_id"].unique())
     columns = dict.fromkeys(("train_ratings", "train_reviews", "test_ratings", "mae", "mse"), 0.0)
     ndcg = np.where(rng.random(len(names)) < 0.2, np.nan, rng.random(len(names)))

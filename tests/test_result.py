@@ -150,6 +150,9 @@ def interactions():
             "rating": [4.5, 3.0, 1.0, np.nan],
             "split": ["train", "valid", "test", "train"],
             "prediction": [np.nan, 3.25, 2.0, np.nan],
+            "prediction_median": [np.nan, 3.0, 2.0, np.nan],
+            "prediction_std": [np.nan, 0.5, 0.75, np.nan],
+            "probability_relevant": [np.nan, 0.25, 0.125, np.nan],
             "has_review": [True, False, True, False],
         }
     )
@@ -158,7 +161,7 @@ def interactions():
 def test_interactions_come_back_in_order(tmp_path):
     path = write_interactions(tmp_path, interactions().assign(unused=1))
     back = read_interactions(tmp_path)
-    assert list(back.columns) == ["user_id", "item_id", "rating", "split", "prediction", "has_review"]
+    assert list(back.columns) == list(interactions().columns)
     pd.testing.assert_frame_equal(back, interactions(), check_dtype=False)
     assert back["rating"].dtype == back["prediction"].dtype == np.float64
     assert path.name == "interactions.parquet"
@@ -196,6 +199,7 @@ def test_own_test_metrics_can_be_recomputed_from_the_two_files(tmp_path):
             "rating": generator.integers(1, 11, 300) / 2,
             "split": generator.choice(["train", "valid", "test"], 300),
             "has_review": True,
+            **dict.fromkeys(("prediction_median", "prediction_std", "probability_relevant"), np.nan),
         }
     )
     frame["prediction"] = (frame["rating"] + generator.normal(size=300)).round(1).where(frame["split"] != "train")
