@@ -74,9 +74,12 @@ def _diagram(ax: Axes, test: RankTest) -> None:
     right = max(float(k), 1 + test.cd)
     line: dict[str, Any] = {"color": INK, "linewidth": 0.9, "solid_capstyle": "butt"}
     ax.plot([1, k], [0, 0], **line)
+    # Every rank is marked; of many, only some are numbered, so that numbers do not touch.
+    step = -(-k // 12)
     for rank in range(1, k + 1):
         ax.plot([rank, rank], [0, 0.25], **line)
-        ax.text(rank, 0.35, str(rank), ha="center", va="bottom")
+        if (rank - 1) % step == 0:
+            ax.text(rank, 0.35, str(rank), ha="center", va="bottom")
     ax.plot([1, 1 + test.cd], [1.75, 1.75], color=INK, linewidth=1.8)
     for end in (1, 1 + test.cd):
         ax.plot([end, end], [1.6, 1.9], color=INK, linewidth=1.8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -130,7 +131,8 @@ def _heat_maps(comparison: Comparison, varied: Sequence[Variant], metric: str, b
             ticks(ax, range(len(columns)), [_value(value) for value in columns], width=0.62 * len(columns))
             ax.set_yticks(range(len(rows)), labels=[_value(value) for value in rows])
             ax.set(title=plain(f"{model}, {dataset}"), xlabel=across, ylabel=down)
-    figure.supxlabel(f"{described(metric, block)}; brighter is better, the best is framed", fontsize=8.5)
+    note = f"{described(metric, block)}; brighter is better, the best is framed"
+    figure.supxlabel(textwrap.fill(note, int(14 * figure.get_figwidth())), fontsize=8.5)
     return figure
 
 
