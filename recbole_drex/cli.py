@@ -227,6 +227,8 @@ def _compare(options: argparse.Namespace, command: str) -> int:
     vary = dict(options.vary)
     if len(vary) < len(options.vary):
         raise ConfigError("--vary names a parameter twice; give all its values at once")
+    if options.rank_test and len(set(options.datasets)) < 2:
+        raise ConfigError("--rank_test compares ranks over data sets; name two or more with --datasets")
     comparison = compare(
         options.models,
         options.datasets,

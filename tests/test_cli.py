@@ -318,6 +318,7 @@ def test_doctor_tells_wrong_weights_and_untested_versions(tmp_path):
         (["--models", "DReX", "--vary", "max_history=1,2", "--vary", "max_history=3"], "twice"),
         (["--models", "Bias", "--folds", "2"], "folds must be 3 or more"),
         (["--models", "Bias+"], "MODEL+name=value"),
+        (["--models", "Bias", "--rank_test"], "name two or more"),
     ],
 )
 def test_mistakes_in_a_comparison_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
