@@ -20,6 +20,7 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "huber": nn.functional.huber_loss,
     "l1": nn.functional.l1_loss,
 }
+_SCALE = 2.0  # logits per rating level before training; what models come to is 2 to 3
 _MIN_GAP = 1e-3  # of neighbouring thresholds: a level may become improbable, never impossible
 
 
@@ -47,10 +48,11 @@ class OrdinalHead(nn.Module):
     r"""A distribution over the rating levels :math:`l_1 < \dots < l_K` (Koren and Sill, OrdRec, RecSys 2011).
 
     .. math::
-        P(r_{ui} \le l_k) = \sigma(t_{uk} - f_{ui}), \qquad
+        P(r_{ui} \le l_k) = \sigma(t_{uk} - s f_{ui}), \qquad
         t_{u1} = t_1 + o_{u1}, \quad t_{uk} = t_{u,k-1} + \exp(g_k + o_{uk}), \quad k = 2 \dots K - 1
 
-    with f the model's score, global thresholds, which start at the shares of the training ratings, and offsets
+    with f the model's score in rating units, a learned scale s > 0 (so that penalties on what f is made of mean what
+    they mean for point output), global thresholds, which start at the shares of the training ratings, and offsets
     :math:`o_u` of the user, which start at zero and are held there by :math:`\lambda_t \|o_u\|^2`. The loss is the
     negative log-likelihood.
 
@@ -68,7 +70,8 @@ class OrdinalHead(nn.Module):
     def __init__(self, levels: torch.Tensor, shares: torch.Tensor, centre: float, n_users: int, reg_weight: float):
         super().__init__()
         self.register_buffer("levels", levels)
-        start = torch.logit(torch.cumsum(shares, 0)[:-1].clamp(1e-4, 1 - 1e-4)) + centre
+        self.log_scale = nn.Parameter(torch.tensor(_SCALE).log())
+        start = torch.logit(torch.cumsum(shares, 0)[:-1].clamp(1e-4, 1 - 1e-4)) + _SCALE * centre
         self.first = nn.Parameter(start[:1])
         self.gaps = nn.Parameter(torch.log(start.diff().clamp(min=_MIN_GAP)))
         self.offsets = nn.Embedding.from_pretrained(torch.zeros(n_users, len(levels) - 1), freeze=False)
@@ -82,7 +85,7 @@ class OrdinalHead(nn.Module):
 
     def loss(self, score: torch.Tensor, user: torch.Tensor, rating: torch.Tensor) -> torch.Tensor:
         """Mean negative log-likelihood of a batch and the penalty; all arguments of shape ``(b,)``."""
-        distance = self.thresholds(user) - score[:, None]
+        distance = self.thresholds(user) - self.log_scale.exp() * score[:, None]
         infinite = torch.full_like(distance[:, :1], torch.inf)
         upper, lower = torch.cat([distance, infinite], 1), torch.cat([-infinite, distance], 1)
         level = torch.searchsorted(self.levels, rating.contiguous())[:, None]
@@ -95,7 +98,7 @@ class OrdinalHead(nn.Module):
 
     def distribution(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
         """Probability of each level, shape ``(..., K)``; ``score`` and ``user`` broadcast."""
-        below = torch.sigmoid(self.thresholds(user) - score[..., None])
+        below = torch.sigmoid(self.thresholds(user) - self.log_scale.exp() * score[..., None])
         ends = torch.zeros_like(below[..., :1])
         return torch.cat([below, ends + 1], -1) - torch.cat([ends, below], -1)
 
