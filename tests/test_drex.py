@@ -121,7 +121,7 @@ def test_a_target_never_speaks_in_its_own_state(rule, shaken):
 @every_leave_one_out
 def test_leaving_out_equals_never_having_seen(rule, shaken):
     """A known pair is predicted as by a model from whose evidence that interaction was physically removed."""
-    experiment = shaken(**rule)
+    experiment = shaken(**rule, taste=[])  # only a pair that is no evidence gets a taste
     feat = experiment.parts.train_dataset.inter_feat
     for k in targets(experiment, 4):
         pair = Interaction({"user_id": feat["user_id"][k : k + 1], "item_id": feat["item_id"][k : k + 1]})
@@ -330,6 +330,49 @@ def test_the_attention_learns(make_experiment, tmp_path):
     before = experiment.model.attention.scoring_vector().detach().clone()
     fixed_epochs(experiment, tmp_path)
     assert (experiment.model.attention.scoring_vector() - before).abs().max() > 1e-4
+
+
+# What is remembered -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_remembered_lasts_until_parameters_change(shaken, monkeypatch):
+    """An epoch starts with what the evaluation before it made; a step of any optimiser or a checkpoint ends that."""
+    experiment = shaken()
+    model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
+    batch, refresh, refreshed = feat[torch.arange(60)], model._refresh, []
+    monkeypatch.setattr(model, "_refresh", lambda: refreshed.append(1) or refresh())
+
+    def evaluate() -> int:
+        """Refreshes so far, after an evaluation that must equal that of a new model with these parameters."""
+        model.eval()
+        with torch.no_grad():
+            torch.testing.assert_close(model.predict(batch), twin(experiment, feat).predict(batch))
+        return len(refreshed)
+
+    def epoch(optimizer=None) -> int:
+        """Refreshes so far, after an epoch's first loss, or after two steps of the optimizer and one more loss."""
+        model.train()
+        for _ in range(0 if optimizer is None else 2):
+            optimizer.zero_grad()
+            model.calculate_loss(batch).backward()
+            optimizer.step()
+        model.calculate_loss(batch)
+        return len(refreshed)
+
+    assert (evaluate(), evaluate(), epoch(), evaluate(), epoch()) == (1, 1, 1, 1, 1)
+    for name in ("Adam", "SGD", "Adagrad", "RMSprop"):
+        done, optimizer = len(refreshed), getattr(torch.optim, name)(model.parameters(), lr=0.01)
+        assert (epoch(optimizer), evaluate(), epoch(), evaluate()) == (done, done + 1, done + 1, done + 1)
+    # Two epochs without an evaluation between them.
+    assert (epoch(optimizer), epoch(optimizer)) == (done + 1, done + 2)
+    done = evaluate()
+    state = {key: 1.1 * value for key, value in model.state_dict().items()}
+    model.load_state_dict(state)  # and no call of eval() after it
+    before = len(refreshed)
+    loaded = model.predict(batch)
+    assert (before, len(refreshed)) == (done, done + 1)
+    torch.testing.assert_close(loaded, twin(experiment, feat).predict(batch))
+    assert evaluate() == epoch()
 
 
 # The history --------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ SHARES = torch.tensor([0.05, 0.1, 0.2, 0.3, 0.35])
 def head(seed: int = 0, spread: float = 0.5) -> OrdinalHead:
     """A head with random thresholds and users' offsets, in double precision."""
     torch.manual_seed(seed)
-    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1).double()
+    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1, 2.0).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter += spread * torch.randn_like(parameter)
@@ -32,7 +32,7 @@ def head(seed: int = 0, spread: float = 0.5) -> OrdinalHead:
 
 
 def test_an_untrained_head_predicts_the_shares_of_the_ratings():
-    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1)
+    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1, 2.0)
     predicted = made.distribution(torch.tensor([3.8]), torch.tensor([2]))
     assert torch.allclose(predicted, SHARES[None], atol=1e-3)
 
@@ -61,7 +61,7 @@ def test_the_loss_is_the_negative_log_likelihood_and_the_penalty():
         k = int(r) - 1
         below, above = (1 / (1 + np.exp(-(cut - scale * s))) for cut in (cuts[k], cuts[k + 1]))
         expected -= np.log(above - below) / 20
-        expected += 0.1 * float(made.offsets.weight[u].square().sum()) / 20
+        expected += 0.1 * float((2.0 * made.offsets.weight[u]).square().sum()) / 20  # rate 2
     assert made.loss(score, user, rating).item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -79,7 +79,7 @@ def test_gradients_of_the_ordinal_loss_agree_with_finite_differences():
 
 
 def test_scores_far_out_have_finite_losses_and_gradients():
-    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1)
+    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1, 2.0)
     score = torch.tensor([1e4, -1e4, 80.0, -80.0], requires_grad=True)
     loss = made.loss(score, torch.zeros(4, dtype=torch.long), torch.tensor([1.0, 5.0, 3.0, 3.0]))
     loss.backward()

@@ -17,7 +17,10 @@ from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.sampling import ReviewSampler
 from recbole_drex.model.start import StartState
+from recbole_drex.model.taste import TextTaste
 from recbole_drex.values import choice
+
+_PAIRS = 16384  # pairs that are scored at once for the residuals
 
 
 class DReX(Remembering, RatingModel):
@@ -46,7 +49,8 @@ class DReX(Remembering, RatingModel):
     in ``DReX-paper``: ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side
     a projection of the rating minus what the other side's mean explains; ``use_bilinear`` adds :math:`h_u^\top B h_i`,
     since an MLP learns products of its inputs badly; ``history: target_attention`` gives the MLP a third input, see
-    :class:`~recbole_drex.model.history.HistoryAttention`.
+    :class:`~recbole_drex.model.history.HistoryAttention`; ``taste`` adds to the score of pairs that are no evidence
+    what the user likes of what others say about the item, see :class:`~recbole_drex.model.taste.TextTaste`.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
@@ -58,6 +62,7 @@ class DReX(Remembering, RatingModel):
     """
 
     attention: WordAttention | None
+    _tastes: torch.Tensor | None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -107,6 +112,11 @@ class DReX(Remembering, RatingModel):
             self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
         if not self.use_bias:
             nn.init.constant_(self.scorer.bias, float(self.mean))
+        sources = list(config["taste"])
+        self.taste = None
+        if sources and self.attention is not None:
+            store, size, weight = self.attention.store, config["taste_size"], config["taste_weight"]
+            self.taste = TextTaste(self.table, store, sources, size, weight, config["seed"])
 
     # Messages and states ----------------------------------------------------------------------------------------
 
@@ -169,7 +179,20 @@ class DReX(Remembering, RatingModel):
             self._item_states = self._leave_one_out(items, torch.full_like(items, -1), 1)
         if self.history is not None:
             self.history.remember(self._states_for_others(), self.messages(self.table.rows, 0))
+        self._tastes = None
         self._stale = False
+
+    @torch.no_grad()
+    def _make_ready(self) -> None:
+        """Bring what predictions need up to date: states, and tastes for what they leave unexplained."""
+        if self._stale or self.training:
+            self._refresh()
+        if self.taste is not None and self._tastes is None:
+            table = self.table
+            pairs = zip(table.user.split(_PAIRS), table.item.split(_PAIRS), strict=True)
+            score = torch.cat([self._score_pairs(user, item) for user, item in pairs])
+            self._tastes = self.taste.fit(table, table.rating - self.head.mean(score, table.user))
+            self._tasted = self.taste.items()
 
     def _states_for_others(self) -> torch.Tensor:
         """Per row of the table, the state of its item without that row: what the item is to people other than the user.
@@ -232,9 +255,12 @@ class DReX(Remembering, RatingModel):
     @torch.no_grad()
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Scores of pairs, shape ``(b,)``; a pair that is evidence itself is scored without its own message."""
-        if self._stale or self.training:
-            self._refresh()
-        return self._score_pairs(user, item)
+        self._make_ready()
+        score = self._score_pairs(user, item)
+        if self._tastes is not None:
+            unseen = self.table.find(user, item) < 0
+            score = score + (self._tastes[user] * self._tasted[item]).sum(-1) * unseen
+        return score
 
     def _score_pairs(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         row = self.table.find(user, item)
@@ -261,8 +287,7 @@ class DReX(Remembering, RatingModel):
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
-        if self._stale or self.training:
-            self._refresh()
+        self._make_ready()
         users = interaction[self.USER_ID]
         size = self._item_states.shape[1]
         weight_user, weight_item, *weight_seen = self.hidden.weight.split(size, 1)
@@ -279,6 +304,8 @@ class DReX(Remembering, RatingModel):
             if self.bilinear is not None:
                 value = value + self._item_states @ self.bilinear(self._user_states[user])
             value = self._add_bias(value, torch.full_like(items, user), items)
+            if self._tastes is not None:
+                value = value + self._tasted @ self._tastes[user]
             known = self.table.item[self.table.rows_of(user)]
             if len(known):
                 value[known] = self._score_pairs(torch.full_like(known, user), known)

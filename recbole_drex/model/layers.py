@@ -51,14 +51,18 @@ def all_pairs(score: Callable, user: torch.Tensor, n_items: int) -> torch.Tensor
 class Remembering:
     """Mixin of models that remember, between steps, what follows from their parameters, and when that is out of date.
 
-    ``_stale`` is set by whatever can have changed the parameters: RecBole calls ``train`` before every epoch and every
-    evaluation, and a checkpoint brings others. A subclass looks at it before it uses what it remembers.
+    ``_stale`` is set when parameters have changed: RecBole calls ``train`` before every epoch and every evaluation,
+    PyTorch counts what is written into a parameter, and a checkpoint brings other ones. A subclass looks at it before
+    it uses what it remembers. What an evaluation remembered thus serves the next epoch.
     """
 
     _stale = True
+    _versions: tuple[int, ...] = ()
 
     def train(self, mode: bool = True):
-        self._stale = True
+        versions = tuple(parameter._version for parameter in self.parameters())  # type: ignore[attr-defined]
+        self._stale |= versions != self._versions
+        self._versions = versions
         return super().train(mode)  # type: ignore[misc]
 
     def _load_from_state_dict(self, *args, **kwargs):

@@ -62,12 +62,16 @@ class OrdinalHead(nn.Module):
         centre: what scores are about before training.
         n_users: number of users, the padding included.
         reg_weight: lambda_t.
+        rate: how much faster the offsets learn than other parameters: Adam steps alike for all, and where its steps are
+            small a user's few ratings would hardly move them.
     """
 
     loss_name = "ordinal"
     levels: torch.Tensor
 
-    def __init__(self, levels: torch.Tensor, shares: torch.Tensor, centre: float, n_users: int, reg_weight: float):
+    def __init__(
+        self, levels: torch.Tensor, shares: torch.Tensor, centre: float, n_users: int, reg_weight: float, rate: float
+    ):
         super().__init__()
         self.register_buffer("levels", levels)
         self.log_scale = nn.Parameter(torch.tensor(_SCALE).log())
@@ -75,11 +79,14 @@ class OrdinalHead(nn.Module):
         self.first = nn.Parameter(start[:1])
         self.gaps = nn.Parameter(torch.log(start.diff().clamp(min=_MIN_GAP)))
         self.offsets = nn.Embedding.from_pretrained(torch.zeros(n_users, len(levels) - 1), freeze=False)
-        self.reg_weight = reg_weight
+        self.reg_weight, self.rate = reg_weight, rate
+
+    def _offset(self, user: torch.Tensor) -> torch.Tensor:
+        return self.rate * self.offsets(user)
 
     def thresholds(self, user: torch.Tensor) -> torch.Tensor:
         """Of each user, shape ``(..., K - 1)``, ascending."""
-        offset = self.offsets(user)
+        offset = self._offset(user)
         gaps = torch.exp(self.gaps + offset[..., 1:]) + _MIN_GAP
         return self.first + offset[..., :1] + torch.cat([torch.zeros_like(gaps[..., :1]), gaps.cumsum(-1)], -1)
 
@@ -94,7 +101,7 @@ class OrdinalHead(nn.Module):
         logsigmoid = nn.functional.logsigmoid
         gap = (above - below).clamp(min=_MIN_GAP)
         likelihood = logsigmoid(above) + logsigmoid(-below) + torch.log(-torch.expm1(-gap))
-        return self.reg_weight * self.offsets(user).square().sum(-1).mean() - likelihood.mean()
+        return self.reg_weight * self._offset(user).square().sum(-1).mean() - likelihood.mean()
 
     def distribution(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
         """Probability of each level, shape ``(..., K)``; ``score`` and ``user`` broadcast."""
@@ -114,7 +121,7 @@ class RatingModel(GeneralRecommender):
     ``self.head.loss(scores, user, rating)``. ``self.mean`` is the mean training rating.
 
     Parameters: ``output`` (``point``, the default, or ``ordinal``), ``loss`` of point output (``mse``, ``huber``,
-    ``l1``), ``threshold_reg_weight`` of ordinal output.
+    ``l1``), ``threshold_reg_weight`` and ``threshold_rate`` of ordinal output.
 
     Raises:
         ConfigError: an illegal ``output`` or ``loss``.
@@ -136,8 +143,9 @@ class RatingModel(GeneralRecommender):
             levels, counts = torch.unique(rating, return_counts=True)
             if len(levels) < 2:
                 raise DataError(f"ordinal output needs two rating levels; all training ratings are {levels[0]:g}")
-            reg_weight = config["threshold_reg_weight"]
-            self.head = OrdinalHead(levels, counts / len(rating), float(self.mean), self.n_users, reg_weight)
+            shares, centre = counts / len(rating), float(self.mean)
+            reg_weight, rate = config["threshold_reg_weight"], config["threshold_rate"]
+            self.head = OrdinalHead(levels, shares, centre, self.n_users, reg_weight, rate)
         self.loss_name = self.head.loss_name
 
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:

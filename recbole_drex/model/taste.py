@@ -1,0 +1,125 @@
+"""What a user likes of what reviews say about items: a ridge regression on what a model leaves unexplained."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recbole_drex.errors import ConfigError
+from recbole_drex.model.evidence import EvidenceTable
+from recbole_drex.model.itemtext import SOURCES, item_coordinates, review_features
+
+_BLOCK = 1 << 22  # numbers held at once while the regressions of many users are solved
+
+
+class TextTaste(nn.Module):
+    r"""One ridge regression per user, from reviews of an item to the residual rating.
+
+    Let :math:`y_t` be the coordinates of review t, and :math:`\lambda` their variances between items, from
+    :func:`~recbole_drex.model.itemtext.item_coordinates`. What others say of item i, for user u, is
+
+    .. math::
+        z_{ui} = \frac{\tilde z_{ui}}{\|\tilde z_{ui}\|}, \qquad
+        \tilde z_{uik} = \frac{\lambda_k \sum_{t \in N(i),\, t \notin N(u)} y_{tk}}{1 + n_{ui} \lambda_k}
+
+    with :math:`n_{ui}` the number of these reviews. With :math:`\epsilon_t = r_t - \hat r_t` the residual of u's rating
+    t = (u, j), where :math:`\hat r_t` is the model's prediction without the message of t,
+
+    .. math::
+        \beta_u = \arg\min_\beta \textstyle\sum_{t = (u, j)} (\epsilon_t - \beta^\top z_{uj})^2
+            + \tfrac{1}{w} \|\beta\|^2, \qquad g_{ui} = \beta_u^\top z_{ui}
+
+    and :math:`g_{ui}` is added to the score of pairs that are no evidence. The residuals of a user's other ratings know
+    the message of t, so a pair that is evidence itself is predicted without g, and training never sees g.
+
+    The directions are fitted to the training reviews once, in closed form; :math:`\beta` is solved anew whenever the
+    model predicts with changed parameters.
+
+    Args:
+        table: the evidence; its rows are the reviews and ratings t.
+        store: word features.
+        sources: ``encoder``, ``words`` or both, see :func:`~recbole_drex.model.itemtext.review_features`.
+        size: number of directions, at most.
+        weight: w, how far a taste may go; 0 or more.
+        seed: of the decomposition of the words.
+
+    Raises:
+        ConfigError: unknown or repeated sources.
+    """
+
+    coordinates: torch.Tensor
+    strength: torch.Tensor
+    spoken: torch.Tensor
+    sums: torch.Tensor
+    counts: torch.Tensor
+    rated: torch.Tensor
+
+    def __init__(self, table: EvidenceTable, store, sources: list[str], size: int, weight: float, seed: int):
+        super().__init__()
+        if len(set(sources)) < len(sources) or not set(sources) <= set(SOURCES):
+            raise ConfigError(f"'taste' must name {' and/or '.join(SOURCES)}, each once; it is {sources}")
+        self.weight = weight
+        features = review_features(store, table.review.numpy(), sources, seed)
+        found, strength = item_coordinates(features, table.user.numpy(), table.item.numpy(), size)
+        coordinates = torch.from_numpy(found)
+        spoken = (torch.from_numpy(features).abs().sum(1, keepdim=True) > 0).float()
+        buffers = {
+            "coordinates": coordinates,
+            "strength": torch.from_numpy(strength),
+            "spoken": spoken,
+            "sums": torch.zeros(table.n_items, len(strength)).index_add_(0, table.item, coordinates),
+            "counts": torch.zeros(table.n_items, 1).index_add_(0, table.item, spoken),
+            "rated": torch.nonzero(table.rated).flatten(),
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
+        self.n_users = table.n_users
+
+    def _vectors(self, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(sums * self.strength / (1 + counts * self.strength), dim=-1)
+
+    def items(self) -> torch.Tensor:
+        """z of every item for users who did not review it, (n_items, k)."""
+        return self._vectors(self.sums, self.counts)
+
+    @torch.no_grad()
+    def fit(self, table: EvidenceTable, residual: torch.Tensor) -> torch.Tensor:
+        """beta of every user, (n_users, k); zero for users without ratings.
+
+        Args:
+            table: the evidence.
+            residual: epsilon of every row of the table, (n,); those of unrated rows are not used.
+        """
+        weights = self.sums.new_zeros(self.n_users, len(self.strength))
+        if not len(self.strength) or self.weight == 0:
+            return weights
+        rows = self.rated  # the table is sorted by user
+        user, count = torch.unique_consecutive(table.user[rows], return_counts=True)
+        first = count.cumsum(0) - count
+        order = torch.argsort(count)
+        user, count, first = user[order], count[order], first[order]
+        start = 0
+        while start < len(user):
+            # Users with about as many ratings are solved together, filled up to the longest of them.
+            most = 2 * int(count[start])
+            alike = int((count[start:] <= most).sum())
+            block = slice(start, start + max(1, min(alike, _BLOCK // (most * len(self.strength)))))
+            longest = int(count[block].max())
+            place = torch.arange(longest, device=rows.device)
+            real = place < count[block, None]
+            chosen = rows[(first[block, None] + place).clamp(max=len(rows) - 1)]
+            others = self.sums[table.item[chosen]] - self.coordinates[chosen]
+            vectors = self._vectors(others, self.counts[table.item[chosen]] - self.spoken[chosen]) * real[..., None]
+            weights[user[block]] = _ridge(vectors, residual[chosen] * real, self.weight)
+            start = block.stop
+        return weights
+
+
+def _ridge(x: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:
+    """Ridge regressions of y (b, n) on x (b, n, k) with penalty 1 / weight: (b, k). The smaller system is solved."""
+    n, k = x.shape[1:]
+    smaller = x @ x.mT if n < k else x.mT @ x
+    smaller.diagonal(dim1=-2, dim2=-1).add_(1 / weight)
+    if n < k:
+        return (x.mT @ torch.linalg.solve(smaller, y[..., None])).squeeze(-1)
+    return torch.linalg.solve(smaller, x.mT @ y[..., None]).squeeze(-1)

@@ -1,0 +1,274 @@
+"""Features of reviews and the directions in which items differ, against literal computations and planted truth."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from recbole_drex.data.store import FeatureStore
+from recbole_drex.model import itemtext
+from recbole_drex.model.itemtext import item_coordinates, review_features
+
+WIDTH = 6
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings(), np.errstate(all="raise", under="ignore"):
+        warnings.simplefilter("error")
+        yield
+
+
+def up_to_sign(columns: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """``columns`` with the signs of ``wanted``."""
+    return columns * np.sign((columns * wanted).sum(0))
+
+
+# Features ----------------------------------------------------------------------------------------------------------
+
+
+def store_of(reviews: list[list[str]], seed: int = 0) -> FeatureStore:
+    """A store of these reviews, lemma by lemma, with random vectors."""
+    words = [word for review in reviews for word in review]
+    vocabulary = sorted(set(words))
+    offsets = np.cumsum([0, *map(len, reviews)])
+    ids = np.array([vocabulary.index(word) for word in words], dtype=np.int32)
+    vectors = np.random.default_rng(seed).normal(size=(len(words), WIDTH)).astype(np.float16)
+    return FeatureStore(vectors, offsets, ids, vocabulary, {}, "")
+
+
+def random_reviews(n: int, seed: int = 0) -> list[list[str]]:
+    """Some are empty; one word is in most of them, and frequent words are often there twice."""
+    rng = np.random.default_rng(seed)
+    share = rng.dirichlet(np.full(30, 0.5))
+    reviews = [[f"w{k:02d}" for k in rng.choice(30, rng.integers(0, 9), p=share)] for _ in range(n)]
+    return [[*review, "the"] if review else [] for review in reviews]
+
+
+def test_encoder_features_are_means_of_the_stored_vectors(monkeypatch):
+    monkeypatch.setattr(itemtext, "_BLOCK_REVIEWS", 4)
+    store = store_of(random_reviews(20))
+    review = np.array([7, -1, 3, 3, 19, 0, 12, -1, 5, 14, int(np.argmin(np.diff(store.offsets)))])
+    expected = np.zeros((len(review), WIDTH))
+    for place, row in enumerate(review):
+        words = range(store.offsets[row], store.offsets[row + 1]) if row >= 0 else ()
+        for k in words:
+            expected[place] += store.vectors[k].astype(float) / len(words)
+    silent = (expected == 0).all(1)
+    assert 2 < silent.sum() < len(review) - 3  # reviews without words, and rows without a review
+    features = review_features(store, review, ["encoder"], seed=0)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, expected / np.sqrt((expected**2).mean()), atol=1e-5)
+    assert (features[silent] == 0).all()
+
+
+def literal_words(reviews: list[list[str]]) -> np.ndarray:
+    """Leading left singular vectors, times their singular values, of the tf-idf of ``reviews``."""
+    found = Counter(word for review in reviews for word in set(review))
+    spoken = sum(bool(review) for review in reviews)
+    kept = sorted(word for word, n in found.items() if 5 <= n <= 0.3 * spoken)
+    assert 4 < len(kept) < len(found) - 2
+    assert any(n > 0.3 * spoken for n in found.values())
+    table = np.zeros((len(reviews), len(kept)))
+    for row, review in zip(table, reviews, strict=True):
+        for place, word in enumerate(kept):
+            if word in review:
+                row[place] = 1 + np.log(review.count(word))
+                row[place] *= 1 + np.log((1 + len(reviews)) / (1 + found[word]))
+        row /= np.linalg.norm(row) or 1
+    u, s, _ = np.linalg.svd(table, full_matrices=False)
+    return (u * s)[:, : len(kept) - 1]
+
+
+def test_word_features_are_singular_vectors_of_the_tf_idf():
+    reviews = random_reviews(60)
+    store = store_of(reviews)
+    review = np.random.default_rng(1).permutation(60)
+    review[[4, 30]] = -1
+    expected = literal_words([reviews[row] if row >= 0 else [] for row in review])
+    expected /= np.sqrt((expected**2).mean())
+    features = review_features(store, review, ["words"], seed=3)
+    np.testing.assert_allclose(up_to_sign(features, expected), expected, atol=1e-4)
+    silent = [place for place, row in enumerate(review) if row < 0 or not reviews[row]]
+    assert (features[silent] == 0).all() and len(silent) > 4
+    np.testing.assert_array_equal(features, review_features(store, review, ["words"], seed=3))
+
+
+def test_no_more_word_components_than_allowed(monkeypatch):
+    store, review = store_of(random_reviews(60)), np.arange(60)
+    full = review_features(store, review, ["words"], seed=0)
+    monkeypatch.setattr(itemtext, "_COMPONENTS", 3)
+    few = review_features(store, review, ["words"], seed=0)
+    assert few.shape == (60, 3) and full.shape[1] > 5
+    few *= np.linalg.norm(full[:, 0]) / np.linalg.norm(few[:, 0])
+    np.testing.assert_allclose(up_to_sign(few[:, :1], full[:, :1]), full[:, :1], atol=1e-2)
+
+
+def test_sources_stand_side_by_side_in_one_size():
+    store, review = store_of(random_reviews(60)), np.array([*range(60), -1, -1])
+    encoder, words = (review_features(store, review, [source], seed=0) for source in ("encoder", "words"))
+    np.testing.assert_allclose([np.square(part).mean() for part in (encoder, words)], 1, rtol=1e-5)
+    both = review_features(store, review, ["words", "encoder"], seed=0)
+    np.testing.assert_array_equal(both, np.concatenate([words, encoder], 1))
+
+
+@pytest.mark.parametrize(
+    "reviews",
+    [
+        [["a", "b"]],
+        [],
+        [[], []],
+        [[f"only{k}"] for k in range(20)],
+        [["everywhere"]] * 20,
+        [["one"]] * 5 + [[f"only{k}"] for k in range(20)],
+    ],
+    ids=["one review", "no reviews", "no words", "all rare", "all frequent", "one word left"],
+)
+def test_a_store_without_usable_words_gives_zeros(reviews):
+    store, review = store_of(reviews), np.array([*range(len(reviews)), -1])
+    assert np.array_equal(review_features(store, review, ["words"], seed=0), np.zeros((len(review), 1)))
+    both = review_features(store, review, ["encoder", "words"], seed=0)
+    assert both.shape == (len(review), WIDTH + 1)
+    assert np.array_equal(np.abs(both).sum(1) > 0, [*map(bool, reviews), False])
+
+
+# Coordinates --------------------------------------------------------------------------------------------------------
+
+
+def literal_coordinates(features: np.ndarray, user: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All coordinates with a positive strength, with sums over reviews one by one and an unsymmetric solver."""
+    known = [s for s in range(len(features)) if features[s].any()]
+    mean = sum(features[s] for s in known) / len(known)
+    x = {s: features[s] - mean for s in known}
+    manner = {}
+    for u in {user[s] for s in known}:
+        own = [x[s] for s in known if user[s] == u]
+        manner[u] = sum(own) / (len(own) + 5)
+    x = {s: x[s] - manner[user[s]] for s in known}
+    items = sorted({item[s] for s in known})
+    width = features.shape[1]
+    within, among, squares = np.zeros((width, width)), np.zeros((width, width)), 0
+    for i in items:
+        own = [x[s] for s in known if item[s] == i]
+        centre = sum(own) / len(own)
+        for one in own:
+            within += np.outer(one - centre, one - centre)
+        among += len(own) * np.outer(centre, centre)
+        squares += len(own) ** 2
+    within /= len(known) - len(items)
+    each = (len(known) - squares / len(known)) / (len(items) - 1)
+    between = (among / (len(items) - 1) - within) / each
+    within += 1e-3 * np.trace(within) / width * np.eye(width)
+    values, vectors = scipy.linalg.eig(np.linalg.solve(within, between))
+    order = [k for k in np.argsort(-values.real) if values[k].real > 0]
+    strength, vectors = values[order].real, vectors[:, order].real
+    vectors /= np.sqrt((vectors * (within @ vectors)).sum(0))
+    coordinates = np.zeros((len(features), len(order)))
+    for s in known:
+        coordinates[s] = x[s] @ vectors
+    return coordinates, strength
+
+
+@pytest.fixture
+def sample():
+    """160 reviews with 7 features by 12 users of 15 items, ids with gaps, every ninth review without words."""
+    rng = np.random.default_rng(4)
+    user, item = 3 * rng.integers(1, 13, 160), 2 * rng.integers(1, 16, 160)
+    features = rng.normal(size=(160, 7)) + rng.normal(size=(31, 7))[item] * np.arange(7) / 4
+    features = (features + rng.normal(size=(37, 7))[user]).astype(np.float32)
+    features[::9] = 0
+    return features, user, item
+
+
+@pytest.mark.parametrize("size", (100, 7, 3, 1))
+def test_coordinates_against_a_literal_computation(size, sample):
+    coordinates, strength = item_coordinates(*sample, size)
+    expected, values = literal_coordinates(*sample)
+    assert 3 < len(values) <= 7
+    k = min(size, len(values))
+    assert coordinates.shape == (160, k)
+    assert coordinates.dtype == strength.dtype == np.float32
+    np.testing.assert_allclose(strength, values[:k], rtol=1e-5)
+    np.testing.assert_allclose(up_to_sign(coordinates, expected[:, :k]), expected[:, :k], atol=1e-4)
+    assert (coordinates[::9] == 0).all()
+    assert (np.diff(strength) <= 0).all() and (strength > 0).all()
+
+
+def test_variance_within_items_is_one(sample):
+    features, user, item = sample
+    coordinates, _ = item_coordinates(features, user, item, 7)
+    known = features.any(1)
+    rest = coordinates[known].astype(float)
+    for i in np.unique(item[known]):
+        rest[item[known] == i] -= rest[item[known] == i].mean(0)
+    variance = rest.T @ rest / (known.sum() - len(np.unique(item[known])))
+    np.testing.assert_allclose(variance, np.eye(len(variance)), atol=0.01)
+
+
+def test_planted_directions_are_found_behind_the_manners_of_writers():
+    """Items differ in 2 of 10 directions; what a writer adds to all reviews is three times as strong."""
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 60, 3000), rng.integers(0, 80, 3000)
+    plant = rng.normal(size=(80, 2))
+    directions = np.linalg.qr(rng.normal(size=(10, 2)))[0].T
+    manner, noise = 3 * rng.normal(size=(60, 10)), rng.normal(size=(3000, 10))
+    features = (plant[item] @ directions + manner[user] + noise).astype(np.float32)
+    coordinates, strength = item_coordinates(features, user, item, 10)
+    assert strength[1] > 0.5
+    assert (strength[2:] < strength[1] / 8).all()
+    means = np.stack([coordinates[item == i, :2].mean(0) for i in range(80)])
+    found = means @ np.linalg.lstsq(means, plant - plant.mean(0), rcond=None)[0]
+    for k in (0, 1):
+        assert np.corrcoef(found[:, k], plant[:, k])[0, 1] > 0.95
+    # With as many writers as reviews, the manners cannot be told from what is said.
+    assert item_coordinates(features, np.arange(3000), item, 10)[1][0] < strength[1] / 4
+
+
+SIX = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+NO_WORDS = np.zeros((6, 4), dtype=np.float32)
+PEOPLE, THREE = np.array([1, 2, 3, 1, 2, 3]), np.array([5, 5, 5, 8, 8, 9])
+EIGHT = np.random.default_rng(1).integers(0, 8, 40)
+
+
+@pytest.mark.parametrize(
+    ("features", "user", "item"),
+    [
+        (SIX[:0], PEOPLE[:0], THREE[:0]),
+        (NO_WORDS, PEOPLE, THREE),
+        (np.where(np.arange(6)[:, None] == 2, SIX, NO_WORDS), PEOPLE, THREE),
+        (SIX, PEOPLE, np.full(6, 4)),
+        (SIX, PEOPLE, np.arange(6)),
+        (np.full((6, 4), 0.1, dtype=np.float32), PEOPLE, THREE),
+        (np.random.default_rng(2).normal(size=(8, 5)).astype(np.float32)[EIGHT], np.arange(40), EIGHT),
+    ],
+    ids=["no rows", "no words", "one with words", "one item", "one each", "constant", "nothing new about an item"],
+)
+def test_where_items_cannot_be_compared_there_are_no_coordinates(features, user, item):
+    coordinates, strength = item_coordinates(features, user, item, 4)
+    assert coordinates.shape == (len(features), 0)
+    assert strength.shape == (0,)
+
+
+def test_a_feature_that_never_varies_does_no_harm(sample):
+    features, user, item = sample
+    known = features.any(1, keepdims=True)
+    wider = np.concatenate([features, 0.7 * known, 0.0 * known], 1).astype(np.float32)
+    coordinates, strength = item_coordinates(features, user, item, 7)
+    same, values = item_coordinates(wider, user, item, 20)
+    assert same.shape == coordinates.shape
+    # The small ridge is a share of the mean variance, which two columns without any lower.
+    np.testing.assert_allclose(values, strength, rtol=1e-2)
+    np.testing.assert_allclose(up_to_sign(same, coordinates), coordinates, atol=0.05)
+
+
+def test_a_ridge_bounds_directions_without_variance_within_items(sample):
+    """Where all reviews of an item agree in one feature, its strength is large but finite."""
+    features, _, item = sample
+    features[:, 0] = np.where(features.any(1), item % 7 + 1, 0)
+    coordinates, strength = item_coordinates(features, np.arange(160), item, 7)
+    assert np.isfinite(coordinates).all()
+    assert 50 < strength[0] < 1e5
