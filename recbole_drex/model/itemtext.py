@@ -15,8 +15,7 @@ from recbole_drex.data.store import FeatureStore
 SOURCES = ("encoder", "words")
 _COMPONENTS = 256  # of the words' singular value decomposition
 _RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, say little about what items share
-_WRITER_DAMPING = 5.0  # pseudo-count of the mean that is taken for a writer's manner
-_RIDGE = 1e-3  # of the mean variance within items, so that directions without any variance do no harm
+_RIDGE = 1.0  # of the mean variance within items: what is learned from few reviews must not trust small variances
 _ROUNDING = 1e-12  # a smaller variance within items, relative to the features' squares, is rounding, no content
 _BLOCK_REVIEWS = 1024
 
@@ -72,21 +71,19 @@ def _latent_words(store: FeatureStore, review: np.ndarray, seed: int) -> np.ndar
     return TruncatedSVD(components, random_state=seed).fit_transform(weights).astype(np.float32)
 
 
-def item_coordinates(
-    features: np.ndarray, user: np.ndarray, item: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Coordinates of reviews along the directions that tell items apart (probabilistic linear discriminant analysis,
-    Ioffe, ECCV 2006).
+def item_coordinates(features: np.ndarray, item: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    r"""Coordinates of reviews along the directions that tell items apart (regularised probabilistic linear discriminant
+    analysis, Ioffe, ECCV 2006).
 
-    With :math:`x_s` the features of review s minus the (damped) mean of its writer's, W their covariance within items
-    and B the covariance of the items' means (estimated by analysis of variance, about zero), the directions solve
-    :math:`B v_k = \lambda_k W v_k`; coordinates are :math:`y_{sk} = v_k^\top x_s`. Within items each has variance 1,
-    between items :math:`\lambda_k`, so the mean of an item's coordinate given n reviews is
+    With :math:`x_s` the features of review s minus their mean, W their covariance within items plus its mean variance
+    times the identity, and B the covariance of the items' means (estimated by analysis of variance), the directions
+    solve :math:`B v_k = \lambda_k W v_k`; coordinates are :math:`y_{sk} = v_k^\top x_s`. Were their variance within
+    items 1, as it would be without the identity, the mean of an item's coordinate given n reviews would be
     :math:`\lambda_k \sum_s y_{sk} / (1 + n \lambda_k)`.
 
     Args:
         features: (n, width); a review without words has zeros.
-        user, item: (n,).
+        item: (n,).
         size: how many directions are kept at most, those of the largest :math:`\lambda`.
 
     Returns:
@@ -94,16 +91,16 @@ def item_coordinates(
         float32; k is 0 where no two items were reviewed, or none twice, or where reviews of an item never differ.
     """
     known = np.flatnonzero(np.abs(features).sum(1) > 0)
-    user, item = (np.unique(ids[known], return_inverse=True)[1] for ids in (user, item))
+    item = np.unique(item[known], return_inverse=True)[1]
     n_items = int(item.max(initial=-1)) + 1
     nothing = np.zeros((len(features), 0), dtype=np.float32), np.zeros(0, dtype=np.float32)
     if n_items < 2 or len(known) <= n_items:
         return nothing
     x = features[known].astype(np.float64)
     x -= x.mean(0)
-    x -= _means(x, user, _WRITER_DAMPING)[user]
     count = np.bincount(item)
-    mean = _means(x, item, 0.0)
+    members = scipy.sparse.csr_matrix((np.ones(len(x)), (item, np.arange(len(x)))))
+    mean = members @ x / count[:, None]
     rest = x - mean[item]
     within = rest.T @ rest / (len(x) - n_items)
     each = (len(x) - (count**2).sum() / len(x)) / (n_items - 1)
@@ -117,9 +114,3 @@ def item_coordinates(
     coordinates = np.zeros((len(features), len(best)), dtype=np.float32)
     coordinates[known] = x @ directions[:, best]
     return coordinates, strength[best].astype(np.float32)
-
-
-def _means(values: np.ndarray, group: np.ndarray, damping: float) -> np.ndarray:
-    count = np.bincount(group)
-    ones = scipy.sparse.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))))
-    return ones @ values / (count + damping)[:, None]

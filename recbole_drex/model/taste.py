@@ -15,7 +15,7 @@ _BLOCK = 1 << 22  # numbers held at once while the regressions of many users are
 class TextTaste(nn.Module):
     r"""One ridge regression per user, from reviews of an item to the residual rating.
 
-    Let :math:`y_t` be the coordinates of review t, and :math:`\lambda` their variances between items, from
+    Let :math:`y_t` be the coordinates of review t, and :math:`\lambda` their strengths, from
     :func:`~recbole_drex.model.itemtext.item_coordinates`. What others say of item i, for user u, is
 
     .. math::
@@ -60,7 +60,7 @@ class TextTaste(nn.Module):
             raise ConfigError(f"'taste' must name {' and/or '.join(SOURCES)}, each once; it is {sources}")
         self.weight = weight
         features = review_features(store, table.review.numpy(), sources, seed)
-        found, strength = item_coordinates(features, table.user.numpy(), table.item.numpy(), size)
+        found, strength = item_coordinates(features, table.item.numpy(), size)
         coordinates = torch.from_numpy(found)
         spoken = (torch.from_numpy(features).abs().sum(1, keepdim=True) > 0).float()
         buffers = {
