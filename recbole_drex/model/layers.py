@@ -65,6 +65,10 @@ class Remembering:
         self._versions = versions
         return super().train(mode)  # type: ignore[misc]
 
+    def _apply(self, *args, **kwargs):
+        self._stale = True  # what is remembered does not move to another device with the parameters
+        return super()._apply(*args, **kwargs)  # type: ignore[misc]
+
     def _load_from_state_dict(self, *args, **kwargs):
         self._stale = True
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
