@@ -46,9 +46,16 @@ class Experiment:
         return hasattr(self.model, "attended_words") and self.model.attention is not None
 
     @property
+    def writes(self) -> bool:
+        """Whether the model writes sentences; one that can may have been trained without a generator."""
+        return getattr(self.model, "writer", None) is not None
+
+    @property
     def explains(self) -> bool:
         """Whether the model gives reasons of any kind: keywords, useful reviews, neighbours or a sentence."""
-        return self.attends or any(hasattr(self.model, name) for name in ("useful_reviews", "explanation", "generate"))
+        return (
+            self.attends or self.writes or any(hasattr(self.model, name) for name in ("useful_reviews", "explanation"))
+        )
 
 
 def plain(value: Any) -> Any:

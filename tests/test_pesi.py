@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 from recbole_drex import checkpoint
 from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.explain.explainer import Explainer
 from recbole_drex.model.disentangler import Disentangler
 from recbole_drex.model.generator import text_quality
 from recbole_drex.model.sentences import choose, split_sentences
@@ -317,6 +318,14 @@ def test_a_data_set_without_texts_is_rated_but_not_written_about(small, make_exp
     assert torch.isfinite(every_score(experiment.model)).all()
     with pytest.raises(DataError, match="no sentences"):
         experiment.model.generate([1], [1])
+
+
+def test_without_a_generator_there_is_nothing_to_explain_with(make_experiment):
+    assert make_experiment("PESI").explains
+    experiment = make_experiment("PESI", generator_sentences=0)
+    assert not experiment.explains
+    with pytest.raises(DataError, match="explains nothing"):
+        Explainer(experiment)
 
 
 def test_no_training_review(small, make_experiment, train, tmp_path, caplog):

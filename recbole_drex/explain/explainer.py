@@ -149,7 +149,7 @@ class Explainer:
                 reason["reviews"] = self._useful_reviews(uid, iid)
             if hasattr(model, "explanation"):
                 reason["neighbours"] = model.explanation(uid, iid)  # type: ignore[operator]
-        if hasattr(model, "generate"):
+        if self.experiment.writes:
             for reason, sentence in zip(reasons, model.generate([uid] * len(items), list(items)), strict=True):  # type: ignore[operator]
                 reason["sentence"] = sentence
         tokens = [str(dataset.field2id_token[dataset.iid_field][iid]) for iid in items]
