@@ -19,7 +19,7 @@ from recbole_drex.evaluation.table_rows import dataset_rows
 from recbole_drex.files import write_text
 
 METRICS = {
-    "own_test": ("mae", "mae_median", "mae_rounded", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5", "recall@5"),
+    "own_test": ("mae", "mae_median", "mae_rounded", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5"),
     "full": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
     "sampled": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
 }
