@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from recbole_drex.files import sha256
 
@@ -62,3 +63,13 @@ def pairs(experiment, *parts: str) -> set[tuple[str, str]]:
 def rows_of(frame: pd.DataFrame, wanted: set[tuple[str, str]]) -> np.ndarray:
     """Mask of the rows whose (user, item) pair is wanted."""
     return np.array([pair in wanted for pair in zip(frame["user_id:token"], frame["item_id:token"], strict=True)])
+
+
+def shake(experiment):
+    """The experiment, its model's parameters moved at random (always alike), so that every part of it acts."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in experiment.model.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+    experiment.model.eval()
+    return experiment

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from altered import copy_of
+from altered import copy_of, shake
 from test_contract import every_pair, fixed_epochs, pair_by_pair
 
 from recbole.data.interaction import Interaction
@@ -41,13 +41,7 @@ def shaken(make_experiment):
     """``shaken(**parameters)``: an untrained DReX whose parameters are random, so that every part of it acts."""
 
     def make(**parameters):
-        experiment = make_experiment("DReX", **{**SMALL, **parameters})
-        generator = torch.Generator().manual_seed(5)
-        with torch.no_grad():
-            for parameter in experiment.model.parameters():
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-        experiment.model.eval()
-        return experiment
+        return shake(make_experiment("DReX", **{**SMALL, **parameters}))
 
     return make
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from altered import shake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_contract import every_pair, pair_by_pair
@@ -201,13 +202,7 @@ def shaken(make_experiment):
     """``shaken(**parameters)``: an untrained small DReX with random parameters, the same for the same modalities."""
 
     def make(**parameters):
-        experiment = make_experiment("DReX", **{"embedding_size": 8, "taste_weight": 1.0, **parameters})
-        generator = torch.Generator().manual_seed(5)
-        with torch.no_grad():
-            for parameter in experiment.model.parameters():
-                parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-        experiment.model.eval()
-        return experiment
+        return shake(make_experiment("DReX", **{"embedding_size": 8, "taste_weight": 1.0, **parameters}))
 
     return make
 
