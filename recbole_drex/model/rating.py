@@ -142,7 +142,9 @@ class RatingModel(GeneralRecommender):
         else:
             levels, counts = torch.unique(rating, return_counts=True)
             if len(levels) < 2:
-                raise DataError(f"ordinal output needs two rating levels; all training ratings are {levels[0]:g}")
+                raise DataError(
+                    f"ordinal output needs two rating levels; all training ratings are {levels[0]:g}: use output: point"
+                )
             shares, centre = counts / len(rating), float(self.mean)
             reg_weight, rate = config["threshold_reg_weight"], config["threshold_rate"]
             self.head = OrdinalHead(levels, shares, centre, self.n_users, reg_weight, rate)
