@@ -49,8 +49,7 @@ def random_reviews(n: int, seed: int = 0) -> list[list[str]]:
     return [[*review, "the"] if review else [] for review in reviews]
 
 
-def test_encoder_features_are_means_of_the_stored_vectors(monkeypatch):
-    monkeypatch.setattr(itemtext, "_BLOCK_REVIEWS", 4)
+def test_encoder_features_are_means_of_the_stored_vectors():
     store = store_of(random_reviews(20))
     review = np.array([7, -1, 3, 3, 19, 0, 12, -1, 5, 14, int(np.argmin(np.diff(store.offsets)))])
     expected = np.zeros((len(review), WIDTH))

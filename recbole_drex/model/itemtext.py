@@ -1,4 +1,4 @@
-"""What reviews say about their items, as few numbers: the directions in which items differ and reviewers do not."""
+"""What reviews say about their items, as few numbers: places along the directions in which items differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ _COMPONENTS = 256  # of the words' singular value decomposition
 _RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, say little about what items share
 _RIDGE = 1.0  # of the mean variance within items: what is learned from few reviews must not trust small variances
 _ROUNDING = 1e-12  # a smaller variance within items, relative to the features' squares, is rounding, no content
-_BLOCK_REVIEWS = 1024
 
 
 def review_features(store: FeatureStore, review: np.ndarray, sources: Sequence[str], seed: int) -> np.ndarray:
@@ -44,12 +43,10 @@ def review_features(store: FeatureStore, review: np.ndarray, sources: Sequence[s
 def _mean_vectors(store: FeatureStore, review: np.ndarray) -> np.ndarray:
     offsets = np.asarray(store.offsets, dtype=np.int64)
     result = np.zeros((len(review), store.width), dtype=np.float32)
-    known = np.flatnonzero(review >= 0)
-    for block in np.split(known, range(_BLOCK_REVIEWS, len(known), _BLOCK_REVIEWS)):
-        for place, row in zip(block.tolist(), review[block].tolist(), strict=True):
-            words = store.vectors[offsets[row] : offsets[row + 1]]
-            if len(words):
-                result[place] = words.astype(np.float32).mean(0)
+    for place in np.flatnonzero(review >= 0):
+        words = store.vectors[offsets[review[place]] : offsets[review[place] + 1]]
+        if len(words):
+            result[place] = words.astype(np.float32).mean(0)
     return result
 
 
