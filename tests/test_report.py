@@ -25,7 +25,7 @@ from recbole_drex.report.html import for_script, number, p_value, seconds, write
 from recbole_drex.report.results import _verdict
 
 EVIL = "<script>alert(1)</script>"
-VOID = {"meta", "input", "br", "link", "img", "hr"}
+VOID = {"wbr", "meta", "input", "br", "link", "img", "hr"}
 
 
 class Page(HTMLParser):

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -83,7 +84,9 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, p_value=p_value, seconds=seconds, value=value, for_script=for_script)
+    environment.filters.update(
+        number=number, p_value=p_value, seconds=seconds, value=value, for_script=for_script, breakable=breakable
+    )
     return environment
 
 
@@ -104,6 +107,18 @@ def for_script(data: Any) -> Any:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704  (nothing in it can end the element now)
+
+
+def breakable(label: str) -> Any:
+    """A variant's label that may go on in a new line after + and =.
+
+    Example:
+        >>> breakable("DReX+output=point")
+        Markup('DReX+<wbr>output=<wbr>point')
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("([+=])", r"\1<wbr>", str(escape(label))))  # noqa: S704  (escaped before the breaks come in)
 
 
 def number(value: float | None, digits: int = 4) -> str:
