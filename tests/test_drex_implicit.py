@@ -25,11 +25,23 @@ def without(experiment, k: int):
     return model.eval()
 
 
-@pytest.mark.parametrize("start", ["zero", "random", "mlp"])
-@pytest.mark.parametrize("history", ["mean", "target_attention"])
-def test_target_and_sampled_items_are_scored_as_if_the_target_had_never_been(start, history, make_experiment):
+MLP = {"scoring": "mlp", "use_bilinear": True, "use_bias": True}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"start": "tower"},
+        {"start": "random", **MLP},
+        {"start": "mlp", **MLP},
+        {"start": "tower", "target_weight": "rating", **MLP, "history": "target_attention"},
+        {"start": "zero", "target_weight": "equal", **MLP, "history": "target_attention"},
+        {"start": "mlp", "target_weight": "equal", **MLP, "history": "target_attention"},
+    ],
+)
+def test_target_and_sampled_items_are_scored_as_if_the_target_had_never_been(form, make_experiment):
     """The loss of a step equals that of models from whose evidence each target was physically removed."""
-    experiment = shake(make_experiment("DReX-implicit", **SMALL, start=start, history=history))
+    experiment = shake(make_experiment("DReX-implicit", **SMALL, **form))
     model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
     rows, every = torch.tensor([5, 400, 777]), torch.arange(1, experiment.dataset.item_num)
     user = feat["user_id"][rows]
@@ -40,21 +52,21 @@ def test_target_and_sampled_items_are_scored_as_if_the_target_had_never_been(sta
         pairs = Interaction({"user_id": one.expand(5), "item_id": candidates})
         score = without(experiment, k).predict(pairs)
         expected.append(torch.logsumexp(score, 0) - score[0])
-    batch = {"user_id": user.repeat(5), "item_id": items.T.flatten(), "rating": feat["rating"][rows].repeat(5)}
+    rating = feat["rating"][rows]
+    weight = {"equal": torch.ones(3), "rating": rating}.get(form.get("target_weight"), 2**rating - 1)
+    batch = {"user_id": user.repeat(5), "item_id": items.T.flatten(), "rating": rating.repeat(5)}
     batch["label"] = torch.tensor([1.0] * 3 + [0.0] * 12)
     model.train()
-    torch.testing.assert_close(
-        model.calculate_loss(Interaction(batch)), torch.stack(expected).mean(), atol=2e-5, rtol=0
-    )
+    weighted = (weight * torch.stack(expected)).sum() / weight.sum()
+    torch.testing.assert_close(model.calculate_loss(Interaction(batch)), weighted, atol=2e-5, rtol=0)
 
 
 def test_with_one_sampled_item_the_loss_is_that_of_bpr():
-    head = RankingHead(1)
+    head = RankingHead(1, "equal")
     score = torch.randn(20, 2, generator=torch.Generator().manual_seed(1))
     expected = -torch.log(torch.sigmoid(score[:, 0] - score[:, 1])).mean()
-    nobody = torch.zeros(20)
-    torch.testing.assert_close(head.loss(score, nobody, nobody), expected)
-    assert (head.loss_name, RankingHead(2).loss_name) == ("BPR", "sampled softmax")
+    torch.testing.assert_close(head.loss(score, torch.zeros(20), torch.rand(20)), expected)
+    assert (head.loss_name, RankingHead(2, "equal").loss_name) == ("BPR", "sampled softmax")
 
 
 def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):
@@ -78,6 +90,9 @@ def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):
         ("DReX-implicit", {"train_neg_sample_args": None}, "ranking needs sampled items"),
         ("DReX-implicit", {"train_neg_sample_args": {"distribution": "none"}}, "'train_neg_sample_args' is illegal"),
         ("DReX-implicit", {"output": "ordinal"}, "unknown parameter of DReX-implicit: 'output'"),
+        ("DReX-implicit", {"target_weight": "clicks"}, "'target_weight': 'clicks'"),
+        ("DReX-implicit", {"use_bilinear": True}, "scoring: cosine needs history: mean and use_bilinear: false"),
+        ("DReX-implicit", {"history": "target_attention"}, "scoring: cosine needs history: mean"),
         ("DReX-implicit", {"train_target": "clicks"}, "'train_target': 'clicks'"),
         ("DReX", {"train_target": "implicit"}, "ranking needs sampled items"),
         ("BiasedMF", {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "have no rating"),

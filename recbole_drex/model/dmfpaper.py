@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import torch
 from torch import nn
@@ -14,87 +12,10 @@ from recbole.utils import InputType
 
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.model.layers import Remembering
+from recbole_drex.model.tower import SparseRows, Tower
 from recbole_drex.values import choice
 
 _CLIP = 1e-6  # mu of the paper
-
-
-class SparseRows(nn.Module):
-    """Rows of a sparse matrix, multiplied by a weight without making them dense.
-
-    Args:
-        row, column, value: the entries, each of shape ``(n,)``.
-        n_rows: number of rows; a row without entries is zero.
-    """
-
-    column: torch.Tensor
-    value: torch.Tensor
-    first: torch.Tensor
-
-    def __init__(self, row: torch.Tensor, column: torch.Tensor, value: torch.Tensor, n_rows: int):
-        super().__init__()
-        order = torch.argsort(row, stable=True)
-        first = torch.nn.functional.pad(torch.cumsum(torch.bincount(row, minlength=n_rows), 0), (1, 0))
-        for name, tensor in (("column", column[order]), ("value", value[order]), ("first", first)):
-            self.register_buffer(name, tensor, persistent=False)
-
-    def places(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Entries of ``rows`` one after the other, and where each row's begin: shapes ``(entries,)``, ``(b,)``."""
-        count = self.first[rows + 1] - self.first[rows]
-        begin = torch.cumsum(count, 0) - count
-        shift = torch.repeat_interleave(self.first[rows] - begin, count)
-        return shift + torch.arange(len(shift), device=rows.device), begin
-
-    def times(self, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Product of these rows with ``weight`` of shape ``(n_columns, d)``: shape ``(b, d)``."""
-        place, begin = self.places(rows)
-        return nn.functional.embedding_bag(
-            self.column[place], weight, begin, mode="sum", per_sample_weights=self.value[place]
-        )
-
-
-class Tower(nn.Module):
-    r"""MLP over sparse rows x: :math:`l_1 = W_1 x, \; l_n = \mathrm{ReLU}(W_n l_{n-1} + b_n)`, output of unit length.
-
-    The first layer has neither bias nor ReLU, so :math:`W_2 W_1` is multiplied out before it meets the rows: they are
-    summed at the width of the second layer. What is left out of a row is subtracted there.
-
-    Args:
-        matrix: the rows.
-        n_columns: their width.
-        widths: of the layers, two or more.
-    """
-
-    def __init__(self, matrix: SparseRows, n_columns: int, widths: list[int]):
-        super().__init__()
-        self.matrix = matrix
-        self.first = nn.Linear(n_columns, widths[0], bias=False)
-        self.second, *others = (nn.Linear(*sizes) for sizes in itertools.pairwise(widths))
-        self.others = nn.ModuleList(others)
-        for layer in (self.first, self.second, *others):
-            nn.init.normal_(layer.weight, std=0.01)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-    def forward(
-        self, entity: torch.Tensor, left_out: torch.Tensor | None = None, value: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Outputs of unit length, shape ``(b, d)``.
-
-        Args:
-            entity: rows of the matrix, ``(b,)``.
-            left_out: a column of each that is left out of it, ``(b,)``.
-            value: what stands in that column, ``(b,)``; 0 leaves out nothing.
-        """
-        weight = self.first.weight.T @ self.second.weight.T
-        unique, inverse = torch.unique(entity, return_inverse=True)
-        hidden = self.matrix.times(unique, weight)[inverse]
-        if left_out is not None and value is not None:
-            hidden = hidden - value[:, None] * weight[left_out]
-        hidden = torch.relu(hidden + self.second.bias)
-        for layer in self.others:
-            hidden = torch.relu(layer(hidden))
-        return nn.functional.normalize(hidden, dim=-1, eps=1e-12)
 
 
 class DMFPaper(Remembering, GeneralRecommender):

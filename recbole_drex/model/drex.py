@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -63,16 +65,20 @@ class DReX(StateModel):
         super().__init__(config, dataset)
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
+        use_cosine = choice(config, "scoring", ("mlp", "cosine")) == "cosine"
+        self.cosine_scale: float | None = config["cosine_scale"] if use_cosine else None
+        if self.cosine_scale is not None and (use_history or config["use_bilinear"]):
+            raise ConfigError("scoring: cosine needs history: mean and use_bilinear: false")
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
-        self.hidden = nn.Linear(size * (2 + use_history), size)
-        self.scorer = nn.Linear(size, 1)
+        if self.cosine_scale is None:
+            self.hidden, self.scorer = nn.Linear(size * (2 + use_history), size), nn.Linear(size, 1)
         self.bilinear = nn.Linear(size, size, bias=False) if config["use_bilinear"] else None
         self.use_bias = config["use_bias"]
         if self.use_bias:
             self.user_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_users, 1), freeze=False)
             self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
-        if not self.use_bias:
+        elif self.cosine_scale is None:
             nn.init.constant_(self.scorer.bias, float(self.mean))
         if self.ranks and (self.refinement != "leave_one_out" or config["taste"]):
             raise ConfigError("train_target: implicit needs refinement: leave_one_out and taste: []; see DReX-implicit")
@@ -126,7 +132,10 @@ class DReX(StateModel):
         return self.head.loss(score if self.ranks else score[:, 0], user, rating) + self.reg_weight * norm.mean()
 
     def _score(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
+        if self.cosine_scale is not None:
+            value = self.cosine_scale * nn.functional.cosine_similarity(inputs[0], inputs[1], dim=-1)
+        else:
+            value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
         if self.bilinear is not None:
             value = value + (self.bilinear(inputs[0]) * inputs[1]).sum(-1)
         return self._add_bias(value, user, item)
@@ -175,18 +184,11 @@ class DReX(StateModel):
         """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
         self._make_ready()
         users = interaction[self.USER_ID]
-        size = self._item_states.shape[1]
-        weight_user, weight_item, *weight_seen = self.hidden.weight.split(size, 1)
-        # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
-        from_item = self._item_states @ weight_item.T + self.hidden.bias
         items = torch.arange(self.n_items, device=users.device)
-        no_row = torch.full_like(items, -1)
+        of_all_items = self._scores_of_all_items()
         scores = []
         for user in users.tolist():
-            hidden = from_item + self._user_states[user] @ weight_user.T
-            if self.history is not None:
-                hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ weight_seen[0].T
-            value = self.scorer(torch.relu(hidden)).squeeze(-1)
+            value = of_all_items(user)
             if self.bilinear is not None:
                 value = value + self._item_states @ self.bilinear(self._user_states[user])
             value = self._add_bias(value, torch.full_like(items, user), items)
@@ -198,3 +200,22 @@ class DReX(StateModel):
                 value[known] = self._score_pairs(torch.full_like(known, user), known, row)
             scores.append(self.head.mean(value, torch.full_like(items, user)))
         return torch.cat(scores)
+
+    def _scores_of_all_items(self) -> Callable[[int], torch.Tensor]:
+        """A function from a user to the MLP's output, or the scaled cosine, for every item, (n_items,)."""
+        states, users = self._item_states, self._user_states
+        if self.cosine_scale is not None:
+            unit = self.cosine_scale * nn.functional.normalize(states, dim=-1)
+            return lambda user: unit @ nn.functional.normalize(users[user], dim=-1)
+        weight_user, weight_item, *weight_seen = self.hidden.weight.split(states.shape[1], 1)
+        # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
+        from_item = states @ weight_item.T + self.hidden.bias
+        no_row = torch.full((self.n_items,), -1, device=states.device)
+
+        def output(user: int) -> torch.Tensor:
+            total = from_item + users[user] @ weight_user.T
+            if self.history is not None:
+                total = total + self.history.full(self.table, user, states, no_row) @ weight_seen[0].T
+            return self.scorer(torch.relu(total)).squeeze(-1)
+
+        return output

@@ -21,6 +21,11 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "l1": nn.functional.l1_loss,
 }
 TARGETS = ("rating", "implicit")
+_WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "equal": torch.ones_like,
+    "rating": lambda rating: rating,
+    "gain": lambda rating: torch.exp2(rating) - 1,
+}
 _SCALE = 2.0  # logits per rating level before training; what models come to is 2 to 3
 _MIN_GAP = 1e-3  # of neighbouring thresholds: a level may become improbable, never impossible
 
@@ -118,22 +123,27 @@ class OrdinalHead(nn.Module):
 class RankingHead(nn.Module):
     r"""The score is no rating: it ranks what a user chose before what was sampled.
 
-    .. math:: L = -\log \frac{\exp f_{u i_0}}{\sum_{k = 0}^{K} \exp f_{u i_k}}
+    .. math:: L = -\frac{\sum w_{u i_0} \log p_{u i_0}}{\sum w_{u i_0}}, \qquad
+        p_{u i_0} = \frac{\exp f_{u i_0}}{\sum_{k = 0}^{K} \exp f_{u i_k}}
 
     with :math:`i_0` the item of an interaction and K sampled items without one: sampled softmax, which for K = 1 is
     the loss of BPR (Rendle et al., UAI 2009).
 
     Args:
         sampled: K.
+        weight: w: ``equal``, ``rating`` (the rating) or ``gain`` (:math:`2^r - 1`, what NDCG counts a rating r for);
+            what people liked then weighs more than what they merely chose.
     """
 
-    def __init__(self, sampled: int):
+    def __init__(self, sampled: int, weight: str):
         super().__init__()
-        self.loss_name = "BPR" if sampled == 1 else "sampled softmax"
+        self.loss_name, self.weight = "BPR" if sampled == 1 else "sampled softmax", weight
 
     def loss(self, score: torch.Tensor, user: torch.Tensor, rating: torch.Tensor) -> torch.Tensor:
-        """Mean loss of a batch of scores ``(b, 1 + K)``, the chosen item's first; users and ratings do not matter."""
-        return nn.functional.cross_entropy(score, torch.zeros(len(score), dtype=torch.long, device=score.device))
+        """Weighted mean loss of a batch of scores ``(b, 1 + K)``, the chosen item's first, and its ratings ``(b,)``."""
+        first = torch.zeros(len(score), dtype=torch.long, device=score.device)
+        weight = _WEIGHTS[self.weight](rating)
+        return (weight * nn.functional.cross_entropy(score, first, reduction="none")).sum() / weight.sum()
 
     def mean(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
         """The scores themselves."""
@@ -173,7 +183,7 @@ class RatingModel(GeneralRecommender):
                 + ("ranking needs sampled items" if self.ranks else "sampled items have no rating to learn from")
             )
         if self.ranks:
-            self.head = RankingHead(sampled)
+            self.head = RankingHead(sampled, choice(config, "target_weight", tuple(_WEIGHTS)))
         elif choice(config, "output", ("point", "ordinal")) == "point":
             self.head = PointHead(choice(config, "loss", tuple(_LOSSES)))
         else:
