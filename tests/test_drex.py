@@ -433,7 +433,7 @@ def test_a_sample_of_the_history_is_right_on_average_of_its_keys(shaken):
         ({"modalities": []}, "modalities"),
         ({"modalities": ["rating", "rating"]}, "each once"),
         ({"refinement": "leave_two_out"}, "did you mean 'leave_one_out'"),
-        ({"start": "ones"}, "mlp, random, tower, zero"),
+        ({"start": "ones"}, "mlp, random, zero"),
         ({"history": "attention"}, "mean, target_attention"),
     ],
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
@@ -65,28 +63,33 @@ class DReX(StateModel):
         super().__init__(config, dataset)
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
-        use_cosine = choice(config, "scoring", ("mlp", "cosine")) == "cosine"
-        self.cosine_scale: float | None = config["cosine_scale"] if use_cosine else None
-        if self.cosine_scale is not None and (use_history or config["use_bilinear"]):
-            raise ConfigError("scoring: cosine needs history: mean and use_bilinear: false")
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
-        if self.cosine_scale is None:
-            self.hidden, self.scorer = nn.Linear(size * (2 + use_history), size), nn.Linear(size, 1)
+        self.hidden = nn.Linear(size * (2 + use_history), size)
+        self.scorer = nn.Linear(size, 1)
         self.bilinear = nn.Linear(size, size, bias=False) if config["use_bilinear"] else None
         self.use_bias = config["use_bias"]
         if self.use_bias:
             self.user_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_users, 1), freeze=False)
             self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
-        elif self.cosine_scale is None:
+        else:
             nn.init.constant_(self.scorer.bias, float(self.mean))
-        if self.ranks and (self.refinement != "leave_one_out" or config["taste"]):
-            raise ConfigError("train_target: implicit needs refinement: leave_one_out and taste: []; see DReX-implicit")
+        self.use_factors, width = config["factor_size"] > 0, config["factor_size"]
+        if self.use_factors:
+            self.user_factors, self.item_factors = nn.Embedding(self.n_users, width), nn.Embedding(self.n_items, width)
+            for factors in (self.user_factors, self.item_factors):
+                nn.init.normal_(factors.weight, std=0.1)
+        if self.ranks and self.refinement != "leave_one_out":
+            raise ConfigError("train_target: implicit needs refinement: leave_one_out; see DReX-implicit")
         sources = list(config["taste"])
         self.taste = None
         if sources and self.attention is not None:
-            store, size, weight = self.attention.store, config["taste_size"], config["taste_weight"]
+            store, size = self.attention.store, config["taste_size"]
+            weight = 0.0 if self.ranks else config["taste_weight"]  # of the ridge regressions
             self.taste = TextTaste(self.table, store, sources, size, weight, config["seed"])
+            if self.ranks:
+                self.taste_weights = nn.Embedding(self.n_users, len(self.taste.strength))
+                nn.init.normal_(self.taste_weights.weight, std=0.1)
 
     # Remembered between steps -----------------------------------------------------------------------------------
 
@@ -102,12 +105,16 @@ class DReX(StateModel):
         """Bring what predictions need up to date: states, and tastes for what they leave unexplained."""
         if self._stale or self.training:
             self._refresh()
-        if self.taste is not None and self._tastes is None:
-            table = self.table
-            rows = torch.arange(len(table), device=self.mean.device).split(_PAIRS)
-            score = torch.cat([self._score_pairs(table.user[row], table.item[row], row) for row in rows])
-            self._tastes = self.taste.fit(table, table.rating - self.head.mean(score, table.user))
-            self._tasted = self.taste.items()
+        if self.taste is None or self._tastes is not None:
+            return
+        self._tasted = self.taste.items()
+        if self.ranks:
+            self._tastes = self.taste_weights.weight
+            return
+        table = self.table
+        rows = torch.arange(len(table), device=self.mean.device).split(_PAIRS)
+        score = torch.cat([self._score_states(table.user[row], table.item[row], row) for row in rows])
+        self._tastes = self.taste.fit(table, table.rating - self.head.mean(score, table.user))
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -128,16 +135,18 @@ class DReX(StateModel):
         if self.history is not None:
             parts.append(self.dropout(self.history.sampled(self.table, user, item_state, row)))
         score = self._score(parts, user[:, None].expand_as(items), items)
+        if self.ranks and self.taste is not None:
+            rows = torch.cat([row[:, None], torch.full_like(items[:, 1:], -1)], 1)
+            score = score + (self.taste_weights(user)[:, None] * self.taste.without(items, rows)).sum(-1)
         rating = interaction[self.rating_field][:n]
         return self.head.loss(score if self.ranks else score[:, 0], user, rating) + self.reg_weight * norm.mean()
 
     def _score(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        if self.cosine_scale is not None:
-            value = self.cosine_scale * nn.functional.cosine_similarity(inputs[0], inputs[1], dim=-1)
-        else:
-            value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
+        value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
         if self.bilinear is not None:
             value = value + (self.bilinear(inputs[0]) * inputs[1]).sum(-1)
+        if self.use_factors:
+            value = value + (self.user_factors(user) * self.item_factors(item)).sum(-1)
         return self._add_bias(value, user, item)
 
     def _add_bias(self, value: torch.Tensor, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -151,14 +160,19 @@ class DReX(StateModel):
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Scores of pairs, shape ``(b,)``; a pair that is evidence itself is scored without its own message."""
         self._make_ready()
-        row = self.table.find(user, item)
-        score = self._score_pairs(user, item, row)
-        if self._tastes is not None:
-            score = score + (self._tastes[user] * self._tasted[item]).sum(-1) * (row < 0)
-        return score
+        return self._score_pairs(user, item, self.table.find(user, item))
 
     def _score_pairs(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """Scores without tastes of pairs (b,) whose rows of the table are ``row`` (b,), -1 for none."""
+        """Scores of pairs (b,) whose rows of the table are ``row`` (b,), -1 for none."""
+        score = self._score_states(user, item, row)
+        if self.taste is None or self._tastes is None:
+            return score
+        tasted = (self._tastes[user] * self.taste.without(item, row)).sum(-1)
+        # Tastes that are fitted to residuals know the message of every row.
+        return score + (tasted if self.ranks else tasted * (row < 0))
+
+    def _score_states(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """What states and history alone say of pairs, without tastes; as :meth:`_score_pairs`."""
         user_state, item_state = self._user_states[user], self._item_states[item]
         known = torch.nonzero(row >= 0).flatten()
         if len(known):
@@ -184,13 +198,22 @@ class DReX(StateModel):
         """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
         self._make_ready()
         users = interaction[self.USER_ID]
+        size = self._item_states.shape[1]
+        weight_user, weight_item, *weight_seen = self.hidden.weight.split(size, 1)
+        # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
+        from_item = self._item_states @ weight_item.T + self.hidden.bias
         items = torch.arange(self.n_items, device=users.device)
-        of_all_items = self._scores_of_all_items()
+        no_row = torch.full_like(items, -1)
         scores = []
         for user in users.tolist():
-            value = of_all_items(user)
+            hidden = from_item + self._user_states[user] @ weight_user.T
+            if self.history is not None:
+                hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ weight_seen[0].T
+            value = self.scorer(torch.relu(hidden)).squeeze(-1)
             if self.bilinear is not None:
                 value = value + self._item_states @ self.bilinear(self._user_states[user])
+            if self.use_factors:
+                value = value + self.item_factors.weight @ self.user_factors.weight[user]
             value = self._add_bias(value, torch.full_like(items, user), items)
             if self._tastes is not None:
                 value = value + self._tasted @ self._tastes[user]
@@ -200,22 +223,3 @@ class DReX(StateModel):
                 value[known] = self._score_pairs(torch.full_like(known, user), known, row)
             scores.append(self.head.mean(value, torch.full_like(items, user)))
         return torch.cat(scores)
-
-    def _scores_of_all_items(self) -> Callable[[int], torch.Tensor]:
-        """A function from a user to the MLP's output, or the scaled cosine, for every item, (n_items,)."""
-        states, users = self._item_states, self._user_states
-        if self.cosine_scale is not None:
-            unit = self.cosine_scale * nn.functional.normalize(states, dim=-1)
-            return lambda user: unit @ nn.functional.normalize(users[user], dim=-1)
-        weight_user, weight_item, *weight_seen = self.hidden.weight.split(states.shape[1], 1)
-        # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
-        from_item = states @ weight_item.T + self.hidden.bias
-        no_row = torch.full((self.n_items,), -1, device=states.device)
-
-        def output(user: int) -> torch.Tensor:
-            total = from_item + users[user] @ weight_user.T
-            if self.history is not None:
-                total = total + self.history.full(self.table, user, states, no_row) @ weight_seen[0].T
-            return self.scorer(torch.relu(total)).squeeze(-1)
-
-        return output

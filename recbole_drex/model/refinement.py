@@ -15,16 +15,12 @@ class StateRefiner(nn.Module):
     Args:
         size: d.
         shrinkage: c of the leave-one-out rule.
-        keep_start: added to the bias of the update gates before training; the share of the previous state that a step
-            keeps is then about its sigmoid.
     """
 
-    def __init__(self, size: int, shrinkage: float, keep_start: float = 0.0):
+    def __init__(self, size: int, shrinkage: float):
         super().__init__()
         self.gru = nn.GRU(size, size)
         self.shrinkage = shrinkage
-        update_gate = self.gru.get_parameter("bias_ih_l0").detach()[size : 2 * size]
-        update_gate += keep_start
 
     def from_sum(self, message_sum: torch.Tensor, count: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         """One step with the shrunk mean of the messages; a state without messages stays at its start.

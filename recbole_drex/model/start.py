@@ -6,11 +6,7 @@ import torch
 from torch import nn
 
 from recbole_drex.model.evidence import EvidenceTable
-from recbole_drex.model.tower import SparseRows, Tower
-
-KINDS = ("zero", "random", "mlp", "tower")
-FROM_RATINGS = ("mlp", "tower")
-"""Kinds that are made of ratings, and so for each target anew, without the target's own."""
+from recbole_drex.model.tower import SparseRows
 
 
 class StartState(nn.Module):
@@ -21,17 +17,13 @@ class StartState(nn.Module):
     * ``mlp``: :math:`p_u = \mathrm{ReLU}(r_u W_1 + b_1) W_2 + b_2` from the training ratings :math:`r_u` over items,
       divided by the highest (DReX-MLP, section 4; one hidden layer of width d). The target's own rating is left
       out of the vector.
-    * ``tower``: of the same vectors, :math:`p_u = \mathrm{ReLU}(r_u W_1 W_2 + b)`, of unit length
-      (:class:`~recbole_drex.model.tower.Tower`). :math:`W_1` is wider than d: it adds nothing to what can be
-      expressed, but a product learns the directions that explain most first.
 
     Args:
-        kind: ``zero``, ``random``, ``mlp`` or ``tower``.
+        kind: ``zero``, ``random`` or ``mlp``.
         table: the evidence; only its ratings are used.
         n_own: number of users (or items), padding included.
         n_other: number of the other side.
         size: d.
-        width: columns of :math:`W_1` of a tower.
         of_user: whether this is the users' side.
     """
 
@@ -39,29 +31,22 @@ class StartState(nn.Module):
     row_value: torch.Tensor
     _device: torch.Tensor
 
-    def __init__(
-        self, kind: str, table: EvidenceTable, n_own: int, n_other: int, size: int, width: int, *, of_user: bool
-    ):
+    def __init__(self, kind: str, table: EvidenceTable, n_own: int, n_other: int, size: int, *, of_user: bool):
         super().__init__()
         self.kind, self.size = kind, size
         self.register_buffer("_device", torch.empty(0), persistent=False)
         if kind == "random":
             self.embedding = nn.Embedding(n_own, size)
             nn.init.normal_(self.embedding.weight, std=0.1)
-        if kind not in FROM_RATINGS:
-            return
-        own, other = (table.user, table.item) if of_user else (table.item, table.user)
-        rated = torch.nonzero(table.rated).flatten()
-        value = table.rating / table.rating[rated].max()
-        self.register_buffer("row_other", other, persistent=False)
-        self.register_buffer("row_value", torch.where(table.rated, value, 0.0), persistent=False)
-        matrix = SparseRows(own[rated], other[rated], value[rated], n_own)
-        if kind == "tower":
-            self.tower = Tower(matrix, n_other, [width, size])
-        else:
-            self.matrix = matrix
+        if kind == "mlp":
+            own, other = (table.user, table.item) if of_user else (table.item, table.user)
+            rated = torch.nonzero(table.rated).flatten()
+            value = table.rating / table.rating[rated].max()
+            self.register_buffer("row_other", other, persistent=False)
+            self.register_buffer("row_value", torch.where(table.rated, value, 0.0), persistent=False)
+            self.matrix = SparseRows(own[rated], other[rated], value[rated], n_own)
             self.into_hidden = nn.Embedding(n_other, size)
-            count = matrix.first.diff().float()
+            count = self.matrix.first.diff().float()
             nn.init.normal_(self.into_hidden.weight, std=1.0 / max(1.0, float(count.mean())) ** 0.5)
             self.hidden_bias = nn.Parameter(torch.zeros(size))
             self.from_hidden = nn.Linear(size, size)
@@ -74,8 +59,6 @@ class StartState(nn.Module):
             return self.embedding(entity)
         own = row.clamp(min=0)
         other, value = self.row_other[own], self.row_value[own] * (row >= 0)
-        if self.kind == "tower":
-            return self.tower(entity, other, value)
         unique, inverse = torch.unique(entity, return_inverse=True)
         hidden = self.matrix.times(unique, self.into_hidden.weight)[inverse]
         hidden = hidden - value[:, None] * self.into_hidden(other)

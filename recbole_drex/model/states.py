@@ -15,7 +15,7 @@ from recbole_drex.model.layers import Remembering
 from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.sampling import ReviewSampler
-from recbole_drex.model.start import FROM_RATINGS, KINDS, StartState
+from recbole_drex.model.start import StartState
 from recbole_drex.values import choice
 
 
@@ -60,12 +60,13 @@ class StateModel(Remembering, RatingModel):
         self.fuse = nn.Linear(size * len(modalities), size)
         use_adjust = config["adjust_rating"]
         self.adjust = nn.ModuleList([nn.Linear(1, size, bias=False) for _ in range(2)]) if use_adjust else None
-        self.user_refiner = StateRefiner(size, config["shrinkage"], config["keep_start"])
-        self.item_refiner = StateRefiner(size, config["shrinkage"], config["keep_start"])
-        start, width = choice(config, "start", KINDS), config["start_size"]
-        self.user_start = StartState(start, self.table, self.n_users, self.n_items, size, width, of_user=True)
-        self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, width, of_user=False)
-        self.own_start = start in FROM_RATINGS
+        self.user_refiner = StateRefiner(size, config["shrinkage"])
+        self.item_refiner = StateRefiner(size, config["shrinkage"])
+        start = choice(config, "start", ("zero", "random", "mlp"))
+        self.user_start = StartState(start, self.table, self.n_users, self.n_items, size, of_user=True)
+        self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, of_user=False)
+        # A start made of ratings must be made for each target, without the target's own.
+        self.own_start = start == "mlp"
 
     # Messages and states ----------------------------------------------------------------------------------------
 

@@ -82,6 +82,12 @@ class TextTaste(nn.Module):
         """z of every item for users who did not review it, (n_items, k)."""
         return self._vectors(self.sums, self.counts)
 
+    def without(self, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """z of items for users whose review of the item is the table's row ``row``, -1 for none: (..., k)."""
+        own, known = row.clamp(min=0), (row >= 0)[..., None]
+        sums = self.sums[item] - self.coordinates[own] * known
+        return self._vectors(sums, self.counts[item] - self.spoken[own] * known)
+
     @torch.no_grad()
     def fit(self, table: EvidenceTable, residual: torch.Tensor) -> torch.Tensor:
         """beta of every user, (n_users, k); zero for users without ratings.
@@ -108,8 +114,7 @@ class TextTaste(nn.Module):
             place = torch.arange(longest, device=rows.device)
             real = place < count[block, None]
             chosen = rows[(first[block, None] + place).clamp(max=len(rows) - 1)]
-            others = self.sums[table.item[chosen]] - self.coordinates[chosen]
-            vectors = self._vectors(others, self.counts[table.item[chosen]] - self.spoken[chosen]) * real[..., None]
+            vectors = self.without(table.item[chosen], chosen) * real[..., None]
             weights[user[block]] = _ridge(vectors, residual[chosen] * real, self.weight)
             start = block.stop
         return weights
