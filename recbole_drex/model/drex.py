@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -39,14 +41,17 @@ class DReX(StateModel):
     the other messages; ``sequential`` one step per earlier message, in time order. Beyond the paper, and off
     in ``DReX-paper``: ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side
     a projection of the rating minus what the other side's mean explains; ``use_bilinear`` adds :math:`h_u^\top B h_i`,
-    since an MLP learns products of its inputs badly; ``history: target_attention`` gives the MLP a third input, see
+    since an MLP learns products of its inputs badly; ``use_mlp: false`` leaves the MLP away; ``factor_size`` adds
+    :math:`p_u^\top q_i`, with free vectors; ``history: target_attention`` gives the MLP a third input, see
     :class:`~recbole_drex.model.history.HistoryAttention`; ``taste`` adds to the score of pairs that are no evidence
     what the user likes of what others say about the item, see :class:`~recbole_drex.model.taste.TextTaste`.
 
     ``train_target: implicit`` (``DReX-implicit``) ranks instead of predicting ratings: the score of a target is
     compared with those of K sampled items without an interaction, all of them from states and a history without the
-    message of the target (:class:`~recbole_drex.model.rating.RankingHead`). It needs the leave-one-out rule and no
-    tastes.
+    message of the target, by a loss that counts an interaction for ``target_weight``
+    (:class:`~recbole_drex.model.rating.RankingHead`). It needs the leave-one-out rule. Tastes are then learned with all
+    else: :math:`g_{ui} = \beta_u^\top z_{ui}` with free :math:`\beta_u`, where :math:`z_{ui}` leaves out the review of a
+    pair that is evidence.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
@@ -65,14 +70,18 @@ class DReX(StateModel):
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
-        self.hidden = nn.Linear(size * (2 + use_history), size)
-        self.scorer = nn.Linear(size, 1)
+        self.use_mlp = config["use_mlp"]
+        if self.use_mlp:
+            self.hidden = nn.Linear(size * (2 + use_history), size)
+            self.scorer = nn.Linear(size, 1)
+        elif use_history:
+            raise ConfigError("history: target_attention is an input of the MLP and needs use_mlp: true")
         self.bilinear = nn.Linear(size, size, bias=False) if config["use_bilinear"] else None
         self.use_bias = config["use_bias"]
         if self.use_bias:
             self.user_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_users, 1), freeze=False)
             self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
-        else:
+        elif self.use_mlp:
             nn.init.constant_(self.scorer.bias, float(self.mean))
         self.use_factors, width = config["factor_size"] > 0, config["factor_size"]
         if self.use_factors:
@@ -142,7 +151,9 @@ class DReX(StateModel):
         return self.head.loss(score if self.ranks else score[:, 0], user, rating) + self.reg_weight * norm.mean()
 
     def _score(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
+        value = self.mean.new_zeros(item.shape)
+        if self.use_mlp:
+            value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
         if self.bilinear is not None:
             value = value + (self.bilinear(inputs[0]) * inputs[1]).sum(-1)
         if self.use_factors:
@@ -198,18 +209,11 @@ class DReX(StateModel):
         """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
         self._make_ready()
         users = interaction[self.USER_ID]
-        size = self._item_states.shape[1]
-        weight_user, weight_item, *weight_seen = self.hidden.weight.split(size, 1)
-        # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
-        from_item = self._item_states @ weight_item.T + self.hidden.bias
         items = torch.arange(self.n_items, device=users.device)
-        no_row = torch.full_like(items, -1)
+        from_mlp = self._mlp_of_all_items() if self.use_mlp else None
         scores = []
         for user in users.tolist():
-            hidden = from_item + self._user_states[user] @ weight_user.T
-            if self.history is not None:
-                hidden = hidden + self.history.full(self.table, user, self._item_states, no_row) @ weight_seen[0].T
-            value = self.scorer(torch.relu(hidden)).squeeze(-1)
+            value = self.mean.new_zeros(self.n_items) if from_mlp is None else from_mlp(user)
             if self.bilinear is not None:
                 value = value + self._item_states @ self.bilinear(self._user_states[user])
             if self.use_factors:
@@ -223,3 +227,19 @@ class DReX(StateModel):
                 value[known] = self._score_pairs(torch.full_like(known, user), known, row)
             scores.append(self.head.mean(value, torch.full_like(items, user)))
         return torch.cat(scores)
+
+    def _mlp_of_all_items(self) -> Callable[[int], torch.Tensor]:
+        """A function from a user to the MLP's output for every item, (n_items,)."""
+        states, users = self._item_states, self._user_states
+        weight_user, weight_item, *weight_seen = self.hidden.weight.split(states.shape[1], 1)
+        # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
+        from_item = states @ weight_item.T + self.hidden.bias
+        no_row = torch.full((self.n_items,), -1, device=states.device)
+
+        def output(user: int) -> torch.Tensor:
+            hidden = from_item + users[user] @ weight_user.T
+            if self.history is not None:
+                hidden = hidden + self.history.full(self.table, user, states, no_row) @ weight_seen[0].T
+            return self.scorer(torch.relu(hidden)).squeeze(-1)
+
+        return output
