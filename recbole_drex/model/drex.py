@@ -49,9 +49,8 @@ class DReX(StateModel):
     ``train_target: implicit`` (``DReX-implicit``) ranks instead of predicting ratings: the score of a target is
     compared with those of K sampled items without an interaction, all of them from states and a history without the
     message of the target, by a loss that counts an interaction for ``target_weight``
-    (:class:`~recbole_drex.model.rating.RankingHead`). It needs the leave-one-out rule. Tastes are then learned with all
-    else: :math:`g_{ui} = \beta_u^\top z_{ui}` with free :math:`\beta_u`, where :math:`z_{ui}` leaves out the review of a
-    pair that is evidence.
+    (:class:`~recbole_drex.model.rating.RankingHead`). It needs the leave-one-out rule. Tastes :math:`\beta_u` are then
+    free vectors, learned with all else, and :math:`z_{ui}` leaves out the review of a pair that is evidence.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
