@@ -86,10 +86,10 @@ def test_with_one_sampled_item_the_loss_is_that_of_bpr():
 
 
 def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):
-    experiment = make_experiment("DReX-implicit", epochs=40)
+    experiment = make_experiment("DReX-implicit", epochs=15, train_batch_size=900, weight_decay=0.001)
     before = train(make_experiment("DReX-implicit", epochs=1, learning_rate=1e-9)).best_valid_score
     trainer = train(experiment)
-    assert trainer.best_valid_score > 1.2 * before
+    assert trainer.best_valid_score > 1.1 * before
     assert not predicts_ratings(experiment.config)
     metrics = trainer.evaluate_part(experiment.parts.valid).metrics
     assert "rmse" not in metrics and metrics["full_ndcg@20"] == pytest.approx(trainer.best_valid_score)
