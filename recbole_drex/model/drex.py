@@ -117,7 +117,7 @@ class DReX(StateModel):
             return
         self._tasted = self.taste.items()
         if self.ranks:
-            self._tastes = self.taste_weights.weight
+            self._tastes = self.taste_weights.weight.detach()
             return
         table = self.table
         rows = torch.arange(len(table), device=self.mean.device).split(_PAIRS)
