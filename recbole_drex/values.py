@@ -106,6 +106,7 @@ _LEAST = {
     "decay_weight": 0,
     "decay_base": 0,
     "feature_size": 1,
+    "factor_size": 0,
     "feature_reg_weight": 0,
     "bad_line_share": 0,
     "dropout": 0,

@@ -103,6 +103,7 @@ def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):
     [
         ("DReX-implicit", {"refinement": "sequential"}, "needs refinement: leave_one_out"),
         ("DReX-implicit", {"history": "target_attention"}, "needs use_mlp: true"),
+        ("DReX-implicit", {"use_bilinear": False, "factor_size": 0}, "at least one must be part of the score"),
         ("DReX-implicit", {"taste": ["word"]}, "'taste' must name encoder and/or words"),
         ("DReX-implicit", {"train_neg_sample_args": None}, "ranking needs sampled items"),
         ("DReX-implicit", {"train_neg_sample_args": {"distribution": "none"}}, "'train_neg_sample_args' is illegal"),

@@ -87,6 +87,8 @@ class DReX(StateModel):
             self.user_factors, self.item_factors = nn.Embedding(self.n_users, width), nn.Embedding(self.n_items, width)
             for factors in (self.user_factors, self.item_factors):
                 nn.init.normal_(factors.weight, std=0.1)
+        if not (self.use_mlp or config["use_bilinear"] or self.use_factors):
+            raise ConfigError("use_mlp, use_bilinear and factor_size: at least one must be part of the score")
         if self.ranks and self.refinement != "leave_one_out":
             raise ConfigError("train_target: implicit needs refinement: leave_one_out; see DReX-implicit")
         sources = list(config["taste"])
