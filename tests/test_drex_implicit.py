@@ -38,6 +38,7 @@ def without(experiment, k: int):
         left.spoken, items = whole_taste.spoken[others], experiment.model.table.item[others]
         left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates)
         left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken)
+        left.described = left._vectors(left.sums, left.counts)
     return model.eval()
 
 
@@ -83,6 +84,24 @@ def test_with_one_sampled_item_the_loss_is_that_of_bpr():
     expected = -torch.log(torch.sigmoid(score[:, 0] - score[:, 1])).mean()
     torch.testing.assert_close(head.loss(score, torch.zeros(20), torch.rand(20)), expected)
     assert (head.loss_name, RankingHead(2, "equal").loss_name) == ("BPR", "sampled softmax")
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"), [("equal", [1, 1, 1]), ("rating", [0, 5, 10]), ("gain", [0, 31, 1023])]
+)
+def test_interactions_count_for_their_ratings(weight, expected):
+    rating, score = torch.tensor([0.0, 5.0, 10.0]), torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    each, weights = -score.log_softmax(1)[:, 0], torch.tensor(expected, dtype=torch.float)
+    loss = RankingHead(3, weight).loss(score, torch.zeros(3), rating)
+    torch.testing.assert_close(loss, (weights * each).sum() / weights.sum())
+    assert torch.isfinite(RankingHead(3, weight).loss(score, torch.zeros(3), 100 * rating))
+    assert torch.isfinite(RankingHead(3, weight).loss(score, torch.zeros(3), 0 * rating))
+
+
+def test_drex_itself_ranks_when_asked_to(make_experiment):
+    sampled = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}
+    model = make_experiment("DReX", train_target="implicit", **sampled).model
+    assert model.head.loss_name == "sampled softmax"
 
 
 def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):

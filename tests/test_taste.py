@@ -167,14 +167,14 @@ def test_no_weight_and_no_directions_give_no_taste(table):
     table.review[:] = -1
     silent = make_taste(0, table, 8, 0.5)
     assert silent.fit(table, residual).shape == (table.n_users, 0)
-    assert silent.items().shape == (table.n_items, 0)
+    assert silent.described.shape == (table.n_items, 0)
 
 
 def test_vectors_of_items_come_from_all_reviews(table, taste):
     stranger = table.n_users - 1
     expected = [literal_vector(taste, table, table.has_words, stranger, item) for item in range(table.n_items)]
-    np.testing.assert_allclose(taste.items(), expected, atol=1e-5)
-    norm = taste.items().norm(dim=1)
+    np.testing.assert_allclose(taste.described, expected, atol=1e-5)
+    norm = taste.described.norm(dim=1)
     assert (norm[0] == 0) and ((norm - 1).abs() < 1e-6).sum() > 15
 
 
@@ -273,7 +273,7 @@ def test_tastes_are_no_parameters(tasted_and_not):
 
 def test_a_weight_of_zero_is_the_model_without(shaken):
     weightless = shaken(taste_weight=0.0)
-    assert weightless.model.taste.items().shape[1] > 10
+    assert weightless.model.taste.described.shape[1] > 10
     np.testing.assert_array_equal(every_pair(weightless), every_pair(shaken(taste=[])))
 
 

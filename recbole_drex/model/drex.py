@@ -50,7 +50,8 @@ class DReX(StateModel):
     compared with those of K sampled items without an interaction, all of them from states and a history without the
     message of the target, by a loss that counts an interaction for ``target_weight``
     (:class:`~recbole_drex.model.rating.RankingHead`). It needs the leave-one-out rule. Tastes :math:`\beta_u` are then
-    free vectors, learned with all else, and :math:`z_{ui}` leaves out the review of a pair that is evidence.
+    free vectors, learned with all else, and :math:`z_{ui}` leaves out the review of a pair that is evidence; the
+    directions that z is measured along are fitted once, to all training reviews, that one among them.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
@@ -82,12 +83,13 @@ class DReX(StateModel):
             self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
         elif self.use_mlp:
             nn.init.constant_(self.scorer.bias, float(self.mean))
-        self.use_factors, width = config["factor_size"] > 0, config["factor_size"]
-        if self.use_factors:
-            self.user_factors, self.item_factors = nn.Embedding(self.n_users, width), nn.Embedding(self.n_items, width)
+        self.factor_size = config["factor_size"]
+        if self.factor_size:
+            self.user_factors = nn.Embedding(self.n_users, self.factor_size)
+            self.item_factors = nn.Embedding(self.n_items, self.factor_size)
             for factors in (self.user_factors, self.item_factors):
                 nn.init.normal_(factors.weight, std=0.1)
-        if not (self.use_mlp or config["use_bilinear"] or self.use_factors):
+        if not (self.use_mlp or self.bilinear or self.factor_size):
             raise ConfigError("use_mlp, use_bilinear and factor_size: at least one must be part of the score")
         if self.ranks and self.refinement != "leave_one_out":
             raise ConfigError("train_target: implicit needs refinement: leave_one_out; see DReX-implicit")
@@ -117,7 +119,6 @@ class DReX(StateModel):
             self._refresh()
         if self.taste is None or self._tastes is not None:
             return
-        self._tasted = self.taste.items()
         if self.ranks:
             self._tastes = self.taste_weights.weight.detach()
             return
@@ -147,7 +148,7 @@ class DReX(StateModel):
         score = self._score(parts, user[:, None].expand_as(items), items)
         if self.ranks and self.taste is not None:
             rows = torch.cat([row[:, None], torch.full_like(items[:, 1:], -1)], 1)
-            score = score + (self.taste_weights(user)[:, None] * self.taste.without(items, rows)).sum(-1)
+            score = score + (self.taste_weights(user)[:, None] * self.taste.items(items, rows)).sum(-1)
         rating = interaction[self.rating_field][:n]
         return self.head.loss(score if self.ranks else score[:, 0], user, rating) + self.reg_weight * norm.mean()
 
@@ -157,7 +158,7 @@ class DReX(StateModel):
             value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
         if self.bilinear is not None:
             value = value + (self.bilinear(inputs[0]) * inputs[1]).sum(-1)
-        if self.use_factors:
+        if self.factor_size:
             value = value + (self.user_factors(user) * self.item_factors(item)).sum(-1)
         return self._add_bias(value, user, item)
 
@@ -179,7 +180,7 @@ class DReX(StateModel):
         score = self._score_states(user, item, row)
         if self.taste is None or self._tastes is None:
             return score
-        tasted = (self._tastes[user] * self.taste.without(item, row)).sum(-1)
+        tasted = (self._tastes[user] * self.taste.items(item, row)).sum(-1)
         # Tastes that are fitted to residuals know the message of every row.
         return score + (tasted if self.ranks else tasted * (row < 0))
 
@@ -217,11 +218,11 @@ class DReX(StateModel):
             value = self.mean.new_zeros(self.n_items) if from_mlp is None else from_mlp(user)
             if self.bilinear is not None:
                 value = value + self._item_states @ self.bilinear(self._user_states[user])
-            if self.use_factors:
+            if self.factor_size:
                 value = value + self.item_factors.weight @ self.user_factors.weight[user]
             value = self._add_bias(value, torch.full_like(items, user), items)
-            if self._tastes is not None:
-                value = value + self._tasted @ self._tastes[user]
+            if self.taste is not None and self._tastes is not None:
+                value = value + self.taste.described @ self._tastes[user]
             row = self.table.rows_of(user)
             if len(row):
                 known = self.table.item[row]

@@ -24,7 +24,8 @@ TARGETS = ("rating", "implicit")
 _WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "equal": torch.ones_like,
     "rating": lambda rating: rating,
-    "gain": lambda rating: torch.exp2(rating) - 1,
+    # Only ratios count: divided by the largest 2^r, which on long scales is beyond all numbers.
+    "gain": lambda rating: torch.exp2(rating - rating.max()) - torch.exp2(-rating.max()),
 }
 _SCALE = 2.0  # logits per rating level before training; what models come to is 2 to 3
 _MIN_GAP = 1e-3  # of neighbouring thresholds: a level may become improbable, never impossible
@@ -132,7 +133,7 @@ class RankingHead(nn.Module):
     Args:
         sampled: K.
         weight: w: ``equal``, ``rating`` (the rating) or ``gain`` (:math:`2^r - 1`, what NDCG counts a rating r for);
-            what people liked then weighs more than what they merely chose.
+            what people liked then weighs more than what they merely chose. Ratings must not be negative.
     """
 
     def __init__(self, sampled: int, weight: str):
@@ -143,7 +144,9 @@ class RankingHead(nn.Module):
         """Weighted mean loss of a batch of scores ``(b, 1 + K)``, the chosen item's first, and its ratings ``(b,)``."""
         first = torch.zeros(len(score), dtype=torch.long, device=score.device)
         weight = _WEIGHTS[self.weight](rating)
-        return (weight * nn.functional.cross_entropy(score, first, reduction="none")).sum() / weight.sum()
+        return (weight * nn.functional.cross_entropy(score, first, reduction="none")).sum() / weight.sum().clamp(
+            min=1e-12
+        )
 
     def mean(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
         """The scores themselves."""

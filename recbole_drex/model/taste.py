@@ -51,6 +51,7 @@ class TextTaste(nn.Module):
     strength: torch.Tensor
     spoken: torch.Tensor
     sums: torch.Tensor
+    described: torch.Tensor
     counts: torch.Tensor
     rated: torch.Tensor
 
@@ -73,20 +74,18 @@ class TextTaste(nn.Module):
         }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
+        self.register_buffer("described", self._vectors(self.sums, self.counts), persistent=False)
         self.n_users = table.n_users
 
     def _vectors(self, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         return nn.functional.normalize(sums * self.strength / (1 + counts * self.strength), dim=-1)
 
-    def items(self) -> torch.Tensor:
-        """z of every item for users who did not review it, (n_items, k)."""
-        return self._vectors(self.sums, self.counts)
-
-    def without(self, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+    def items(self, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """z of items for users whose review of the item is the table's row ``row``, -1 for none: (..., k)."""
-        own, known = row.clamp(min=0), (row >= 0)[..., None]
-        sums = self.sums[item] - self.coordinates[own] * known
-        return self._vectors(sums, self.counts[item] - self.spoken[own] * known)
+        vectors, known = self.described[item], row >= 0
+        own, item = row[known], item[known]
+        vectors[known] = self._vectors(self.sums[item] - self.coordinates[own], self.counts[item] - self.spoken[own])
+        return vectors
 
     @torch.no_grad()
     def fit(self, table: EvidenceTable, residual: torch.Tensor) -> torch.Tensor:
@@ -114,7 +113,7 @@ class TextTaste(nn.Module):
             place = torch.arange(longest, device=rows.device)
             real = place < count[block, None]
             chosen = rows[(first[block, None] + place).clamp(max=len(rows) - 1)]
-            vectors = self.without(table.item[chosen], chosen) * real[..., None]
+            vectors = self.items(table.item[chosen], chosen) * real[..., None]
             weights[user[block]] = _ridge(vectors, residual[chosen] * real, self.weight)
             start = block.stop
         return weights
