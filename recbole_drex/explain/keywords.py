@@ -7,42 +7,15 @@ words that stand in both profiles, each with a quote from both sides.
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError
+from recbole_drex.explain.explanation import Keyword, SharedKeyword
 from recbole_drex.explain.quotes import Quotes
 from recbole_drex.model.attention import AttendedWords
 from recbole_drex.record import Experiment
-
-
-@dataclasses.dataclass(frozen=True)
-class Keyword:
-    """A word of a profile and its summed attention weight."""
-
-    word: str
-    score: float
-
-
-@dataclasses.dataclass(frozen=True)
-class SharedKeyword:
-    """A word that stands in the profiles of a user and of an item.
-
-    Attributes:
-        word: the lemma.
-        user_score, item_score: its score in either profile.
-        user_quote: excerpt of the user's training review that speaks for the word, see :class:`Quotes`.
-        item_quote: the same of another user's training review of the item. Quotes may be empty.
-    """
-
-    word: str
-    user_score: float
-    item_score: float
-    user_quote: str
-    item_quote: str
 
 
 def keyword_profiles(experiment: Experiment) -> pd.DataFrame:
@@ -110,7 +83,7 @@ class KeywordProfiles:
 
     def profile(self, side: str, token: str) -> tuple[Keyword, ...]:
         """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews."""
-        return tuple(Keyword(word, score) for word, score in self._profiles.get((side, token), {}).items())
+        return tuple(Keyword(word, word, score) for word, score in self._profiles.get((side, token), {}).items())
 
     def overlap(self, user: str, item: str) -> tuple[SharedKeyword, ...]:
         """Words in both profiles, by falling sum of both scores."""
@@ -122,7 +95,7 @@ class KeywordProfiles:
         uid, iid = dataset.token2id(dataset.uid_field, user), dataset.token2id(dataset.iid_field, item)
         return tuple(
             SharedKeyword(
-                word, mine[word], its[word], quote("user", uid, word), quote("item", iid, word, other_than=uid)
+                word, word, mine[word], its[word], quote("user", uid, word), quote("item", iid, word, other_than=uid)
             )
             for word in shared
         )

@@ -10,6 +10,7 @@ import numpy as np
 
 from recbole_drex.data.text import ReviewWords, TextProcessor, clean
 from recbole_drex.data.texts import TEXTS, ReviewTexts
+from recbole_drex.explain.explanation import Quote
 from recbole_drex.model.attention import AttendedWords
 from recbole_drex.record import Experiment
 
@@ -88,7 +89,7 @@ class Quotes:
         users, counts = np.unique(self._owner["user"], return_counts=True)
         return dict(zip(users.tolist(), counts.tolist(), strict=True))
 
-    def quote(self, side: str, owner: int, word: str, other_than: int | None = None) -> str:
+    def quote(self, side: str, owner: int, word: str, other_than: int | None = None) -> Quote | None:
         """Excerpt of the review by a user, or about an item, in which ``word`` has the highest attention weight.
 
         Args:
@@ -98,11 +99,11 @@ class Quotes:
             other_than: a user whose reviews are left aside, by internal id.
 
         Returns:
-            At most :data:`LONGEST` characters, on one line and without tags; empty where no such review holds
-            the word, or the data set has no texts.
+            At most :data:`LONGEST` characters, on one line and without tags; None where no such review holds the word,
+            or the data set has no texts.
         """
         if self._texts is None:
-            return ""
+            return None
         order = self._order[side]
         bounds = np.searchsorted(self._owner[side], [owner, owner + 1], sorter=order)
         reviews = order[slice(*bounds)]
@@ -116,11 +117,11 @@ class Quotes:
                 weights = self._weight[start + positions]
                 if weights.max() > best:
                     best, place = weights.max(), (int(self._row[review]), int(positions[weights.argmax()]))
-        return "" if place is None else self._around(*place, word)
+        return None if place is None else self._around(*place, word)
 
-    def _around(self, row: int, position: int, word: str) -> str:
+    def _around(self, row: int, position: int, word: str) -> Quote | None:
         review = self._read(row)
         # Another version of the lemmatizer may find other words than those that were encoded.
         if position >= len(review.lemmas) or review.lemmas[position] != word:
-            return ""
-        return excerpt(review.text, review.starts[position], review.ends[position])
+            return None
+        return Quote(excerpt(review.text, review.starts[position], review.ends[position]))

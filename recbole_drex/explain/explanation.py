@@ -1,0 +1,178 @@
+"""What an explanation holds: plain values that become one JSON document.
+
+Texts are those of training reviews, in one line and without tags; whoever shows them in HTML must escape them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from recbole_drex.model.emf import NeighbourExplanation
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A word of a quote that the model reads.
+
+    Attributes:
+        start, end: its place in the quote's text.
+        attention: its attention weight within the whole review; None of a model without attention over words.
+        delta: by how much it raised the prediction (the prediction less the one without this word, in rating units, or
+            score units of models that rank); None where that was not computed.
+    """
+
+    start: int
+    end: int
+    attention: float | None = None
+    delta: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Quote:
+    """An excerpt of a training review, on one line; ``marks`` in the order of the text."""
+
+    text: str
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PastReview:
+    """A training interaction, with or without a rating and a review.
+
+    Attributes:
+        user, item: names.
+        title: of the item, empty if the data have none.
+        rating: None without one.
+        quote: None without a review, or where the data set has no texts.
+    """
+
+    user: str
+    item: str
+    title: str
+    rating: float | None
+    quote: Quote | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Keyword:
+    """A word of a profile.
+
+    Attributes:
+        word: the written form that is met most often in the owner's reviews; of equally frequent ones the first by
+            name.
+        lemma: what it is counted by; two lemmas with a blank between them for a phrase.
+        score: see :class:`~recbole_drex.explain.keywords.KeywordProfiles`.
+        reviews: number of the owner's training reviews that hold it.
+        mean_rating: of those reviews that have a rating; None if none has.
+        side: ``liked``, ``disliked`` or ``neutral``: the mean rating against the owner's other reviews.
+        quotes: from the reviews in which the model attends to it the most.
+    """
+
+    word: str
+    lemma: str
+    score: float
+    reviews: int = 0
+    mean_rating: float | None = None
+    side: str = "neutral"
+    quotes: tuple[PastReview, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedKeyword:
+    """A word that stands in the profiles of a user and of an item.
+
+    Attributes:
+        word: as the item's reviews write it most often.
+        lemma: what it is counted by.
+        user_score, item_score: its score in either profile.
+        user_quote: from the user's training review that speaks for the word; None if there is none.
+        item_quote: the same of another user's training review of the item.
+    """
+
+    word: str
+    lemma: str
+    user_score: float
+    item_score: float
+    user_quote: Quote | None = None
+    item_quote: Quote | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """A past interaction and what it did to a prediction.
+
+    Attributes:
+        side: ``user``: one of the user's; ``item``: another user's, of the recommended item.
+        review: the interaction.
+        delta: the prediction less the one without this interaction: above 0 if it raised the prediction. In rating
+            units; score units of models that rank.
+        weight: the model's own weight of the review (NARRE's usefulness); None of models without.
+    """
+
+    side: str
+    review: PastReview
+    delta: float
+    weight: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WordEffect:
+    """A word and what it did to a prediction.
+
+    Attributes:
+        word, lemma: as in :class:`Keyword`.
+        delta: the prediction less the one without all occurrences of the word in the reviews of user and item.
+        reviews: number of these reviews that hold it.
+    """
+
+    word: str
+    lemma: str
+    delta: float
+    reviews: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """An item recommended to a user, and why; what the model does not offer is empty.
+
+    Attributes:
+        item, title: its name, and its title if the data have one.
+        predicted: rating, clipped to the range of the training ratings; None of a model whose scores are no ratings.
+        sentence: the reasons below in words.
+        profile: the item's keywords.
+        keywords: those that the user's profile holds too.
+        evidence: past interactions of user and item, those that moved the prediction furthest first.
+        words: the words of these reviews that moved the prediction furthest.
+        reviews: the item's most useful reviews by the model's own weights, the most useful first.
+        neighbours: what the user's neighbours say.
+        written: a sentence that the model itself wrote.
+    """
+
+    item: str
+    title: str
+    predicted: float | None
+    sentence: str = ""
+    profile: tuple[Keyword, ...] = ()
+    keywords: tuple[SharedKeyword, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    words: tuple[WordEffect, ...] = ()
+    reviews: tuple[Evidence, ...] = ()
+    neighbours: NeighbourExplanation | None = None
+    written: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A user's keyword profile (empty, if the model makes none) and explained recommendations.
+
+    Attributes:
+        user: name; of a user who is not in the data, what the caller calls them.
+        mean_rating: of the user's training ratings; None without any.
+        profile: the user's keywords.
+        recommendations: the best first.
+    """
+
+    user: str
+    mean_rating: float | None
+    profile: tuple[Keyword, ...]
+    recommendations: tuple[Recommendation, ...]

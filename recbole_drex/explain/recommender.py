@@ -1,0 +1,119 @@
+"""Names instead of numbers: the best items for a user of a trained run, without reasons."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.data.interaction import Interaction
+
+from recbole_drex.errors import DataError, unknown_name
+from recbole_drex.evaluation.metrics import predicts_ratings
+from recbole_drex.record import Experiment
+
+
+class Recommended(NamedTuple):
+    """An item and its predicted rating, clipped to the range of the training ratings; None of models that rank."""
+
+    item: int
+    predicted: float | None
+
+
+class Recommender:
+    """Recommends items by name.
+
+    Args:
+        experiment: a run that was loaded or has just been trained.
+    """
+
+    def __init__(self, experiment: Experiment):
+        self.experiment, self.model, self.dataset = experiment, experiment.model, experiment.dataset
+        self._users, self._items = (
+            self.dataset.field2token_id[field] for field in (self.dataset.uid_field, self.dataset.iid_field)
+        )
+
+    # Names ------------------------------------------------------------------------------------------------------
+
+    def user_id(self, user: str) -> int:
+        """Internal id of a user.
+
+        Raises:
+            DataError: no such user.
+        """
+        return _id("user", user, self._users)
+
+    def item_id(self, item: str) -> int:
+        """Internal id of an item.
+
+        Raises:
+            DataError: no such item.
+        """
+        return _id("item", item, self._items)
+
+    def user_name(self, user: int) -> str:
+        """The user's name in the data."""
+        return str(self.dataset.field2id_token[self.dataset.uid_field][user])
+
+    def item_name(self, item: int) -> str:
+        """The item's name in the data."""
+        return str(self.dataset.field2id_token[self.dataset.iid_field][item])
+
+    def title(self, item: int) -> str:
+        """The item's title, empty if the data have none."""
+        return self._titles.get(self.item_name(item), "")
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        path = Path(self.dataset.dataset_path) / f"{self.dataset.dataset_name}.item"
+        if not path.is_file():
+            return {}
+        items = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        return dict(zip(items["item_id:token"], items["title:token_seq"], strict=True))
+
+    # Recommendations --------------------------------------------------------------------------------------------
+
+    def best(self, user: int, top: int) -> list[Recommended]:
+        """The ``top`` items by the model's score that the user has not interacted with, fewer if fewer are left."""
+        wanted = Interaction({self.dataset.uid_field: torch.tensor([user])}).to(self.experiment.config["device"])
+        with torch.no_grad():
+            scores = self.model.full_sort_predict(wanted).clone()  # type: ignore[operator]
+        return self.best_of(scores, self._known(user), top)
+
+    def best_of(self, scores: torch.Tensor, known: torch.Tensor, top: int) -> list[Recommended]:
+        """The ``top`` of all items by their scores (n_items,), which are written into, but for the ``known`` ones."""
+        scores[0] = -torch.inf
+        scores[known] = -torch.inf
+        best = torch.topk(scores, min(top, int(torch.isfinite(scores).sum()))).indices
+        return [Recommended(item, self.rating(scores[item])) for item in best.tolist()]
+
+    def rating(self, score: torch.Tensor) -> float | None:
+        """A predicted rating as it is shown: clipped; None of models whose scores are no ratings."""
+        return float(score.clamp(*self._range)) if self._range else None
+
+    @cached_property
+    def _range(self) -> tuple[float, float] | None:
+        if not predicts_ratings(self.experiment.config):
+            return None
+        levels = self.experiment.parts.train_dataset.rating_levels()
+        return float(levels[0]), float(levels[-1])
+
+    def _known(self, user: int) -> torch.Tensor:
+        dataset = self.dataset
+        feats = (dataset.inter_feat, dataset.unrated)
+        return torch.cat([feat[dataset.iid_field][feat[dataset.uid_field] == user] for feat in feats])
+
+
+def _id(kind: str, name: str, known: dict[str, int]) -> int:
+    if name in known and name != "[PAD]":
+        return known[name]
+    names = [one for one in known if one != "[PAD]"]
+    if len(names) <= 20:
+        raise DataError(unknown_name(kind, name, names))
+    raise DataError(
+        f"unknown {kind} '{name}'; the data set has {len(names)} {kind}s, for example {', '.join(names[:3])}"
+    )
