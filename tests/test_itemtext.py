@@ -11,7 +11,8 @@ import scipy.linalg
 
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.model import itemtext
-from recbole_drex.model.itemtext import item_coordinates, review_features
+from recbole_drex.model.itemtext import item_coordinates
+from recbole_drex.model.reviewfeatures import ReviewFeatures
 
 WIDTH = 6
 
@@ -59,7 +60,7 @@ def test_encoder_features_are_means_of_the_stored_vectors():
             expected[place] += store.vectors[k].astype(float) / len(words)
     silent = (expected == 0).all(1)
     assert 2 < silent.sum() < len(review) - 3  # reviews without words, and rows without a review
-    features = review_features(store, review, ["encoder"], seed=0)
+    features = ReviewFeatures(store, review, ["encoder"], seed=0).values
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected / np.sqrt((expected**2).mean()), atol=1e-5)
     assert (features[silent] == 0).all()
@@ -92,18 +93,18 @@ def test_word_features_are_singular_vectors_of_the_tf_idf():
     review[np.flatnonzero(review % 10 == 1)[:2]] = -1
     expected = literal_words([reviews[row] if row >= 0 else [] for row in review])
     expected /= np.sqrt((expected**2).mean())
-    features = review_features(store, review, ["words"], seed=3)
+    features = ReviewFeatures(store, review, ["words"], seed=3).values
     np.testing.assert_allclose(up_to_sign(features, expected), expected, atol=1e-4)
     silent = [place for place, row in enumerate(review) if row < 0 or not reviews[row]]
     assert (features[silent] == 0).all() and len(silent) > 4
-    np.testing.assert_array_equal(features, review_features(store, review, ["words"], seed=3))
+    np.testing.assert_array_equal(features, ReviewFeatures(store, review, ["words"], seed=3).values)
 
 
 def test_no_more_word_components_than_allowed(monkeypatch):
     store, review = store_of(random_reviews(60)), np.arange(60)
-    full = review_features(store, review, ["words"], seed=0)
+    full = ReviewFeatures(store, review, ["words"], seed=0).values
     monkeypatch.setattr(itemtext, "_COMPONENTS", 3)
-    few = review_features(store, review, ["words"], seed=0)
+    few = ReviewFeatures(store, review, ["words"], seed=0).values
     assert few.shape == (60, 3) and full.shape[1] > 5
     few *= np.linalg.norm(full[:, 0]) / np.linalg.norm(few[:, 0])
     np.testing.assert_allclose(up_to_sign(few[:, :1], full[:, :1]), full[:, :1], atol=1e-2)
@@ -111,9 +112,9 @@ def test_no_more_word_components_than_allowed(monkeypatch):
 
 def test_sources_stand_side_by_side_in_one_size():
     store, review = store_of(random_reviews(60)), np.array([*range(60), -1, -1])
-    encoder, words = (review_features(store, review, [source], seed=0) for source in ("encoder", "words"))
+    encoder, words = (ReviewFeatures(store, review, [source], seed=0).values for source in ("encoder", "words"))
     np.testing.assert_allclose([np.square(part).mean() for part in (encoder, words)], 1, rtol=1e-5)
-    both = review_features(store, review, ["words", "encoder"], seed=0)
+    both = ReviewFeatures(store, review, ["words", "encoder"], seed=0).values
     np.testing.assert_array_equal(both, np.concatenate([words, encoder], 1))
 
 
@@ -131,8 +132,8 @@ def test_sources_stand_side_by_side_in_one_size():
 )
 def test_a_store_without_usable_words_gives_zeros(reviews):
     store, review = store_of(reviews), np.array([*range(len(reviews)), -1])
-    assert np.array_equal(review_features(store, review, ["words"], seed=0), np.zeros((len(review), 1)))
-    both = review_features(store, review, ["encoder", "words"], seed=0)
+    assert np.array_equal(ReviewFeatures(store, review, ["words"], seed=0).values, np.zeros((len(review), 1)))
+    both = ReviewFeatures(store, review, ["encoder", "words"], seed=0).values
     assert both.shape == (len(review), WIDTH + 1)
     assert np.array_equal(np.abs(both).sum(1) > 0, [*map(bool, reviews), False])
 
@@ -182,7 +183,7 @@ def sample():
 
 @pytest.mark.parametrize("size", (100, 7, 3, 1))
 def test_coordinates_against_a_literal_computation(size, sample):
-    coordinates, strength = item_coordinates(*sample, size)
+    coordinates, strength, _ = item_coordinates(*sample, size)
     expected, values = literal_coordinates(*sample)
     assert 3 < len(values) <= 7
     k = min(size, len(values))
@@ -197,7 +198,7 @@ def test_coordinates_against_a_literal_computation(size, sample):
 def test_variance_within_items_is_one_but_for_the_ridge(sample, monkeypatch):
     features, item = sample
     monkeypatch.setattr(itemtext, "_RIDGE", 1e-3)
-    coordinates, _ = item_coordinates(features, item, 7)
+    coordinates, *_ = item_coordinates(features, item, 7)
     known = features.any(1)
     rest = coordinates[known].astype(float)
     for i in np.unique(item[known]):
@@ -213,7 +214,7 @@ def test_planted_directions_are_found():
     plant = rng.normal(size=(80, 2))
     directions = np.linalg.qr(rng.normal(size=(10, 2)))[0].T
     features = (plant[item] @ directions + 2 * rng.normal(size=(3000, 10))).astype(np.float32)
-    coordinates, strength = item_coordinates(features, item, 10)
+    coordinates, strength, _ = item_coordinates(features, item, 10)
     assert (strength[2:] < strength[1] / 4).all()
     means = np.stack([coordinates[item == i, :2].mean(0) for i in range(80)])
     found = means @ np.linalg.lstsq(means, plant - plant.mean(0), rcond=None)[0]
@@ -241,7 +242,7 @@ EIGHT = np.random.default_rng(1).integers(0, 8, 40)
     ids=["no rows", "no words", "one with words", "one item", "one each", "constant", "nothing new about an item"],
 )
 def test_where_items_cannot_be_compared_there_are_no_coordinates(features, item):
-    coordinates, strength = item_coordinates(features, item, 4)
+    coordinates, strength, _ = item_coordinates(features, item, 4)
     assert coordinates.shape == (len(features), 0)
     assert strength.shape == (0,)
 
@@ -251,8 +252,8 @@ def test_a_feature_that_never_varies_does_no_harm(sample, monkeypatch):
     monkeypatch.setattr(itemtext, "_RIDGE", 1e-3)
     known = features.any(1, keepdims=True)
     wider = np.concatenate([features, 0.7 * known, 0.0 * known], 1).astype(np.float32)
-    coordinates, strength = item_coordinates(features, item, 7)
-    same, values = item_coordinates(wider, item, 20)
+    coordinates, strength, _ = item_coordinates(features, item, 7)
+    same, values, _ = item_coordinates(wider, item, 20)
     assert same.shape == coordinates.shape
     # The small ridge is a share of the mean variance, which two columns without any lower.
     np.testing.assert_allclose(values, strength, rtol=1e-2)
@@ -263,6 +264,6 @@ def test_a_ridge_bounds_directions_without_variance_within_items(sample):
     """Where all reviews of an item agree in one feature, its strength stays of the size of the others."""
     features, item = sample
     features[:, 0] = np.where(features.any(1), item % 7 + 1, 0)
-    coordinates, strength = item_coordinates(features, item, 7)
+    coordinates, strength, _ = item_coordinates(features, item, 7)
     assert np.isfinite(coordinates).all()
     assert 3 < strength[0] < 100

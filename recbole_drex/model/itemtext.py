@@ -2,63 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfTransformer
 
-from recbole_drex.data.store import FeatureStore
-
-SOURCES = ("encoder", "words")
-_COMPONENTS = 256  # of the words' singular value decomposition
-_RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, say little about what items share
 _RIDGE = 1.0  # of the mean variance within items: what is learned from few reviews must not trust small variances
 _ROUNDING = 1e-12  # a smaller variance within items, relative to the features' squares, is rounding, no content
 
 
-def review_features(store: FeatureStore, review: np.ndarray, sources: Sequence[str], seed: int) -> np.ndarray:
-    """Static features of reviews, zero for reviews without words.
-
-    Args:
-        store: word features of all reviews.
-        review: rows of the store, -1 for none, (n,).
-        sources: ``encoder`` (the mean of the words' vectors) and/or ``words`` (the leading singular vectors of the
-            reviews' tf-idf over lemmas, which keeps what an encoder blurs: names, places, rare terms).
-        seed: of the decomposition.
-
-    Returns:
-        (n, width) float32, the parts of the sources scaled to one size and put side by side.
-    """
-    parts = []
-    for source in sources:
-        part = store.means(review) if source == "encoder" else _latent_words(store, review, seed)
-        scale = np.sqrt(np.square(part).mean()) if part.size else 0.0
-        parts.append(part / scale if scale > 0 else part)
-    return np.concatenate(parts, 1)
-
-
-def _latent_words(store: FeatureStore, review: np.ndarray, seed: int) -> np.ndarray:
-    offsets, words = np.asarray(store.offsets, dtype=np.int64), np.asarray(store.word_ids)
-    length = np.where(review >= 0, offsets[review + 1] - offsets[review], 0)
-    ends = np.cumsum(length)
-    place = np.arange(ends[-1]) + np.repeat(offsets[review] - (ends - length), length)
-    counts = scipy.sparse.csr_matrix(
-        (np.ones(len(place)), words[place], np.concatenate([[0], ends])), shape=(len(review), len(store.vocabulary))
-    )
-    counts.sum_duplicates()
-    found = counts.getnnz(axis=0)
-    counts = counts[:, (found >= _RARE) & (found <= _FREQUENT * (length > 0).sum())]
-    components = min(_COMPONENTS, *(n - 1 for n in counts.shape))
-    if components < 1:
-        return np.zeros((len(review), 1), dtype=np.float32)
-    weights = TfidfTransformer(sublinear_tf=True).fit_transform(counts)
-    return TruncatedSVD(components, random_state=seed).fit_transform(weights).astype(np.float32)
-
-
-def item_coordinates(features: np.ndarray, item: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def item_coordinates(features: np.ndarray, item: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     r"""Coordinates of reviews along the directions that tell items apart (regularised probabilistic linear discriminant
     analysis, Ioffe, ECCV 2006).
 
@@ -74,13 +26,14 @@ def item_coordinates(features: np.ndarray, item: np.ndarray, size: int) -> tuple
         size: how many directions are kept at most, those of the largest :math:`\lambda`.
 
     Returns:
-        Coordinates (n, k), zero for reviews without words, and :math:`\lambda`, descending and positive, (k,), both
-        float32; k is 0 where no two items were reviewed, or none twice, or where reviews of an item never differ.
+        Coordinates (n, k), zero for reviews without words; :math:`\lambda`, descending and positive, (k,); and the
+        directions, (width, k): all float32. k is 0 where no two items were reviewed, or none twice, or where reviews
+        of an item never differ.
     """
     known = np.flatnonzero(np.abs(features).sum(1) > 0)
     item = np.unique(item[known], return_inverse=True)[1]
     n_items = int(item.max(initial=-1)) + 1
-    nothing = np.zeros((len(features), 0), dtype=np.float32), np.zeros(0, dtype=np.float32)
+    nothing = _zeros(len(features), 0), _zeros(0), _zeros(features.shape[1], 0)
     if n_items < 2 or len(known) <= n_items:
         return nothing
     x = features[known].astype(np.float64)
@@ -100,4 +53,8 @@ def item_coordinates(features: np.ndarray, item: np.ndarray, size: int) -> tuple
     best = best[strength[best] > 0]
     coordinates = np.zeros((len(features), len(best)), dtype=np.float32)
     coordinates[known] = x @ directions[:, best]
-    return coordinates, strength[best].astype(np.float32)
+    return coordinates, strength[best].astype(np.float32), directions[:, best].astype(np.float32)
+
+
+def _zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, dtype=np.float32)

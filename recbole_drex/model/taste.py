@@ -7,7 +7,8 @@ from torch import nn
 
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.evidence import EvidenceTable
-from recbole_drex.model.itemtext import SOURCES, item_coordinates, review_features
+from recbole_drex.model.itemtext import item_coordinates
+from recbole_drex.model.reviewfeatures import SOURCES, ReviewFeatures
 
 _BLOCK = 1 << 22  # numbers held at once while the regressions of many users are solved
 
@@ -38,7 +39,7 @@ class TextTaste(nn.Module):
     Args:
         table: the evidence; its rows are the reviews and ratings t.
         store: word features.
-        sources: ``encoder``, ``words`` or both, see :func:`~recbole_drex.model.itemtext.review_features`.
+        sources: ``encoder``, ``words`` or both, see :func:`~recbole_drex.model.reviewfeatures.ReviewFeatures`.
         size: number of directions, at most.
         weight: w, how far a taste may go; 0 or more.
         seed: of the decomposition of the words.
@@ -49,6 +50,7 @@ class TextTaste(nn.Module):
 
     coordinates: torch.Tensor
     strength: torch.Tensor
+    directions: torch.Tensor
     spoken: torch.Tensor
     sums: torch.Tensor
     described: torch.Tensor
@@ -60,13 +62,15 @@ class TextTaste(nn.Module):
         if len(set(sources)) < len(sources) or not set(sources) <= set(SOURCES):
             raise ConfigError(f"'taste' must name {' and/or '.join(SOURCES)}, each once; it is {sources}")
         self.weight = weight
-        features = review_features(store, table.review.numpy(), sources, seed)
-        found, strength = item_coordinates(features, table.item.numpy(), size)
+        self.text = ReviewFeatures(store, table.review.numpy(), sources, seed)
+        features = self.text.values
+        found, strength, directions = item_coordinates(features, table.item.numpy(), size)
         coordinates = torch.from_numpy(found)
         spoken = (torch.from_numpy(features).abs().sum(1, keepdim=True) > 0).float()
         buffers = {
             "coordinates": coordinates,
             "strength": torch.from_numpy(strength),
+            "directions": torch.from_numpy(directions),
             "spoken": spoken,
             "sums": torch.zeros(table.n_items, len(strength)).index_add_(0, table.item, coordinates),
             "counts": torch.zeros(table.n_items, 1).index_add_(0, table.item, spoken),

@@ -1,0 +1,119 @@
+"""Reviews as static features: the mean of their words' vectors, and their tf-idf in few dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfTransformer
+
+from recbole_drex.data.store import FeatureStore
+
+SOURCES = ("encoder", "words")
+_COMPONENTS = 256  # of the words' singular value decomposition
+_RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, say little about what items share
+_ROUNDING = 1e-12  # what is left of a norm, relative to what it was, where every word has been taken away
+
+
+class ReviewFeatures:
+    """Static features of reviews, zero for reviews without words.
+
+    Args:
+        store: word features of all reviews.
+        review: rows of the store, -1 for none, (n,).
+        sources: ``encoder`` (the mean of the words' vectors) and/or ``words`` (the leading singular vectors of the
+            reviews' tf-idf over lemmas, which keeps what an encoder blurs: names, places, rare terms).
+        seed: of the decomposition.
+
+    Attributes:
+        values: (n, width) float32, the parts of the sources scaled to one size and put side by side.
+    """
+
+    def __init__(self, store: FeatureStore, review: np.ndarray, sources: Sequence[str], seed: int):
+        self._parts = [
+            _MeanWords(store, review) if one == "encoder" else _LatentWords(store, review, seed) for one in sources
+        ]
+        sizes = [np.sqrt(np.square(part.values).mean()) if part.values.size else 0.0 for part in self._parts]
+        self._scales = [1 / size if size > 0 else 1.0 for size in sizes]
+        self.values = np.concatenate(
+            [part.values * np.float32(scale) for part, scale in zip(self._parts, self._scales, strict=True)], 1
+        )
+
+    def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """Features of reviews that lack some of their words; nothing that was fitted is fitted anew.
+
+        Args:
+            review: which of the n reviews each case is about, (c,).
+            case: the case that each word is taken from, (k,).
+            position: the words that are taken away, as positions in the store, each of its case's review, (k,).
+
+        Returns:
+            (c, width).
+        """
+        parts = [part.without(review, case, position) for part in self._parts]
+        return np.concatenate([part * np.float32(scale) for part, scale in zip(parts, self._scales, strict=True)], 1)
+
+
+class _MeanWords:
+    def __init__(self, store: FeatureStore, review: np.ndarray):
+        self.store, self.values, self.length = store, store.means(review), _lengths(store, review)
+
+    def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
+        total = self.values[review] * self.length[review, None]
+        np.subtract.at(total, case, self.store.vectors[position].astype(np.float32))
+        left = self.length[review] - np.bincount(case, minlength=len(review))
+        return np.where(left[:, None] > 0, total / np.maximum(left, 1)[:, None], 0).astype(np.float32)
+
+
+class _LatentWords:
+    def __init__(self, store: FeatureStore, review: np.ndarray, seed: int):
+        self.words = np.asarray(store.word_ids)
+        offsets, length = np.asarray(store.offsets, dtype=np.int64), _lengths(store, review)
+        ends = np.cumsum(length)
+        place = np.arange(ends[-1]) + np.repeat(offsets[review] - (ends - length), length)
+        shape = (len(review), len(store.vocabulary))
+        counts = scipy.sparse.csr_matrix((np.ones(len(place)), self.words[place], np.concatenate([[0], ends])), shape)
+        counts.sum_duplicates()
+        found = counts.getnnz(axis=0)
+        self.kept = (found >= _RARE) & (found <= _FREQUENT * (length > 0).sum())
+        self.counts = counts[:, self.kept]
+        components = min(_COMPONENTS, *(n - 1 for n in self.counts.shape))
+        self.values = np.zeros((len(review), 1), dtype=np.float32)
+        self.svd = None
+        if components < 1:
+            return
+        tfidf = TfidfTransformer(sublinear_tf=True)
+        weights = tfidf.fit_transform(self.counts)
+        self.idf, self.column = tfidf.idf_, np.cumsum(self.kept) - 1
+        raw = self.counts.copy()
+        raw.data = (1 + np.log(raw.data)) * self.idf[raw.indices]
+        self.square = np.asarray(raw.multiply(raw).sum(1)).ravel()  # of the rows' norms before they are made one
+        self.svd = TruncatedSVD(components, random_state=seed)
+        self.values = self.svd.fit_transform(weights).astype(np.float32)
+
+    def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
+        result = self.values[review]
+        word = self.words[position]
+        known = self.kept[word]
+        if self.svd is None or not known.any():
+            return result
+        width = self.counts.shape[1]
+        key, times = np.unique(case[known].astype(np.int64) * width + self.column[word[known]], return_counts=True)
+        case, column = key // width, key % width
+        before = np.asarray(self.counts[review[case], column]).ravel()
+        left = before - times
+        old = (1 + np.log(before)) * self.idf[column]
+        new = np.where(left > 0, (1 + np.log(np.maximum(left, 1))) * self.idf[column], 0)
+        total = result * np.sqrt(self.square[review])[:, None]
+        np.subtract.at(total, case, ((old - new)[:, None] * self.svd.components_[:, column].T))
+        square = self.square[review].copy()
+        np.subtract.at(square, case, old**2 - new**2)
+        gone = square <= _ROUNDING * self.square[review]
+        return np.where(gone[:, None], 0, total / np.sqrt(np.where(gone, 1, square))[:, None]).astype(np.float32)
+
+
+def _lengths(store: FeatureStore, review: np.ndarray) -> np.ndarray:
+    offsets = np.asarray(store.offsets, dtype=np.int64)
+    return np.where(review >= 0, offsets[review + 1] - offsets[review], 0)
