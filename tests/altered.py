@@ -90,3 +90,26 @@ def shake(experiment):
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
     experiment.model.eval()
     return experiment
+
+
+def without(experiment, *rows: int):
+    """The same model, with the same parameters, on training rows that lack ``rows``."""
+    dataset = experiment.parts.train_dataset
+    whole = dataset.inter_feat
+    lost = torch.isin(torch.arange(len(whole)), torch.tensor(rows))
+    dataset.inter_feat = whole[~lost]
+    model = experiment.config.model_class(experiment.config, dataset)
+    dataset.inter_feat = whole
+    assert model.table.median == experiment.model.table.median
+    model.load_state_dict(experiment.model.state_dict())
+    if model.taste is not None:
+        # The directions are those of all training reviews; what is said along them is what is left out.
+        left, whole_taste = model.taste, experiment.model.taste
+        removed = experiment.model.table.find(whole["user_id"][lost], whole["item_id"][lost])
+        others = ~torch.isin(torch.arange(len(whole_taste.coordinates)), removed)
+        left.strength, left.coordinates = whole_taste.strength, whole_taste.coordinates[others]
+        left.spoken, items = whole_taste.spoken[others], experiment.model.table.item[others]
+        left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates)
+        left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken)
+        left.described = left.vectors(left.sums, left.counts)
+    return model.eval()

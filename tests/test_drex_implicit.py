@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from altered import shake
+from altered import shake, without
 
 from recbole.data.interaction import Interaction
 
@@ -19,27 +19,6 @@ SMALL = {
     "reg_weight": 0.0,
     "taste_size": 8,
 }
-
-
-def without(experiment, k: int):
-    """The same model, with the same parameters, on training rows that lack row ``k``."""
-    dataset = experiment.parts.train_dataset
-    whole = dataset.inter_feat
-    dataset.inter_feat = whole[torch.arange(len(whole)) != k]
-    model = experiment.config.model_class(experiment.config, dataset)
-    dataset.inter_feat = whole
-    model.load_state_dict(experiment.model.state_dict())
-    if model.taste is not None:
-        # The directions are those of all training reviews; what is said along them is what is left out.
-        left, whole_taste = model.taste, experiment.model.taste
-        removed = experiment.model.table.find(whole["user_id"][k : k + 1], whole["item_id"][k : k + 1])
-        others = torch.arange(len(whole_taste.coordinates)) != removed
-        left.strength, left.coordinates = whole_taste.strength, whole_taste.coordinates[others]
-        left.spoken, items = whole_taste.spoken[others], experiment.model.table.item[others]
-        left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates)
-        left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken)
-        left.described = left._vectors(left.sums, left.counts)
-    return model.eval()
 
 
 MORE = {"use_mlp": True, "use_bias": True, "factor_size": 0, "taste": []}

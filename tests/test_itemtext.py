@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 
 from recbole_drex.data.store import FeatureStore
-from recbole_drex.model import itemtext
+from recbole_drex.model import itemtext, reviewfeatures
 from recbole_drex.model.itemtext import item_coordinates
 from recbole_drex.model.reviewfeatures import ReviewFeatures
 
@@ -103,7 +103,7 @@ def test_word_features_are_singular_vectors_of_the_tf_idf():
 def test_no_more_word_components_than_allowed(monkeypatch):
     store, review = store_of(random_reviews(60)), np.arange(60)
     full = ReviewFeatures(store, review, ["words"], seed=0).values
-    monkeypatch.setattr(itemtext, "_COMPONENTS", 3)
+    monkeypatch.setattr(reviewfeatures, "_COMPONENTS", 3)
     few = ReviewFeatures(store, review, ["words"], seed=0).values
     assert few.shape == (60, 3) and full.shape[1] > 5
     few *= np.linalg.norm(full[:, 0]) / np.linalg.norm(few[:, 0])

@@ -113,7 +113,7 @@ class DReX(StateModel):
         self._tastes = None
 
     @torch.no_grad()
-    def _make_ready(self) -> None:
+    def make_ready(self) -> None:
         """Bring what predictions need up to date: states, and tastes for what they leave unexplained."""
         if self._stale or self.training:
             self._refresh()
@@ -152,12 +152,17 @@ class DReX(StateModel):
         rating = interaction[self.rating_field][:n]
         return self.head.loss(score if self.ranks else score[:, 0], user, rating) + self.reg_weight * norm.mean()
 
-    def _score(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    def score_of_inputs(self, inputs: list[torch.Tensor], item: torch.Tensor) -> torch.Tensor:
+        """What states and history (..., d) say of the items (...,), without parameters of user and item: (...,)."""
         value = self.mean.new_zeros(item.shape)
         if self.use_mlp:
             value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
         if self.bilinear is not None:
             value = value + (self.bilinear(inputs[0]) * inputs[1]).sum(-1)
+        return value
+
+    def _score(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        value = self.score_of_inputs(inputs, item)
         if self.factor_size:
             value = value + (self.user_factors(user) * self.item_factors(item)).sum(-1)
         return self._add_bias(value, user, item)
@@ -172,7 +177,7 @@ class DReX(StateModel):
     @torch.no_grad()
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Scores of pairs, shape ``(b,)``; a pair that is evidence itself is scored without its own message."""
-        self._make_ready()
+        self.make_ready()
         return self._score_pairs(user, item, self.table.find(user, item))
 
     def _score_pairs(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
@@ -209,7 +214,7 @@ class DReX(StateModel):
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
-        self._make_ready()
+        self.make_ready()
         users = interaction[self.USER_ID]
         items = torch.arange(self.n_items, device=users.device)
         from_mlp = self._mlp_of_all_items() if self.use_mlp else None

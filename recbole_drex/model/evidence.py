@@ -101,7 +101,8 @@ class EvidenceTable(nn.Module):
                 vectors.append((vector, vector.abs().sum(1) > 0))
         present = torch.stack([mask for _, mask in vectors]).any(0)
         # The median, not the mean: a target's own rating would shift the mean and with it every row.
-        centred = torch.where(rated, evidence.rating - evidence.rating[rated].median(), torch.zeros(()))
+        self.levels, self.damping, self.median = levels, damping, evidence.rating[rated].median()
+        centred = torch.where(rated, evidence.rating - self.median, torch.zeros(()))
         columns = [part for vector, mask in vectors for part in (vector, mask[:, None].float())]
         columns += [
             self._seen_by_user(evidence, centred, rated, damping),
@@ -138,7 +139,48 @@ class EvidenceTable(nn.Module):
         buffers["user_first"] = torch.cumsum(buffers["user_count"], 0) - buffers["user_count"]
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
+        self.highest = float(self.rating[self.rated].max()) if bool(self.rated.any()) else 1.0
         self.refresh(attention)
+
+    @property
+    def relative_rating(self) -> torch.Tensor:
+        """Ratings divided by the highest, 0 where there is none, (n,)."""
+        return torch.where(self.rated, self.rating / self.highest, 0.0)
+
+    def rows_of_nobody(self, item: torch.Tensor, rating: torch.Tensor, pooled: torch.Tensor, spoken: torch.Tensor):
+        """Rows of interactions that are not in the data, as they go to a user: (m, width).
+
+        Modalities of items are those of their other interactions.
+
+        Args:
+            item: (m,).
+            rating: one of the levels, NaN for none, (m,).
+            pooled: attention-weighted means of the reviews' words, (m, width of the word features).
+            spoken: whether there is a review, (m,).
+        """
+        rated = ~torch.isnan(rating)
+        centred = torch.where(rated, rating - self.median, 0.0)
+        parts = []
+        for modality in self.modalities:
+            if modality.name == "review":
+                vector, present = pooled, spoken
+            elif modality.name == "rating":
+                vector, present = (rating[:, None] == self.levels.to(rating)[None, :]).float(), rated
+            else:
+                first = [self.rows_of_item(one)[:1] for one in item.tolist()]
+                known = [modality.split(self.rows[row].sum(0)) for row in first]
+                vector = torch.stack([vector for vector, _ in known])
+                present = torch.stack([there for _, there in known])[:, 0] > 0
+            parts += [vector * present[:, None], present[:, None].float()]
+        adjusted = torch.zeros(len(item), 2, device=rating.device)
+        for place, one in enumerate(item.tolist()):
+            if rated[place]:
+                others = self.rating[self.rows_of_item(one)]
+                others = others[~torch.isnan(others)] - self.median
+                # In the data too, the mean of an item counts the rating that it is taken from.
+                mean = (others.sum() + centred[place]) / (len(others) + 1 + self.damping)
+                adjusted[place, 0] = centred[place] - mean
+        return torch.cat([*parts, adjusted, torch.ones(len(item), 1, device=rating.device)], 1)
 
     def _seen_by_user(self, evidence: Evidence, centred, rated, damping) -> torch.Tensor:
         # Only ratings of the message's own item enter, so no message of the target slips into another one's.
@@ -181,6 +223,10 @@ class EvidenceTable(nn.Module):
         """Rows of one user."""
         first = int(self.user_first[user])
         return torch.arange(first, first + int(self.user_count[user]), device=self.user.device)
+
+    def rows_of_item(self, item: int) -> torch.Tensor:
+        """Rows of one item."""
+        return torch.nonzero(self.item == item).flatten()
 
     def without(self, sums: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """``sums`` (n, width) less the rows ``row`` (n,); -1 takes nothing away."""

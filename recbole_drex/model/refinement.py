@@ -31,7 +31,11 @@ class StateRefiner(nn.Module):
             start: states before any message, (n, d).
         """
         mean = message_sum / (count + self.shrinkage).clamp(min=1e-6)
-        return torch.where(count > 0, self.gru(mean[None], start[None])[0][0], start)
+        return torch.where(count > 0, self.step(mean, start), start)
+
+    def step(self, message: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """States (n, d) after one message each, (n, d)."""
+        return self.gru(message[None], state[None])[0][0]
 
     def in_order(self, messages: torch.Tensor, group: torch.Tensor, time: torch.Tensor, start: torch.Tensor):
         """One step per message, in time order (rows that share a time in the order of the table).

@@ -41,9 +41,9 @@ class StartState(nn.Module):
         if kind == "mlp":
             own, other = (table.user, table.item) if of_user else (table.item, table.user)
             rated = torch.nonzero(table.rated).flatten()
-            value = table.rating / table.rating[rated].max()
+            value = table.relative_rating
             self.register_buffer("row_other", other, persistent=False)
-            self.register_buffer("row_value", torch.where(table.rated, value, 0.0), persistent=False)
+            self.register_buffer("row_value", value, persistent=False)
             self.matrix = SparseRows(own[rated], other[rated], value[rated], n_own)
             self.into_hidden = nn.Embedding(n_other, size)
             count = self.matrix.first.diff().float()
@@ -62,4 +62,28 @@ class StartState(nn.Module):
         unique, inverse = torch.unique(entity, return_inverse=True)
         hidden = self.matrix.times(unique, self.into_hidden.weight)[inverse]
         hidden = hidden - value[:, None] * self.into_hidden(other)
+        return self._from_hidden(hidden)
+
+    def _from_hidden(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.from_hidden(torch.relu(hidden + self.hidden_bias))
+
+    def several(
+        self, entity: int, n: int, scenario: torch.Tensor, other: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """n start states (n, d) of one user or item, whose ratings are not what they are in the data.
+
+        Args:
+            entity: internal id; 0 for somebody without ratings, whose learned start is the mean of all.
+            n: number of states.
+            scenario: the state that each of p changes belongs to, (p,).
+            other: whose rating is changed, (p,).
+            value: what is added to it, divided by the highest rating as all ratings are, (p,).
+        """
+        if self.kind == "zero":
+            return torch.zeros(n, self.size, device=self._device.device)
+        if self.kind == "random":
+            known = self.embedding.weight
+            return (known[entity] if entity else known[1:].mean(0)).expand(n, -1)
+        hidden = self.matrix.times(torch.tensor([entity], device=other.device), self.into_hidden.weight)
+        hidden = hidden.repeat(n, 1).index_add(0, scenario, value[:, None] * self.into_hidden(other))
+        return self._from_hidden(hidden)

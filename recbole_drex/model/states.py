@@ -143,6 +143,27 @@ class StateModel(Remembering, RatingModel):
             others, table.item_sums[table.item, -1:] - 1, self.item_start(table.item, row)
         )
 
+    @torch.no_grad()
+    def item_states_without(self, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """Remembered states of items (n,) without the messages at rows of the table (n,), -1 for none: (n, d)."""
+        states = self._item_states[item]
+        known = row >= 0
+        if bool(known.any()):
+            own = row[known]
+            if self.refinement == "sequential":
+                states[known] = self._item_before[own]
+            else:
+                states[known] = self._leave_one_out(item[known], own, 1)
+        return states
+
+    def precedes(self, rows: torch.Tensor, target: int) -> torch.Tensor:
+        """Which rows (n,) of one user or item send messages to the state that predicts row ``target``: (n,)."""
+        if self.refinement == "leave_one_out" or target < 0:
+            return rows != target
+        # Equal times go by the order of the table.
+        time, own = self.table.time[rows], self.table.time[target]
+        return (time < own) | ((time == own) & (rows < target))
+
     def _states_for_training(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
         """States that predict the training rows at ``row``, without their own messages."""
         if self.refinement == "sequential":

@@ -78,17 +78,18 @@ class TextTaste(nn.Module):
         }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
-        self.register_buffer("described", self._vectors(self.sums, self.counts), persistent=False)
+        self.register_buffer("described", self.vectors(self.sums, self.counts), persistent=False)
         self.n_users = table.n_users
 
-    def _vectors(self, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    def vectors(self, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """z (..., k) from sums of coordinates (..., k) of so many reviews (..., 1)."""
         return nn.functional.normalize(sums * self.strength / (1 + counts * self.strength), dim=-1)
 
     def items(self, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """z of items for users whose review of the item is the table's row ``row``, -1 for none: (..., k)."""
         vectors, known = self.described[item], row >= 0
         own, item = row[known], item[known]
-        vectors[known] = self._vectors(self.sums[item] - self.coordinates[own], self.counts[item] - self.spoken[own])
+        vectors[known] = self.vectors(self.sums[item] - self.coordinates[own], self.counts[item] - self.spoken[own])
         return vectors
 
     @torch.no_grad()
@@ -118,9 +119,15 @@ class TextTaste(nn.Module):
             real = place < count[block, None]
             chosen = rows[(first[block, None] + place).clamp(max=len(rows) - 1)]
             vectors = self.items(table.item[chosen], chosen) * real[..., None]
-            weights[user[block]] = _ridge(vectors, residual[chosen] * real, self.weight)
+            weights[user[block]] = self.solve(vectors, residual[chosen] * real)
             start = block.stop
         return weights
+
+    def solve(self, vectors: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """beta (n, k) of n users from z of their items (n, m, k) and residuals (n, m), both zero where none counts."""
+        if not len(self.strength) or self.weight == 0:
+            return vectors.new_zeros(len(vectors), len(self.strength))
+        return _ridge(vectors, residual, self.weight)
 
 
 def _ridge(x: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:

@@ -1,0 +1,168 @@
+"""The evidence of one user or one item, and its state were some of that evidence not there."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from recbole_drex.model.drex import DReX
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What is different in n scenarios: p changes, each of one interaction in one scenario.
+
+    Attributes:
+        scenario: which scenario, below n, (p,).
+        place: which interaction of the side, (p,); no pair of scenario and place comes twice.
+        row: what is added to its row of numbers, (p, width).
+        gone: whether the whole interaction is taken away, (p,).
+        coordinates: what is added to its review's coordinates of taste, (p, k); only the item's side has any.
+        spoken: what is added to the number of reviews there, (p, 1).
+    """
+
+    scenario: torch.Tensor
+    place: torch.Tensor
+    row: torch.Tensor
+    gone: torch.Tensor
+    coordinates: torch.Tensor
+    spoken: torch.Tensor
+
+
+class SideEvidence:
+    """Interactions of one user (side 0) or one item (side 1), the messages they send, and the state these make.
+
+    Args:
+        model: its remembered sums and states are up to date.
+        side: 0 or 1.
+        entity: internal id; 0 for somebody who is not in the data, whose free parameters are those of nobody.
+        rows: rows of numbers as in the model's table, (m, width).
+        other: item of each interaction (side 0) or its user (side 1), (m,).
+        value: rating divided by the highest, 0 without one, (m,): what start states are made of.
+        time: (m,).
+        row: rows of the model's table, -1 for those that are not in it, (m,).
+        left_out: row of the model's table that is in no message above and must not be in a start state; -1 for none.
+    """
+
+    def __init__(self, model: DReX, side: int, entity: int, rows, other, value, time, row, left_out: int = -1):
+        self.model, self.side, self.entity, self.left_out = model, side, entity, left_out
+        self.rows, self.other, self.value, self.time, self.row = rows, other, value, time, row
+        self.precedes = model.precedes(row, left_out)
+        self.messages = model.messages(rows, side)
+        self.refiner = (model.user_refiner, model.item_refiner)[side]
+        self.start = (model.user_start, model.item_start)[side]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def nothing(self) -> Changes:
+        """No change at all."""
+        none = torch.zeros(0, dtype=torch.int64, device=self.rows.device)
+        return self.without(none, none)
+
+    def without(self, scenario: torch.Tensor, place: torch.Tensor) -> Changes:
+        """Take whole interactions away: those at ``place`` (p,) in ``scenario`` (p,)."""
+        coordinates, spoken = self.coordinates(place)
+        gone = torch.ones_like(place, dtype=torch.bool)
+        return Changes(scenario, place, -self.rows[place], gone, -coordinates, -spoken)
+
+    def coordinates(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coordinates of taste (p, k) and numbers of reviews (p, 1) of the interactions at ``place`` (p,)."""
+        return self.rows.new_zeros(len(place), 0), self.rows.new_zeros(len(place), 1)
+
+    def changed_messages(self, changes: Changes) -> torch.Tensor:
+        """What is added to the messages, (p, d)."""
+        return self.model.messages(changes.row, self.side)
+
+    def _start(self, n: int, scenario: torch.Tensor, other: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """n start states, after ``value`` has been taken from the rating of ``other`` in ``scenario``: (n, d)."""
+        changes = [(scenario, other, -value)]
+        everywhere = torch.arange(n, device=self.rows.device)
+        if not self.entity:
+            changes.append((everywhere.repeat_interleave(len(self)), self.other.repeat(n), self.value.repeat(n)))
+        if self.left_out >= 0:
+            table = self.model.table
+            own = (table.user if self.side else table.item)[self.left_out]
+            changes.append((everywhere, own.expand(n), -table.relative_rating[self.left_out].expand(n)))
+        return self.start.several(self.entity, n, *(torch.cat(part) for part in zip(*changes, strict=True)))
+
+    def state(self, changes: Changes, n: int) -> torch.Tensor:
+        """The state that all evidence makes, in each of n scenarios: (n, d)."""
+        gone = changes.gone
+        lost = changes.place[gone]
+        start = self._start(n, changes.scenario[gone], self.other[lost], self.value[lost])
+        if self.model.refinement == "sequential":
+            return self._in_order(changes, n, start)[1]
+        sums, count = self._sums(changes, n)
+        return self.refiner.from_sum(sums, count, start)
+
+    def each(self, changes: Changes, n: int) -> torch.Tensor:
+        """Per scenario and interaction, the state that predicts this interaction: (n, m, d).
+
+        That of an interaction which is gone in a scenario means nothing.
+        """
+        m = len(self)
+        start = self._start_of_each(changes, n)
+        if self.model.refinement == "sequential":
+            return self._in_order_of_each(changes, n, start)
+        sums, count = self._sums(changes, n)
+        message = self.messages.expand(n, m, -1).index_put(
+            (changes.scenario, changes.place), self.messages[changes.place] + self.changed_messages(changes)
+        )
+        one = (
+            self.rows[:, -1]
+            .expand(n, m)
+            .index_put((changes.scenario, changes.place), self.rows[changes.place, -1] + changes.row[:, -1])
+        )
+        rest = (sums[:, None] - message).flatten(0, 1), (count - one).flatten()[:, None]
+        return self.refiner.from_sum(*rest, start).view(n, m, -1)
+
+    def _start_of_each(self, changes: Changes, n: int) -> torch.Tensor:
+        """Start states without the ratings that are gone and without the target's own: (n * m, d)."""
+        m = len(self)
+        target = torch.arange(n * m, device=self.rows.device)
+        lost = changes.place[changes.gone].repeat_interleave(m)
+        scenario = changes.scenario[changes.gone].repeat_interleave(m) * m + target[:m].repeat(len(lost) // max(m, 1))
+        other = scenario % max(m, 1) != lost
+        place = torch.cat([target % max(m, 1), lost[other]])
+        return self._start(n * m, torch.cat([target, scenario[other]]), self.other[place], self.value[place])
+
+    def _sums(self, changes: Changes, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        sums = self.messages.sum(0).repeat(n, 1).index_add(0, changes.scenario, self.changed_messages(changes))
+        count = self.rows[:, -1:].sum(0).repeat(n, 1).index_add(0, changes.scenario, changes.row[:, -1:])
+        return sums, count.detach().round()
+
+    def _changed(self, changes: Changes, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Messages (n, m, d), and which of them are there, (n, m)."""
+        at = (changes.scenario, changes.place)
+        messages = self.messages.expand(n, len(self), -1)
+        messages = messages.index_put(at, self.messages[changes.place] + self.changed_messages(changes))
+        there = self.precedes.expand(n, -1).index_put(at, ~changes.gone & self.precedes[changes.place])
+        return messages, there
+
+    def _in_order(self, changes: Changes, n: int, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sequential rule: the states before each message (n, m, d), and the last ones (n, d)."""
+        messages, there = self._changed(changes, n)
+        before, state = torch.zeros_like(messages), start
+        for place in torch.argsort(self.time, stable=True).tolist():
+            before = before.index_put((torch.arange(n), torch.full((n,), place)), state)
+            state = torch.where(there[:, place, None], self.refiner.step(messages[:, place], state), state)
+        return before, state
+
+    def _in_order_of_each(self, changes: Changes, n: int, start: torch.Tensor) -> torch.Tensor:
+        """As :meth:`_in_order`, where every target has a start state of its own, (n * m, d): (n, m, d)."""
+        m = len(self)
+        messages, there = self._changed(changes, n)
+        order = torch.argsort(self.time, stable=True)
+        rank = torch.empty_like(order).index_put((order,), torch.arange(m, device=order.device))
+        state = start.view(n, m, -1)
+        for step, place in enumerate(order.tolist()):
+            new = self.refiner.step(messages[:, place, None].expand(n, m, -1).flatten(0, 1), state.flatten(0, 1))
+            moves = there[:, place, None] & (rank > step)[None, :]
+            state = torch.where(moves[..., None], new.view(n, m, -1), state)
+        return state

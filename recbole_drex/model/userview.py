@@ -1,0 +1,145 @@
+"""What a model knows of one user: the evidence, the tastes, and the parameters of the user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbole_drex.model.scenarios import Changes, SideEvidence
+
+if TYPE_CHECKING:
+    from recbole_drex.model.drex import DReX
+
+_NUMBERS = 1 << 24  # held at once where the tastes of many scenarios are solved
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnParameters:
+    """Parameters that belong to one user alone; None where the model has none of the kind.
+
+    Attributes:
+        bias: scalar.
+        factors: (f,).
+        tastes: learned ones, (k,); None where they follow from the evidence.
+    """
+
+    bias: torch.Tensor | None
+    factors: torch.Tensor | None
+    tastes: torch.Tensor | None
+
+
+class UserView(SideEvidence):
+    """A user in n scenarios.
+
+    Args:
+        model: its remembered states are up to date.
+        user: internal id, 0 for somebody who is not in the data.
+        rows, item, rating, time: of the user's interactions, as in the model's table, (m, ...); rating NaN for none.
+        row: their rows of the table, -1 for those that are not in it, (m,).
+        own: the user's parameters.
+        left_out: as in :class:`SideEvidence`.
+    """
+
+    def __init__(self, model: DReX, user: int, rows, item, rating, time, row, own: OwnParameters, left_out: int = -1):
+        value = torch.nan_to_num(rating / model.table.highest)
+        super().__init__(model, 0, user, rows, item, value, time, row, left_out)
+        self.item, self.rating, self.own = item, rating, own
+        # What the items are to others than this user.
+        self.item_states = model.item_states_without(item, row)
+
+    @classmethod
+    def known(cls, model: DReX, user: int, left_out: int = -1) -> UserView:
+        """A user of the data, perhaps without the interaction at a row of the table."""
+        table = model.table
+        row = table.rows_of(user)
+        row = row[row != left_out]
+        tastes = model.taste_weights.weight[user] if model.ranks and model.taste is not None else None
+        own = OwnParameters(
+            model.user_bias.weight[user, 0] if model.use_bias else None,
+            model.user_factors.weight[user] if model.factor_size else None,
+            tastes,
+        )
+        columns = (table.rows[row], table.item[row], table.rating[row], table.time[row], row)
+        return cls(model, user, *columns, own, left_out)
+
+    # The score --------------------------------------------------------------------------------------------------
+
+    def score(self, parts: list[torch.Tensor], item: torch.Tensor) -> torch.Tensor:
+        """Scores of items (n,), without tastes, from the inputs (n, d) of the model's MLP: (n,)."""
+        model, value = self.model, self.model.score_of_inputs(parts, item)
+        if self.own.factors is not None:
+            value = value + model.item_factors(item) @ self.own.factors
+        if self.own.bias is not None:
+            value = value + model.mean + self.own.bias + model.item_bias(item).squeeze(-1)
+        return value
+
+    def rating_of(self, score: torch.Tensor) -> torch.Tensor:
+        """Expected ratings of scores, (...,); the scores themselves where the model ranks."""
+        user = torch.full(score.shape, self.entity, device=score.device)
+        return self.model.head.mean(score, user)
+
+    # History ----------------------------------------------------------------------------------------------------
+
+    def seen(self, item_state: torch.Tensor, changes: Changes, n: int) -> torch.Tensor:
+        """What target items (n, d), one per scenario, see in the user's history: (n, d)."""
+        history = self.model.history
+        assert history is not None
+        at = (changes.scenario, changes.place)
+        scores = history.query(item_state) @ self.item_states.T * history.scale
+        usable = torch.ones(n, len(self), dtype=torch.bool, device=scores.device).index_put(at, ~changes.gone)
+        weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable if len(self) else scores
+        changed = weights[at][:, None] * self.changed_messages(changes)
+        return history.value((weights @ self.messages).index_add(0, changes.scenario, changed))
+
+    def _seen_by_each(self, changes: Changes, n: int) -> torch.Tensor:
+        """What each item of the history sees in the rest of it: (n, m, d)."""
+        history, m = self.model.history, len(self)
+        assert history is not None
+        scores = (history.query(self.item_states) @ self.item_states.T * history.scale).double()
+        scores = scores.masked_fill(torch.eye(m, dtype=torch.bool, device=scores.device), -torch.inf)
+        weights = torch.exp(scores - scores.amax(1, keepdim=True).clamp(min=-1e30))
+        # Sums over the whole history, less what is gone: cheaper than a sum per scenario.
+        messages = self.messages.double()
+        lost = torch.where(changes.gone, 1.0, 0.0).double()
+        change = torch.where(changes.gone[:, None], -messages[changes.place], self.changed_messages(changes).double())
+        by_change = weights.T[changes.place]  # (p, m): how much each item looks at what has changed
+        total = (
+            (weights @ messages).repeat(n, 1, 1).index_add(0, changes.scenario, by_change[..., None] * change[:, None])
+        )
+        mass = weights.sum(1).repeat(n, 1).index_add(0, changes.scenario, -by_change * lost[:, None])
+        left = mass > 1e-9 * weights.sum(1).clamp(min=1e-300)
+        mean = torch.where(left[..., None], total / torch.where(left, mass, 1.0)[..., None], 0.0)
+        return history.value(mean.to(self.messages))
+
+    # Tastes -----------------------------------------------------------------------------------------------------
+
+    def tastes(self, changes: Changes, n: int) -> torch.Tensor:
+        """The user's tastes (n, k), in each scenario fitted to what the model leaves unexplained then."""
+        model = self.model
+        if self.own.tastes is not None:
+            return self.own.tastes.expand(n, -1)
+        assert model.taste is not None
+        size = max(1, _NUMBERS // max(1, len(self) * (len(model.taste.strength) + 4 * self.messages.shape[1])))
+        parts = []
+        for first in range(0, n, size):
+            last = min(n, first + size)
+            inside = (changes.scenario >= first) & (changes.scenario < last)
+            chosen = Changes(*(getattr(changes, one.name)[inside] for one in dataclasses.fields(changes)))
+            chosen = dataclasses.replace(chosen, scenario=chosen.scenario - first)
+            parts.append(self._tastes(chosen, last - first))
+        return torch.cat(parts)
+
+    def _tastes(self, changes: Changes, n: int) -> torch.Tensor:
+        model, m = self.model, len(self)
+        rated = ~torch.isnan(self.rating)
+        usable = rated.expand(n, m).index_put((changes.scenario, changes.place), ~changes.gone & rated[changes.place])
+        inputs = [self.each(changes, n), self.item_states.expand(n, m, -1)]
+        if model.history is not None:
+            inputs.append(self._seen_by_each(changes, n))
+        score = self.score([part.flatten(0, 1) for part in inputs], self.item.repeat(n)).view(n, m)
+        residual = torch.where(usable, torch.nan_to_num(self.rating) - self.rating_of(score), 0.0)
+        assert model.taste is not None
+        vectors = model.taste.items(self.item, self.row) * usable[..., None]
+        return model.taste.solve(vectors, residual)

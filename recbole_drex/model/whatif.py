@@ -1,0 +1,108 @@
+"""One prediction, and what it would be without some of what it rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbole_drex.model.scenarios import Changes, SideEvidence
+from recbole_drex.model.userview import UserView
+
+if TYPE_CHECKING:
+    from recbole_drex.model.drex import DReX
+
+
+class ItemView(SideEvidence):
+    """An item: what others sent it, and what their reviews say of it.
+
+    Args:
+        model: its remembered states are up to date.
+        item: internal id.
+        left_out: row of the table that is left aside, -1 for none.
+    """
+
+    def __init__(self, model: DReX, item: int, left_out: int = -1):
+        table = model.table
+        row = table.rows_of_item(item)
+        row = row[row != left_out]
+        columns = (table.rows[row], table.user[row], table.relative_rating[row], table.time[row], row)
+        super().__init__(model, 1, item, *columns, left_out)
+
+    def coordinates(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        taste = self.model.taste
+        if taste is None:
+            return super().coordinates(place)
+        return taste.coordinates[self.row[place]], taste.spoken[self.row[place]]
+
+    def described(self, changes: Changes, n: int) -> torch.Tensor:
+        """z of the item, (n, k)."""
+        taste = self.model.taste
+        assert taste is not None
+        sums, counts = (
+            total[self.entity].expand(n, -1).index_add(0, changes.scenario, part)
+            for total, part in ((taste.sums, changes.coordinates), (taste.counts, changes.spoken))
+        )
+        if self.left_out >= 0:
+            sums, counts = sums - taste.coordinates[self.left_out], counts - taste.spoken[self.left_out]
+        return taste.vectors(sums, counts)
+
+
+class WhatIf:
+    """The prediction of one user for one item in n scenarios, exact but for rounding.
+
+    Parameters stay as they were trained; what follows from evidence (states, history, tastes) is made anew from what is
+    left. So a scenario without an interaction is what the model would predict had it never been given that evidence,
+    and an interaction of the pair itself is never part of it.
+
+    Args:
+        user: who; for a user of the data whose own interaction with the item is in the table, the view without it.
+        item: internal id.
+    """
+
+    def __init__(self, user: UserView, item: int):
+        self.user, self.item = user, ItemView(user.model, item, user.left_out)
+        self.model = user.model
+
+    @classmethod
+    def of(cls, model: DReX, user: int, item: int) -> WhatIf:
+        """The prediction for a user of the data."""
+        model.make_ready()
+        row = int(model.table.find(torch.tensor(user), torch.tensor(item)))
+        return cls(UserView.known(model, user, row), item)
+
+    @property
+    def sides(self) -> tuple[SideEvidence, SideEvidence]:
+        """The user's evidence and the item's."""
+        return self.user, self.item
+
+    def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
+        """Predicted ratings (scores of models that rank) in n scenarios, (n,).
+
+        Args:
+            user, item: what is different on either side; nothing by default.
+            n: number of scenarios.
+        """
+        by_user, by_item = user or self.user.nothing, item or self.item.nothing
+        model, index = self.model, torch.full((n,), self.item.entity, device=self.model.mean.device)
+        parts = [self.user.state(by_user, n), self.item.state(by_item, n)]
+        if model.history is not None:
+            parts.append(self.user.seen(parts[1], by_user, n))
+        score = self.user.score(parts, index)
+        # As everywhere: tastes that are fitted to residuals know the message of the pair.
+        if model.taste is not None and (model.ranks or self.user.left_out < 0):
+            tastes = self.user.tastes(by_user, n) if user is not None else self.user.tastes(by_user, 1)
+            score = score + (tastes * self.item.described(by_item, n)).sum(-1)
+        return self.user.rating_of(score)
+
+    @torch.no_grad()
+    def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
+        """Predictions (n,) without the interactions at these places of either side, one list of places a scenario."""
+        changes = []
+        for side, places in zip(self.sides, (user, item), strict=True):
+            scenario = [number for number, one in enumerate(places) for _ in one]
+            place = [where for one in places for where in one]
+            device = side.rows.device
+            changes.append(side.without(torch.tensor(scenario, device=device, dtype=torch.int64),
+                                        torch.tensor(place, device=device, dtype=torch.int64)))  # fmt: skip
+        return self.predict(changes[0], changes[1], len(user))

@@ -1,0 +1,88 @@
+"""Predictions from less evidence equal those of a model that never had it."""
+
+import pytest
+import torch
+from altered import shake, without
+
+from recbole.data.interaction import Interaction
+
+from recbole_drex.model.whatif import WhatIf
+
+FORMS = [
+    {},
+    {"history": "mean", "output": "point"},
+    {"start": "random", "taste": [], "adjust_rating": False},
+    {"start": "mlp", "shrinkage": 0.0},
+    {"refinement": "sequential"},
+    {"refinement": "sequential", "start": "mlp", "taste": ["encoder"]},
+    {"modalities": ["rating"]},
+    {"modalities": ["review"], "use_bilinear": False},
+]
+
+
+def predict(model, user, item):
+    """Ratings of one user for several items."""
+    users = torch.full((len(item),), user)
+    return model.predict(Interaction({"user_id": users, "item_id": torch.as_tensor(item)}))
+
+
+@pytest.fixture(scope="module", params=FORMS, ids=str)
+def experiment(request, make_experiment):
+    return shake(make_experiment("DReX", embedding_size=8, taste_size=8, **request.param))
+
+
+@pytest.fixture(scope="module")
+def pair(experiment):
+    """A user of few and an item of few interactions, that have nothing to do with each other."""
+    table = experiment.model.table
+    user = int(table.user_count[1:].argmin()) + 1
+    known = set(table.item[table.rows_of(user)].tolist())
+    counts = torch.bincount(table.item, minlength=table.n_items)
+    item = min(
+        (one for one in range(1, table.n_items) if one not in known and counts[one] > 3), key=lambda one: counts[one]
+    )
+    return user, item
+
+
+def rows_in_data(experiment, rows):
+    """Rows of the training part that rows of the table come from; None for unrated ones."""
+    feat, table = experiment.parts.train_dataset.inter_feat, experiment.model.table
+    key = feat["user_id"] * table.n_items + feat["item_id"]
+    found = [torch.nonzero(key == table.key[row]).flatten().tolist() for row in rows.tolist()]
+    return [places[0] if places else None for places in found]
+
+
+def test_nothing_changed_is_the_model_itself(experiment):
+    model, table = experiment.model.eval(), experiment.model.table
+    for user in (1, 7, 30):
+        items = torch.arange(1, table.n_items)
+        expected = predict(model, user, items)
+        found = torch.cat([WhatIf.of(model, user, item).predict() for item in items.tolist()]).detach()
+        torch.testing.assert_close(found, expected, atol=5e-4, rtol=0)
+
+
+def test_without_interactions_it_is_the_model_that_never_had_them(experiment, pair):
+    model, (user, item) = experiment.model.eval(), pair
+    whatif = WhatIf.of(model, user, item)
+    mine, its = (rows_in_data(experiment, side.row) for side in whatif.sides)
+    some = [place for place, row in enumerate(mine) if row is not None][:3]
+    others = [place for place, row in enumerate(its) if row is not None][:2]
+    scenarios = [([some[0]], []), ([], [others[0]]), (some, []), (some[:2], others), ([some[2]], others[:1])]
+    found = whatif.without(*map(list, zip(*scenarios, strict=True)))
+    for (by_user, by_item), prediction in zip(scenarios, found, strict=True):
+        left = without(experiment, *[mine[place] for place in by_user], *[its[place] for place in by_item])
+        torch.testing.assert_close(prediction[None], predict(left, user, [item]), atol=5e-4, rtol=0)
+
+
+def test_all_evidence_may_go(experiment, pair):
+    whatif = WhatIf.of(experiment.model.eval(), *pair)
+    mine, its = (list(range(len(side))) for side in whatif.sides)
+    found = whatif.without([mine, [], mine], [[], its, its])
+    assert torch.isfinite(found).all()
+
+
+def test_removing_is_felt_where_there_is_anything_to_remove(experiment, pair):
+    whatif = WhatIf.of(experiment.model.eval(), *pair)
+    places = [[place] for place in range(len(whatif.user))]
+    alone = whatif.without(places, [[]] * len(places))
+    assert (alone - whatif.predict().detach()).abs().max() > 1e-4
