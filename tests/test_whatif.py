@@ -6,6 +6,7 @@ from altered import shake, without
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex.model.reviewwords import without_words, words_of
 from recbole_drex.model.whatif import WhatIf
 
 FORMS = [
@@ -86,3 +87,29 @@ def test_removing_is_felt_where_there_is_anything_to_remove(experiment, pair):
     places = [[place] for place in range(len(whatif.user))]
     alone = whatif.without(places, [[]] * len(places))
     assert (alone - whatif.predict().detach()).abs().max() > 1e-4
+
+
+def test_without_words_it_is_a_model_that_never_read_them(experiment, pair, make_experiment):
+    """The remaining words of each review are pooled anew, by a literal softmax over them."""
+    model, (user, item) = experiment.model.eval(), pair
+    if model.attention is None:
+        return
+    whatif = WhatIf.of(model, user, item)
+    for side in whatif.sides:
+        words = words_of(side)
+        place = words.place.unique()[:2]
+        chosen = [torch.nonzero(words.place == one).flatten() for one in place.tolist()]
+        tokens = [chosen[0][:1], chosen[1][:3]]
+        case = torch.repeat_interleave(torch.arange(2), torch.tensor([len(one) for one in tokens]))
+        changes = without_words(side, words, torch.tensor([0, 1]), place, case, torch.cat(tokens))
+        columns = model.table.review_columns
+        for number, (lost, everything) in enumerate(zip(tokens, chosen, strict=True)):
+            left = words.vector[[one for one in everything.tolist() if one not in lost.tolist()]]
+            weight = torch.softmax(left @ model.attention.scoring_vector(), 0)
+            expected = weight @ left if len(left) else torch.zeros(left.shape[1])
+            found = side.rows[place[number], columns] + changes.row[number, columns]
+            torch.testing.assert_close(found, expected.detach(), atol=1e-4, rtol=1e-4)
+            if side is whatif.item and model.taste is not None and len(left):
+                mean = left.mean(0).detach().numpy()
+                assert model.taste.text.values.shape[1] >= len(mean)
+        assert torch.isfinite(whatif.predict(*((changes, None) if side is whatif.user else (None, changes)), n=2)).all()

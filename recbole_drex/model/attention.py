@@ -94,8 +94,11 @@ class WordAttention(nn.Module):
 
     def _words(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         index, review = self.positions(reviews)
-        words = torch.from_numpy(self.store.vectors[index.cpu().numpy()])
-        return words.to(self.scorer.weight), review
+        return self.vectors_at(index), review
+
+    def vectors_at(self, positions: torch.Tensor) -> torch.Tensor:
+        """Embeddings of words at positions in the store (k,): (k, width)."""
+        return torch.from_numpy(self.store.vectors[positions.cpu().numpy()]).to(self.scorer.weight)
 
     @torch.no_grad()
     def read_all(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,98 @@
+"""The words of the reviews of one user or item, and their evidence without some of these words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from recbole_drex.model.attention import softmax_within
+from recbole_drex.model.scenarios import Changes, SideEvidence
+
+
+@dataclasses.dataclass(frozen=True)
+class ReviewWords:
+    """Every occurrence of a word in the reviews of one side, review by review.
+
+    Attributes:
+        place: interaction of the side whose review it stands in, ascending, (k,).
+        position: where it stands in the feature store, -1 in reviews that are not there, (k,).
+        word: number of its lemma, (k,).
+        vector: its embedding, (k, width).
+        attention: its weight within its review, (k,).
+    """
+
+    place: torch.Tensor
+    position: torch.Tensor
+    word: torch.Tensor
+    vector: torch.Tensor
+    attention: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+
+def words_of(side: SideEvidence) -> ReviewWords:
+    """The words of the reviews of a user or item of the data; the model reads reviews."""
+    attention, table = side.model.attention, side.model.table
+    assert attention is not None
+    review = table.review[side.row]
+    reviewed = torch.nonzero(review >= 0).flatten()
+    position, owner = attention.positions(review[reviewed])
+    vector = attention.vectors_at(position)
+    weight = softmax_within(vector @ attention.scoring_vector(), owner, len(reviewed))
+    word = torch.from_numpy(attention.store.word_ids[position.cpu().numpy()].astype("int64")).to(position.device)
+    return ReviewWords(reviewed[owner], position, word, vector, weight)
+
+
+def without_words(
+    side: SideEvidence,
+    words: ReviewWords,
+    scenario: torch.Tensor,
+    place: torch.Tensor,
+    case: torch.Tensor,
+    token: torch.Tensor,
+) -> Changes:
+    r"""Take words out of reviews: attention is shared out anew among those that stay.
+
+    With weights :math:`a_k` and embeddings :math:`x_k`, a review is pooled to :math:`\sum_k a_k x_k`, and without the
+    words R to :math:`\sum_{k \notin R} a_k x_k / (1 - \sum_{k \in R} a_k)`. A review without any word left is none; an
+    interaction that has neither a review nor anything else any more is gone.
+
+    Args:
+        side: whose reviews.
+        words: their words.
+        scenario, place: the scenario and the interaction of each of c changed reviews, (c,).
+        case: which of these reviews a word is taken from, (k,).
+        token: which of ``words`` it is, (k,).
+    """
+    table = side.model.table
+    review = next(modality for modality in table.modalities if modality.name == "review")
+    before = side.rows[place]
+    pooled, there = review.split(before)
+    lost = torch.zeros(len(place), 1, device=before.device).index_add(0, case, words.attention[token, None])
+    removed = torch.zeros_like(pooled).index_add(0, case, words.attention[token, None] * words.vector[token])
+    count = torch.bincount(words.place, minlength=len(side))[place] - torch.bincount(case, minlength=len(place))
+    some = (count > 0)[:, None]
+    # What a last word of next to no attention weighs is lost in rounding; it still is all that is left.
+    rest = torch.where(some, (pooled - removed) / (1 - lost).clamp(min=1e-6), 0.0)
+    change = torch.zeros_like(before)
+    change[:, review.start : review.start + review.width] = rest - pooled
+    change[:, review.start + review.width] = torch.where(some[:, 0], 0.0, -there[:, 0])
+    others = [modality.split(before)[1][:, 0] for modality in table.modalities if modality is not review]
+    gone = ~some[:, 0] & ~torch.stack([*others, torch.zeros_like(lost[:, 0])]).bool().any(0)
+    change = torch.where(gone[:, None], -before, change)
+    return Changes(scenario, place, change, gone, *_said_of_item(side, words, place, case, token, some))
+
+
+def _said_of_item(
+    side: SideEvidence, words: ReviewWords, place, case, token, some
+) -> tuple[torch.Tensor, torch.Tensor]:
+    coordinates, spoken = side.coordinates(place)
+    taste = side.model.taste
+    if taste is None or not coordinates.shape[1]:
+        return -coordinates, -spoken
+    row = side.row[place].cpu().numpy()
+    left = taste.text.without(row, case.cpu().numpy(), words.position[token].cpu().numpy())
+    change = torch.from_numpy(left - taste.text.values[row]).to(coordinates) @ taste.directions
+    return torch.where(some, change, -coordinates), torch.where(some, 0.0, -spoken)
