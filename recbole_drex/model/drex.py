@@ -11,6 +11,7 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.states import StateModel
 from recbole_drex.model.taste import TextTaste
+from recbole_drex.model.whatif import WhatIf
 from recbole_drex.values import choice
 
 _PAIRS = 16384  # pairs that are scored at once for the residuals
@@ -210,6 +211,10 @@ class DReX(StateModel):
                 seen[index] = self.history.full(self.table, one, item_state[index], row[index])
             inputs.append(seen)
         return self._score(inputs, user, item)
+
+    def what_if(self, user: int, item: int) -> WhatIf:
+        """The prediction for a user (internal id) and an item, and what it would be from less evidence."""
+        return WhatIf.of(self, user, item)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> torch.Tensor:

@@ -13,6 +13,7 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
+from recbole_drex.model.emfwhatif import RatingsWhatIf
 from recbole_drex.model.layers import all_pairs
 
 _CELLS = 1 << 22  # of the user-by-user cosines that are held at once
@@ -196,6 +197,10 @@ class EMF(GeneralRecommender):
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         return all_pairs(self.score, interaction[self.USER_ID], self.n_items)
+
+    def what_if(self, user: int, item: int) -> RatingsWhatIf:
+        """The prediction for a user (internal id) and an item, and what it would be without some ratings of the item."""
+        return RatingsWhatIf(self, user, item)
 
     def explanation(self, user: int, item: int) -> NeighbourExplanation:
         """What the user's k neighbours say about the item; a rating that the user gave it in training is left out.

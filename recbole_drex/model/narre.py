@@ -9,6 +9,7 @@ from torch import nn
 
 from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.model.documents import ITEMS, USERS
+from recbole_drex.model.narrewhatif import ReviewsWhatIf
 from recbole_drex.model.reviewmodel import ReviewModel
 
 
@@ -193,8 +194,13 @@ class NARRE(ReviewModel):
         return product.sum(-1) + self._biases(user, item) + self.mean
 
     def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        states = self._remembered_state(USERS, user, row) * self._remembered_state(ITEMS, item, row)
-        return self.output(states).squeeze(-1) + self._biases(user, item) + self.mean
+        return self.score_of_states(
+            self._remembered_state(USERS, user, row), self._remembered_state(ITEMS, item, row), user, item
+        )
+
+    def score_of_states(self, user_state, item_state, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Scores (n,) of pairs (n,) with states (n, latent)."""
+        return self.output(user_state * item_state).squeeze(-1) + self._biases(user, item) + self.mean
 
     # Explanations -----------------------------------------------------------------------------------------------
 
@@ -212,10 +218,36 @@ class NARRE(ReviewModel):
         """
         if side not in ("user", "item"):
             raise ConfigError(unknown_name("side", side, ("user", "item")))
-        self.refresh_if_stale()
         number, one = ("user", "item").index(side), torch.tensor([entity], device=self.mean.device)
-        review, _, weight = self._weights(number, one, torch.full_like(one, -1), self._slot, self._usefulness[number])
-        best = torch.argsort(weight, descending=True, stable=True)[:top]
-        documents, chosen = self.documents, review[best]
-        columns = (documents.user[chosen], documents.item[chosen], documents.row[chosen], weight[best])
+        review, weight = self.weights_of(number, one, torch.full_like(one, -1))
+        documents, chosen, weight = self.documents, review[:top], weight[:top]
+        columns = (documents.user[chosen], documents.item[chosen], documents.row[chosen], weight)
         return [UsefulReview(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+
+    @torch.no_grad()
+    def weights_of(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, by falling weight, and the weights."""
+        self.refresh_if_stale()
+        review, _, weight = self._weights(side, entity, own, self._slot, self._usefulness[side])
+        order = torch.argsort(weight, descending=True, stable=True)
+        return review[order], weight[order]
+
+    def what_if(self, user: int, item: int) -> ReviewsWhatIf:
+        """The prediction for a user (internal id) and an item, and what it would be without some reviews."""
+        return ReviewsWhatIf(self, user, item)
+
+    @torch.no_grad()
+    def rating_without(self, entities: list[torch.Tensor], reviews: list[torch.Tensor], shares: list[torch.Tensor]):
+        """Expected ratings (n,) of one pair from other weights of its reviews.
+
+        Args:
+            entities: the user (1,) and the item (1,).
+            reviews: per side, (m,).
+            shares: per side, their weights, (n, m).
+        """
+        states = []
+        for side, (entity, review, share) in enumerate(zip(entities, reviews, shares, strict=True)):
+            pooled = share @ self._answers[self._slot[review]]
+            states.append(self.embeddings[side](entity) + self.dense[side](pooled))
+        user, item = (entity.expand(len(states[0])) for entity in entities)
+        return self.head.mean(self.score_of_states(states[USERS], states[ITEMS], user, item), user)

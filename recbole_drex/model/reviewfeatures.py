@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
+import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
 
@@ -62,7 +63,7 @@ class _MeanWords:
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
         total = self.values[review] * self.length[review, None]
-        np.subtract.at(total, case, self.store.vectors[position].astype(np.float32))
+        _add_at(total, case, -self.store.vectors[position].astype(np.float32))
         left = self.length[review] - np.bincount(case, minlength=len(review))
         return np.where(left[:, None] > 0, total / np.maximum(left, 1)[:, None], 0).astype(np.float32)
 
@@ -107,11 +108,15 @@ class _LatentWords:
         old = (1 + np.log(before)) * self.idf[column]
         new = np.where(left > 0, (1 + np.log(np.maximum(left, 1))) * self.idf[column], 0)
         total = result * np.sqrt(self.square[review])[:, None]
-        np.subtract.at(total, case, ((old - new)[:, None] * self.svd.components_[:, column].T))
-        square = self.square[review].copy()
-        np.subtract.at(square, case, old**2 - new**2)
+        _add_at(total, case, (new - old)[:, None] * self.svd.components_.T[column])
+        square = self.square[review] + np.bincount(case, weights=new**2 - old**2, minlength=len(review))
         gone = square <= _ROUNDING * self.square[review]
         return np.where(gone[:, None], 0, total / np.sqrt(np.where(gone, 1, square))[:, None]).astype(np.float32)
+
+
+def _add_at(total: np.ndarray, place: np.ndarray, rows: np.ndarray) -> None:
+    """``total[place] += rows``, in which a place may come several times (NumPy's own way is many times slower)."""
+    torch.from_numpy(total).index_add_(0, torch.from_numpy(place), torch.from_numpy(rows).to(torch.from_numpy(total)))
 
 
 def _lengths(store: FeatureStore, review: np.ndarray) -> np.ndarray:

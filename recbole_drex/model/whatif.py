@@ -76,6 +76,16 @@ class WhatIf:
         """The user's evidence and the item's."""
         return self.user, self.item
 
+    @property
+    def pasts(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
+        """Per side, user, item and row of the feature store (-1: no review) of each interaction, (m,) each."""
+        table, found = self.model.table, []
+        for side in self.sides:
+            entity = torch.full_like(side.other, side.entity)
+            review = torch.where(side.row >= 0, table.review[side.row.clamp(min=0)], -1)
+            found.append((side.other, entity, review) if side.side else (entity, side.other, review))
+        return tuple(found)
+
     def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
         """Predicted ratings (scores of models that rank) in n scenarios, (n,).
 
