@@ -199,7 +199,7 @@ class EMF(GeneralRecommender):
         return all_pairs(self.score, interaction[self.USER_ID], self.n_items)
 
     def what_if(self, user: int, item: int) -> RatingsWhatIf:
-        """The prediction for a user (internal id) and an item, and what it would be without some ratings of the item."""
+        """The prediction for a user (internal id) and an item, and what it would be without ratings of the item."""
         return RatingsWhatIf(self, user, item)
 
     def explanation(self, user: int, item: int) -> NeighbourExplanation:

@@ -226,7 +226,7 @@ class NARRE(ReviewModel):
 
     @torch.no_grad()
     def weights_of(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, by falling weight, and the weights."""
+        """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, by falling weight, with it."""
         self.refresh_if_stale()
         review, _, weight = self._weights(side, entity, own, self._slot, self._usefulness[side])
         order = torch.argsort(weight, descending=True, stable=True)
