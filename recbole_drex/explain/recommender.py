@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,21 @@ from recbole.data.interaction import Interaction
 from recbole_drex.errors import DataError, unknown_name
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.record import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class PostedInteraction:
+    """What somebody who is not in the data says about an item; a rating, a review or both.
+
+    Attributes:
+        item: its name in the data.
+        rating: None without one.
+        review: as written; empty without one.
+    """
+
+    item: str
+    rating: float | None = None
+    review: str = ""
 
 
 class Recommended(NamedTuple):

@@ -133,13 +133,32 @@ class UserView(SideEvidence):
 
     def _tastes(self, changes: Changes, n: int) -> torch.Tensor:
         model, m = self.model, len(self)
+        assert model.taste is not None
         rated = ~torch.isnan(self.rating)
         usable = rated.expand(n, m).index_put((changes.scenario, changes.place), ~changes.gone & rated[changes.place])
-        inputs = [self.each(changes, n), self.item_states.expand(n, m, -1)]
-        if model.history is not None:
-            inputs.append(self._seen_by_each(changes, n))
-        score = self.score([part.flatten(0, 1) for part in inputs], self.item.repeat(n)).view(n, m)
-        residual = torch.where(usable, torch.nan_to_num(self.rating) - self.rating_of(score), 0.0)
-        assert model.taste is not None
+        expected = self.rating_of(self.each_score(changes, n))
+        residual = torch.where(usable, torch.nan_to_num(self.rating) - expected, 0.0)
         vectors = model.taste.items(self.item, self.row) * usable[..., None]
         return model.taste.solve(vectors, residual)
+
+    def each_score(self, changes: Changes, n: int) -> torch.Tensor:
+        """Scores of the user's own interactions, each without its message and without tastes: (n, m)."""
+        m = len(self)
+        inputs = [self.each(changes, n), self.item_states.expand(n, m, -1)]
+        if self.model.history is not None:
+            inputs.append(self._seen_by_each(changes, n))
+        return self.score([part.flatten(0, 1) for part in inputs], self.item.repeat(n)).view(n, m)
+
+    @torch.no_grad()
+    def scores(self) -> torch.Tensor:
+        """Predicted ratings (scores of models that rank) of all items, (n_items,); none of them as evidence."""
+        model = self.model
+        items = torch.arange(model.n_items, device=self.rows.device)
+        states = model.item_states_without(items, torch.full_like(items, -1))
+        parts = [self.state(self.nothing, 1).expand(len(items), -1), states]
+        if model.history is not None:
+            parts.append(self.seen(states, self.nothing, len(items)))
+        score = self.score(parts, items)
+        if model.taste is not None:
+            score = score + model.taste.described @ self.tastes(self.nothing, 1)[0]
+        return self.rating_of(score)

@@ -1,0 +1,238 @@
+"""Whether what explains a prediction also made it: deletion and insertion against as many at random."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.stats
+from numpy.typing import ArrayLike
+
+from recbole_drex.explain.words import WordDeletion
+
+Unit = Any  # what a case counts: (side, place) of a past interaction, or the number of a lemma
+DRAWS = 20  # random choices of as many units, per prediction
+_RESAMPLES = 2000
+
+
+class Case(Protocol):
+    """A prediction, and what it would be from other evidence."""
+
+    base: float
+
+    @property
+    def pool(self) -> Sequence[Unit]:
+        """All units."""
+
+    def without(self, chosen: Sequence[Sequence[Unit]]) -> np.ndarray:
+        """Predictions without these units of the pool, (n,)."""
+
+    def only(self, chosen: Sequence[Sequence[Unit]]) -> np.ndarray:
+        """Predictions from nothing of the pool but these units, (n,)."""
+
+
+class ReviewCase:
+    """Units are past interactions of user and item: pairs of side (0 or 1) and place.
+
+    Args:
+        whatif: the prediction.
+        sides: the sides whose interactions make the pool; those of the other side always stay.
+    """
+
+    def __init__(self, whatif: Any, sides: Sequence[int] = (0, 1)):
+        self.whatif = whatif
+        self.base = float(whatif.without([[]], [[]])[0])
+        self.pool: Sequence[Unit] = [(side, place) for side in sides for place in range(len(whatif.pasts[side][0]))]
+
+    def without(self, chosen: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
+        places = [[[place for number, place in one if number == side] for one in chosen] for side in (0, 1)]
+        return self.whatif.without(*places).numpy(force=True)
+
+    def only(self, chosen: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
+        return self.without([[unit for unit in self.pool if unit not in set(kept)] for kept in chosen])
+
+    def deltas(self) -> dict[tuple[int, int], float]:
+        """Of each unit, the prediction less the one without it."""
+        alone = self.without([[unit] for unit in self.pool])
+        return {unit: self.base - float(value) for unit, value in zip(self.pool, alone, strict=True)}
+
+
+class WordCase:
+    """Units are lemmas in the reviews of user and item; without a lemma, all its occurrences there are taken out."""
+
+    def __init__(self, words: WordDeletion):
+        self.words = words
+        self.base = words.base
+        self.pool: Sequence[Unit] = words.lemmas.tolist()
+
+    def without(self, chosen: Sequence[Sequence[int]]) -> np.ndarray:
+        return self.words.without(chosen).numpy(force=True)
+
+    def only(self, chosen: Sequence[Sequence[int]]) -> np.ndarray:
+        everything = set(self.pool)
+        # One by one: a scenario takes away nearly all words, so each is as large as the evidence.
+        return np.concatenate([self.without([sorted(everything.difference(kept))]) for kept in chosen])
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """How far one prediction moves: by what explains it, and on average by as many random ones of the pool.
+
+    Attributes:
+        deleted, deleted_random: distance between the prediction and the one without them.
+        inserted, inserted_random: distance between the prediction from them alone and the one from nothing.
+    """
+
+    deleted: float
+    deleted_random: float
+    inserted: float
+    inserted_random: float
+
+
+def effect(case: Case, explaining: Sequence[Unit], rng: np.random.Generator, draws: int = DRAWS) -> Effect:
+    """Delete and insert the units that explain a prediction, and as many others.
+
+    Args:
+        case: the prediction.
+        explaining: one unit or more of its pool.
+        rng: of the random choices; each is drawn from the whole pool, without replacement.
+        draws: number of random choices.
+    """
+    k = len(explaining)
+    random = [[case.pool[place] for place in rng.choice(len(case.pool), k, replace=False)] for _ in range(draws)]
+    few = random[: max(1, draws // 4)]
+    deleted = np.abs(case.base - case.without([list(explaining), *random]))
+    alone = case.only([[], list(explaining), *few])
+    inserted = np.abs(alone[1:] - alone[0])
+    return Effect(*(float(one) for one in (deleted[0], deleted[1:].mean(), inserted[0], inserted[1:].mean())))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """How many times as far predictions move as by random ones: ratio of the means, with a 95 % bootstrap interval.
+
+    ``None`` where random ones move nothing, and intervals of fewer than three predictions.
+    """
+
+    explaining: float
+    random: float
+    ratio: float | None
+    low: float | None
+    high: float | None
+
+
+def ratio(explaining: ArrayLike, random: ArrayLike, seed: int = 0) -> Ratio:
+    """Ratio of the means of two paired samples (n,), resampled by prediction.
+
+    Example:
+        >>> ratio([0.2, 0.4], [0.1, 0.1]).ratio
+        3.0000000000000004
+    """
+    over, under = np.asarray(explaining, dtype=float), np.asarray(random, dtype=float)
+    if not len(over) or under.mean() <= 0:
+        return Ratio(float(over.mean()) if len(over) else 0.0, 0.0, None, None, None)
+    value, low, high = float(over.mean() / under.mean()), None, None
+    if len(over) >= 3 and np.ptp(over) + np.ptp(under) > 0:
+        found = scipy.stats.bootstrap(
+            (over, under),
+            lambda a, b, axis: a.mean(axis) / np.maximum(b.mean(axis), 1e-300),
+            paired=True,
+            vectorized=True,
+            method="percentile",
+            n_resamples=_RESAMPLES,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        low, high = float(found.low), float(found.high)
+    return Ratio(float(over.mean()), float(under.mean()), value, low, high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explains:
+    """A way to choose what explains a prediction.
+
+    Attributes:
+        unit: ``reviews``, ``ratings`` or ``words``.
+        by: what they are chosen by.
+        k: how many.
+        choose: from what-if to the case and its foremost units, the foremost first; none where there are too few.
+    """
+
+    unit: str
+    by: str
+    k: int
+    choose: Callable[[Any], tuple[Case, Sequence[Unit]]]
+
+
+def same_way(deltas: Mapping[Unit, float], k: int) -> list[Unit]:
+    """Units by falling effect in one direction, that in which the k foremost together moved the prediction more.
+
+    Reasons that pull in opposite directions would cancel: together they do not explain where the prediction went.
+
+    Example:
+        >>> same_way({"a": 0.3, "b": -0.25, "c": 0.1, "d": -0.2}, k=2)
+        ['b', 'd']
+    """
+    up = sorted((unit for unit in deltas if deltas[unit] > 0), key=lambda unit: (-deltas[unit], unit))
+    down = sorted((unit for unit in deltas if deltas[unit] < 0), key=lambda unit: (deltas[unit], unit))
+    return max(up, down, key=lambda units: sum(abs(deltas[unit]) for unit in units[:k]))
+
+
+def by_evidence(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+    """Past interactions that moved the prediction furthest, each alone, all of them up or all of them down."""
+    case = ReviewCase(whatif)
+    return case, same_way(case.deltas(), 3)
+
+
+def by_usefulness(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+    """Reviews of the item by NARRE's weights, among the reviews of the item."""
+    case = ReviewCase(whatif, sides=(1,))
+    return case, case.pool  # they come by falling weight
+
+
+def by_nearness(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+    """Ratings of the item by EMF's neighbours of the user, among the ratings of the item."""
+    return ReviewCase(whatif, sides=(1,)), [(1, place) for place in whatif.neighbours]
+
+
+def words_by_evidence(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+    """Words that moved the prediction furthest, each alone, all of them up or all of them down."""
+    words = WordDeletion(whatif)
+    return WordCase(words), same_way(dict(words.foremost(32)), 5)
+
+
+def words_by_attention(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+    """Words of most attention in the reviews behind the prediction: what attention itself calls important."""
+    words = WordDeletion(whatif)
+    order = words.attention().argsort(descending=True, stable=True)
+    return WordCase(words), words.lemmas[order].tolist()
+
+
+def measure(cases: Sequence[tuple[int, int]], model: Any, way: Explains, seed: int) -> dict[str, Any]:
+    """Faithfulness of one way to explain.
+
+    Args:
+        cases: users and items, by internal id; one item per user, so that predictions may count as independent.
+        model: trained, with ``what_if``.
+        way: what explains.
+        seed: of the random choices.
+
+    Returns:
+        ``unit``, ``by``, ``k``, ``predictions`` (those with k units or more in the pool, and k that explain), and under
+        ``deletion`` and ``insertion`` the fields of :class:`Ratio`.
+    """
+    rng, effects = np.random.default_rng(seed), []
+    for user, item in cases:
+        case, foremost = way.choose(model.what_if(user, item))
+        if len(foremost) >= way.k:
+            effects.append(effect(case, foremost[: way.k], rng))
+    table = np.array([dataclasses.astuple(one) for one in effects]).reshape(-1, 4)
+    return {
+        "unit": way.unit,
+        "by": way.by,
+        "k": way.k,
+        "predictions": len(effects),
+        "deletion": dataclasses.asdict(ratio(table[:, 0], table[:, 1])),
+        "insertion": dataclasses.asdict(ratio(table[:, 2], table[:, 3])),
+    }

@@ -1,0 +1,104 @@
+"""What somebody who is not in the data posts, as the model wants it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from recbole_drex.data.encoder import Encoder, load_encoder
+from recbole_drex.data.text import TextProcessor
+from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
+from recbole_drex.model.drex import DReX
+from recbole_drex.model.newuser import view_of_new
+from recbole_drex.model.userview import UserView
+
+
+class NewUsers:
+    """Recommends to users who are not in the data, from what they post; nothing is trained for it.
+
+    Args:
+        recommender: of a trained run.
+
+    Raises:
+        ConfigError: the model's users are free parameters, so only retraining would know new ones.
+    """
+
+    def __init__(self, recommender: Recommender):
+        model = recommender.model
+        if not isinstance(model, DReX):
+            name = recommender.experiment.config.model
+            raise ConfigError(f"{name} knows only the users it was trained with; DReX takes new ones")
+        self.recommender, self.model = recommender, model
+        self.levels = recommender.experiment.parts.train_dataset.rating_levels()
+
+    def view(self, interactions: Sequence[PostedInteraction]) -> UserView:
+        """A new user as the model sees them.
+
+        A rating between two levels of the data counts as the nearer one (the lower where both are as near). A review in
+        a script or language of which no word is kept says nothing.
+
+        Raises:
+            DataError: nothing posted, an unknown or repeated item, a rating beyond the levels of the data, or an
+                interaction with neither rating nor review.
+        """
+        if not interactions:
+            raise DataError("nothing was posted: name at least one item with a rating or a review")
+        items = [self.recommender.item_id(one.item) for one in interactions]
+        for place, item in enumerate(items):
+            if item in items[:place]:
+                raise DataError(f"item '{interactions[place].item}' is posted twice")
+        ratings = [self._level(one) for one in interactions]
+        device = self.model.mean.device
+        return view_of_new(
+            self.model,
+            torch.tensor(items, device=device),
+            torch.tensor(ratings, device=device),
+            [torch.from_numpy(one.astype(np.float32)).to(device) for one in self._words(interactions)],
+        )
+
+    def best(self, interactions: Sequence[PostedInteraction], top: int) -> tuple[UserView, list[Recommended]]:
+        """The new user, as :meth:`view`, and the ``top`` items by the model's score that were not posted."""
+        view = self.view(interactions)
+        posted = torch.tensor([self.recommender.item_id(one.item) for one in interactions])
+        return view, self.recommender.best_of(view.scores(), posted, top)
+
+    def _level(self, posted: PostedInteraction) -> float:
+        if posted.rating is None:
+            if not posted.review.strip():
+                raise DataError(f"item '{posted.item}' comes with neither a rating nor a review")
+            return math.nan
+        low, high = float(self.levels[0]), float(self.levels[-1])
+        if not low <= posted.rating <= high:  # also where it is no number
+            raise DataError(f"rating {posted.rating:g} of item '{posted.item}' is not between {low:g} and {high:g}")
+        return float(self.levels[(self.levels - posted.rating).abs().argmin()])
+
+    def _words(self, interactions: Sequence[PostedInteraction]) -> list[np.ndarray]:
+        if self.model.attention is None:
+            return [np.zeros((0, 0), dtype=np.float16) for _ in interactions]
+        reviews = [self._processor(one.review) for one in interactions]
+        if not any(review.lemmas for review in reviews):
+            return [np.zeros((0, self.model.attention.width), dtype=np.float16) for _ in interactions]
+        return self._encoder.encode(reviews)
+
+    @cached_property
+    def _processor(self) -> TextProcessor:
+        return TextProcessor(self.recommender.experiment.config["lemmatizer"])
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        """The encoder that the data set was made with; loaded at the first review."""
+        settings = self.recommender.experiment.manifest["encoder"]
+        encoder = load_encoder(
+            settings["name"],
+            precision=settings["precision"],
+            max_length=settings["max_length"],
+            encode_text=settings["encode_text"],
+        )
+        if encoder.weights_hash != settings["weights_sha256"]:
+            raise DataError(f"encoder '{settings['name']}' is not the one that the data set was made with")
+        return encoder

@@ -1,0 +1,106 @@
+"""Somebody who is not in the data, as what they rate and write: no parameter of the model is trained for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from recbole_drex.model.userview import OwnParameters, UserView
+
+if TYPE_CHECKING:
+    from recbole_drex.model.drex import DReX
+
+_DAMPING = 5.0  # pseudo-count of the mean residual that becomes a new user's bias
+_STEPS = 30  # of L-BFGS, for factors and tastes of models that rank
+
+
+def view_of_new(model: DReX, item: torch.Tensor, rating: torch.Tensor, reviews: Sequence[torch.Tensor]) -> UserView:
+    r"""What the model makes of interactions that it has never seen.
+
+    The state, the history and (for ratings) the tastes follow from the interactions as they do for any user. What a
+    user of the data has learned for themselves is set from the interactions in closed form or by descent, all else
+    being fixed: the bias :math:`b = \sum_s (r_s - \hat r_s) / (n + 5)`, with :math:`\hat r_s` the prediction without s and
+    without a bias; the thresholds of ordinal output are the global ones. For models that rank, factors and tastes are
+    those that maximise the likelihood of the n items among all items, with a normal prior of the variance that those
+    of the users of the data have.
+
+    Args:
+        model: trained.
+        item: internal ids, each once, (m,).
+        rating: (m,), one of the levels or NaN.
+        reviews: embeddings of the words of each review, (words, width); without words none.
+
+    Returns:
+        The view; interactions without rating and review (or other modality) are not part of it.
+    """
+    model.make_ready()
+    table = model.table
+    spoken = torch.tensor([len(review) > 0 for review in reviews], dtype=torch.bool, device=rating.device)
+    pooled = torch.zeros(len(reviews), 0, device=rating.device)
+    if model.attention is not None:
+        vector = model.attention.scoring_vector()
+        pooled = torch.stack(
+            [torch.softmax(one @ vector, 0) @ one if len(one) else torch.zeros_like(vector) for one in reviews]
+        ).detach()
+    rows = table.rows_of_nobody(item, rating, pooled, spoken)
+    says = torch.stack([modality.split(rows)[1][:, 0] for modality in table.modalities]).any(0)
+    rows, item, rating = rows[says], item[says], rating[says]
+    time = torch.arange(len(item), dtype=torch.float64, device=item.device)
+    none = torch.full_like(item, -1)
+
+    def view(own: OwnParameters) -> UserView:
+        return UserView(model, 0, rows, item, rating, time, none, own)
+
+    zeros = OwnParameters(
+        torch.zeros((), device=item.device) if model.use_bias else None,
+        torch.zeros(model.factor_size, device=item.device) if model.factor_size else None,
+        torch.zeros(len(model.taste.strength), device=item.device) if model.ranks and model.taste is not None else None,
+    )
+    blank = view(zeros)
+    if model.ranks:
+        return view(_learned(blank)) if len(item) else blank
+    if model.use_bias and bool((~torch.isnan(rating)).any()):
+        with torch.no_grad():
+            residual = rating - blank.rating_of(blank.each_score(blank.nothing, 1)[0])
+        residual = residual[~torch.isnan(residual)]
+        return view(OwnParameters(residual.sum() / (len(residual) + _DAMPING), zeros.factors, zeros.tastes))
+    return blank
+
+
+def _learned(blank: UserView) -> OwnParameters:
+    """Factors and tastes of a user by maximum a posteriori, given the scores without them."""
+    model, item = blank.model, blank.item
+    with torch.no_grad():
+        everything = blank.scores()
+        own = blank.each_score(blank.nothing, 1)[0]
+    tables = [model.item_factors.weight.detach()] if model.factor_size else []
+    spread = [model.user_factors.weight.detach()] if model.factor_size else []
+    if model.taste is not None:
+        tables, spread = [*tables, model.taste.described], [*spread, model.taste_weights.weight.detach()]
+    if not tables:
+        return blank.own
+    vectors = torch.cat(tables, 1)
+    precision = torch.cat([(1 / part[1:].square().mean().clamp(min=1e-12)).expand(part.shape[1]) for part in spread])
+    value = nn.Parameter(torch.zeros_like(precision))
+    optimizer = torch.optim.LBFGS([value], max_iter=_STEPS, line_search_fn="strong_wolfe")
+    others = torch.ones(len(vectors), dtype=torch.bool, device=item.device)
+    others[item] = False
+    others[0] = False
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        gained = vectors @ value
+        rest = torch.logsumexp((everything + gained)[others], 0)
+        score = own + gained[item]
+        total = (torch.logaddexp(rest, score) - score).sum() + (precision * value.square()).sum() / 2
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    found = value.detach()
+    width = model.factor_size
+    return OwnParameters(None, found[:width] if width else None, found[width:] if model.taste is not None else None)
