@@ -100,6 +100,45 @@ def test_word_features_are_singular_vectors_of_the_tf_idf():
     np.testing.assert_array_equal(features, ReviewFeatures(store, review, ["words"], seed=3).values)
 
 
+def test_features_without_words_are_those_of_the_shorter_review():
+    reviews = [[*review, "w00", "w00", "w01"] for review in random_reviews(60) if review]
+    reviews[3] = ["w02"]
+    store, n = store_of(reviews), len(reviews)
+    features = ReviewFeatures(store, np.arange(n), ["encoder", "words"], seed=0)
+    removed = {5: ["w00"], 9: ["w00", "w00", "w01"], 20: reviews[20][:2], 3: ["w02"]}
+    case, position = [], []
+    for number, (row, words) in enumerate(removed.items()):
+        left = list(range(store.offsets[row], store.offsets[row + 1]))
+        for word in words:
+            place = next(one for one in left if store.vocabulary[store.word_ids[one]] == word)
+            left.remove(place)
+            case, position = [*case, number], [*position, place]
+    found = features.without(np.array(list(removed)), np.array(case), np.array(position))
+    # The linear map from tf-idf to features, found from the whole reviews, and from words to their mean.
+    counts = Counter(word for review in reviews for word in set(review))
+    kept = sorted(word for word, times in counts.items() if 5 <= times <= 0.3 * n)
+
+    def tf_idf(review):
+        row = np.array([(1 + np.log(review.count(word))) if word in review else 0.0 for word in kept])
+        row *= [1 + np.log((1 + n) / (1 + counts[word])) for word in kept]
+        return row / (np.linalg.norm(row) or 1)
+
+    whole = np.stack([tf_idf(review) for review in reviews])
+    latent = features.values[:, WIDTH:]
+    directions = np.linalg.pinv(whole) @ latent
+    means = np.stack([store.vectors[store.offsets[k] : store.offsets[k + 1]].astype(float).mean(0) for k in range(n)])
+    scale = features.values[5, 0] / means[5, 0]
+    for number, (row, words) in enumerate(removed.items()):
+        rest, gone = list(reviews[row]), {one for k, one in zip(case, position, strict=True) if k == number}
+        for word in words:
+            rest.remove(word)
+        np.testing.assert_allclose(found[number, WIDTH:], tf_idf(rest) @ directions, atol=2e-2)
+        stays = [one for one in range(store.offsets[row], store.offsets[row + 1]) if one not in gone]
+        mean = store.vectors[stays].astype(float).mean(0) if stays else np.zeros(WIDTH)
+        np.testing.assert_allclose(found[number, :WIDTH], mean * scale, atol=1e-3)
+    assert (np.abs(latent[[5, 20]] - found[[0, 2], WIDTH:]).max(1) > 0.05).any()
+
+
 def test_no_more_word_components_than_allowed(monkeypatch):
     store, review = store_of(random_reviews(60)), np.arange(60)
     full = ReviewFeatures(store, review, ["words"], seed=0).values

@@ -209,6 +209,13 @@ def words_by_attention(whatif: Any) -> tuple[Case, Sequence[Unit]]:
     return WordCase(words), words.lemmas[order].tolist()
 
 
+def words_by_frequency(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+    """The words that occur most often there: what any explanation by words must be better than."""
+    words = WordDeletion(whatif)
+    order = words.occurrences().argsort(descending=True, stable=True)
+    return WordCase(words), words.lemmas[order].tolist()
+
+
 def measure(cases: Sequence[tuple[int, int]], model: Any, way: Explains, seed: int) -> dict[str, Any]:
     """Faithfulness of one way to explain.
 

@@ -41,13 +41,15 @@ class WordDeletion:
 
     def attention(self) -> torch.Tensor:
         """Sum of the attention weights of each of :attr:`lemmas`, (w,)."""
-        lemmas, total = self.lemmas, None
-        for words in self.words:
-            place = torch.searchsorted(lemmas, words.word)
-            part = torch.zeros(len(lemmas), device=place.device).index_add(0, place, words.attention)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+        return self._sums([words.attention for words in self.words])
+
+    def occurrences(self) -> torch.Tensor:
+        """Number of occurrences of each of :attr:`lemmas`, (w,)."""
+        return self._sums([torch.ones_like(words.attention) for words in self.words])
+
+    def _sums(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
+        place = torch.searchsorted(self.lemmas, torch.cat([words.word for words in self.words]))
+        return torch.zeros(len(self.lemmas), device=place.device).index_add(0, place, torch.cat(list(values)))
 
     def reviews(self, lemma: int) -> int:
         """How many of the reviews hold a lemma."""

@@ -21,11 +21,11 @@ def view_of_new(model: DReX, item: torch.Tensor, rating: torch.Tensor, reviews: 
     r"""What the model makes of interactions that it has never seen.
 
     The state, the history and (for ratings) the tastes follow from the interactions as they do for any user. What a
-    user of the data has learned for themselves is set from the interactions in closed form or by descent, all else
-    being fixed: the bias :math:`b = \sum_s (r_s - \hat r_s) / (n + 5)`, with :math:`\hat r_s` the prediction without s and
-    without a bias; the thresholds of ordinal output are the global ones. For models that rank, factors and tastes are
-    those that maximise the likelihood of the n items among all items, with a normal prior of the variance that those
-    of the users of the data have.
+    user of the data has learned for themselves is set from the interactions, all else being fixed: the bias is
+    :math:`b = \sum_s (r_s - \hat r_s) / (n + 5)`, with :math:`\hat r_s` the prediction without s and without a bias;
+    the thresholds of ordinal output are the global ones. For models that rank, factors and tastes are those that
+    maximise the likelihood of the n items among all items, with a normal prior of the variance that those of the users
+    of the data have.
 
     Args:
         model: trained.

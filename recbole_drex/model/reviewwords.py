@@ -9,6 +9,8 @@ import torch
 from recbole_drex.model.attention import softmax_within
 from recbole_drex.model.scenarios import Changes, SideEvidence
 
+_MOST = 0.9  # of a review's attention: where more is taken away, a difference would leave rounding errors
+
 
 @dataclasses.dataclass(frozen=True)
 class ReviewWords:
@@ -19,6 +21,7 @@ class ReviewWords:
         position: where it stands in the feature store, -1 in reviews that are not there, (k,).
         word: number of its lemma, (k,).
         vector: its embedding, (k, width).
+        score: what the attention's softmax takes, (k,).
         attention: its weight within its review, (k,).
     """
 
@@ -26,6 +29,7 @@ class ReviewWords:
     position: torch.Tensor
     word: torch.Tensor
     vector: torch.Tensor
+    score: torch.Tensor
     attention: torch.Tensor
 
     def __len__(self) -> int:
@@ -40,9 +44,10 @@ def words_of(side: SideEvidence) -> ReviewWords:
     reviewed = torch.nonzero(review >= 0).flatten()
     position, owner = attention.positions(review[reviewed])
     vector = attention.vectors_at(position)
-    weight = softmax_within(vector @ attention.scoring_vector(), owner, len(reviewed))
+    score = (vector @ attention.scoring_vector()).detach()
+    weight = softmax_within(score, owner, len(reviewed))
     word = torch.from_numpy(attention.store.word_ids[position.cpu().numpy()].astype("int64")).to(position.device)
-    return ReviewWords(reviewed[owner], position, word, vector, weight)
+    return ReviewWords(reviewed[owner], position, word, vector, score, weight)
 
 
 def without_words(
@@ -74,8 +79,10 @@ def without_words(
     removed = torch.zeros_like(pooled).index_add(0, case, words.attention[token, None] * words.vector[token])
     count = torch.bincount(words.place, minlength=len(side))[place] - torch.bincount(case, minlength=len(place))
     some = (count > 0)[:, None]
-    # What a last word of next to no attention weighs is lost in rounding; it still is all that is left.
     rest = torch.where(some, (pooled - removed) / (1 - lost).clamp(min=1e-6), 0.0)
+    few = torch.nonzero((lost[:, 0] > _MOST) & some[:, 0]).flatten()
+    if len(few):
+        rest[few] = _pooled_without(words, few, place, case, token)
     change = torch.zeros_like(before)
     change[:, review.start : review.start + review.width] = rest - pooled
     change[:, review.start + review.width] = torch.where(some[:, 0], 0.0, -there[:, 0])
@@ -83,6 +90,16 @@ def without_words(
     gone = ~some[:, 0] & ~torch.stack([*others, torch.zeros_like(lost[:, 0])]).bool().any(0)
     change = torch.where(gone[:, None], -before, change)
     return Changes(scenario, place, change, gone, *_said_of_item(side, words, place, case, token, some))
+
+
+def _pooled_without(words: ReviewWords, few: torch.Tensor, place, case, token) -> torch.Tensor:
+    """What is left of the reviews in the cases ``few`` (f,), pooled anew: (f, width)."""
+    owner, member = torch.nonzero(place[few][:, None] == words.place[None, :], as_tuple=True)
+    stays = ~torch.isin(few[owner] * len(words) + member, case * len(words) + token)
+    owner, member = owner[stays], member[stays]
+    weight = softmax_within(words.score[member], owner, len(few))
+    result = torch.zeros(len(few), words.vector.shape[1], device=few.device)
+    return result.index_add(0, owner, weight[:, None] * words.vector[member])
 
 
 def _said_of_item(

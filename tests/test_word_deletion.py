@@ -1,0 +1,111 @@
+"""Effects of words, against the model on features from which the words were physically removed."""
+
+import numpy as np
+import pytest
+import torch
+from altered import shake
+
+from recbole_drex.explain.words import PlaceOfWord, WordDeletion
+from recbole_drex.model.whatif import WhatIf
+
+
+@pytest.fixture(
+    scope="module", params=[{}, {"taste": []}, {"history": "mean"}, {"modalities": ["review"], "taste": []}], ids=str
+)
+def experiment(request, make_experiment):
+    return shake(make_experiment("DReX", embedding_size=8, taste_size=8, **request.param))
+
+
+@pytest.fixture(scope="module")
+def deletion(experiment):
+    model = experiment.model.eval()
+    table = model.table
+    user = int(table.user_count[1:].argmin()) + 1
+    known = set(table.item[table.rows_of(user)].tolist())
+    item = next(one for one in range(1, table.n_items) if one not in known and len(table.rows_of_item(one)) > 5)
+    return WordDeletion(WhatIf.of(model, user, item))
+
+
+def literal(deletion, gone) -> float:
+    """The prediction after the pooled reviews of both sides were made anew, word by word, without those that are gone.
+
+    Args:
+        gone: takes side, place in ``words`` and lemma, and says whether this occurrence is taken away.
+    """
+    whatif, model = deletion.whatif, deletion.whatif.model
+    table, taste, saved = model.table, model.taste, model.table.rows.clone()
+    said = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
+    review = next(one for one in table.modalities if one.name == "review")
+    others = [one.start + one.width for one in table.modalities if one is not review]
+    for number, (side, words) in enumerate(zip(whatif.sides, deletion.words, strict=True)):
+        for place, row in enumerate(side.row.tolist()):
+            inside = torch.nonzero(words.place == place).flatten().tolist()
+            lost = [k for k in inside if gone(number, k, int(words.word[k]))]
+            stays = [k for k in inside if k not in lost]
+            if not lost:
+                continue
+            if stays:
+                weight = torch.softmax(words.vector[stays] @ model.attention.scoring_vector(), 0)
+                table.rows[row, table.review_columns] = (weight @ words.vector[stays]).detach()
+            else:
+                table.rows[row, review.start : review.start + review.width + 1] = 0.0
+                if not table.rows[row, others].any():
+                    table.rows[row] = 0.0
+            if taste is not None and side is whatif.item:
+                positions = words.position[lost].numpy()
+                left = taste.text.without(np.array([row]), np.zeros(len(lost), dtype=int), positions)[0]
+                change = torch.from_numpy(left - taste.text.values[row]) @ taste.directions
+                item = whatif.item.entity
+                taste.sums[item] += change if stays else -taste.coordinates[row]
+                taste.counts[item] -= 0 if stays else taste.spoken[row]
+    table.item_sums = table._sums(table.item, table.n_items)
+    try:
+        whole = WhatIf(type(whatif.user).known(model, whatif.user.entity), whatif.item.entity)
+        return float(whole.predict().detach())
+    finally:
+        table.rows[:] = saved
+        table.item_sums = table._sums(table.item, table.n_items)
+        if taste is not None:
+            taste.sums[:], taste.counts[:] = said
+
+
+def test_without_lemmas(deletion):
+    lemmas = deletion.lemmas
+    frequent = lemmas[deletion.occurrences().argsort(descending=True)[:6]].tolist()
+    sets = [[frequent[0]], frequent, [int(lemmas[0])], []]
+    found = deletion.without(sets)
+    assert float(found[-1]) == pytest.approx(deletion.base, abs=1e-5)
+    for chosen, prediction in zip(sets, found.tolist(), strict=True):
+        expected = literal(deletion, lambda side, token, lemma, chosen=chosen: lemma in chosen)
+        assert prediction == pytest.approx(expected, abs=2e-4)
+
+
+def test_without_single_occurrences(deletion):
+    places = [PlaceOfWord(side, token) for side in (0, 1) for token in (0, 3, len(deletion.words[side]) - 1)]
+    found = deletion.without_each(places)
+    for place, prediction in zip(places, found.tolist(), strict=True):
+        expected = literal(deletion, lambda side, token, lemma, place=place: (side, token) == place)
+        assert prediction == pytest.approx(expected, abs=2e-4)
+
+
+def test_foremost_words_are_those_of_the_largest_effects(deletion):
+    every = {lemma: deletion.base - float(deletion.without([[lemma]])[0]) for lemma in deletion.lemmas.tolist()}
+    found = deletion.foremost(5)
+    assert [abs(delta) for _, delta in found] == sorted((abs(delta) for _, delta in found), reverse=True)
+    for lemma, delta in found:
+        assert delta == pytest.approx(every[lemma], abs=2e-4)
+    largest = sorted(map(abs, every.values()), reverse=True)[:5]
+    np.testing.assert_allclose([abs(delta) for _, delta in found], largest, atol=3e-3)
+
+
+def test_all_words_may_go(deletion):
+    assert np.isfinite(float(deletion.without([deletion.lemmas.tolist()])[0]))
+
+
+def test_sums_over_words(deletion):
+    attention, times = deletion.attention(), deletion.occurrences()
+    reviews = sum(len(words.place.unique()) for words in deletion.words)
+    assert float(attention.detach().sum()) == pytest.approx(reviews, abs=1e-3)  # the weights of each review sum to one
+    assert int(times.sum()) == sum(map(len, deletion.words))
+    lemma = int(deletion.lemmas[times.argmax()])
+    assert 1 <= deletion.reviews(lemma) <= int(times.max())
