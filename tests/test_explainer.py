@@ -8,7 +8,8 @@ import json
 import pytest
 
 from recbole_drex.errors import DataError
-from recbole_drex.explain.explainer import Explainer, render
+from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.terminal import render
 
 
 def explained(make_experiment, train, model, **parameters):
