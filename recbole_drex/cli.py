@@ -202,8 +202,15 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         "--run", required=True, metavar="DIR", help="folder of the run, e.g. results/demo/DReX/seed-2026"
     )
     explain.add_argument("--user", required=True, metavar="ID", help="user as named in the data")
+    explain.add_argument("--item", metavar="ID", help="explain this item, instead of the best ones")
     explain.add_argument("--top", type=int, default=3, help="number of recommendations (default: 3)")
     explain.add_argument("--json", action="store_true", help="print one JSON document")
+    explain.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colour words by the model's attention (default: auto, if the output is a terminal)",
+    )
 
     doctor = command("doctor", _doctor, "Print versions, device, encoder and data sets, and what is missing.")
     doctor.add_argument("--data_path", metavar="DIR", default="atomic_data")
@@ -291,13 +298,21 @@ def _prepare(options: argparse.Namespace, command: str) -> int:
 
 
 def _explain(options: argparse.Namespace, command: str) -> int:
-    from recbole_drex.explain.explainer import Explainer, render
+    from recbole_drex.explain.explainer import Explainer
+    from recbole_drex.explain.terminal import render, use_color
     from recbole_drex.quick_start import load
 
     if options.top < 1:
         raise ConfigError(f"--top must be 1 or more, not {options.top}")
-    explanation = Explainer(load(options.run)).explain(options.user, options.top)
-    print(json.dumps(dataclasses.asdict(explanation), indent=2) if options.json else render(explanation))
+    explainer = Explainer(load(options.run))
+    if options.item is None:
+        explanation = explainer.explain(options.user, options.top)
+    else:
+        explanation = explainer.explain_pair(options.user, options.item)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(explanation), indent=2))
+    else:
+        print(render(explanation, use_color(options.color, sys.stdout)))
     return 0
 
 

@@ -34,6 +34,7 @@ from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY, RUN
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.result import RESULT, read_result, write_interactions, write_result, write_users
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.keywords import write_profiles
 from recbole_drex.files import locked, read_json, safe_name, write_json
 from recbole_drex.record import Experiment, plain
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
@@ -227,7 +228,10 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
     write_users(run_dir, record.users(experiment, trainer.eval_collector.data_struct, test))
     write_json(run_dir / HISTORY, trainer.history)
     if config["explained_users"] and experiment.explains:
-        explanations = Explainer(experiment).explain_users(config["explained_users"])
+        explainer = Explainer(experiment)
+        if explainer.keywords:
+            write_profiles(explainer.keywords, run_dir)
+        explanations = explainer.explain_users(config["explained_users"])
         write_json(run_dir / EXPLANATIONS, [dataclasses.asdict(explanation) for explanation in explanations])
     write_result(run_dir, result)
     (run_dir / LAST).unlink(missing_ok=True)

@@ -123,6 +123,7 @@ _MOST = {
     "decay_weight": 1,
     "decay_base": 1,
 }
+_PROFILE_SCORES = ("attention", "attention_lift")
 _STATES = ("debug", "info", "warning", "error", "critical")
 
 
@@ -151,6 +152,9 @@ def check_values(values: Mapping[str, Any]) -> None:
     columns = values.get("columns")
     if columns is not None and not isinstance(columns, Mapping):
         raise ConfigError(f"parameter 'columns' must be {{user_id: name in the file, ...}}, not {columns!r}")
+    score = values.get("profile_score")
+    if score is not None and score not in _PROFILE_SCORES:
+        raise ConfigError(unknown_name("value of 'profile_score':", str(score), _PROFILE_SCORES))
     state = values.get("state")
     if state is not None and str(state).lower() not in _STATES:
         raise ConfigError(unknown_name("value of 'state':", str(state), _STATES))

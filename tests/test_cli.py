@@ -178,7 +178,7 @@ def test_explain_as_json(small, drex_run, capsys):
     folder = str(drex_run / "DReX" / "seed-2026")
     assert main(["explain", "--run", folder, "--user", "user_05", "--top", "2", "--json"]) == 0
     explanation = json.loads(capsys.readouterr().out)
-    assert set(explanation) == {"user", "profile", "recommendations"}
+    assert set(explanation) == {"user", "mean_rating", "profile", "recommendations"}
     assert explanation["user"] == "user_05"
     profile = {keyword["word"]: keyword["score"] for keyword in explanation["profile"]}
     scores = list(profile.values())
@@ -191,12 +191,12 @@ def test_explain_as_json(small, drex_run, capsys):
     predicted = [item["predicted"] for item in explanation["recommendations"]]
     assert predicted == sorted(predicted, reverse=True)
     for item in explanation["recommendations"]:
-        reasons = {"profile", "keywords", "reviews", "neighbours", "sentence"}
+        reasons = {"sentence", "profile", "keywords", "evidence", "words", "reviews", "neighbours", "written"}
         assert set(item) == {"item", "title", "predicted", *reasons}
         assert item["item"] not in touched and item["title"]
         assert 1 <= item["predicted"] <= 5
         for keyword in item["keywords"]:
-            assert set(keyword) == {"word", "user_score", "item_score", "user_quote", "item_quote"}
+            assert set(keyword) == {"word", "lemma", "user_score", "item_score", "user_quote", "item_quote"}
             assert keyword["user_quote"] and keyword["item_quote"]
             assert keyword["user_score"] == profile[keyword["word"]]
 

@@ -8,7 +8,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.metrics import predicts_ratings
-from recbole_drex.explain.explainer import Explainer, render
+from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.terminal import render
 from recbole_drex.model.rating import RankingHead
 
 SMALL = {

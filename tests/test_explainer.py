@@ -8,7 +8,8 @@ import json
 import pytest
 
 from recbole_drex.errors import DataError
-from recbole_drex.explain.explainer import Explainer, render
+from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.terminal import render
 
 
 def explained(make_experiment, train, model, **parameters):
@@ -51,9 +52,10 @@ def test_useful_reviews_are_training_reviews_of_other_users(make_experiment, tra
             weights = [review.weight for review in item.reviews]
             assert weights == sorted(weights, reverse=True) and 1 <= len(weights) <= 3
             for review in item.reviews:
-                assert review.user != explanation.user
-                assert (dataset.token2id("user_id", review.user), iid) in pairs
-                quoted += bool(review.quote)
+                assert review.side == "item" and review.review.item == item.item
+                assert review.review.user != explanation.user
+                assert (dataset.token2id("user_id", review.review.user), iid) in pairs
+                quoted += bool(review.review.quote and review.review.quote.text)
         assert "useful review by" in render(explanation)
     assert quoted
 

@@ -11,8 +11,9 @@ import torch
 
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError
-from recbole_drex.explain.explainer import Explainer, render
+from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.keywords import keyword_profiles
+from recbole_drex.explain.terminal import render
 
 
 @pytest.fixture(scope="module")

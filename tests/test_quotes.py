@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from recbole_drex.data.text import TextProcessor, clean
 from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
-from recbole_drex.explain.explainer import Explainer, render
+from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.quotes import LONGEST, excerpt
+from recbole_drex.explain.terminal import render
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_quotes_come_from_training_reviews_of_the_user_and_of_others_about_the_i
         for item in explanation.recommendations:
             for keyword in item.keywords:
                 for quote, of_user in ((keyword.user_quote, True), (keyword.item_quote, False)):
-                    (row,) = {int(number) for number in re.findall(r"\[(\d+)\]", quote)}
+                    (row,) = {int(number) for number in re.findall(r"\[(\d+)\]", quote.text)}
                     user, about = evidence[row]
                     assert (user == explanation.user) == of_user
                     assert of_user or about == item.item
@@ -96,8 +97,8 @@ def test_the_review_with_the_highest_attention_weight_is_quoted_around_the_word(
                 mine = [row for row, (user, _) in evidence.items() if user == explanation.user]
                 its = [row for row, pair in evidence.items() if pair[1] == item.item and pair[0] != explanation.user]
                 for quote, rows in ((keyword.user_quote, mine), (keyword.item_quote, its)):
-                    assert f"[{_heaviest(trained, keyword.word, rows)}]" in quote
-                    assert keyword.word in lemmas(quote).lemmas and len(quote) <= LONGEST
+                    assert f"[{_heaviest(trained, keyword.word, rows)}]" in quote.text
+                    assert keyword.word in lemmas(quote.text).lemmas and len(quote.text) <= LONGEST
 
 
 def test_a_quote_is_an_excerpt_of_the_review_as_it_was_written(small, make_experiment):
@@ -108,8 +109,8 @@ def test_a_quote_is_an_excerpt_of_the_review_as_it_was_written(small, make_exper
         for item in explanation.recommendations:
             for keyword in item.keywords:
                 for quote in (keyword.user_quote, keyword.item_quote):
-                    assert any(quote.strip("\u2026") in text for text in cleaned)
-                    assert f'"{quote}"' in render(explanation) or keyword not in item.keywords[:2]
+                    assert any(quote.text.strip("\u2026") in text for text in cleaned)
+                    assert f'"{quote.text}"' in render(explanation) or keyword not in item.keywords[:2]
 
 
 def test_a_known_item_is_not_explained_by_the_users_own_review(trained):
@@ -118,7 +119,7 @@ def test_a_known_item_is_not_explained_by_the_users_own_review(trained):
     for user, item in list(evidence.values())[:300]:
         for keyword in explainer.keywords.overlap(user, item):
             if keyword.item_quote:
-                (row,) = set(re.findall(r"\[(\d+)\]", keyword.item_quote))
+                (row,) = set(re.findall(r"\[(\d+)\]", keyword.item_quote.text))
                 assert evidence[int(row)][0] != user
                 quoted += 1
     assert quoted > 50
@@ -130,7 +131,7 @@ def test_without_texts_or_with_shuffled_reviews_there_are_no_quotes(small, make_
     for parameters in ({"data_path": str(tmp_path)}, {"shuffle_reviews": True}):
         explanations = Explainer(make_experiment("DReX", **parameters)).explain_users(20)
         keywords = [k for explanation in explanations for item in explanation.recommendations for k in item.keywords]
-        assert keywords and all(keyword.user_quote == keyword.item_quote == "" for keyword in keywords)
+        assert keywords and all(keyword.user_quote is keyword.item_quote is None for keyword in keywords)
         assert not any('"' in render(explanation) for explanation in explanations)
 
 
@@ -139,7 +140,7 @@ def test_texts_that_are_not_those_of_the_features_are_not_quoted(small, make_exp
     texts = ReviewTexts(tmp_path / small.name / TEXTS)
     write_texts(tmp_path / small.name / TEXTS, [["nothing like it"] * len(texts)])
     (explanation,) = Explainer(make_experiment("DReX", data_path=str(tmp_path))).explain_users(1)
-    assert all(keyword.user_quote == "" for item in explanation.recommendations for keyword in item.keywords)
+    assert all(keyword.user_quote is None for item in explanation.recommendations for keyword in item.keywords)
 
 
 def test_users_are_spread_from_most_reviews_to_fewest(trained):

@@ -6,23 +6,28 @@ what the user's neighbours say (EMF), a written sentence (PESI).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.data.interaction import Interaction
 
 from recbole_drex.data.text import clean
-from recbole_drex.data.texts import TEXTS, ReviewTexts
+from recbole_drex.dataset import Evidence as KnownRows
 from recbole_drex.errors import DataError
 from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, PastReview, Quote, Recommendation
 from recbole_drex.explain.keywords import KeywordProfiles
 from recbole_drex.explain.quotes import excerpt
 from recbole_drex.explain.recommender import Recommended, Recommender
+from recbole_drex.explain.reviews import review_texts
+from recbole_drex.explain.sentences import sentence
 from recbole_drex.record import Experiment
 
-_QUOTED = 2  # shared keywords, or reviews, of a recommendation that are quoted in the terminal
 _REVIEWS = 3  # most useful reviews of an item
 
 
@@ -42,11 +47,21 @@ class Explainer:
             raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
         self.experiment, self.model = experiment, experiment.model
         self.recommender = Recommender(experiment)
-        self.keywords = KeywordProfiles(experiment, words) if experiment.attends else None
+        self.keywords = KeywordProfiles(experiment, words, self.recommender) if experiment.attends else None
+        self._texts = review_texts(experiment)
 
-    def profile(self, side: str, token: str) -> tuple[Keyword, ...]:
-        """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews."""
-        return self.keywords.profile(side, token) if self.keywords else ()
+    def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
+        """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews.
+
+        Args:
+            side: ``user`` or ``item``.
+            token: its name.
+            quotes: reviews that each keyword quotes, at most.
+
+        Raises:
+            DataError: no such user or item.
+        """
+        return self.keywords.profile(side, token, quotes) if self.keywords else ()
 
     def explain_users(self, n: int, top: int = 3) -> list[Explanation]:
         """Explain up to ``n`` users, spread evenly over all users with training reviews (or ratings, if the model reads
@@ -73,30 +88,68 @@ class Explainer:
             DataError: no such user.
         """
         uid = self.recommender.user_id(user)
-        recommendations = self._explained(uid, self.recommender.best(uid, top))
-        who, rating = self._ratings
-        mine = rating[who == uid]
-        mean = float(mine.mean()) if len(mine) else None
-        return Explanation(user, mean, self.profile("user", user), recommendations)
+        return self._explanation(user, uid, self.recommender.best(uid, top))
 
-    def _explained(self, uid: int, best: Sequence[Recommended]) -> tuple[Recommendation, ...]:
+    def explain_pair(self, user: str, item: str) -> Explanation:
+        """Explain one item to a user, be it recommended or not, as the only recommendation of the explanation.
+
+        Of an item that the user has interacted with in training, ``known`` has that interaction; quotes, shared
+        keywords and whatever else is said leave it out.
+
+        Raises:
+            DataError: no such user or item.
+        """
+        uid, iid = self.recommender.user_id(user), self.recommender.item_id(item)
+        dataset = self.experiment.dataset
+        pair = {dataset.uid_field: torch.tensor([uid]), dataset.iid_field: torch.tensor([iid])}
+        with torch.no_grad():
+            score = self.model.predict(Interaction(pair).to(self.experiment.config["device"]))  # type: ignore[operator]
+        return self._explanation(user, uid, [Recommended(iid, self.recommender.rating(score.flatten()[0]))])
+
+    def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended]) -> Explanation:
+        mine = self._ratings[1][self._ratings[0] == uid]
+        mean = float(mine.mean()) if len(mine) else None
+        explanation = Explanation(user, mean, self.profile("user", user), self._explained(uid, chosen))
+        # In the end, since a sentence speaks of all the rest.
+        told = (dataclasses.replace(one, sentence=sentence(explanation, one)) for one in explanation.recommendations)
+        return dataclasses.replace(explanation, recommendations=tuple(told))
+
+    def _explained(self, uid: int, chosen: Sequence[Recommended]) -> tuple[Recommendation, ...]:
         names, model = self.recommender, self.model
-        reasons: list[dict[str, Any]] = [{} for _ in best]
-        for (iid, _), reason in zip(best, reasons, strict=True):
+        reasons: list[dict[str, Any]] = [{"known": self._known(uid, iid)} for iid, _ in chosen]
+        for (iid, _), reason in zip(chosen, reasons, strict=True):
             if self.keywords:
                 user, item = names.user_name(uid), names.item_name(iid)
-                reason |= {"profile": self.profile("item", item), "keywords": self.keywords.overlap(user, item)}
+                # Its reviews are quoted by the words that it shares with the user; the whole profile would be long.
+                profile = self.keywords.profile("item", item, quotes=0)
+                reason |= {"profile": profile, "keywords": self.keywords.overlap(user, item)}
             if hasattr(model, "useful_reviews"):
                 reason["reviews"] = self._useful_reviews(uid, iid)
             if hasattr(model, "explanation"):
                 reason["neighbours"] = model.explanation(uid, iid)  # type: ignore[operator]
         if self.experiment.writes:
-            items = [iid for iid, _ in best]
-            for reason, sentence in zip(reasons, model.generate([uid] * len(items), items), strict=True):  # type: ignore[operator]
-                reason["written"] = sentence
+            items = [iid for iid, _ in chosen]
+            for reason, written in zip(reasons, model.generate([uid] * len(items), items), strict=True):  # type: ignore[operator]
+                reason["written"] = written
         return tuple(
             Recommendation(names.item_name(iid), names.title(iid), predicted, **reason)
-            for (iid, predicted), reason in zip(best, reasons, strict=True)
+            for (iid, predicted), reason in zip(chosen, reasons, strict=True)
+        )
+
+    def _known(self, uid: int, iid: int) -> PastReview | None:
+        """The user's own interaction with an item in the training part, or without a rating."""
+        evidence = self._evidence
+        (found,) = np.nonzero((evidence.user.numpy() == uid) & (evidence.item.numpy() == iid))
+        if not len(found):
+            return None
+        rating, row = float(evidence.rating[found[0]]), int(evidence.review_row[found[0]])
+        names = self.recommender
+        return PastReview(
+            names.user_name(uid),
+            names.item_name(iid),
+            names.title(iid),
+            None if np.isnan(rating) else rating,
+            self._beginning(row) if row >= 0 else None,
         )
 
     def _useful_reviews(self, uid: int, iid: int) -> tuple[Evidence, ...]:
@@ -121,45 +174,11 @@ class Explainer:
         return Quote(excerpt(text, 0, 1)) if text else None
 
     @cached_property
-    def _texts(self) -> ReviewTexts | None:
-        path = Path(self.experiment.dataset.dataset_path) / TEXTS
-        # Shuffled reviews are not those of their users.
-        return ReviewTexts(path) if path.is_file() and not self.experiment.config["shuffle_reviews"] else None
+    def _evidence(self) -> KnownRows:
+        return self.experiment.parts.train_dataset.evidence()
 
     @cached_property
     def _ratings(self) -> tuple[np.ndarray, np.ndarray]:
         """Users and ratings of the training part."""
         part = self.experiment.parts.train_dataset
         return part.inter_feat[part.uid_field].numpy(), part.inter_feat[part.rating_field].numpy()
-
-
-def render(explanation: Explanation) -> str:
-    """An explanation as plain text for the terminal; the first reasons are quoted."""
-    lines = [f"User {explanation.user}"]
-    if explanation.profile:
-        profile = ", ".join(f"{k.word} ({k.score:.2f})" for k in explanation.profile)
-        lines.append(f"  often writes about: {profile}")
-    for place, item in enumerate(explanation.recommendations, 1):
-        rating = "" if item.predicted is None else f": predicted {item.predicted:.2f}"
-        lines.append(f"  {place}. {item.title or item.item}{rating}")
-        lines += [f"     {line}" for line in _reasons(item)]
-    return "\n".join(lines)
-
-
-def _reasons(item: Recommendation) -> list[str]:
-    lines = []
-    if item.written:
-        lines.append(f'"{item.written}"')
-    if item.neighbours:
-        lines.append(str(item.neighbours))
-    for review in item.reviews[:_QUOTED]:
-        quote = review.review.quote.text if review.review.quote else ""
-        lines.append(f'useful review by {review.review.user} ({review.weight:.2f}): "{quote}"')
-    if item.keywords or item.profile:
-        words = ", ".join(f"{k.word} (user {k.user_score:.2f}, item {k.item_score:.2f})" for k in item.keywords)
-        lines.append(f"shared keywords: {words or 'none'}")
-    for keyword in item.keywords[:_QUOTED]:
-        if keyword.user_quote and keyword.item_quote:
-            lines.append(f'  {keyword.word}, this user: "{keyword.user_quote.text}"')
-            lines.append(f'  {keyword.word}, this item: "{keyword.item_quote.text}"')
-    return lines

@@ -146,6 +146,7 @@ class Recommendation:
         reviews: the item's most useful reviews by the model's own weights, the most useful first.
         neighbours: what the user's neighbours say.
         written: a sentence that the model itself wrote.
+        known: the user's own training interaction with the item, which no reason is taken from; None of new items.
     """
 
     item: str
@@ -159,6 +160,7 @@ class Recommendation:
     reviews: tuple[Evidence, ...] = ()
     neighbours: NeighbourExplanation | None = None
     written: str = ""
+    known: PastReview | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,101 +1,247 @@
-"""Keyword profiles from attention weights, and explanations by overlapping keywords (paper, section 3.6).
+"""Keyword profiles from attention weights, and what the profiles of a user and an item share (paper, section 3.6).
 
-``score(w, u)`` is the sum of the attention weights of word w (by lemma) over u's training reviews, and
-likewise for items; the n words with the highest scores are the profile. A recommendation is explained by the
-words that stand in both profiles, each with a quote from both sides.
+A word's score in the profile of a user is made of the attention that it gets in the user's training reviews, see
+:mod:`recbole_drex.explain.scores`, and likewise for items; the n words with the highest scores are the profile. A
+recommendation is explained by the words that stand in both profiles, each with a quote from both sides.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from recbole_drex.data.text import JUDGING_WORDS
-from recbole_drex.errors import DataError
 from recbole_drex.explain.explanation import Keyword, SharedKeyword
+from recbole_drex.explain.forms import FormCounts, WrittenForms
+from recbole_drex.explain.phrases import merge_phrases
 from recbole_drex.explain.quotes import Quotes
-from recbole_drex.model.attention import AttendedWords
+from recbole_drex.explain.recommender import Recommender
+from recbole_drex.explain.reviews import AttendedReviews, review_texts
+from recbole_drex.explain.scores import SCORES, WordCounts, count_words, score_words, sides
+from recbole_drex.files import replacing, write_json
 from recbole_drex.record import Experiment
+from recbole_drex.values import choice
 
+PROFILES = "profiles"
+"""Name of the files of all profiles beside a run, without ``.parquet`` and ``.json``."""
 
-def keyword_profiles(experiment: Experiment) -> pd.DataFrame:
-    """Score every word of every user and item that has training reviews.
-
-    Returns:
-        Columns ``side`` (user, item), ``id`` (token), ``word`` (lemma), ``score``; sorted by side, id, falling score.
-
-    Raises:
-        DataError: the model reads no reviews, so it has no attention to make profiles of.
-    """
-    return _score(experiment, _attended_words(experiment))
-
-
-def _attended_words(experiment: Experiment) -> AttendedWords:
-    words = getattr(experiment.model, "attended_words", lambda: None)()
-    if words is None:
-        raise DataError(f"{experiment.config.model} has no attention over words, so it has no keyword profiles")
-    return words
-
-
-def _score(experiment: Experiment, words: AttendedWords) -> pd.DataFrame:
-    dataset, n_words = experiment.dataset, len(words.vocabulary)
-    parts = []
-    for side, field, owner in (("user", dataset.uid_field, words.user), ("item", dataset.iid_field, words.item)):
-        key, inverse = np.unique(owner.astype(np.int64) * n_words + words.word, return_inverse=True)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "side": side,
-                    "id": dataset.field2id_token[field][key // n_words],
-                    "word": np.asarray(words.vocabulary, dtype=object)[key % n_words],
-                    "score": np.bincount(inverse, weights=words.weight),
-                }
-            )
-        )
-    table = pd.concat(parts, ignore_index=True)
-    # "not" and "very" are kept for what they do to other words; alone they name nothing that one could like.
-    table = table[~table["word"].isin(JUDGING_WORDS)]
-    # The word breaks ties, so that a profile does not depend on the order of reviews.
-    return table.sort_values(["side", "id", "score", "word"], ascending=[True, True, False, True], ignore_index=True)
+_SIDES = ("user", "item")
+_BLOCK = 4096  # reviews whose texts are read at once
 
 
 class KeywordProfiles:
-    """Keyword profiles of users and items, and what they share.
+    """Keyword profiles of all users and items, and what they share.
+
+    All of them are computed at once; the written forms of words, which the texts are read for, when they are asked for.
 
     Args:
-        experiment: a run that was loaded or has just been trained.
+        experiment: a run that was loaded or has just been trained. ``profile_score`` and ``profile_phrases`` of its
+            configuration decide how words are scored, and whether there are phrases.
         words: number of keywords in a profile; default ``profile_words`` of the configuration.
+        names: of users and items, if they have been read before.
 
     Raises:
-        DataError: the model reads no reviews.
+        ConfigError: an unknown score.
+        DataError: the model reads no reviews, or not by attention over their words.
     """
 
-    def __init__(self, experiment: Experiment, words: int | None = None):
-        self.dataset = experiment.dataset
-        n = words or experiment.config["profile_words"]
-        attended = _attended_words(experiment)
-        self.quotes = Quotes(experiment, attended)
-        top = _score(experiment, attended).groupby(["side", "id"], sort=False).head(n)
-        self._profiles = {
-            key: dict(zip(group["word"], group["score"].astype(float), strict=True))
-            for key, group in top.groupby(["side", "id"], sort=False)
+    def __init__(self, experiment: Experiment, words: int | None = None, names: Recommender | None = None):
+        config = experiment.config
+        score = choice(config, "profile_score", SCORES)
+        self.names = names or Recommender(experiment)
+        self.reviews = reviews = AttendedReviews.of(experiment)
+        term, weight, vocabulary = reviews.word, reviews.weight, reviews.vocabulary
+        self.quotes = Quotes(experiment, reviews, self.names)
+        if config["profile_phrases"]:
+            term, weight, vocabulary = merge_phrases(reviews, review_texts(experiment), self.quotes.processor)
+            self.quotes = Quotes(experiment, reviews, self.names, term, vocabulary)
+        counts = count_words(reviews, term, weight, len(vocabulary))
+        scores = score_words(counts, score, len(vocabulary))
+        n = words or config["profile_words"]
+        self._tables = {
+            side: _best(of_side, score, vocabulary, n)
+            for side, of_side, score in zip(_SIDES, counts, scores, strict=True)
         }
+        sizes = {"user": experiment.dataset.user_num, "item": experiment.dataset.item_num}
+        self._first = {
+            side: np.searchsorted(table["owner"], np.arange(sizes[side] + 1)) for side, table in self._tables.items()
+        }
+        shown = pd.concat([table["lemma"] for table in self._tables.values()]).unique()
+        self._forms = WrittenForms(self.quotes.processor, shown)
+        self._written: dict[tuple[str, int], list[str]] = {}
 
-    def profile(self, side: str, token: str) -> tuple[Keyword, ...]:
-        """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews."""
-        return tuple(Keyword(word, word, score) for word, score in self._profiles.get((side, token), {}).items())
+        @lru_cache(maxsize=4096)
+        def keywords(side: str, owner: int, quotes: int) -> tuple[Keyword, ...]:
+            table, (first, last) = self._tables[side], self._first[side][owner : owner + 2]
+            forms = self._forms_of(side, owner)
+            return tuple(
+                self._keyword(side, owner, form, row, quotes)
+                for form, row in zip(forms, table.iloc[first:last].itertuples(), strict=True)
+            )
+
+        self._keywords = keywords
+
+    def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
+        """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews.
+
+        Args:
+            side: ``user`` or ``item``.
+            token: its name.
+            quotes: reviews that each keyword quotes, at most.
+
+        Raises:
+            DataError: no such user or item.
+        """
+        return self._keywords(side, self._owner(side, token), quotes)
+
+    def _owner(self, side: str, token: str) -> int:
+        return self.names.user_id(token) if side == "user" else self.names.item_id(token)
+
+    def _keyword(self, side: str, owner: int, form: str, row: Any, quotes: int) -> Keyword:
+        return Keyword(
+            word=form,
+            lemma=row.lemma,
+            score=row.score,
+            reviews=row.reviews,
+            mean_rating=None if np.isnan(row.mean_rating) else row.mean_rating,
+            side=row.sentiment,
+            quotes=self.quotes.past_reviews(side, owner, row.lemma, quotes) if self.quotes.texts and quotes else (),
+        )
 
     def overlap(self, user: str, item: str) -> tuple[SharedKeyword, ...]:
-        """Words in both profiles, by falling sum of both scores."""
-        mine, its = self._profiles.get(("user", user), {}), self._profiles.get(("item", item), {})
-        shared = sorted((word for word in mine if word in its), key=lambda word: (-(mine[word] + its[word]), word))
-        if not shared:
-            return ()
-        dataset, quote = self.dataset, self.quotes.quote
-        uid, iid = dataset.token2id(dataset.uid_field, user), dataset.token2id(dataset.iid_field, item)
-        return tuple(
-            SharedKeyword(
-                word, word, mine[word], its[word], quote("user", uid, word), quote("item", iid, word, other_than=uid)
+        """Words in both profiles, by falling sum of both scores.
+
+        Where the user has reviewed the item, that review is not quoted, and a word that stands in no other review of
+        the user, or of the item, is no shared one.
+
+        Raises:
+            DataError: no such user or item.
+        """
+        uid, iid = self._owner("user", user), self._owner("item", item)
+        mine, its = ({k.lemma: k for k in self.profile(*one, quotes=0)} for one in (("user", user), ("item", item)))
+        shared = sorted(mine.keys() & its.keys(), key=lambda word: (-(mine[word].score + its[word].score), word))
+        pair = (uid, iid)
+        own = np.flatnonzero((self.reviews.user == uid) & (self.reviews.item == iid)) if shared else ()
+        found = []
+        for word in shared:
+            if len(own) and not self._stands_elsewhere(word, pair, int(own[0])):
+                continue
+            said, heard = (self.quotes.quote(side, owner, word, pair) for side, owner in zip(_SIDES, pair, strict=True))
+            found.append(SharedKeyword(its[word].word, word, mine[word].score, its[word].score, said, heard))
+        return tuple(found)
+
+    def _stands_elsewhere(self, word: str, pair: tuple[int, int], own: int) -> bool:
+        holding = [{review for review, _ in self.quotes.holding(*one, word)} for one in zip(_SIDES, pair, strict=True)]
+        return all(reviews - {own} for reviews in holding)
+
+    # Written forms ----------------------------------------------------------------------------------------------
+
+    def _lemmas_of(self, side: str, owner: int) -> list[str]:
+        first, last = self._first[side][owner : owner + 2]
+        return self._tables[side]["lemma"].iloc[first:last].tolist()
+
+    def _forms_of(self, side: str, owner: int) -> list[str]:
+        """The written forms of an owner's keywords."""
+        found = self._written.get((side, owner))
+        if found is None:
+            counts = FormCounts(self._lemmas_of(side, owner))
+            if self.quotes.texts is not None:
+                for text in self.quotes.texts[self.reviews.row[self.quotes.of_owner(side, owner)]]:
+                    counts.add(self._forms.of(text))
+            found = self._written[side, owner] = counts.chosen()
+        return found
+
+    def _write_all_forms(self) -> None:
+        """Find the forms of all owners' keywords in one pass over the texts."""
+        reviews = self.reviews
+        owners = {(side, owner) for side in _SIDES for owner in np.unique(reviews.owner(side)).tolist()}
+        if self.quotes.texts is None or owners <= self._written.keys():
+            return
+        counts = {owner: FormCounts(self._lemmas_of(*owner)) for owner in owners}
+        order = np.argsort(reviews.row)
+        for start in range(0, len(order), _BLOCK):
+            block = order[start : start + _BLOCK]
+            for review, text in zip(block.tolist(), self.quotes.texts[reviews.row[block]], strict=True):
+                forms = list(self._forms.of(text))
+                for side in _SIDES:
+                    counts[side, int(reviews.owner(side)[review])].add(forms)
+        self._written.update({owner: count.chosen() for owner, count in counts.items()})
+
+    # All profiles -----------------------------------------------------------------------------------------------
+
+    def table(self) -> pd.DataFrame:
+        """All profiles, one row a keyword: users before items, owners by internal id, keywords by falling score.
+
+        Returns:
+            Columns ``side`` (user, item), ``id`` (name), ``rank`` (from 1), ``word``, ``lemma``, ``score``,
+            ``reviews``, ``mean_rating`` (NaN without) and ``sentiment`` (liked, disliked, neutral).
+        """
+        self._write_all_forms()
+        parts = []
+        for side, name in zip(_SIDES, (self.names.user_name, self.names.item_name), strict=True):
+            table, first = self._tables[side], self._first[side]
+            owners = table["owner"].unique().tolist()
+            forms = [form for owner in owners for form in self._forms_of(side, owner)]
+            part = table.assign(
+                side=side,
+                id=table["owner"].map({owner: name(owner) for owner in owners}),
+                rank=np.arange(len(table)) - first[table["owner"]] + 1,
+                word=pd.Series(forms, index=table.index, dtype=object),
             )
-            for word in shared
-        )
+            parts.append(part)
+        columns = ["side", "id", "rank", "word", "lemma", "score", "reviews", "mean_rating", "sentiment"]
+        return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _best(counts: WordCounts, score: np.ndarray, vocabulary: list[str], n: int) -> pd.DataFrame:
+    """The ``n`` words of each owner with the highest scores, by owner; of equal ones the first by name."""
+    # "not" and "very" are kept for what they do to other words; alone they name nothing that one could like.
+    use = np.flatnonzero(~np.isin(vocabulary, list(JUDGING_WORDS))[counts.word])
+    by_name = np.empty(len(vocabulary), dtype=np.int64)
+    by_name[sorted(range(len(vocabulary)), key=vocabulary.__getitem__)] = np.arange(len(vocabulary))
+    # Rounded, so that sums which are equal but for their order are ties.
+    order = use[np.lexsort((by_name[counts.word[use]], -score[use].round(9), counts.owner[use]))]
+    owner = counts.owner[order]
+    chosen = order[np.arange(len(order)) - np.searchsorted(owner, owner) < n]
+    return pd.DataFrame(
+        {
+            "owner": counts.owner[chosen],
+            "lemma": np.array(vocabulary, dtype=object)[counts.word[chosen]],
+            "score": score[chosen],
+            "reviews": counts.reviews[chosen],
+            "mean_rating": counts.mean_rating[chosen],
+            "sentiment": sides(counts)[chosen],
+        }
+    )
+
+
+def write_profiles(profiles: KeywordProfiles, run_dir: str | Path) -> None:
+    """Write all profiles as ``profiles.parquet``, see :meth:`KeywordProfiles.table`, and ``profiles.json``.
+
+    The JSON document is ``{"users": {name: [keyword, ...]}, "items": {...}}``; each keyword has the fields of
+    :class:`~recbole_drex.explain.explanation.Keyword` but the quotes.
+
+    Args:
+        profiles: of a trained run.
+        run_dir: folder of the run.
+
+    Raises:
+        DataError: the folder cannot be written, or the review texts cannot be read.
+    """
+    table = profiles.table()
+    with replacing(Path(run_dir) / f"{PROFILES}.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+    document: dict[str, dict[str, list[dict[str, Any]]]] = {"users": {}, "items": {}}
+    for row in table.to_dict("records"):
+        rated = not np.isnan(row["mean_rating"])
+        keyword = {
+            **{key: row[key] for key in ("word", "lemma", "score", "reviews")},
+            "mean_rating": row["mean_rating"] if rated else None,
+            "side": row["sentiment"],
+        }
+        document[f"{row['side']}s"].setdefault(row["id"], []).append(keyword)
+    write_json(Path(run_dir) / f"{PROFILES}.json", document)

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from recbole_drex.data.text import ReviewWords, TextProcessor, clean
-from recbole_drex.data.texts import TEXTS, ReviewTexts
-from recbole_drex.explain.explanation import Quote
-from recbole_drex.model.attention import AttendedWords
+from recbole_drex.explain.explanation import Mark, PastReview, Quote
+from recbole_drex.explain.recommender import Recommender
+from recbole_drex.explain.reviews import AttendedReviews, review_texts
 from recbole_drex.record import Experiment
 
 LONGEST = 160
 _CUT = "\u2026"
+
+
+def window(text: str, start: int, end: int, longest: int = LONGEST) -> tuple[int, int]:
+    """Where an excerpt of ``text`` around ``text[start:end]`` begins and ends; see :func:`excerpt`."""
+    if len(text) <= longest:
+        return 0, len(text)
+    room = longest - 2 * len(_CUT)
+    first = min(max((start + end - room) // 2, 0), len(text) - room)
+    last = first + room
+    if first > 0 and text[first - 1] != " ":
+        first = max(first, text.find(" ", first, start) + 1)
+    if last < len(text) and text[last] != " ":
+        blank = text.rfind(" ", end, last)
+        last = last if blank < 0 else blank
+    inside = text[first:last]
+    return first + len(inside) - len(inside.lstrip()), last - len(inside) + len(inside.rstrip())
 
 
 def excerpt(text: str, start: int, end: int, longest: int = LONGEST) -> str:
@@ -31,54 +46,46 @@ def excerpt(text: str, start: int, end: int, longest: int = LONGEST) -> str:
         >>> excerpt(text, 14, 18, longest=24)
         '\u2026with a plot that\u2026'
     """
-    if len(text) <= longest:
-        return text
-    room = longest - 2 * len(_CUT)
-    first = min(max((start + end - room) // 2, 0), len(text) - room)
-    last = first + room
-    if first > 0 and text[first - 1] != " ":
-        first = max(first, text.find(" ", first, start) + 1)
-    if last < len(text) and text[last] != " ":
-        blank = text.rfind(" ", end, last)
-        last = last if blank < 0 else blank
-    left, right = (_CUT if first > 0 else ""), (_CUT if last < len(text) else "")
-    return f"{left}{text[first:last].strip()}{right}"
+    return _cut(text, *window(text, start, end, longest))
+
+
+def _cut(text: str, first: int, last: int) -> str:
+    return f"{_CUT if first > 0 else ''}{text[first:last]}{_CUT if last < len(text) else ''}"
 
 
 class Quotes:
-    """Finds, for a word, the review that speaks for it: the one in which the model attends to the word the most.
+    """Quotes reviews that the model attends to, each around a word and with the attention of all words in it.
 
-    Only the model's evidence is searched, so no validation or test review is ever quoted.
+    Only the model's evidence is quoted, so no validation or test review ever is.
 
     Args:
         experiment: a trained run.
-        words: what its model attends to.
+        reviews: what its model attends to.
+        names: of users and items.
+        term: what each of the reviews' words counts for; default: the word itself.
+        vocabulary: the names of these terms.
     """
 
-    def __init__(self, experiment: Experiment, words: AttendedWords):
-        dataset, evidence = experiment.dataset, experiment.parts.train_dataset.evidence()
-        self._word, self._weight = words.word, words.weight
-        self._word_id = {word: index for index, word in enumerate(words.vocabulary)}
-        # The words of a review lie together, and a user has one review of an item.
-        pair = words.user.astype(np.int64) * dataset.item_num + words.item
-        first = np.flatnonzero(np.diff(pair, prepend=-1))
-        self._bounds = np.append(first, len(pair))
-        self._owner = {"user": words.user[first], "item": words.item[first]}
-        self._order = {side: np.argsort(owner, kind="stable") for side, owner in self._owner.items()}
-        reviewed = evidence.review_row >= 0
-        known = dataset.pair_key(evidence.user, evidence.item)[reviewed].numpy()
-        order = np.argsort(known)
-        self._row = evidence.review_row[reviewed].numpy()[order[np.searchsorted(known, pair[first], sorter=order)]]
-        path = Path(dataset.dataset_path) / TEXTS
-        # Shuffled reviews are not those of their users.
-        self._texts = ReviewTexts(path) if path.is_file() and not experiment.config["shuffle_reviews"] else None
-        processor = TextProcessor(experiment.config["lemmatizer"])
+    def __init__(
+        self,
+        experiment: Experiment,
+        reviews: AttendedReviews,
+        names: Recommender,
+        term: np.ndarray | None = None,
+        vocabulary: list[str] | None = None,
+    ):
+        self.reviews, self.names = reviews, names
+        self._term = reviews.word if term is None else term
+        self._term_id = {name: index for index, name in enumerate(vocabulary or reviews.vocabulary)}
+        self._order = {side: np.argsort(reviews.owner(side), kind="stable") for side in ("user", "item")}
+        self.texts = review_texts(experiment)
+        self.processor = TextProcessor(experiment.config["lemmatizer"])
 
         @lru_cache(maxsize=4096)
         def read(row: int) -> ReviewWords:
-            assert self._texts is not None
-            (text,) = self._texts[row]
-            review, shown = processor(text), clean(text, lower=False)
+            assert self.texts is not None
+            (text,) = self.texts[row]
+            review, shown = self.processor(text), clean(text, lower=False)
             # A few letters are longer in lower case; places would shift.
             return dataclasses.replace(review, text=shown) if len(shown) == len(review.text) else review
 
@@ -86,42 +93,87 @@ class Quotes:
 
     def user_counts(self) -> dict[int, int]:
         """Number of reviews with words of each user (internal id) that has any."""
-        users, counts = np.unique(self._owner["user"], return_counts=True)
+        users, counts = np.unique(self.reviews.user, return_counts=True)
         return dict(zip(users.tolist(), counts.tolist(), strict=True))
 
-    def quote(self, side: str, owner: int, word: str, other_than: int | None = None) -> Quote | None:
+    def of_owner(self, side: str, owner: int) -> np.ndarray:
+        """Positions, among the attended reviews, of those by a user or about an item, ascending."""
+        order = self._order[side]
+        bounds = np.searchsorted(self.reviews.owner(side), [owner, owner + 1], sorter=order)
+        return order[slice(*bounds)]
+
+    def holding(self, side: str, owner: int, word: str) -> list[tuple[int, int]]:
+        """Reviews by a user or about an item that hold a word, those in which it has the highest attention first.
+
+        Args:
+            side: ``user`` or ``item``.
+            owner: internal id of the user or item.
+            word: lemma, or two of them.
+
+        Returns:
+            Of each its position among the attended reviews, and the place of the heaviest occurrence within it.
+        """
+        bounds, weight, term = self.reviews.bounds, self.reviews.weight, self._term_id.get(word, -2)
+        found = []
+        for review in self.of_owner(side, owner).tolist():
+            start, end = bounds[review : review + 2]
+            places = np.flatnonzero(self._term[start:end] == term)
+            if len(places):
+                weights = weight[start + places]
+                found.append((-float(weights.max()), review, int(places[weights.argmax()])))
+        return [(review, place) for _, review, place in sorted(found, key=lambda one: one[:2])]
+
+    def quote(self, side: str, owner: int, word: str, left_out: tuple[int, int] | None = None) -> Quote | None:
         """Excerpt of the review by a user, or about an item, in which ``word`` has the highest attention weight.
 
         Args:
             side: ``user`` or ``item``.
             owner: internal id of the user or item.
-            word: lemma.
-            other_than: a user whose reviews are left aside, by internal id.
+            word: lemma, or two of them.
+            left_out: internal ids of a user and an item: the one's review of the other is not quoted. The reviews of
+                an item are quoted without any by that user.
 
         Returns:
             At most :data:`LONGEST` characters, on one line and without tags; None where no such review holds the word,
             or the data set has no texts.
         """
-        if self._texts is None:
-            return None
-        order = self._order[side]
-        bounds = np.searchsorted(self._owner[side], [owner, owner + 1], sorter=order)
-        reviews = order[slice(*bounds)]
-        if other_than is not None:
-            reviews = reviews[self._owner["user"][reviews] != other_than]
-        best, place = -np.inf, None
-        for review in reviews.tolist():
-            start, end = self._bounds[review : review + 2]
-            positions = np.flatnonzero(self._word[start:end] == self._word_id[word])
-            if len(positions):
-                weights = self._weight[start + positions]
-                if weights.max() > best:
-                    best, place = weights.max(), (int(self._row[review]), int(positions[weights.argmax()]))
-        return None if place is None else self._around(*place, word)
+        for review, place in self.holding(side, owner, word) if self.texts is not None else ():
+            own = left_out is not None and (self.reviews.user[review], self.reviews.item[review]) == left_out
+            if not own:
+                return self.around(review, place, word)
+        return None
 
-    def _around(self, row: int, position: int, word: str) -> Quote | None:
-        review = self._read(row)
-        # Another version of the lemmatizer may find other words than those that were encoded.
-        if position >= len(review.lemmas) or review.lemmas[position] != word:
+    def past_reviews(self, side: str, owner: int, word: str, top: int) -> tuple[PastReview, ...]:
+        """The ``top`` reviews by a user, or about an item, in which ``word`` has the highest attention weight."""
+        return tuple(self.past_review(*found, word) for found in self.holding(side, owner, word)[:top])
+
+    def past_review(self, review: int, place: int, word: str) -> PastReview:
+        """An attended review, quoted around the word at ``place``; both as :meth:`holding` gives them."""
+        reviews, names = self.reviews, self.names
+        item, rating = int(reviews.item[review]), float(reviews.rating[review])
+        return PastReview(
+            user=names.user_name(int(reviews.user[review])),
+            item=names.item_name(item),
+            title=names.title(item),
+            rating=None if np.isnan(rating) else rating,
+            quote=self.around(review, place, word),
+        )
+
+    def around(self, review: int, place: int, word: str) -> Quote | None:
+        """Excerpt of an attended review around the word at ``place``, with a mark at every word that the model reads.
+
+        None where the data set has no texts, or none that belong to the features.
+        """
+        if self.texts is None:
             return None
-        return Quote(excerpt(review.text, review.starts[position], review.ends[position]))
+        words = self._read(int(self.reviews.row[review]))
+        start, end = self.reviews.bounds[review : review + 2].tolist()
+        length = len(word.split(" "))
+        # Another version of the lemmatizer may find other words than those that were encoded.
+        if words.lemmas[place : place + length] != word.split(" "):
+            return None
+        first, last = window(words.text, words.starts[place], words.ends[place + length - 1])
+        shift = (len(_CUT) if first > 0 else 0) - first
+        read = zip(words.starts, words.ends, self.reviews.weight[start:end].tolist(), strict=False)
+        marks = tuple(Mark(a + shift, b + shift, weight) for a, b, weight in read if first <= a and b <= last)
+        return Quote(_cut(words.text, first, last), marks)

@@ -18,7 +18,8 @@ from recbole_drex.evaluation.comparison import Comparison, comparison_of
 from recbole_drex.evaluation.rank_test import rank_test
 from recbole_drex.evaluation.significance import compare_models, user_means
 from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
-from recbole_drex.explain.explainer import Explainer, render
+from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.terminal import render
 from recbole_drex.quick_start import REFERENCES, load
 
 _TESTED = ("mae", "rmse", "ndcg@10")
@@ -39,7 +40,7 @@ def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
     for folder in folders:
         print(f"  {folder}{os.sep}")
     print("  each with result.json, interactions.parquet, users.parquet, model.safetensors, history.json, train.log,")
-    print("  tensorboard/ and, of models that explain, explanations.json")
+    print("  tensorboard/ and, of models that explain, explanations.json and profiles.json, profiles.parquet")
     print(f"  prepared data: {first['config']['data_path']}{os.sep}")
 
 
