@@ -55,8 +55,8 @@ class ReviewCase:
 
     def deltas(self) -> dict[tuple[int, int], float]:
         """Of each unit, the prediction less the one without it."""
-        alone = self.without([[unit] for unit in self.pool])
-        return {unit: self.base - float(value) for unit, value in zip(self.pool, alone, strict=True)}
+        alone = [part.tolist() for part in self.whatif.without_each()]
+        return {(side, place): self.base - alone[side][place] for side, place in self.pool}
 
 
 class WordCase:

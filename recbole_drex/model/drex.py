@@ -11,10 +11,12 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.states import StateModel
 from recbole_drex.model.taste import TextTaste
+from recbole_drex.model.userview import UserView
 from recbole_drex.model.whatif import WhatIf
 from recbole_drex.values import choice
 
 _PAIRS = 16384  # pairs that are scored at once for the residuals
+_VIEWS = 64  # users whose evidence is remembered
 
 
 class DReX(StateModel):
@@ -67,6 +69,7 @@ class DReX(StateModel):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
+        self._views: dict[int, UserView] = {}
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
@@ -109,6 +112,7 @@ class DReX(StateModel):
     @torch.no_grad()
     def _refresh(self) -> None:
         super()._refresh()
+        self._views.clear()
         if self.history is not None:
             self.history.remember(self._states_for_others(), self.messages(self.table.rows, 0))
         self._tastes = None
@@ -211,6 +215,14 @@ class DReX(StateModel):
                 seen[index] = self.history.full(self.table, one, item_state[index], row[index])
             inputs.append(seen)
         return self._score(inputs, user, item)
+
+    def view_of(self, user: int) -> UserView:
+        """A user of the data as evidence; remembered until the model learns."""
+        if user not in self._views:
+            if len(self._views) >= _VIEWS:
+                self._views.clear()
+            self._views[user] = UserView.known(self, user)
+        return self._views[user]
 
     def what_if(self, user: int, item: int) -> WhatIf:
         """The prediction for a user (internal id) and an item, and what it would be from less evidence."""

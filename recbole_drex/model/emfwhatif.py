@@ -55,6 +55,11 @@ class RatingsWhatIf:
             torch.full_like(self.raters, -1),
         )
 
+    def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predictions without each single one of the user's, (m,), and of the item's, likewise."""
+        user, item = ([[place] for place in range(len(past[0]))] for past in self.pasts)
+        return self.without(user, [[]] * len(user)), self.without([[]] * len(item), item)
+
     @torch.no_grad()
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
         """Predictions (n,) without the ratings at these places of the item, one list of places a scenario."""

@@ -37,6 +37,11 @@ class ReviewsWhatIf:
         documents = self.model.documents
         return tuple((documents.user[one], documents.item[one], documents.row[one]) for one in self.reviews)
 
+    def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predictions without each single one of the user's, (m,), and of the item's, likewise."""
+        user, item = ([[place] for place in range(len(past[0]))] for past in self.pasts)
+        return self.without(user, [[]] * len(user)), self.without([[]] * len(item), item)
+
     @torch.no_grad()
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
         """Predictions (n,) without the reviews at these places of either side, one list of places a scenario."""

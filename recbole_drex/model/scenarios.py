@@ -65,6 +65,12 @@ class SideEvidence:
         none = torch.zeros(0, dtype=torch.int64, device=self.rows.device)
         return self.without(none, none)
 
+    @cached_property
+    def each_gone(self) -> Changes:
+        """As many scenarios as interactions, each without one of them."""
+        place = torch.arange(len(self), device=self.rows.device)
+        return self.without(place, place)
+
     def without(self, scenario: torch.Tensor, place: torch.Tensor) -> Changes:
         """Take whole interactions away: those at ``place`` (p,) in ``scenario`` (p,)."""
         coordinates, spoken = self.coordinates(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -114,6 +115,18 @@ class UserView(SideEvidence):
         return history.value(mean.to(self.messages))
 
     # Tastes -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def tastes_now(self) -> torch.Tensor:
+        """The user's tastes, (1, k)."""
+        with torch.no_grad():
+            return self.tastes(self.nothing, 1)
+
+    @cached_property
+    def tastes_without_each(self) -> torch.Tensor:
+        """The user's tastes without each single interaction, (m, k); the same whatever item is predicted."""
+        with torch.no_grad():
+            return self.tastes(self.each_gone, len(self))
 
     def tastes(self, changes: Changes, n: int) -> torch.Tensor:
         """The user's tastes (n, k), in each scenario fitted to what the model leaves unexplained then."""

@@ -68,8 +68,8 @@ class WhatIf:
     def of(cls, model: DReX, user: int, item: int) -> WhatIf:
         """The prediction for a user of the data."""
         model.make_ready()
-        row = int(model.table.find(torch.tensor(user), torch.tensor(item)))
-        return cls(UserView.known(model, user, row), item)
+        row = int(model.table.find(*(torch.tensor(one, device=model.mean.device) for one in (user, item))))
+        return cls(model.view_of(user) if row < 0 else UserView.known(model, user, row), item)
 
     @property
     def sides(self) -> tuple[SideEvidence, SideEvidence]:
@@ -101,9 +101,18 @@ class WhatIf:
         score = self.user.score(parts, index)
         # As everywhere: tastes that are fitted to residuals know the message of the pair.
         if model.taste is not None and (model.ranks or self.user.left_out < 0):
-            tastes = self.user.tastes(by_user, n) if user is not None else self.user.tastes(by_user, 1)
+            if user is None:
+                tastes = self.user.tastes_now
+            else:
+                tastes = self.user.tastes_without_each if user is self.user.each_gone else self.user.tastes(by_user, n)
             score = score + (tastes * self.item.described(by_item, n)).sum(-1)
         return self.user.rating_of(score)
+
+    @torch.no_grad()
+    def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predictions without each single interaction of the user, (m,), and of the item, likewise."""
+        user, item = self.sides
+        return self.predict(user.each_gone, None, len(user)), self.predict(None, item.each_gone, len(item))
 
     @torch.no_grad()
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
