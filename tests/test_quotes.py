@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from recbole_drex.data.text import TextProcessor, clean
 from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
+from recbole_drex.explain.excerpts import LONGEST, excerpt
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.quotes import LONGEST, excerpt
 from recbole_drex.explain.terminal import render
 
 

@@ -17,18 +17,15 @@ import torch
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.interaction import Interaction
 
-from recbole_drex.data.text import clean
 from recbole_drex.dataset import Evidence as KnownRows
 from recbole_drex.errors import DataError
-from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, PastReview, Quote, Recommendation
+from recbole_drex.explain.evidence import find_evidence
+from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Recommendation
 from recbole_drex.explain.keywords import KeywordProfiles
-from recbole_drex.explain.quotes import excerpt
+from recbole_drex.explain.pasts import Past, PastReviews
 from recbole_drex.explain.recommender import Recommended, Recommender
-from recbole_drex.explain.reviews import review_texts
 from recbole_drex.explain.sentences import sentence
 from recbole_drex.record import Experiment
-
-_REVIEWS = 3  # most useful reviews of an item
 
 
 class Explainer:
@@ -48,7 +45,7 @@ class Explainer:
         self.experiment, self.model = experiment, experiment.model
         self.recommender = Recommender(experiment)
         self.keywords = KeywordProfiles(experiment, words, self.recommender) if experiment.attends else None
-        self._texts = review_texts(experiment)
+        self.pasts = PastReviews(self.recommender)
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
         """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews.
@@ -71,15 +68,19 @@ class Explainer:
             n: number of users, 0 or more.
             top: recommendations of each, as in :meth:`explain`.
         """
+        users = self.users_by_evidence()
+        places = np.unique(np.linspace(0, len(users) - 1, min(n, len(users))).round().astype(int))
+        return [self.explain(self.recommender.user_name(users[place]), top) for place in places]
+
+    def users_by_evidence(self) -> list[int]:
+        """Users (internal ids) with training reviews, or ratings if the model reads no reviews: those with most come
+        first, and equal ones by name."""
         if self.keywords:
-            by_id = self.keywords.quotes.user_counts()
+            counts = self.keywords.quotes.user_counts()
         else:
             ids, numbers = np.unique(self._ratings[0], return_counts=True)
-            by_id = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
-        counts = {self.recommender.user_name(uid): count for uid, count in by_id.items()}
-        users = sorted(counts, key=lambda user: (-counts[user], user))
-        places = np.unique(np.linspace(0, len(users) - 1, min(n, len(users))).round().astype(int))
-        return [self.explain(users[place], top) for place in places]
+            counts = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
+        return sorted(counts, key=lambda uid: (-counts[uid], self.recommender.user_name(uid)))
 
     def explain(self, user: str, top: int = 3) -> Explanation:
         """Recommend the ``top`` items the user has not interacted with, by the model's score, and explain them.
@@ -123,8 +124,8 @@ class Explainer:
                 # Its reviews are quoted by the words that it shares with the user; the whole profile would be long.
                 profile = self.keywords.profile("item", item, quotes=0)
                 reason |= {"profile": profile, "keywords": self.keywords.overlap(user, item)}
-            if hasattr(model, "useful_reviews"):
-                reason["reviews"] = self._useful_reviews(uid, iid)
+            if hasattr(model, "what_if"):
+                reason |= find_evidence(model.what_if(uid, iid), self.pasts)  # type: ignore[operator]
             if hasattr(model, "explanation"):
                 reason["neighbours"] = model.explanation(uid, iid)  # type: ignore[operator]
         if self.experiment.writes:
@@ -140,38 +141,7 @@ class Explainer:
         """The user's own interaction with an item in the training part, or without a rating."""
         evidence = self._evidence
         (found,) = np.nonzero((evidence.user.numpy() == uid) & (evidence.item.numpy() == iid))
-        if not len(found):
-            return None
-        rating, row = float(evidence.rating[found[0]]), int(evidence.review_row[found[0]])
-        names = self.recommender
-        return PastReview(
-            names.user_name(uid),
-            names.item_name(iid),
-            names.title(iid),
-            None if np.isnan(rating) else rating,
-            self._beginning(row) if row >= 0 else None,
-        )
-
-    def _useful_reviews(self, uid: int, iid: int) -> tuple[Evidence, ...]:
-        names = self.recommender
-        item, title = names.item_name(iid), names.title(iid)
-        # One more, since the user's own review is no news.
-        found = [one for one in self.model.useful_reviews("item", iid, _REVIEWS + 1) if one.user != uid]  # type: ignore[operator]
-        return tuple(
-            Evidence(
-                "item",
-                PastReview(names.user_name(one.user), item, title, None, self._beginning(one.row)),
-                0.0,
-                one.weight,
-            )
-            for one in found[:_REVIEWS]
-        )
-
-    def _beginning(self, row: int) -> Quote | None:
-        if self._texts is None:
-            return None
-        text = clean(self._texts[row][0], lower=False)
-        return Quote(excerpt(text, 0, 1)) if text else None
+        return self.pasts.review(Past(uid, iid, int(evidence.review_row[found[0]]))) if len(found) else None
 
     @cached_property
     def _evidence(self) -> KnownRows:

@@ -53,7 +53,7 @@ def ways_of(explainer: Explainer) -> list[Way]:
         keywords = explainer.keywords
 
         def shared(user: int, item: int) -> Sequence[Hashable]:
-            return keywords.shared(names.user_name(user), names.item_name(item))
+            return [one.lemma for one in keywords.overlap(names.user_name(user), names.item_name(item))]
 
         found.append(Way("words", "keywords", shared, None))
         add("reviews", "evidence", 3, faithfulness.by_evidence)

@@ -1,56 +1,17 @@
-"""Short excerpts of training reviews around the words that a model attends to."""
+"""Quotes of training reviews around the words that a model attends to."""
 
 from __future__ import annotations
 
-import dataclasses
 from functools import lru_cache
 
 import numpy as np
 
-from recbole_drex.data.text import ReviewWords, TextProcessor, clean
-from recbole_drex.explain.explanation import Mark, PastReview, Quote
+from recbole_drex.data.text import ReviewWords, TextProcessor
+from recbole_drex.explain.excerpts import marked, read_review
+from recbole_drex.explain.explanation import PastReview, Quote
 from recbole_drex.explain.recommender import Recommender
 from recbole_drex.explain.reviews import AttendedReviews, review_texts
 from recbole_drex.record import Experiment
-
-LONGEST = 160
-_CUT = "\u2026"
-
-
-def window(text: str, start: int, end: int, longest: int = LONGEST) -> tuple[int, int]:
-    """Where an excerpt of ``text`` around ``text[start:end]`` begins and ends; see :func:`excerpt`."""
-    if len(text) <= longest:
-        return 0, len(text)
-    room = longest - 2 * len(_CUT)
-    first = min(max((start + end - room) // 2, 0), len(text) - room)
-    last = first + room
-    if first > 0 and text[first - 1] != " ":
-        first = max(first, text.find(" ", first, start) + 1)
-    if last < len(text) and text[last] != " ":
-        blank = text.rfind(" ", end, last)
-        last = last if blank < 0 else blank
-    inside = text[first:last]
-    return first + len(inside) - len(inside.lstrip()), last - len(inside) + len(inside.rstrip())
-
-
-def excerpt(text: str, start: int, end: int, longest: int = LONGEST) -> str:
-    """Cut ``text`` to at most ``longest`` characters around the word ``text[start:end]``, at blanks if there are any.
-
-    Args:
-        text: one line with single blanks.
-        start, end: where the word stands.
-        longest: characters of the result, the ellipsis at a cut end included; the word must fit in.
-
-    Example:
-        >>> text = "a film with a plot that nobody could have foreseen"
-        >>> excerpt(text, 14, 18, longest=24)
-        '\u2026with a plot that\u2026'
-    """
-    return _cut(text, *window(text, start, end, longest))
-
-
-def _cut(text: str, first: int, last: int) -> str:
-    return f"{_CUT if first > 0 else ''}{text[first:last]}{_CUT if last < len(text) else ''}"
 
 
 class Quotes:
@@ -84,10 +45,7 @@ class Quotes:
         @lru_cache(maxsize=4096)
         def read(row: int) -> ReviewWords:
             assert self.texts is not None
-            (text,) = self.texts[row]
-            review, shown = self.processor(text), clean(text, lower=False)
-            # A few letters are longer in lower case; places would shift.
-            return dataclasses.replace(review, text=shown) if len(shown) == len(review.text) else review
+            return read_review(self.texts, row, self.processor)
 
         self._read = read
 
@@ -134,8 +92,8 @@ class Quotes:
                 an item are quoted without any by that user.
 
         Returns:
-            At most :data:`LONGEST` characters, on one line and without tags; None where no such review holds the word,
-            or the data set has no texts.
+            At most :data:`~recbole_drex.explain.excerpts.LONGEST` characters, on one line and without tags; None where
+            no such review holds the word, or the data set has no texts.
         """
         for review, place in self.holding(side, owner, word) if self.texts is not None else ():
             own = left_out is not None and (self.reviews.user[review], self.reviews.item[review]) == left_out
@@ -172,8 +130,4 @@ class Quotes:
         # Another version of the lemmatizer may find other words than those that were encoded.
         if words.lemmas[place : place + length] != word.split(" "):
             return None
-        first, last = window(words.text, words.starts[place], words.ends[place + length - 1])
-        shift = (len(_CUT) if first > 0 else 0) - first
-        read = zip(words.starts, words.ends, self.reviews.weight[start:end].tolist(), strict=False)
-        marks = tuple(Mark(a + shift, b + shift, weight) for a, b, weight in read if first <= a and b <= last)
-        return Quote(_cut(words.text, first, last), marks)
+        return marked(words, place, length, self.reviews.weight[start:end].tolist())[0]

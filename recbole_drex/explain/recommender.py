@@ -98,7 +98,7 @@ class Recommender:
         wanted = Interaction({self.dataset.uid_field: torch.tensor([user])}).to(self.experiment.config["device"])
         with torch.no_grad():
             scores = self.model.full_sort_predict(wanted).clone()  # type: ignore[operator]
-        return self.best_of(scores, self._known(user), top)
+        return self.best_of(scores, self.known(user), top)
 
     def best_of(self, scores: torch.Tensor, known: torch.Tensor, top: int) -> list[Recommended]:
         """The ``top`` of all items by their scores (n_items,), which are written into, but for the ``known`` ones."""
@@ -118,7 +118,8 @@ class Recommender:
         levels = self.experiment.parts.train_dataset.rating_levels()
         return float(levels[0]), float(levels[-1])
 
-    def _known(self, user: int) -> torch.Tensor:
+    def known(self, user: int) -> torch.Tensor:
+        """Items that a user has interacted with, in whatever part."""
         dataset = self.dataset
         feats = (dataset.inter_feat, dataset.unrated)
         return torch.cat([feat[dataset.iid_field][feat[dataset.uid_field] == user] for feat in feats])

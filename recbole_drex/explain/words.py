@@ -51,6 +51,12 @@ class WordDeletion:
         place = torch.searchsorted(self.lemmas, torch.cat([words.word for words in self.words]))
         return torch.zeros(len(self.lemmas), device=place.device).index_add(0, place, torch.cat(list(values)))
 
+    def names(self, lemmas: Sequence[int]) -> list[str]:
+        """Lemmas by their numbers."""
+        attention = self.whatif.model.attention
+        assert attention is not None
+        return [attention.store.vocabulary[lemma] for lemma in lemmas]
+
     def reviews(self, lemma: int) -> int:
         """How many of the reviews hold a lemma."""
         return sum(len(words.place[words.word == lemma].unique()) for words in self.words)

@@ -1,0 +1,115 @@
+"""Which past interactions, and which words in their reviews, moved a prediction, and how far."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_drex.data.text import ReviewWords
+from recbole_drex.explain.excerpts import marked
+from recbole_drex.explain.explanation import Evidence, Quote, WordEffect
+from recbole_drex.explain.faithfulness import ReviewCase, same_way
+from recbole_drex.explain.pasts import Past, PastReviews
+from recbole_drex.explain.words import PlaceOfWord, WordDeletion
+from recbole_drex.model.whatif import WhatIf
+
+SAME, OTHER = 4, 2  # interactions shown that moved the prediction where they together did, and that held against it
+WORDS, USEFUL = 8, 3
+_SIDES = ("user", "item")
+
+
+def find_evidence(whatif: Any, pasts: PastReviews) -> dict[str, Any]:
+    """What moved a prediction, found by leaving it out.
+
+    Args:
+        whatif: the prediction, as ``model.what_if(user, item)`` gives it.
+        pasts: to name and quote past interactions.
+
+    Returns:
+        Fields of :class:`~recbole_drex.explain.explanation.Recommendation`. ``evidence``: interactions by falling
+        distance that they moved the prediction, at most :data:`SAME` that moved it where the foremost of them together
+        did and :data:`OTHER` that held against it. ``words``: of models with attention over words, the :data:`WORDS`
+        words of the reviews behind the prediction that moved it furthest. ``reviews``: of models that weigh reviews,
+        the :data:`USEFUL` reviews of the item that weigh most.
+    """
+    deltas = ReviewCase(whatif).deltas()
+    way = same_way(deltas, SAME)
+    against = sorted(deltas.keys() - set(way), key=lambda unit: (-abs(deltas[unit]), unit))
+    shown = [unit for unit in [*way[:SAME], *against[:OTHER]] if deltas[unit] != 0]
+    shown.sort(key=lambda unit: (-abs(deltas[unit]), unit))
+    weights = getattr(whatif, "weights", None)
+    useful = [unit for unit in deltas if unit[0] == 1][:USEFUL] if weights is not None else []
+    words = WordDeletion(whatif) if isinstance(whatif, WhatIf) and whatif.model.attention is not None else None
+    quotes = _quotes_with_effects(words, shown, pasts) if words is not None else [None] * len(shown)
+
+    def evidence(unit: tuple[int, int], quote: Quote | None = None) -> Evidence:
+        side, place = unit
+        share = None if weights is None else float(weights[side][place])
+        return Evidence(_SIDES[side], pasts.review(_past(whatif, unit), quote), deltas[unit], share)
+
+    return {
+        "evidence": tuple(evidence(unit, quote) for unit, quote in zip(shown, quotes, strict=True)),
+        "words": _effects(words, pasts) if words is not None else (),
+        "reviews": tuple(evidence(unit) for unit in useful),
+    }
+
+
+def _past(whatif: Any, unit: tuple[int, int]) -> Past:
+    side, place = unit
+    return Past(*(int(column[place]) for column in whatif.pasts[side]))
+
+
+def _quotes_with_effects(
+    words: WordDeletion, units: Sequence[tuple[int, int]], pasts: PastReviews
+) -> list[Quote | None]:
+    """Excerpts around the word of most attention; each word with the effect of leaving out this occurrence."""
+    quotes: list[Quote | None] = []
+    places: list[PlaceOfWord] = []
+    for side, place in units:
+        text, of_side = pasts.read(_past(words.whatif, (side, place)).row), words.words[side]
+        tokens = (of_side.place == place).nonzero().flatten()
+        if text is None or not _reads(words, of_side.word[tokens], text):
+            quotes.append(None)
+            continue
+        attention = of_side.attention[tokens].tolist()
+        quote, inside = marked(text, int(np.argmax(attention)), 1, attention)
+        quotes.append(quote)
+        places += [PlaceOfWord(side, int(tokens[number])) for number in inside if number < len(tokens)]
+    left = iter((words.base - words.without_each(places)).tolist() if places else ())
+    return [quote and _with_effects(quote, left) for quote in quotes]
+
+
+def _reads(words: WordDeletion, numbers: torch.Tensor, text: ReviewWords) -> bool:
+    """Whether a text holds the words that were encoded; another version of the lemmatizer may find others."""
+    return bool(len(numbers)) and words.names(numbers.tolist()) == text.lemmas[: len(numbers)]
+
+
+def _with_effects(quote: Quote, deltas: Iterator[float]) -> Quote:
+    """The quote with the next deltas at its marks; those without attention stand for words that are not read."""
+    marks = [mark if mark.attention is None else dataclasses.replace(mark, delta=next(deltas)) for mark in quote.marks]
+    return dataclasses.replace(quote, marks=tuple(marks))
+
+
+def _effects(words: WordDeletion, pasts: PastReviews) -> tuple[WordEffect, ...]:
+    found = words.foremost(WORDS)
+    lemmas = words.names([number for number, _ in found])
+    return tuple(
+        WordEffect(_written(words, number, lemma, pasts), lemma, delta, words.reviews(number))
+        for (number, delta), lemma in zip(found, lemmas, strict=True)
+    )
+
+
+def _written(words: WordDeletion, number: int, lemma: str, pasts: PastReviews) -> str:
+    """As the first review that holds a lemma writes it, the item's reviews before the user's."""
+    for side in (1, 0):
+        of_side = words.words[side]
+        for token in (of_side.word == number).nonzero().flatten()[:1].tolist():
+            text = pasts.read(_past(words.whatif, (side, int(of_side.place[token]))).row)
+            if text is not None and lemma in text.lemmas:
+                place = text.lemmas.index(lemma)
+                return text.text[text.starts[place] : text.ends[place]].lower()
+    return lemma

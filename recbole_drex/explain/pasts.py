@@ -1,0 +1,61 @@
+"""Past interactions by their names, ratings and texts."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from recbole_drex.data.text import ReviewWords, TextProcessor
+from recbole_drex.explain.excerpts import marked, read_review
+from recbole_drex.explain.explanation import PastReview, Quote
+from recbole_drex.explain.recommender import Recommender
+from recbole_drex.explain.reviews import review_texts
+
+
+class Past(NamedTuple):
+    """An interaction by internal ids, and the row of its review in the feature store, -1 without one."""
+
+    user: int
+    item: int
+    row: int
+
+
+class PastReviews:
+    """Turns interactions that are evidence into what people can read.
+
+    Args:
+        names: of a trained run.
+    """
+
+    def __init__(self, names: Recommender):
+        self.names = names
+        experiment = names.experiment
+        evidence = experiment.parts.train_dataset.evidence()
+        keys = experiment.dataset.pair_key(evidence.user, evidence.item).numpy()
+        order = np.argsort(keys, kind="stable")
+        self._keys, self._ratings = keys[order], evidence.rating.numpy()[order]
+        texts, processor = review_texts(experiment), TextProcessor(experiment.config["lemmatizer"])
+
+        @lru_cache(maxsize=4096)
+        def read(row: int) -> ReviewWords | None:
+            return None if texts is None or row < 0 else read_review(texts, row, processor)
+
+        self.read = read
+
+    def rating(self, past: Past) -> float | None:
+        """The rating of an interaction that is evidence; None without one."""
+        place = np.searchsorted(self._keys, past.user * self.names.dataset.item_num + past.item)
+        known = place < len(self._keys) and not np.isnan(self._ratings[place])
+        return float(self._ratings[place]) if known else None
+
+    def beginning(self, past: Past) -> Quote | None:
+        """The beginning of its review; None without one."""
+        words = self.read(past.row)
+        return marked(words, 0)[0] if words is not None and words.text else None
+
+    def review(self, past: Past, quote: Quote | None = None) -> PastReview:
+        """The interaction with a quote, by default of its review's beginning."""
+        user, item = self.names.user_name(past.user), self.names.item_name(past.item)
+        return PastReview(user, item, self.names.title(past.item), self.rating(past), quote or self.beginning(past))
