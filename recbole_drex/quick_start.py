@@ -35,6 +35,7 @@ from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.result import RESULT, read_result, write_interactions, write_result, write_users
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.keywords import write_profiles
+from recbole_drex.explain.quality import explanation_quality
 from recbole_drex.files import locked, read_json, safe_name, write_json
 from recbole_drex.record import Experiment, plain
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
@@ -227,16 +228,26 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
     write_interactions(run_dir, record.interactions(experiment, valid, test))
     write_users(run_dir, record.users(experiment, trainer.eval_collector.data_struct, test))
     write_json(run_dir / HISTORY, trainer.history)
-    if config["explained_users"] and experiment.explains:
-        explainer = Explainer(experiment)
-        if explainer.keywords:
-            write_profiles(explainer.keywords, run_dir)
-        explanations = explainer.explain_users(config["explained_users"])
-        write_json(run_dir / EXPLANATIONS, [dataclasses.asdict(explanation) for explanation in explanations])
+    if experiment.explains and (config["explained_users"] or config["measured_users"]):
+        result |= _explain(experiment, run_dir)
     write_result(run_dir, result)
     (run_dir / LAST).unlink(missing_ok=True)
     logger.info("test result: %s", json.dumps(result["test"]))
     return read_result(run_dir)
+
+
+def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
+    """Write explained recommendations and profiles into ``run_dir``; returns what the result file says of them."""
+    config, explainer = experiment.config, Explainer(experiment)
+    if config["explained_users"]:
+        if explainer.keywords is not None:
+            write_profiles(explainer.keywords, run_dir)
+        explanations = explainer.explain_users(config["explained_users"])
+        write_json(run_dir / EXPLANATIONS, [dataclasses.asdict(explanation) for explanation in explanations])
+    measured = (
+        explanation_quality(explainer, config["measured_users"], config["seed"]) if config["measured_users"] else []
+    )
+    return {"explanations": measured} if measured else {}
 
 
 @contextlib.contextmanager

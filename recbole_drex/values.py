@@ -113,6 +113,7 @@ _LEAST = {
     "hide_reviews": 0,
     "hide_ratings": 0,
     "explained_users": 0,
+    "measured_users": 0,
 }
 _MOST = {
     "bad_line_share": 1,

@@ -13,6 +13,7 @@ from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.evaluation import table_format
 from recbole_drex.evaluation.comparable import complete_runs, refuse_unlike
 from recbole_drex.evaluation.comparison import Comparison, Run
+from recbole_drex.evaluation.explanation_table import explanation_table, to_text
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.significance import compare_models, metrics_per_user, user_means
 from recbole_drex.evaluation.table_rows import dataset_rows
@@ -155,7 +156,8 @@ def write_tables(comparison: Comparison, folder: str | Path) -> dict[str, Table]
     """Write a comparison's tables and tests as files that need nothing else to be read.
 
     Writes ``table.csv``, ``.md`` and ``.tex`` of the own test items, the same as ``table_full`` (and ``table_sampled``)
-    of the other kinds of candidates that results have, and ``significance.csv`` with the rows of every test.
+    of the other kinds of candidates that results have, ``significance.csv`` with the rows of every test, and, where
+    results have measures of explanations, ``explanations.csv`` and ``.md``.
 
     Returns:
         The tables, by kind of candidates.
@@ -169,6 +171,10 @@ def write_tables(comparison: Comparison, folder: str | Path) -> dict[str, Table]
         write_text(path.with_suffix(".csv"), table.to_csv())
         write_text(path.with_suffix(".md"), table.to_markdown())
         write_text(path.with_suffix(".tex"), table.to_latex())
+    explained = explanation_table(comparison)
+    if len(explained):
+        write_text(Path(folder) / "explanations.csv", explained.to_csv(index=False))
+        write_text(Path(folder) / "explanations.md", to_text(explained, "pipe"))
     tests = [table.tests for table in tables.values() if len(table.tests)]
     if tests:
         write_text(Path(folder) / "significance.csv", pd.concat(tests).to_csv(index=False))

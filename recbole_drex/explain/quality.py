@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,26 @@ import numpy as np
 from recbole_drex.explain import faithfulness
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.faithfulness import Explains, measure
+from recbole_drex.files import read_json
 
 TOP = 3  # recommendations of a user that are looked at
 _GRID = (12, 6)  # users and items that are explained to each other, for specificity
 _UNITS = 5  # units of an explanation that are compared
+_PAIRS, _DEPTH = 20, 10  # pairs of which every run notes the foremost units, so that runs can be compared
+_REVIEWS = 20  # training reviews from which on a user's profile is compared with planted tastes
 
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """A way to explain: its units for a user and an item, the foremost first, and how its faithfulness is measured."""
+    """A way to explain: its units for a user and an item, the foremost first, and how its faithfulness is measured.
+
+    ``name`` says what a unit is in words that hold for any run.
+    """
 
     unit: str
     by: str
     units: Callable[[int, int], Sequence[Hashable]]
+    name: Callable[[Any], str]
     faithful: Explains | None
 
 
@@ -45,9 +53,15 @@ def ways_of(explainer: Explainer) -> list[Way]:
 
         return units
 
+    def past(unit: tuple[int, int]) -> str:
+        return f"{names.user_name(unit[0])} {names.item_name(unit[1])}"
+
+    def word(unit: int) -> str:
+        return str(model.attention.store.vocabulary[unit])  # type: ignore[union-attr,index]
+
     def add(unit: str, by: str, k: int, choose: Callable[[Any], Any]) -> None:
         way = Explains(unit, by, k, choose)
-        found.append(Way(unit, by, foremost(way), way))
+        found.append(Way(unit, by, foremost(way), word if unit == "words" else past, way))
 
     if explainer.keywords is not None:
         keywords = explainer.keywords
@@ -55,7 +69,7 @@ def ways_of(explainer: Explainer) -> list[Way]:
         def shared(user: int, item: int) -> Sequence[Hashable]:
             return [one.lemma for one in keywords.overlap(names.user_name(user), names.item_name(item))]
 
-        found.append(Way("words", "keywords", shared, None))
+        found.append(Way("words", "keywords", shared, str, None))
         add("reviews", "evidence", 3, faithfulness.by_evidence)
         add("words", "evidence", 5, faithfulness.words_by_evidence)
         add("words", "attention", 5, faithfulness.words_by_attention)
@@ -85,8 +99,11 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
           their five foremost units, over pairs of explanations of which at least one has units;
         * ``item_specificity``: the same for explanations of two items to one user;
         * ``diversity``: distinct units among all units shown for the recommendations;
+        * ``foremost``: of some pairs that do not depend on ``seed``, by name, the foremost units; runs with other seeds
+          are compared by them (:func:`~recbole_drex.evaluation.overlap.rank_biased_overlap`);
         * ``faithfulness``: as :func:`~recbole_drex.explain.faithfulness.measure`, on one of each user's ten best items;
-          None where a way names no part of the prediction's evidence.
+          None where a way names no part of the prediction's evidence;
+        * ``planted``: of keywords, where the data set comes with a truth, as :func:`planted_agreement`; None otherwise.
 
         Values are None where there is nothing to measure.
     """
@@ -96,8 +113,55 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
     names = explainer.recommender
     best = {user: [item for item, _ in names.best(user, 10)] for user in chosen}
     cases = [(user, items[rng.integers(len(items))]) for user, items in best.items() if items]
-    grid = _grid(best, explainer)
-    return [_quality(way, best, cases, grid, explainer.model, seed) for way in ways_of(explainer)]
+    grid, fixed = _grid(best, explainer), _fixed_pairs(explainer)
+    found = [_quality(way, best, cases, grid, explainer.model, seed) for way in ways_of(explainer)]
+    for way, measured in zip(ways_of(explainer), found, strict=True):
+        measured["foremost"] = [[way.name(unit) for unit in way.units(*pair)[:_DEPTH]] for pair in fixed]
+        measured["planted"] = planted_agreement(explainer) if way.by == "keywords" else None
+    return found
+
+
+def _fixed_pairs(explainer: Explainer) -> list[tuple[int, int]]:
+    """Pairs of users and items that every run on a data set agrees on, whatever its split."""
+    names, dataset = explainer.recommender, explainer.recommender.dataset
+    rng = np.random.default_rng(0)
+    by_name = [
+        sorted(range(1, n), key=name)
+        for n, name in ((dataset.user_num, names.user_name), (dataset.item_num, names.item_name))
+    ]
+    return [
+        (by_name[0][rng.integers(len(by_name[0]))], by_name[1][rng.integers(len(by_name[1]))]) for _ in range(_PAIRS)
+    ]
+
+
+def planted_agreement(explainer: Explainer, k: int = 5) -> dict[str, Any] | None:
+    """How well users' profiles name the aspects that the data set's generator planted; None where it has no truth.
+
+    Args:
+        explainer: of a run on a data set whose raw files include ``truth_<data set>.json``.
+        k: keywords of a profile that count.
+
+    Returns:
+        ``users`` (with 20 training reviews or more), ``k``, ``precision``: share of their keywords that name an aspect
+        which the user was planted to care for, and ``recall``: share of these aspects that a keyword names; means.
+    """
+    dataset = explainer.recommender.dataset
+    path = Path(dataset.dataset_path).parent / "raw" / f"truth_{dataset.dataset_name}.json"
+    if explainer.keywords is None or not path.is_file():
+        return None
+    truth, precision, recall = read_json(path), [], []
+    aspect_of = {word: aspect for aspect, words in truth["aspects"].items() for word in words}
+    for user, reviews in explainer.keywords.quotes.user_counts().items():
+        name = explainer.recommender.user_name(user)
+        cares = {aspect for aspect, weight in truth["users"].get(name, {}).items() if weight > 0}
+        if reviews < _REVIEWS or not cares:
+            continue
+        named = [aspect_of.get(keyword.lemma) for keyword in explainer.profile("user", name, quotes=0)[:k]]
+        precision.append(sum(aspect in cares for aspect in named) / max(len(named), 1))
+        recall.append(len(cares.intersection(named)) / len(cares))
+    if not precision:
+        return None
+    return {"users": len(precision), "k": k, "precision": float(np.mean(precision)), "recall": float(np.mean(recall))}
 
 
 def _grid(best: dict[int, list[int]], explainer: Explainer) -> list[list[tuple[int, int]]]:
@@ -136,29 +200,3 @@ def _apart(groups: Iterable[Sequence[Sequence[Hashable]]]) -> float | None:
             if one or other:
                 found.append(1 - len(one & other) / len(one | other))
     return float(np.mean(found)) if found else None
-
-
-def rank_biased_overlap(one: Sequence[Hashable], other: Sequence[Hashable], p: float = 0.9) -> float:
-    r"""Likeness of two rankings without repetitions, extrapolated (Webber, Moffat and Zobel, TOIS 2010, eq. 30 and 32).
-
-    With :math:`A_d` the share of the first d that both have in common, and both rankings cut to the shorter length k,
-
-    .. math:: \frac{1 - p}{p} \sum_{d=1}^{k} A_d p^d + A_k p^k
-
-    Args:
-        one, other: the foremost first.
-        p: how far down a reader looks; 0.9 gives the first ten 86 % of the weight.
-
-    Returns:
-        0 (nothing in common, or nothing at all) to 1 (the same).
-
-    Example:
-        >>> round(rank_biased_overlap("abc", "acb"), 3)
-        0.95
-    """
-    k = min(len(one), len(other))
-    if not k:
-        return 0.0
-    shares = [len(set(one[:d]) & set(other[:d])) / d for d in range(1, k + 1)]
-    weighted = sum(share * p**d for d, share in enumerate(shares, 1))
-    return (1 - p) / p * weighted + shares[-1] * p**k

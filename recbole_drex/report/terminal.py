@@ -15,6 +15,8 @@ from recbole_drex.data.statistics import statistics_table
 from recbole_drex.errors import DataError
 from recbole_drex.evaluation.comparable import complete_runs
 from recbole_drex.evaluation.comparison import Comparison, comparison_of
+from recbole_drex.evaluation.explanation_table import explanation_table
+from recbole_drex.evaluation.explanation_table import to_text as explanation_text
 from recbole_drex.evaluation.rank_test import rank_test
 from recbole_drex.evaluation.significance import compare_models, user_means
 from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
@@ -35,6 +37,7 @@ def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
     for name in sorted(blocks_of(comparison), key=lambda name: name != block):
         _print_table(comparison_table(comparison, block=name))
     _print_tests(comparison, first["label"])
+    _print_explanation_quality(comparison)
     _print_explanations(folders[0])
     print("Files")
     for folder in folders:
@@ -52,6 +55,7 @@ def print_comparison(comparison: Comparison, rank_tests: bool) -> None:
     """
     for table in write_tables(comparison, comparison.folder).values():
         _print_table(table)
+    _print_explanation_quality(comparison)
     if rank_tests:
         known = {name for result in comparison.results for name in result["test"]["own_test"]}
         for metric in _RANKED:
@@ -63,6 +67,14 @@ def print_comparison(comparison: Comparison, rank_tests: bool) -> None:
 
 def _print_table(table: Table) -> None:
     print(table.to_text(shutil.get_terminal_size((160, 24)).columns), end="\n\n")
+
+
+def _print_explanation_quality(comparison: Comparison) -> None:
+    """Print how good the explanations are of the models that explain."""
+    table = explanation_table(comparison)
+    if len(table):
+        print("Quality of explanations")
+        print(explanation_text(table))
 
 
 def _print_tests(comparison: Comparison, model: str) -> None:
