@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 import torch
 
-from recbole_drex.model.reviewwords import ReviewWords, without_words, words_of
+from recbole_drex.model.reviewwords import ReviewWords, pooled_change, said_of_item, without_words, words_of
 from recbole_drex.model.scenarios import Changes, SideEvidence
 from recbole_drex.model.whatif import WhatIf
 
-_CANDIDATES = 32  # words whose effect is computed exactly, the foremost by its linear approximation
-_CASES = 8192  # changed reviews held at once
+_CANDIDATES = 16  # words whose effect is computed exactly, the foremost by its linear approximation
 
 
 class PlaceOfWord(NamedTuple):
@@ -123,25 +122,16 @@ class WordDeletion:
             predicted = self.whatif.predict(none[0], none[1])
             slopes = torch.autograd.grad(predicted.sum(), inputs, allow_unused=True)
         effect = torch.zeros(len(lemmas), device=lemmas.device)
-        with torch.no_grad():
-            for number, (side, words) in enumerate(zip(self.whatif.sides, self.words, strict=True)):
-                by_row, by_coordinates = slopes[2 * number : 2 * number + 2]
-                lemma = torch.searchsorted(lemmas, words.word)
-                pairs, case = (words.place * len(lemmas) + lemma).unique(return_inverse=True)
-                order = torch.argsort(case, stable=True)
-                bounds = torch.searchsorted(
-                    case[order], torch.arange(0, len(pairs) + _CASES, _CASES, device=case.device)
-                )
-                for block, (first, last) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
-                    token, start = order[first:last], block * _CASES
-                    chosen = pairs[start : start + _CASES]
-                    place = chosen // len(lemmas)
-                    changes = without_words(side, words, torch.zeros_like(place), place, case[token] - start, token)
-                    moved = torch.zeros(len(chosen), device=case.device)
-                    for slope, change in ((by_row, changes.row), (by_coordinates, changes.coordinates)):
-                        if slope is not None:
-                            moved = moved + (slope[place] * change).sum(1)
-                    effect.index_add_(0, chosen % len(lemmas), -moved)
+        for number, (side, words) in enumerate(zip(self.whatif.sides, self.words, strict=True)):
+            by_row, by_coordinates = slopes[2 * number : 2 * number + 2]
+            lemma = torch.searchsorted(lemmas, words.word)
+            pairs, case = (words.place * len(lemmas) + lemma).unique(return_inverse=True)
+            place = pairs // len(lemmas)
+            moved = pooled_change(side, words, by_row, place, case)
+            if by_coordinates is not None and by_coordinates.shape[1]:
+                change, _ = said_of_item(side, words, place, case, torch.arange(len(case), device=case.device))
+                moved = moved + (by_coordinates[place] * change).sum(1)
+            effect.index_add_(0, pairs % len(lemmas), -moved)
         return effect
 
 

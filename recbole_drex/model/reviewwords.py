@@ -77,8 +77,7 @@ def without_words(
     pooled, there = review.split(before)
     lost = torch.zeros(len(place), 1, device=before.device).index_add(0, case, words.attention[token, None])
     removed = torch.zeros_like(pooled).index_add(0, case, words.attention[token, None] * words.vector[token])
-    count = torch.bincount(words.place, minlength=len(side))[place] - torch.bincount(case, minlength=len(place))
-    some = (count > 0)[:, None]
+    some = _left(side, words, place, case)
     rest = torch.where(some, (pooled - removed) / (1 - lost).clamp(min=1e-6), 0.0)
     few = torch.nonzero((lost[:, 0] > _MOST) & some[:, 0]).flatten()
     if len(few):
@@ -89,7 +88,7 @@ def without_words(
     others = [modality.split(before)[1][:, 0] for modality in table.modalities if modality is not review]
     gone = ~some[:, 0] & ~torch.stack([*others, torch.zeros_like(lost[:, 0])]).bool().any(0)
     change = torch.where(gone[:, None], -before, change)
-    return Changes(scenario, place, change, gone, *_said_of_item(side, words, place, case, token, some))
+    return Changes(scenario, place, change, gone, *said_of_item(side, words, place, case, token))
 
 
 def _pooled_without(words: ReviewWords, few: torch.Tensor, place, case, token) -> torch.Tensor:
@@ -102,14 +101,51 @@ def _pooled_without(words: ReviewWords, few: torch.Tensor, place, case, token) -
     return result.index_add(0, owner, weight[:, None] * words.vector[member])
 
 
-def _said_of_item(
-    side: SideEvidence, words: ReviewWords, place, case, token, some
+def pooled_change(
+    side: SideEvidence, words: ReviewWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
+) -> torch.Tensor:
+    """What taking words out of reviews adds to a linear function of the rows, every word in just one case.
+
+    Args:
+        side: whose reviews.
+        words: their words.
+        slope: of the function, (m, width of the rows).
+        place: the interaction of each of c cases, (c,).
+        case: of each word, (k,).
+
+    Returns:
+        (c,), without what the loss of a whole review adds beside its vector.
+    """
+    columns = side.model.table.review_columns
+    slope = slope[:, columns]
+    said = (words.vector * slope[words.place]).sum(1)
+    whole = (side.rows[:, columns] * slope).sum(1)[place]
+    lost, removed = (
+        torch.zeros(len(place), device=case.device).index_add(0, case, words.attention * part) for part in (1.0, said)
+    )
+    left = 1 - lost
+    return torch.where(left > 1e-6, (whole - removed) / left.clamp(min=1e-6), 0.0) - whole
+
+
+def said_of_item(
+    side: SideEvidence, words: ReviewWords, place: torch.Tensor, case: torch.Tensor, token: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """What taking words out of reviews adds to their coordinates of taste (c, k) and to the number of reviews (c, 1).
+
+    Args: as in :func:`without_words`.
+    """
     coordinates, spoken = side.coordinates(place)
     taste = side.model.taste
     if taste is None or not coordinates.shape[1]:
-        return -coordinates, -spoken
+        return torch.zeros_like(coordinates), torch.zeros_like(spoken)
+    some = _left(side, words, place, case)
     row = side.row[place].cpu().numpy()
     left = taste.text.without(row, case.cpu().numpy(), words.position[token].cpu().numpy())
     change = torch.from_numpy(left - taste.text.values[row]).to(coordinates) @ taste.directions
     return torch.where(some, change, -coordinates), torch.where(some, 0.0, -spoken)
+
+
+def _left(side: SideEvidence, words: ReviewWords, place: torch.Tensor, case: torch.Tensor) -> torch.Tensor:
+    """Whether any word is left of a review in each case, (c, 1)."""
+    count = torch.bincount(words.place, minlength=len(side))[place] - torch.bincount(case, minlength=len(place))
+    return (count > 0)[:, None]

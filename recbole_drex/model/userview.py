@@ -120,7 +120,7 @@ class UserView(SideEvidence):
     def tastes_now(self) -> torch.Tensor:
         """The user's tastes, (1, k)."""
         with torch.no_grad():
-            return self.tastes(self.nothing, 1)
+            return self._tastes(self.nothing, 1)
 
     @cached_property
     def tastes_without_each(self) -> torch.Tensor:
@@ -130,19 +130,22 @@ class UserView(SideEvidence):
 
     def tastes(self, changes: Changes, n: int) -> torch.Tensor:
         """The user's tastes (n, k), in each scenario fitted to what the model leaves unexplained then."""
-        model = self.model
         if self.own.tastes is not None:
             return self.own.tastes.expand(n, -1)
-        assert model.taste is not None
-        size = max(1, _NUMBERS // max(1, len(self) * (len(model.taste.strength) + 4 * self.messages.shape[1])))
+        assert self.model.taste is not None
+        size = max(1, _NUMBERS // max(1, len(self) * (len(self.model.taste.strength) + 4 * self.messages.shape[1])))
+        changed, number = changes.scenario.unique(return_inverse=True)
         parts = []
-        for first in range(0, n, size):
-            last = min(n, first + size)
-            inside = (changes.scenario >= first) & (changes.scenario < last)
+        for first in range(0, len(changed), size):
+            inside = (number >= first) & (number < first + size)
             chosen = Changes(*(getattr(changes, one.name)[inside] for one in dataclasses.fields(changes)))
-            chosen = dataclasses.replace(chosen, scenario=chosen.scenario - first)
-            parts.append(self._tastes(chosen, last - first))
-        return torch.cat(parts)
+            chosen = dataclasses.replace(chosen, scenario=number[inside] - first)
+            parts.append(self._tastes(chosen, min(size, len(changed) - first)))
+        if len(changed) == n:
+            return torch.cat(parts)
+        # Where nothing of the user's is different, tastes are what they are.
+        now = self._tastes(self.nothing, 1) if torch.is_grad_enabled() else self.tastes_now
+        return now.repeat(n, 1).index_put((changed,), torch.cat(parts)) if parts else now.expand(n, -1)
 
     def _tastes(self, changes: Changes, n: int) -> torch.Tensor:
         model, m = self.model, len(self)
