@@ -49,7 +49,11 @@ def find_evidence(whatif: Any, pasts: PastReviews) -> dict[str, Any]:
     def evidence(unit: tuple[int, int], quote: Quote | None = None) -> Evidence:
         side, place = unit
         share = None if weights is None else float(weights[side][place])
-        return Evidence(_SIDES[side], pasts.review(_past(whatif, unit), quote), deltas[unit], share)
+        review = pasts.review(_past(whatif, unit), quote)
+        if not side and isinstance(whatif, WhatIf) and not whatif.user.entity:
+            rating = float(whatif.user.rating[place])  # what somebody posted is in no data
+            review = dataclasses.replace(review, user="", rating=None if np.isnan(rating) else rating)
+        return Evidence(_SIDES[side], review, deltas[unit], share)
 
     return {
         "evidence": tuple(evidence(unit, quote) for unit, quote in zip(shown, quotes, strict=True)),

@@ -22,9 +22,11 @@ from recbole_drex.errors import DataError
 from recbole_drex.explain.evidence import find_evidence
 from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Recommendation
 from recbole_drex.explain.keywords import KeywordProfiles
+from recbole_drex.explain.newuser import NewUsers
 from recbole_drex.explain.pasts import Past, PastReviews
-from recbole_drex.explain.recommender import Recommended, Recommender
+from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.explain.sentences import sentence
+from recbole_drex.model.whatif import WhatIf
 from recbole_drex.record import Experiment
 
 
@@ -107,13 +109,39 @@ class Explainer:
             score = self.model.predict(Interaction(pair).to(self.experiment.config["device"]))  # type: ignore[operator]
         return self._explanation(user, uid, [Recommended(iid, self.recommender.rating(score.flatten()[0]))])
 
+    def explain_new(self, interactions: Sequence[PostedInteraction], top: int = 3) -> Explanation:
+        """Recommend ``top`` items to somebody who is not in the data, and explain them by what they posted.
+
+        The user's name is empty. They have no keyword profile: how much a word means is told by all reviews of a user
+        against those of others, not by a few.
+
+        Args:
+            interactions: what they rate and write, of each item once.
+            top: number of recommendations, fewer if fewer items are left.
+
+        Raises:
+            DataError, ConfigError: as :class:`~recbole_drex.explain.newuser.NewUsers`.
+        """
+        view, best = self.new_users.best(interactions, top)
+        rated = [one.rating for one in interactions if one.rating is not None]
+        names, recommendations = self.recommender, []
+        for iid, predicted in best:
+            profile = self.keywords.profile("item", names.item_name(iid), quotes=0) if self.keywords else ()
+            reasons = find_evidence(WhatIf(view, iid), self.pasts)
+            recommendations.append(
+                Recommendation(names.item_name(iid), names.title(iid), predicted, profile=profile, **reasons)
+            )
+        return _told(Explanation("", float(np.mean(rated)) if rated else None, (), tuple(recommendations)))
+
+    @cached_property
+    def new_users(self) -> NewUsers:
+        """Takes what new users post."""
+        return NewUsers(self.recommender)
+
     def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended]) -> Explanation:
         mine = self._ratings[1][self._ratings[0] == uid]
         mean = float(mine.mean()) if len(mine) else None
-        explanation = Explanation(user, mean, self.profile("user", user), self._explained(uid, chosen))
-        # In the end, since a sentence speaks of all the rest.
-        told = (dataclasses.replace(one, sentence=sentence(explanation, one)) for one in explanation.recommendations)
-        return dataclasses.replace(explanation, recommendations=tuple(told))
+        return _told(Explanation(user, mean, self.profile("user", user), self._explained(uid, chosen)))
 
     def _explained(self, uid: int, chosen: Sequence[Recommended]) -> tuple[Recommendation, ...]:
         names, model = self.recommender, self.model
@@ -152,3 +180,9 @@ class Explainer:
         """Users and ratings of the training part."""
         part = self.experiment.parts.train_dataset
         return part.inter_feat[part.uid_field].numpy(), part.inter_feat[part.rating_field].numpy()
+
+
+def _told(explanation: Explanation) -> Explanation:
+    """The explanation with its sentences, which speak of all the rest."""
+    told = (dataclasses.replace(one, sentence=sentence(explanation, one)) for one in explanation.recommendations)
+    return dataclasses.replace(explanation, recommendations=tuple(told))

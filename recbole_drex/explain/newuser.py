@@ -58,7 +58,7 @@ class NewUsers:
             self.model,
             torch.tensor(items, device=device),
             torch.tensor(ratings, device=device),
-            [torch.from_numpy(one.astype(np.float32)).to(device) for one in self._words(interactions)],
+            *self._words(interactions),
         )
 
     def best(self, interactions: Sequence[PostedInteraction], top: int) -> tuple[UserView, list[Recommended]]:
@@ -77,13 +77,18 @@ class NewUsers:
             raise DataError(f"rating {posted.rating:g} of item '{posted.item}' is not between {low:g} and {high:g}")
         return float(self.levels[(self.levels - posted.rating).abs().argmin()])
 
-    def _words(self, interactions: Sequence[PostedInteraction]) -> list[np.ndarray]:
-        if self.model.attention is None:
-            return [np.zeros((0, 0), dtype=np.float16) for _ in interactions]
-        reviews = [self._processor(one.review) for one in interactions]
-        if not any(review.lemmas for review in reviews):
-            return [np.zeros((0, self.model.attention.width), dtype=np.float16) for _ in interactions]
-        return self._encoder.encode(reviews)
+    def _words(self, interactions: Sequence[PostedInteraction]) -> tuple[list[torch.Tensor], list[list[str]]]:
+        """Embeddings of the words of each review, and their lemmas."""
+        width = 0 if self.model.attention is None else self.model.attention.width
+        vectors = [np.zeros((0, width), dtype=np.float16) for _ in interactions]
+        lemmas: list[list[str]] = [[] for _ in interactions]
+        reviews = [self._processor(one.review) for one in interactions] if width else []
+        if any(review.lemmas for review in reviews):
+            vectors = self._encoder.encode(reviews)
+            # Words beyond what the encoder reads have no embedding.
+            lemmas = [review.lemmas[: len(one)] for review, one in zip(reviews, vectors, strict=True)]
+        device = self.model.mean.device
+        return [torch.from_numpy(one.astype(np.float32)).to(device) for one in vectors], lemmas
 
     @cached_property
     def _processor(self) -> TextProcessor:

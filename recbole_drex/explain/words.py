@@ -30,7 +30,9 @@ class WordDeletion:
 
     def __init__(self, whatif: WhatIf):
         self.whatif = whatif
-        self.words = tuple(words_of(side) for side in whatif.sides)
+        posted = whatif.user.posted
+        self.words = (words_of(whatif.user) if posted is None else posted.words, words_of(whatif.item))
+        self._more = posted.lemmas if posted is not None else []
         self.base = float(whatif.predict().detach())
 
     @property
@@ -54,7 +56,8 @@ class WordDeletion:
         """Lemmas by their numbers."""
         attention = self.whatif.model.attention
         assert attention is not None
-        return [attention.store.vocabulary[lemma] for lemma in lemmas]
+        known = attention.store.vocabulary
+        return [known[lemma] if lemma < len(known) else self._more[lemma - len(known)] for lemma in lemmas]
 
     def reviews(self, lemma: int) -> int:
         """How many of the reviews hold a lemma."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from recbole_drex.model.userview import OwnParameters, UserView
+from recbole_drex.model.attention import softmax_within
+from recbole_drex.model.reviewwords import ReviewWords
+from recbole_drex.model.userview import OwnParameters, PostedWords, UserView
 
 if TYPE_CHECKING:
     from recbole_drex.model.drex import DReX
@@ -17,7 +19,13 @@ _DAMPING = 5.0  # pseudo-count of the mean residual that becomes a new user's bi
 _STEPS = 30  # of L-BFGS, for factors and tastes of models that rank
 
 
-def view_of_new(model: DReX, item: torch.Tensor, rating: torch.Tensor, reviews: Sequence[torch.Tensor]) -> UserView:
+def view_of_new(
+    model: DReX,
+    item: torch.Tensor,
+    rating: torch.Tensor,
+    reviews: Sequence[torch.Tensor],
+    lemmas: Sequence[Sequence[str]],
+) -> UserView:
     r"""What the model makes of interactions that it has never seen.
 
     The state, the history and (for ratings) the tastes follow from the interactions as they do for any user. What a
@@ -32,6 +40,7 @@ def view_of_new(model: DReX, item: torch.Tensor, rating: torch.Tensor, reviews: 
         item: internal ids, each once, (m,).
         rating: (m,), one of the levels or NaN.
         reviews: embeddings of the words of each review, (words, width); without words none.
+        lemmas: of these words.
 
     Returns:
         The view; interactions without rating and review (or other modality) are not part of it.
@@ -48,11 +57,13 @@ def view_of_new(model: DReX, item: torch.Tensor, rating: torch.Tensor, reviews: 
     rows = table.rows_of_nobody(item, rating, pooled, spoken)
     says = torch.stack([modality.split(rows)[1][:, 0] for modality in table.modalities]).any(0)
     rows, item, rating = rows[says], item[says], rating[says]
+    said = torch.nonzero(says).flatten().tolist()
+    words = _words(model, [reviews[k] for k in said], [lemmas[k] for k in said])
     time = torch.arange(len(item), dtype=torch.float64, device=item.device)
     none = torch.full_like(item, -1)
 
     def view(own: OwnParameters) -> UserView:
-        return UserView(model, 0, rows, item, rating, time, none, own)
+        return UserView(model, 0, rows, item, rating, time, none, own, posted=words)
 
     zeros = OwnParameters(
         torch.zeros((), device=item.device) if model.use_bias else None,
@@ -68,6 +79,25 @@ def view_of_new(model: DReX, item: torch.Tensor, rating: torch.Tensor, reviews: 
         residual = residual[~torch.isnan(residual)]
         return view(OwnParameters(residual.sum() / (len(residual) + _DAMPING), zeros.factors, zeros.tastes))
     return blank
+
+
+def _words(model: DReX, reviews: Sequence[torch.Tensor], lemmas: Sequence[Sequence[str]]) -> PostedWords | None:
+    attention = model.attention
+    if attention is None:
+        return None
+    vocabulary = {word: number for number, word in enumerate(attention.store.vocabulary)}
+    known = len(vocabulary)
+    number = [vocabulary.setdefault(word, len(vocabulary)) for review in lemmas for word in review]
+    device = model.mean.device
+    count = torch.tensor([len(review) for review in reviews], device=device)
+    place = torch.repeat_interleave(torch.arange(len(reviews), device=device), count)
+    vector = torch.cat([*reviews, torch.zeros(0, attention.width, device=device)])
+    score = (vector @ attention.scoring_vector()).detach()
+    word = torch.tensor(number, dtype=torch.int64, device=device)
+    words = ReviewWords(
+        place, torch.full_like(place, -1), word, vector, score, softmax_within(score, place, len(reviews))
+    )
+    return PostedWords(words, list(vocabulary)[known:])
 
 
 def _learned(blank: UserView) -> OwnParameters:

@@ -12,6 +12,7 @@ from recbole_drex.model.scenarios import Changes, SideEvidence
 
 if TYPE_CHECKING:
     from recbole_drex.model.drex import DReX
+    from recbole_drex.model.reviewwords import ReviewWords
 
 _NUMBERS = 1 << 24  # held at once where the tastes of many scenarios are solved
 
@@ -31,6 +32,19 @@ class OwnParameters:
     tastes: torch.Tensor | None
 
 
+@dataclasses.dataclass(frozen=True)
+class PostedWords:
+    """Words of reviews that are not in the data.
+
+    Attributes:
+        words: the words; those of lemmas that the data do not have are numbered from the vocabulary's length on.
+        lemmas: these lemmas.
+    """
+
+    words: ReviewWords
+    lemmas: list[str]
+
+
 class UserView(SideEvidence):
     """A user in n scenarios.
 
@@ -41,12 +55,25 @@ class UserView(SideEvidence):
         row: their rows of the table, -1 for those that are not in it, (m,).
         own: the user's parameters.
         left_out: as in :class:`SideEvidence`.
+        posted: words of the reviews of somebody who is not in the data.
     """
 
-    def __init__(self, model: DReX, user: int, rows, item, rating, time, row, own: OwnParameters, left_out: int = -1):
+    def __init__(
+        self,
+        model: DReX,
+        user: int,
+        rows: torch.Tensor,
+        item: torch.Tensor,
+        rating: torch.Tensor,
+        time: torch.Tensor,
+        row: torch.Tensor,
+        own: OwnParameters,
+        left_out: int = -1,
+        posted: PostedWords | None = None,
+    ):
         value = torch.nan_to_num(rating / model.table.highest)
         super().__init__(model, 0, user, rows, item, value, time, row, left_out)
-        self.item, self.rating, self.own = item, rating, own
+        self.item, self.rating, self.own, self.posted = item, rating, own, posted
         # What the items are to others than this user.
         self.item_states = model.item_states_without(item, row)
 
