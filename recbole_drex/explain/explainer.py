@@ -37,15 +37,16 @@ class Explainer:
     Args:
         experiment: a run that was loaded or has just been trained.
         words: number of keywords in a profile; default ``profile_words`` of the configuration.
+        quotes: reviews that each keyword of a user's profile quotes, at most.
 
     Raises:
         DataError: the model gives no reasons.
     """
 
-    def __init__(self, experiment: Experiment, words: int | None = None):
+    def __init__(self, experiment: Experiment, words: int | None = None, quotes: int = 2):
         if not experiment.explains:
             raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
-        self.experiment, self.model = experiment, experiment.model
+        self.experiment, self.model, self.quotes = experiment, experiment.model, quotes
         self.recommender = Recommender(experiment)
         self.keywords = KeywordProfiles(experiment, words, self.recommender) if experiment.attends else None
         self._texts = review_texts(experiment)
@@ -109,7 +110,7 @@ class Explainer:
     def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended]) -> Explanation:
         mine = self._ratings[1][self._ratings[0] == uid]
         mean = float(mine.mean()) if len(mine) else None
-        explanation = Explanation(user, mean, self.profile("user", user), self._explained(uid, chosen))
+        explanation = Explanation(user, mean, self.profile("user", user, self.quotes), self._explained(uid, chosen))
         # In the end, since a sentence speaks of all the rest.
         told = (dataclasses.replace(one, sentence=sentence(explanation, one)) for one in explanation.recommendations)
         return dataclasses.replace(explanation, recommendations=tuple(told))
