@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
@@ -168,9 +169,9 @@ def drex_run(small, tmp_path_factory) -> Path:
 def test_explain_prints_a_profile_and_recommendations(drex_run, capsys):
     assert main(["explain", "--run", str(drex_run / "DReX" / "seed-2026"), "--user", "user_05", "--top", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "User user_05"
-    assert lines[1].strip().startswith("often writes about: ")
-    assert sum("predicted" in line for line in lines) == 2
+    assert lines[0].startswith("User user_05, average rating ")
+    assert lines[1].strip().startswith("profile: ")
+    assert sum(": predicted " in line for line in lines) == sum(" Predicted " in line for line in lines) == 2
     assert sum("shared keywords" in line for line in lines) == 2
 
 
@@ -180,7 +181,7 @@ def test_explain_as_json(small, drex_run, capsys):
     explanation = json.loads(capsys.readouterr().out)
     assert set(explanation) == {"user", "mean_rating", "profile", "recommendations"}
     assert explanation["user"] == "user_05"
-    profile = {keyword["word"]: keyword["score"] for keyword in explanation["profile"]}
+    profile = {keyword["lemma"]: keyword["score"] for keyword in explanation["profile"]}
     scores = list(profile.values())
     assert 0 < len(scores) <= 10 and scores == sorted(scores, reverse=True) and min(scores) > 0
     touched = set()
@@ -191,14 +192,35 @@ def test_explain_as_json(small, drex_run, capsys):
     predicted = [item["predicted"] for item in explanation["recommendations"]]
     assert predicted == sorted(predicted, reverse=True)
     for item in explanation["recommendations"]:
-        reasons = {"sentence", "profile", "keywords", "evidence", "words", "reviews", "neighbours", "written"}
+        reasons = {"sentence", "profile", "keywords", "evidence", "words", "reviews", "neighbours", "written", "known"}
         assert set(item) == {"item", "title", "predicted", *reasons}
         assert item["item"] not in touched and item["title"]
         assert 1 <= item["predicted"] <= 5
         for keyword in item["keywords"]:
             assert set(keyword) == {"word", "lemma", "user_score", "item_score", "user_quote", "item_quote"}
             assert keyword["user_quote"] and keyword["item_quote"]
-            assert keyword["user_score"] == profile[keyword["word"]]
+            assert keyword["user_score"] == profile[keyword["lemma"]]
+
+
+def test_explain_one_item_and_color(small, drex_run, capsys, monkeypatch):
+    folder = str(drex_run / "DReX" / "seed-2026")
+    known = pd.read_parquet(drex_run / "DReX" / "seed-2026" / "interactions.parquet").query("user_id == 'user_05'")
+    row = known[known["split"] == "train"].iloc[0]
+    call = ["explain", "--run", folder, "--user", "user_05", "--item", row["item_id"]]
+    assert main([*call, "--json"]) == 0
+    (item,) = json.loads(capsys.readouterr().out)["recommendations"]
+    assert item["item"] == row["item_id"] and item["known"]["rating"] == row["rating"]
+    assert f"You rated it {row['rating']:.1f} already" in item["sentence"]
+    assert main(call) == 0  # captured output is no terminal
+    plain = capsys.readouterr().out
+    assert "\x1b" not in plain and "already" in plain
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["explain", "--run", folder, "--user", "user_05", "--color", "always"]) == 0
+    assert "\x1b[48;5;" in capsys.readouterr().out
+    assert main([*call[:-1], "no_game"]) == 2
+    assert "unknown item 'no_game'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*call, "--color", "sometimes"])
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import torch
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import DataError
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.keywords import keyword_profiles
+from recbole_drex.explain.keywords import KeywordProfiles
+from recbole_drex.explain.reviews import AttendedReviews
 from recbole_drex.explain.terminal import render
 
 
@@ -29,28 +31,76 @@ def explainer(trained):
     return Explainer(trained)
 
 
-def test_profiles_equal_a_literal_sum_over_training_reviews(trained):
-    """Softmax over the projected words of each training review, summed word by word, in plain loops."""
-    dataset, model = trained.dataset, trained.model
+def literal(experiment) -> dict[tuple[str, str, str], list[tuple[float, float]]]:
+    """Attention and rating of every training review that holds a word of a user or an item, in plain loops: a softmax
+    over the projected words of each review."""
+    dataset, model = experiment.dataset, experiment.model
     store, attention = model.attention.store, model.attention
-    expected: dict[tuple[str, str, str], float] = defaultdict(float)
-    train = trained.parts.train_dataset.inter_feat
-    for feat in (train, dataset.unrated):
-        for user, item, row in zip(feat["user_id"], feat["item_id"], feat["review_row"].long(), strict=True):
+    found: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
+    for feat in (experiment.parts.train_dataset.inter_feat, dataset.unrated):
+        ratings = feat["rating"].tolist() if "rating" in feat else [math.nan] * len(feat)
+        rows = zip(feat["user_id"], feat["item_id"], feat["review_row"].long(), ratings, strict=True)
+        for user, item, row, rating in rows:
             if row < 0 or store.offsets[row] == store.offsets[row + 1]:
                 continue
             words = slice(store.offsets[row], store.offsets[row + 1])
             with torch.no_grad():
                 projected = attention.projection(torch.from_numpy(np.array(store.vectors[words], dtype=np.float32)))
                 weights = torch.softmax(attention.scorer(projected)[:, 0], 0)
+            sums: dict[str, float] = defaultdict(float)
             for word, weight in zip(store.word_ids[words], weights.tolist(), strict=True):
-                lemma = store.vocabulary[word]
-                expected["user", str(dataset.id2token("user_id", user)), lemma] += weight
-                expected["item", str(dataset.id2token("item_id", item)), lemma] += weight
-    profiles = keyword_profiles(trained)
-    found = {(row.side, row.id, row.word): row.score for row in profiles.itertuples()}
-    assert found.keys() == {key for key in expected if key[2] not in JUDGING_WORDS}
-    assert max(abs(found[key] - expected[key]) for key in found) < 1e-4
+                sums[store.vocabulary[word]] += weight
+            for word, weight in sums.items():
+                found["user", str(dataset.id2token("user_id", user)), word].append((weight, rating))
+                found["item", str(dataset.id2token("item_id", item)), word].append((weight, rating))
+    return found
+
+
+def everything(experiment, score: str):
+    experiment.config["profile_score"] = score
+    table = KeywordProfiles(experiment, words=10**6).table()
+    experiment.config["profile_score"] = "attention_lift"
+    return table
+
+
+def test_sums_of_attention_equal_literal_ones(trained):
+    expected = {key: entry for key, entry in literal(trained).items() if key[2] not in JUDGING_WORDS}
+    table = everything(trained, "attention")
+    found = {(row.side, row.id, row.lemma): row for row in table.itertuples()}
+    assert found.keys() == expected.keys()
+    for key, row in found.items():
+        weights, ratings = zip(*expected[key], strict=True)
+        assert row.score == pytest.approx(sum(weights), abs=1e-4) and row.reviews == len(weights)
+        rated = [rating for rating in ratings if not math.isnan(rating)]
+        assert row.mean_rating == pytest.approx(np.mean(rated)) if rated else math.isnan(row.mean_rating)
+
+
+def test_the_lift_equals_a_literal_one(trained):
+    entries = literal(trained)
+    reviews = {
+        (side, owner): n
+        for side in ("user", "item")
+        for owner, n in Counter(
+            str(trained.dataset.id2token(f"{side}_id", int(one))) for one in getattr(AttendedReviews.of(trained), side)
+        ).items()
+    }
+    total = sum(n for (side, _), n in reviews.items() if side == "user")
+    table = everything(trained, "attention_lift")
+    for row in table[::37].itertuples():
+        lift = 0.0
+        for side in ("user", "item"):
+            found = {owner: len(entry) for (s, owner, word), entry in entries.items() if (s, word) == (side, row.lemma)}
+            share = sum(found.values()) / total
+            expected = sum(1 - (1 - share) ** n for (s, _), n in reviews.items() if s == side)
+            lift += max(0.0, math.log(expected / len(found)))
+        weights = [weight for weight, _ in entries[row.side, row.id, row.lemma]]
+        damped = sum(weights) - 0.9 * math.sqrt(sum(weight**2 for weight in weights))
+        assert row.score == pytest.approx(damped * min(max(lift, 1e-6), 1.0), abs=1e-4)
+    for _, owner in table.groupby(["side", "id"]):
+        assert owner["score"].round(9).is_monotonic_decreasing and owner["rank"].tolist() == list(
+            range(1, len(owner) + 1)
+        )
+        assert (owner["score"] > 0).all()
 
 
 def test_profiles_recover_planted_tastes(small, explainer):
@@ -58,10 +108,10 @@ def test_profiles_recover_planted_tastes(small, explainer):
     hits = total = 0
     for user, tastes in truth["users"].items():
         named = {word for aspect, weight in tastes.items() if weight > 0 for word in truth["aspects"][aspect]}
-        top = [keyword.word for keyword in explainer.profile("user", user)[:5]]
+        top = [keyword.lemma for keyword in explainer.profile("user", user)[:5]]
         hits, total = hits + sum(word in named for word in top), total + len(top)
     assert total > 200
-    assert hits / total >= 0.8
+    assert hits / total >= 0.9
 
 
 def test_recommendations_are_new_sorted_and_explained_by_shared_words(trained, explainer):
@@ -78,15 +128,15 @@ def test_recommendations_are_new_sorted_and_explained_by_shared_words(trained, e
         predicted = [item.predicted for item in explanation.recommendations]
         assert predicted == sorted(predicted, reverse=True)
         assert all(1 <= value <= 5 for value in predicted)
-        mine = {keyword.word: keyword.score for keyword in explanation.profile}
+        mine = {keyword.lemma: keyword.score for keyword in explanation.profile}
         assert len(mine) <= 10
         for item in explanation.recommendations:
-            its = {keyword.word: keyword.score for keyword in explainer.profile("item", item.item)}
-            assert {(k.word, k.user_score, k.item_score) for k in item.keywords} == {
+            its = {keyword.lemma: keyword.score for keyword in explainer.profile("item", item.item)}
+            assert {(k.lemma, k.user_score, k.item_score) for k in item.keywords} == {
                 (word, mine[word], its[word]) for word in mine.keys() & its.keys()
             }
             assert item.title
-            assert item.profile == explainer.profile("item", item.item)
+            assert item.profile == explainer.profile("item", item.item, quotes=0)
             assert all(k.user_quote and k.item_quote for k in item.keywords)
         assert user in render(explanation)
 

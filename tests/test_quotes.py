@@ -97,8 +97,8 @@ def test_the_review_with_the_highest_attention_weight_is_quoted_around_the_word(
                 mine = [row for row, (user, _) in evidence.items() if user == explanation.user]
                 its = [row for row, pair in evidence.items() if pair[1] == item.item and pair[0] != explanation.user]
                 for quote, rows in ((keyword.user_quote, mine), (keyword.item_quote, its)):
-                    assert f"[{_heaviest(trained, keyword.word, rows)}]" in quote.text
-                    assert keyword.word in lemmas(quote.text).lemmas and len(quote.text) <= LONGEST
+                    assert f"[{_heaviest(trained, keyword.lemma, rows)}]" in quote.text
+                    assert keyword.lemma in lemmas(quote.text).lemmas and len(quote.text) <= LONGEST
 
 
 def test_a_quote_is_an_excerpt_of_the_review_as_it_was_written(small, make_experiment):

@@ -36,15 +36,16 @@ class Explainer:
     Args:
         experiment: a run that was loaded or has just been trained.
         words: number of keywords in a profile; default ``profile_words`` of the configuration.
+        quotes: reviews that each keyword of a user's profile quotes, at most.
 
     Raises:
         DataError: the model gives no reasons.
     """
 
-    def __init__(self, experiment: Experiment, words: int | None = None):
+    def __init__(self, experiment: Experiment, words: int | None = None, quotes: int = 2):
         if not experiment.explains:
             raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
-        self.experiment, self.model = experiment, experiment.model
+        self.experiment, self.model, self.quotes = experiment, experiment.model, quotes
         self.recommender = Recommender(experiment)
         self.keywords = KeywordProfiles(experiment, words, self.recommender) if experiment.attends else None
         self.pasts = PastReviews(self.recommender)
@@ -141,7 +142,8 @@ class Explainer:
     def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended]) -> Explanation:
         mine = self._ratings[1][self._ratings[0] == uid]
         mean = float(mine.mean()) if len(mine) else None
-        return _told(Explanation(user, mean, self.profile("user", user), self._explained(uid, chosen)))
+        profile = self.profile("user", user, self.quotes)
+        return _told(Explanation(user, mean, profile, self._explained(uid, chosen)))
 
     def _explained(self, uid: int, chosen: Sequence[Recommended]) -> tuple[Recommendation, ...]:
         names, model = self.recommender, self.model

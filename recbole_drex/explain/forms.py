@@ -9,12 +9,15 @@ from recbole_drex.data.text import TextProcessor, clean
 
 _Form = tuple[str, str]  # lemma and written form, in lower case
 
+# Of these, no word has one inside.
+_BETWEEN = str.maketrans(dict.fromkeys((c for c in map(chr, range(128)) if not c.isalpha() and c not in "'-"), " "))
+
 
 class WrittenForms:
     """Finds the written forms of some lemmas in texts.
 
-    Words hold no blanks, so texts are cut at blanks and each distinct piece is taken apart only once. That is many
-    times faster than taking every review apart.
+    Texts are cut into pieces where no word can be, and each distinct piece is taken apart only once. That is many times
+    faster than taking every review apart.
 
     Args:
         processor: as the features were made with.
@@ -33,20 +36,27 @@ class WrittenForms:
     def __init__(self, processor: TextProcessor, lemmas: Iterable[str]):
         self._processor = processor
         self._lemmas = {part for lemma in lemmas for part in lemma.split(" ")}
-        self._known: dict[str, tuple[_Form, ...]] = {}
+        self._forms: dict[str, list[_Form]] = {}  # of pieces that hold such a lemma
+        self._known: set[str] = set()
 
     def of(self, text: str) -> Iterator[tuple[str, str, int]]:
         """Lemma, written form and number of times of the looked-for words in a review as it was written."""
-        known = self._known
-        for piece, times in Counter(clean(text).split()).items():
-            forms = known.get(piece)
-            if forms is None:
-                words = self._processor(piece)
-                spans = zip(words.lemmas, words.starts, words.ends, strict=True)
-                found = ((lemma, words.text[start:end]) for lemma, start, end in spans if lemma in self._lemmas)
-                forms = known[piece] = tuple(found)
-            for lemma, form in forms:
-                yield lemma, form, times
+        pieces = Counter(clean(text).translate(_BETWEEN).split())
+        new = pieces.keys() - self._known
+        if new:
+            self._known |= new
+            self._learn(" ".join(new))
+        for piece in pieces.keys() & self._forms.keys():
+            for lemma, form in self._forms[piece]:
+                yield lemma, form, pieces[piece]
+
+    def _learn(self, pieces: str) -> None:
+        words = self._processor(pieces)
+        for lemma, start, end in zip(words.lemmas, words.starts, words.ends, strict=True):
+            if lemma in self._lemmas:
+                first, last = words.text.rfind(" ", 0, start) + 1, words.text.find(" ", end)
+                piece = words.text[first : last if last >= 0 else None]
+                self._forms.setdefault(piece, []).append((lemma, words.text[start:end]))
 
 
 class FormCounts:

@@ -62,8 +62,10 @@ class KeywordProfiles:
         counts = count_words(reviews, term, weight, len(vocabulary))
         scores = score_words(counts, score, len(vocabulary))
         n = words or config["profile_words"]
+        by_name = np.empty(len(vocabulary), dtype=np.int64)
+        by_name[sorted(range(len(vocabulary)), key=vocabulary.__getitem__)] = np.arange(len(vocabulary))
         self._tables = {
-            side: _best(of_side, score, vocabulary, n)
+            side: _best(of_side, score, vocabulary, by_name, n)
             for side, of_side, score in zip(_SIDES, counts, scores, strict=True)
         }
         sizes = {"user": experiment.dataset.user_num, "item": experiment.dataset.item_num}
@@ -122,21 +124,24 @@ class KeywordProfiles:
             DataError: no such user or item.
         """
         uid, iid = self._owner("user", user), self._owner("item", item)
-        mine, its = ({k.lemma: k for k in self.profile(*one, quotes=0)} for one in (("user", user), ("item", item)))
+        mine, its = self._by_lemma("user", uid), self._by_lemma("item", iid)
         shared = sorted(mine.keys() & its.keys(), key=lambda word: (-(mine[word].score + its[word].score), word))
         pair = (uid, iid)
-        own = np.flatnonzero((self.reviews.user == uid) & (self.reviews.item == iid)) if shared else ()
+        own = np.flatnonzero((self.reviews.user == uid) & (self.reviews.item == iid)) if shared else np.empty(0)
         found = []
         for word in shared:
             if len(own) and not self._stands_elsewhere(word, pair, int(own[0])):
                 continue
-            said, heard = (self.quotes.quote(side, owner, word, pair) for side, owner in zip(_SIDES, pair, strict=True))
+            said, heard = self.quotes.quote("user", uid, word, pair), self.quotes.quote("item", iid, word, pair)
             found.append(SharedKeyword(its[word].word, word, mine[word].score, its[word].score, said, heard))
         return tuple(found)
 
+    def _by_lemma(self, side: str, owner: int) -> dict[str, Keyword]:
+        return {keyword.lemma: keyword for keyword in self._keywords(side, owner, 0)}
+
     def _stands_elsewhere(self, word: str, pair: tuple[int, int], own: int) -> bool:
-        holding = [{review for review, _ in self.quotes.holding(*one, word)} for one in zip(_SIDES, pair, strict=True)]
-        return all(reviews - {own} for reviews in holding)
+        holding = (self.quotes.holding(side, owner, word) for side, owner in zip(_SIDES, pair, strict=True))
+        return all({review for review, _ in found} - {own} for found in holding)
 
     # Written forms ----------------------------------------------------------------------------------------------
 
@@ -155,8 +160,8 @@ class KeywordProfiles:
             found = self._written[side, owner] = counts.chosen()
         return found
 
-    def _write_all_forms(self) -> None:
-        """Find the forms of all owners' keywords in one pass over the texts."""
+    def find_forms(self) -> None:
+        """Find the written forms of all owners' keywords in one pass over the texts, so that no look-up has to."""
         reviews = self.reviews
         owners = {(side, owner) for side in _SIDES for owner in np.unique(reviews.owner(side)).tolist()}
         if self.quotes.texts is None or owners <= self._written.keys():
@@ -180,7 +185,7 @@ class KeywordProfiles:
             Columns ``side`` (user, item), ``id`` (name), ``rank`` (from 1), ``word``, ``lemma``, ``score``,
             ``reviews``, ``mean_rating`` (NaN without) and ``sentiment`` (liked, disliked, neutral).
         """
-        self._write_all_forms()
+        self.find_forms()
         parts = []
         for side, name in zip(_SIDES, (self.names.user_name, self.names.item_name), strict=True):
             table, first = self._tables[side], self._first[side]
@@ -197,12 +202,11 @@ class KeywordProfiles:
         return pd.concat(parts, ignore_index=True)[columns]
 
 
-def _best(counts: WordCounts, score: np.ndarray, vocabulary: list[str], n: int) -> pd.DataFrame:
-    """The ``n`` words of each owner with the highest scores, by owner; of equal ones the first by name."""
+def _best(counts: WordCounts, score: np.ndarray, vocabulary: list[str], by_name: np.ndarray, n: int) -> pd.DataFrame:
+    """The ``n`` words of each owner with the highest scores, by owner; of equal ones the first ``by_name``."""
     # "not" and "very" are kept for what they do to other words; alone they name nothing that one could like.
-    use = np.flatnonzero(~np.isin(vocabulary, list(JUDGING_WORDS))[counts.word])
-    by_name = np.empty(len(vocabulary), dtype=np.int64)
-    by_name[sorted(range(len(vocabulary)), key=vocabulary.__getitem__)] = np.arange(len(vocabulary))
+    judging = np.array([word in JUDGING_WORDS for word in vocabulary], dtype=bool)
+    use = np.flatnonzero(~judging[counts.word])
     # Rounded, so that sums which are equal but for their order are ties.
     order = use[np.lexsort((by_name[counts.word[use]], -score[use].round(9), counts.owner[use]))]
     owner = counts.owner[order]

@@ -10,8 +10,8 @@ review r, summed over its occurrences there.
 ``attention_lift`` takes off what a single review may do, and lifts words that tell owners apart:
 
 .. math::
-    S_{ow} = \Big(A_{ow} - z \big(\textstyle\sum_{r \in o} a_{rw}^2\big)^{1/2}\Big) \big(L^{user}_w + L^{item}_w\big),
-    \qquad
+    S_{ow} = \Big(A_{ow} - z \big(\textstyle\sum_{r \in o} a_{rw}^2\big)^{1/2}\Big)
+        \min\big(1, L^{user}_w + L^{item}_w\big), \qquad
     L_w = \max\Big(0, \log \frac{\sum_o 1 - (1 - p_w)^{n_o}}{|\{o : w \text{ in a review of } o\}|}\Big)
 
 The root estimates the standard error of a sum over reviews, z = 0.9: a word of one review keeps a tenth of its
@@ -19,7 +19,9 @@ attention. :math:`p_w` is the share of all reviews that hold w. If w fell on rev
 with w would be the numerator; it is larger than the number found where few owners use w again and again. This is the
 residual inverse document frequency (Church and Gale 1995, "Inverse document frequency (IDF): a measure of deviations
 from Poisson", 3rd workshop on very large corpora), with owners as documents of unequal length. It is near 0 for words
-that everybody uses ("film", "like") and for rare words that anybody might have used.
+that everybody uses ("film", "like") and for rare words that anybody might have used. Both sides count, so that words
+which tell users apart serve items too, and at most as 1, so that names which belong to one item only do not drive out
+what it shares with others.
 """
 
 from __future__ import annotations
@@ -121,7 +123,7 @@ def score_words(counts: list[WordCounts], score: str, n_terms: int) -> list[np.n
         return [side.attention for side in counts]
     lift = sum(residual_idf(side, n_terms) for side in counts)
     # A word without any lift ranks behind all others, by its attention.
-    lift = np.maximum(lift, 1e-6)
+    lift = np.clip(lift, 1e-6, 1.0)
     return [(side.attention - _DOUBT * np.sqrt(side.squares)) * lift[side.word] for side in counts]
 
 
