@@ -1,6 +1,6 @@
-"""The command line: ``recbole-drex prepare | run | compare | report | paper | explain | doctor``, each a thin call.
+"""The command line: ``recbole-drex prepare | run | compare | report | paper | explain | serve | doctor``.
 
-Heavy imports happen inside the commands, so that ``--help`` answers at once.
+Each command is a thin call. Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -205,6 +205,19 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     explain.add_argument("--top", type=int, default=3, help="number of recommendations (default: 3)")
     explain.add_argument("--json", action="store_true", help="print one JSON document")
 
+    serve = command("serve", _serve, "Answer requests for recommendations and their reasons, and show a page.")
+    serve.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
+    serve.add_argument("--max_body", type=int, metavar="BYTES", help="of a request (default: 1048576)")
+    serve.add_argument(
+        "--hosts",
+        type=name_list,
+        default=[],
+        metavar="A,B",
+        help="names that requests may be for (default: this machine's own names; any, if --host is another address)",
+    )
+
     doctor = command("doctor", _doctor, "Print versions, device, encoder and data sets, and what is missing.")
     doctor.add_argument("--data_path", metavar="DIR", default="atomic_data")
     return parser, list(commands.choices)
@@ -298,6 +311,15 @@ def _explain(options: argparse.Namespace, command: str) -> int:
         raise ConfigError(f"--top must be 1 or more, not {options.top}")
     explanation = Explainer(load(options.run)).explain(options.user, options.top)
     print(json.dumps(dataclasses.asdict(explanation), indent=2) if options.json else render(explanation))
+    return 0
+
+
+def _serve(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.serve.limits import MAX_BODY
+    from recbole_drex.serve.server import serve
+
+    max_body = MAX_BODY if options.max_body is None else options.max_body
+    serve(options.run, options.host, options.port, max_body, options.hosts)
     return 0
 
 

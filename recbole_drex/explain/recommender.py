@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -15,6 +18,21 @@ from recbole.data.interaction import Interaction
 from recbole_drex.errors import DataError, unknown_name
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.record import Experiment
+
+
+@dataclasses.dataclass(frozen=True)
+class PostedInteraction:
+    """What somebody who is not in the data says about an item; a rating, a review or both.
+
+    Attributes:
+        item: its name in the data.
+        rating: None without one.
+        review: as written; empty without one.
+    """
+
+    item: str
+    rating: float | None = None
+    review: str = ""
 
 
 class Recommended(NamedTuple):
@@ -103,9 +121,19 @@ class Recommender:
         return float(levels[0]), float(levels[-1])
 
     def _known(self, user: int) -> torch.Tensor:
-        dataset = self.dataset
-        feats = (dataset.inter_feat, dataset.unrated)
-        return torch.cat([feat[dataset.iid_field][feat[dataset.uid_field] == user] for feat in feats])
+        items, bounds = self._interactions
+        return items[bounds[user] : bounds[user + 1]]
+
+    @cached_property
+    def _interactions(self) -> tuple[torch.Tensor, list[int]]:
+        """Items of all interactions, user by user, and where those of each user begin."""
+        feats = (self.dataset.inter_feat, self.dataset.unrated)
+        user, item = (
+            torch.cat([feat[field] for feat in feats]).long()
+            for field in (self.dataset.uid_field, self.dataset.iid_field)
+        )
+        counts = torch.bincount(user, minlength=self.dataset.user_num)
+        return item[torch.argsort(user, stable=True)], np.append(0, counts.cumsum(0).numpy()).tolist()
 
 
 def _id(kind: str, name: str, known: dict[str, int]) -> int:
@@ -114,6 +142,11 @@ def _id(kind: str, name: str, known: dict[str, int]) -> int:
     names = [one for one in known if one != "[PAD]"]
     if len(names) <= 20:
         raise DataError(unknown_name(kind, name, names))
+    # Longer texts are no misspelt names, and comparing them takes long.
+    near = difflib.get_close_matches(name, names, n=3) if len(name) <= 100 else []
+    if near:
+        question = f"did you mean {' or '.join(repr(str(one)) for one in near)}?"
+        raise DataError(f"unknown {kind} '{name}'; {question} The data set has {len(names)} {kind}s")
     raise DataError(
-        f"unknown {kind} '{name}'; the data set has {len(names)} {kind}s, for example {', '.join(names[:3])}"
+        f"unknown {kind} '{name[:100]}'; the data set has {len(names)} {kind}s, for example {', '.join(names[:3])}"
     )
