@@ -209,13 +209,20 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     serve.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: 127.0.0.1)")
     serve.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
-    serve.add_argument("--max_body", type=int, metavar="BYTES", help="of a request (default: 1048576)")
+    serve.add_argument("--max_body", type=int, default=1 << 20, metavar="BYTES", help="of a request (default: 1048576)")
     serve.add_argument(
         "--hosts",
         type=name_list,
         default=[],
         metavar="A,B",
         help="names that requests may be for (default: this machine's own names; any, if --host is another address)",
+    )
+    serve.add_argument(
+        "--remember",
+        type=int,
+        default=10_000,
+        metavar="USERS",
+        help="whose best items are kept once asked for (default: 10000)",
     )
 
     doctor = command("doctor", _doctor, "Print versions, device, encoder and data sets, and what is missing.")
@@ -315,11 +322,9 @@ def _explain(options: argparse.Namespace, command: str) -> int:
 
 
 def _serve(options: argparse.Namespace, command: str) -> int:
-    from recbole_drex.serve.limits import MAX_BODY
     from recbole_drex.serve.server import serve
 
-    max_body = MAX_BODY if options.max_body is None else options.max_body
-    serve(options.run, options.host, options.port, max_body, options.hosts)
+    serve(options.run, options.host, options.port, options.max_body, options.hosts, options.remember)
     return 0
 
 

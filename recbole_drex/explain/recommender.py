@@ -106,12 +106,16 @@ class Recommender:
         """The ``top`` of all items by their scores (n_items,), which are written into, but for the ``known`` ones."""
         scores[0] = -torch.inf
         scores[known] = -torch.inf
-        best = torch.topk(scores, min(top, int(torch.isfinite(scores).sum()))).indices
-        return [Recommended(item, self.rating(scores[item])) for item in best.tolist()]
+        values, items = torch.topk(scores, min(top, len(scores)))
+        left = torch.isfinite(values)
+        return [Recommended(*one) for one in zip(items[left].tolist(), self._ratings(values[left]), strict=True)]
 
     def rating(self, score: torch.Tensor) -> float | None:
         """A predicted rating as it is shown: clipped; None of models whose scores are no ratings."""
-        return float(score.clamp(*self._range)) if self._range else None
+        return self._ratings(score[None])[0]
+
+    def _ratings(self, scores: torch.Tensor) -> list[float] | list[None]:
+        return scores.clamp(*self._range).tolist() if self._range else [None] * len(scores)
 
     @cached_property
     def _range(self) -> tuple[float, float] | None:

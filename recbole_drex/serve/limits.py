@@ -6,6 +6,8 @@ MAX_BODY = 1 << 20
 """Bytes of a request's body, unless the command says otherwise."""
 MAX_REQUESTS = 64
 """Requests that are read or worked on at once; the next is answered 503."""
+REMEMBERED = 10_000
+"""Users whose best items are remembered, unless the command says otherwise: about 1 kB each."""
 BODY_SECONDS = 10
 """Time in which a body must have come."""
 MAX_TOP = 100

@@ -23,6 +23,7 @@ def serve(
     port: int = 8000,
     max_body: int = limits.MAX_BODY,
     hosts: Sequence[str] = (),
+    remember: int = limits.REMEMBERED,
 ) -> None:
     """Load a run and answer requests until the process is told to stop (SIGINT or SIGTERM).
 
@@ -33,6 +34,7 @@ def serve(
         port: 0 for any free one; the line that says that it is served names it.
         max_body: bytes of a request's body.
         hosts: names that requests may be for; default: see ``host``, and any on other addresses.
+        remember: number of users whose best items are kept in memory once they were asked for.
 
     Raises:
         ConfigError: fastapi or uvicorn is not installed, the address cannot be listened on, or an illegal value.
@@ -48,13 +50,15 @@ def serve(
         raise ConfigError(f"serve needs {error.name}: pip install fastapi uvicorn") from error
     if max_body < 1:
         raise ConfigError(f"--max_body must be 1 or more bytes, not {max_body}")
+    if remember < 0:
+        raise ConfigError(f"--remember must be 0 or more users, not {remember}")
     # Listening comes first: an address that cannot be had is told before the work is done.
     with _listening(host, port) as listener:
         experiment = load(run_dir)
         # One thread works on the model; more threads in each of its many small steps only get into each other's way.
         torch.set_num_threads(1)
         local = host == "localhost" or host == "::1" or host.startswith("127.")
-        app = create_app(Service(experiment), hosts or (LOOPBACK if local else ()), max_body)
+        app = create_app(Service(experiment, remember), hosts or (LOOPBACK if local else ()), max_body)
         # What was loaded stays until the end; looking through it for garbage again and again would hold up requests.
         gc.collect()
         gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,11 @@ class Service:
 
     Args:
         experiment: a run that was loaded or has just been trained.
+        remember: number of users whose :data:`~recbole_drex.serve.limits.MAX_TOP` best items are kept, about 1 kB each;
+            those that were not asked for the longest make room. The model never changes, so neither do they.
     """
 
-    def __init__(self, experiment: Experiment):
+    def __init__(self, experiment: Experiment, remember: int = limits.REMEMBERED):
         self.experiment = experiment
         self.explainer = Explainer(experiment) if experiment.explains else None
         self.recommender = self.explainer.recommender if self.explainer else Recommender(experiment)
@@ -61,6 +64,7 @@ class Service:
             names = [str(name) for name in dataset.field2id_token[field][1:]]
             titles = [self.recommender.title(place) for place in range(1, n)] if side == "item" else [""] * (n - 1)
             self._names[side] = Names(names, titles, self._ratings[side][1:])
+        self._best = lru_cache(remember)(self._rank)
         # The first call is the slow one: states are computed, texts opened.
         self.recommender.best(1, 1)
         if self.explainer:
@@ -148,7 +152,15 @@ class Service:
         Raises:
             Unknown: no such user.
         """
-        return self._named(user, self.recommender.best(self.user(user), top))
+        items, ratings = self._best(self.user(user))
+        best = zip(items[:top].tolist(), ratings[:top].tolist(), strict=True)
+        return self._named(user, [Recommended(item, None if np.isnan(rating) else rating) for item, rating in best])
+
+    def _rank(self, user: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best items and their ratings (NaN of models that rank), as arrays, which are small."""
+        best = self.recommender.best(user, limits.MAX_TOP)
+        ratings = [np.nan if one.predicted is None else one.predicted for one in best]
+        return np.array([one.item for one in best], dtype=np.int32), np.array(ratings, dtype=np.float32)
 
     def explain(self, user: str, top: int) -> Explanation:
         """The best items for a user of the data, with reasons.
