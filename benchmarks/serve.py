@@ -4,7 +4,7 @@
 
 Starts ``recbole-drex serve`` as a process of its own on a free port of this machine. The clients are threads of this
 process; each asks again as soon as it has its answer, over one connection, for users in a random order, so that no
-user is asked for twice before all were. After a warm-up it notes the time from sending a request to having read the
+user is asked for twice before all were. After a warm-up that asks for every user once it notes the time from sending a request to having read the
 answer. What the clients themselves need of the processor is part of what is measured. Prints a table and writes
 ``benchmarks/results/serve.json``.
 """
@@ -39,19 +39,8 @@ from recbole_drex.files import write_json
 @contextmanager
 def served(run: Path, remember: int) -> Iterator[tuple[str, int, psutil.Process]]:
     """Host, port and process of a server of ``run``, which is stopped at the end."""
-    command = [
-        sys.executable,
-        "-m",
-        "recbole_drex.cli",
-        "serve",
-        "--run",
-        str(run),
-        "--port",
-        "0",
-        "--remember",
-        str(remember),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "recbole_drex.cli", "serve", "--run", str(run), "--port", "0"]
+    process = subprocess.Popen([*command, "--remember", str(remember)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         words = process.stdout.readline().split()
@@ -93,9 +82,9 @@ def user_names(host: str, port: int) -> list[str]:
 
 
 def measure(host: str, port: int, paths: list[str], clients: int, requests: int) -> tuple[list[float], float]:
-    """Seconds of each request, and of all together, after a warm-up of a tenth as many."""
+    """Seconds of each request, and of all together, after a warm-up in which every user is asked for."""
     lock, durations, failures = threading.Lock(), [], []
-    for number, keep in ((max(clients, requests // 10), False), (requests, True)):
+    for number, keep in ((len(paths), False), (requests, True)):
         order = random.Random(number)  # noqa: S311  (an order, no secret)
         queue: list[str] = []
         while len(queue) < number:

@@ -222,7 +222,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         type=int,
         default=10_000,
         metavar="USERS",
-        help="whose best items are kept once asked for (default: 10000)",
+        help="whose best items are kept in memory (default: 10000)",
     )
 
     doctor = command("doctor", _doctor, "Print versions, device, encoder and data sets, and what is missing.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
@@ -43,7 +44,26 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
         max_body: bytes of a request's body.
     """
     health = service.health()
+    # The model is not made for two callers at once, and two would only take turns on the processor.
+    worker = ThreadPoolExecutor(1, "model")
+
+    async def worked(function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(worker, function, *arguments)
+
+    async def rank_ahead() -> None:
+        # One user at a time: a request waits for no more than one of them.
+        for user in service.ahead():
+            await worked(service.remember, user)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        ahead = asyncio.create_task(rank_ahead())
+        yield
+        ahead.cancel()
+        worker.shutdown(cancel_futures=True)
+
     app = FastAPI(
+        lifespan=life,
         title=f"{health.model} on {health.dataset}",
         version=__version__,
         description="Recommendations and their reasons.",
@@ -52,11 +72,6 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
         responses=_PROBLEMS,
     )
     answer_errors(app)
-    # The model is not made for two callers at once, and two would only take turns on the processor.
-    worker = ThreadPoolExecutor(1, "model")
-
-    async def worked(function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(worker, function, *arguments)
 
     @app.get("/health", response_model=Health, summary="What is served")
     async def get_health() -> Response:

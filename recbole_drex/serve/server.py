@@ -34,7 +34,7 @@ def serve(
         port: 0 for any free one; the line that says that it is served names it.
         max_body: bytes of a request's body.
         hosts: names that requests may be for; default: see ``host``, and any on other addresses.
-        remember: number of users whose best items are kept in memory once they were asked for.
+        remember: number of users whose best items are kept in memory; they are computed ahead, while nobody asks.
 
     Raises:
         ConfigError: fastapi or uvicorn is not installed, the address cannot be listened on, or an illegal value.

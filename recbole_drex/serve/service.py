@@ -156,6 +156,15 @@ class Service:
         best = zip(items[:top].tolist(), ratings[:top].tolist(), strict=True)
         return self._named(user, [Recommended(item, None if np.isnan(rating) else rating) for item, rating in best])
 
+    def ahead(self) -> list[int]:
+        """Users (internal ids) whose best items are worth computing before anybody asks: those with most ratings."""
+        counts = np.array(self._ratings["user"])
+        return (np.argsort(-counts[1:], kind="stable")[: self._best.cache_parameters()["maxsize"]] + 1).tolist()
+
+    def remember(self, user: int) -> None:
+        """Compute a user's best items, unless they are known."""
+        self._best(user)
+
     def _rank(self, user: int) -> tuple[np.ndarray, np.ndarray]:
         """The best items and their ratings (NaN of models that rank), as arrays, which are small."""
         best = self.recommender.best(user, limits.MAX_TOP)
