@@ -4,9 +4,9 @@
 
 Starts ``recbole-drex serve`` as a process of its own on a free port of this machine. The clients are threads of this
 process; each asks again as soon as it has its answer, over one connection, for users in a random order, so that no
-user is asked for twice before all were. After a warm-up that asks for every user once it notes the time from sending a request to having read the
-answer. What the clients themselves need of the processor is part of what is measured. Prints a table and writes
-``benchmarks/results/serve.json``.
+user is asked for twice before all were. After a warm-up that asks for every user once it notes the time from sending a
+request to having read the answer. What the clients themselves need of the processor is part of what is measured.
+Prints a table and writes ``benchmarks/results/serve.json``.
 """
 
 from __future__ import annotations
