@@ -57,7 +57,7 @@ setup(
         "transformers>=4.40",
     ],
     extras_require={
-        "serve": ["fastapi>=0.115", "uvicorn>=0.30"],
+        "serve": ["fastapi>=0.160", "starlette>=1.7", "uvicorn>=0.30"],
         "test": [
             "httpx2>=2.0",
             "hypothesis>=6.100",

@@ -54,7 +54,8 @@ def reason_of(errors: Sequence[Any]) -> str:
     """
     lines = []
     for error in errors[:_SHOWN]:
-        where, message = [part for part in error["loc"] if part not in ("body", "query")], error["msg"]
+        # The first part says where in the request: body or query.
+        where, message = error["loc"][1:], error["msg"]
         if error["type"] == "json_invalid":
             context = error.get("ctx", {}).get("error", message)
             lines.append(f"the body is no JSON: {context} (character {error['loc'][-1]})")
@@ -69,6 +70,11 @@ def reason_of(errors: Sequence[Any]) -> str:
             lines.append(f"{place}: {text}" if place else text)
     more = len(errors) - _SHOWN
     return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")
+
+
+def methods(app: FastAPI, path: str) -> set[str]:
+    """Methods of all routes of a path."""
+    return {method for route in app.routes if getattr(route, "path", "") == path for method in route.methods}  # type: ignore[attr-defined]
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -86,8 +92,9 @@ def answer_errors(app: FastAPI) -> None:
         if error.status_code == 404:
             reason = f"there is no {request.url.path}; / is the page, /docs lists what there is"
         elif error.status_code == 405:
-            legal = (headers or {}).get("allow") or (headers or {}).get("Allow", "")
-            reason = f"{request.url.path} does not take {request.method}" + (f"; it takes {legal}" if legal else "")
+            # Starlette's own header names the methods of the first route only.
+            legal = ", ".join(sorted(methods(app, request.url.path)))
+            reason, headers = f"{request.url.path} takes {legal}, not {request.method}", {"allow": legal}
         elif error.status_code == 400:
             reason = "the body is no JSON that can be read"
         return failed(error.status_code, reason, headers)

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 
 from recbole_drex import __version__
-from recbole_drex.errors import DataError
+from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation import Explanation
@@ -69,6 +69,7 @@ class Service:
         self.recommender.best(1, 1)
         if self.explainer:
             self.explainer.explain(self.recommender.user_name(1), 1)
+        self.takes_new_users = self._takes_new_users()
 
     # Names ------------------------------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class Service:
             rating_range=self.rating_range,
             predicts_ratings=predicts_ratings(experiment.config),
             explains=self.explainer is not None,
-            new_users=hasattr(self.recommender, "best_for"),
+            new_users=self.takes_new_users,
             memory_mb=round(psutil.Process().memory_info().rss / 2**20, 1),
         )
 
@@ -202,12 +203,29 @@ class Service:
             DataError: a rating is out of range.
         """
         best_for = _offered(self.recommender, "best_for", "knows only the users of the data")
-        return self._named(None, best_for(self._posted(interactions), top))
+        posted = self._posted(interactions)
+        try:
+            return self._named(None, best_for(posted, top))
+        except ConfigError as error:  # the model's users are what it was trained with
+            raise NotOffered(str(error)) from error
 
     def explain_new(self, interactions: Sequence[Interaction], top: int) -> Explanation:
         """As :meth:`recommend_new`, with reasons."""
         explain_new = _offered(self._explaining(), "explain_new", "explains only for the users of the data")
-        return explain_new(self._posted(interactions), top)
+        posted = self._posted(interactions)
+        try:
+            return explain_new(posted, top)
+        except ConfigError as error:
+            raise NotOffered(str(error)) from error
+
+    def _takes_new_users(self) -> bool:
+        # A review, since what reads it is loaded with the first one.
+        first = Interaction(item=self.recommender.item_name(1), rating=self.rating_range[1], review="good")
+        try:
+            self.recommend_new([first], 1)
+        except NotOffered:
+            return False
+        return True
 
     def _posted(self, interactions: Sequence[Interaction]) -> list[PostedInteraction]:
         lowest, highest = self.rating_range
