@@ -100,7 +100,7 @@ class Recommender:
         wanted = Interaction({self.dataset.uid_field: torch.tensor([user])}).to(self.experiment.config["device"])
         with torch.no_grad():
             scores = self.model.full_sort_predict(wanted).clone()  # type: ignore[operator]
-        return self.best_of(scores, self._known(user), top)
+        return self.best_of(scores, self.known(user), top)
 
     def best_of(self, scores: torch.Tensor, known: torch.Tensor, top: int) -> list[Recommended]:
         """The ``top`` of all items by their scores (n_items,), which are written into, but for the ``known`` ones."""
@@ -124,7 +124,8 @@ class Recommender:
         levels = self.experiment.parts.train_dataset.rating_levels()
         return float(levels[0]), float(levels[-1])
 
-    def _known(self, user: int) -> torch.Tensor:
+    def known(self, user: int) -> torch.Tensor:
+        """Items that a user has interacted with, in whatever part."""
         items, bounds = self._interactions
         return items[bounds[user] : bounds[user + 1]]
 
