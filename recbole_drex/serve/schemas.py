@@ -159,6 +159,7 @@ class Health:
         predicts_ratings: whether ``predicted`` is a rating; otherwise it is null, and the model ranks.
         explains: whether the model gives reasons.
         new_users: whether somebody who is not in the data can be given recommendations.
+        explains_new_users: whether with reasons.
         memory_mb: resident memory of the process, in MiB.
     """
 
@@ -173,4 +174,5 @@ class Health:
     predicts_ratings: bool
     explains: bool
     new_users: bool
+    explains_new_users: bool
     memory_mb: float

@@ -131,6 +131,7 @@ class Service:
             predicts_ratings=predicts_ratings(experiment.config),
             explains=self.explainer is not None,
             new_users=self.takes_new_users,
+            explains_new_users=self.takes_new_users and hasattr(self.explainer, "explain_new"),
             memory_mb=round(psutil.Process().memory_info().rss / 2**20, 1),
         )
 

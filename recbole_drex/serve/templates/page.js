@@ -243,7 +243,7 @@
     const interactions = [...chosen].map(([item, { rating, review }]) =>
       ({ item, rating: rating.value === "" ? null : Number(rating.value), review: review.value }));
     answering(async () => {
-      const found = await ask("recommend", { interactions, top: TOP, explain: about.explains });
+      const found = await ask("recommend", { interactions, top: TOP, explain: about.explains_new_users });
       return () => show("For you", found);
     });
   });
