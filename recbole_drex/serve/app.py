@@ -112,13 +112,18 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
         if wish.interactions is not None:
             method = service.explain_new if wish.explain else service.recommend_new
             return await worked(method, wish.interactions, wish.top)
-        function = service.explain if wish.explain else service.recommend
-        if wish.users is None:
-            return await worked(function, wish.user, wish.top)
-        for user in wish.users:
+        if wish.user is not None:
+            return await for_user(wish.user, wish)
+        for user in wish.users or ():
             service.user(user)
         # One after the other, so that others get their turn in between.
-        return ForUsers([await worked(function, user, wish.top) for user in wish.users])
+        return ForUsers([await for_user(user, wish) for user in wish.users or ()])
+
+    async def for_user(user: str, wish: Wish) -> Recommendations | Explanation:
+        if wish.explain:
+            return await worked(service.explain, user, wish.top)
+        # What is remembered need not wait for the model, which may be at work for somebody else.
+        return service.remembered(user, wish.top) or await worked(service.recommend, user, wish.top)
 
     @app.get("/explain", response_model=Explanation, summary="Reasons for a user's best items, or for one item")
     async def get_explain(user: _User, item: _Item = None, top: _Top = 3) -> Response:

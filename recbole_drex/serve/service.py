@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from recbole_drex.explain.recommender import PostedInteraction, Recommended, Rec
 from recbole_drex.record import Experiment
 from recbole_drex.serve import limits
 from recbole_drex.serve.answers import NotOffered, TooLarge, Unknown
+from recbole_drex.serve.remembered import Remembered
 from recbole_drex.serve.schemas import (
     FoundItem,
     FoundUser,
@@ -35,12 +35,13 @@ from recbole_drex.serve.search import Names
 class Service:
     """Answers questions about a trained run.
 
-    What needs the model (:meth:`recommend`, :meth:`explain` and the like) must not be called by two threads at once.
+    What needs the model (:meth:`recommend`, :meth:`explain` and the like) must not be called by two threads at once;
+    names and what is remembered may be asked for at any time.
 
     Args:
         experiment: a run that was loaded or has just been trained.
-        remember: number of users whose :data:`~recbole_drex.serve.limits.MAX_TOP` best items are kept, about 1 kB each;
-            those that were not asked for the longest make room. The model never changes, so neither do they.
+        remember: number of users whose :data:`~recbole_drex.serve.limits.MAX_TOP` best items are kept, about 1 kB each.
+            The model never changes, so neither do they.
     """
 
     def __init__(self, experiment: Experiment, remember: int = limits.REMEMBERED):
@@ -64,7 +65,7 @@ class Service:
             names = [str(name) for name in dataset.field2id_token[field][1:]]
             titles = [self.recommender.title(place) for place in range(1, n)] if side == "item" else [""] * (n - 1)
             self._names[side] = Names(names, titles, self._ratings[side][1:])
-        self._best = lru_cache(remember)(self._rank)
+        self._remembered = Remembered(remember)
         # The first call is the slow one: states are computed, texts opened.
         self.recommender.best(1, 1)
         if self.explainer:
@@ -154,24 +155,24 @@ class Service:
         Raises:
             Unknown: no such user.
         """
-        items, ratings = self._best(self.user(user))
-        best = zip(items[:top].tolist(), ratings[:top].tolist(), strict=True)
-        return self._named(user, [Recommended(item, None if np.isnan(rating) else rating) for item, rating in best])
+        found = self.remembered(user, top)
+        return found if found is not None else self._named(user, self.remember(self.user(user))[:top])
+
+    def remembered(self, user: str, top: int) -> Recommendations | None:
+        """As :meth:`recommend` if that needs no computing, otherwise None; may be called from any thread."""
+        best = self._remembered.get(self.user(user), top)
+        return None if best is None else self._named(user, best)
 
     def ahead(self) -> list[int]:
         """Users (internal ids) whose best items are worth computing before anybody asks: those with most ratings."""
         counts = np.array(self._ratings["user"])
-        return (np.argsort(-counts[1:], kind="stable")[: self._best.cache_parameters()["maxsize"]] + 1).tolist()
+        return (np.argsort(-counts[1:], kind="stable")[: self._remembered.most] + 1).tolist()
 
-    def remember(self, user: int) -> None:
-        """Compute a user's best items, unless they are known."""
-        self._best(user)
-
-    def _rank(self, user: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best items and their ratings (NaN of models that rank), as arrays, which are small."""
+    def remember(self, user: int) -> list[Recommended]:
+        """Compute a user's best items, to be given at once from now on."""
         best = self.recommender.best(user, limits.MAX_TOP)
-        ratings = [np.nan if one.predicted is None else one.predicted for one in best]
-        return np.array([one.item for one in best], dtype=np.int32), np.array(ratings, dtype=np.float32)
+        self._remembered.put(user, best)
+        return best
 
     def explain(self, user: str, top: int) -> Explanation:
         """The best items for a user of the data, with reasons.
