@@ -27,11 +27,11 @@ install: .venv/installed  ## Install RecBole and this project into .venv, in edi
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(PIP) install $(PIP_QUIET) -c constraints.txt -e '.[test]'
+	$(PIP) install $(PIP_QUIET) -c constraints.txt -e '.[serve,test]'
 	@touch $@
 
 .venv/installed-lint: .venv/installed-test
-	$(PIP) install $(PIP_QUIET) -c constraints.txt -e '.[test,lint]'
+	$(PIP) install $(PIP_QUIET) -c constraints.txt -e '.[serve,test,lint]'
 	@touch $@
 
 demo: .venv/installed  ## Train, evaluate and explain DReX on the generated data set `demo`

@@ -22,7 +22,7 @@ setup(
     packages=[*find_packages(include=["recbole_drex", "recbole_drex.*"]), "recbole_drex.properties"],
     package_dir={"recbole_drex.properties": "properties"},
     package_data={
-        "recbole_drex": ["evaluation/*.json", "report/templates/*", "py.typed"],
+        "recbole_drex": ["evaluation/*.json", "report/templates/*", "serve/templates/*", "py.typed"],
         "recbole_drex.properties": ["*.yaml", "dataset/*.yaml", "model/*.yaml", "tune/*.yaml"],
     },
     install_requires=[
@@ -57,7 +57,15 @@ setup(
         "transformers>=4.40",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-timeout>=2.3", "selenium>=4.20", "torchmetrics>=1.4"],
+        "serve": ["fastapi>=0.160", "starlette>=1.7", "uvicorn>=0.30"],
+        "test": [
+            "httpx2>=2.0",
+            "hypothesis>=6.100",
+            "pytest>=8.0",
+            "pytest-timeout>=2.3",
+            "selenium>=4.20",
+            "torchmetrics>=1.4",
+        ],
         "lint": ["mypy>=1.10", "pandas-stubs", "ruff>=0.6", "types-PyYAML", "types-requests", "types-tqdm"],
     },
     entry_points={"console_scripts": ["recbole-drex=recbole_drex.cli:main"]},

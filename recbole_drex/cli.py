@@ -1,6 +1,6 @@
-"""The command line: ``recbole-drex prepare | run | compare | report | paper | explain | doctor``, each a thin call.
+"""The command line: ``recbole-drex prepare | run | compare | report | paper | explain | serve | doctor``.
 
-Heavy imports happen inside the commands, so that ``--help`` answers at once.
+Each command is a thin call. Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -212,6 +212,26 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         help="colour words by the model's attention (default: auto, if the output is a terminal)",
     )
 
+    serve = command("serve", _serve, "Answer requests for recommendations and their reasons, and show a page.")
+    serve.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
+    serve.add_argument("--max_body", type=int, default=1 << 20, metavar="BYTES", help="of a request (default: 1048576)")
+    serve.add_argument(
+        "--hosts",
+        type=name_list,
+        default=[],
+        metavar="A,B",
+        help="names that requests may be for (default: this machine's own names; any, if --host is another address)",
+    )
+    serve.add_argument(
+        "--remember",
+        type=int,
+        default=10_000,
+        metavar="USERS",
+        help="whose best items are kept in memory (default: 10000)",
+    )
+
     doctor = command("doctor", _doctor, "Print versions, device, encoder and data sets, and what is missing.")
     doctor.add_argument("--data_path", metavar="DIR", default="atomic_data")
     return parser, list(commands.choices)
@@ -313,6 +333,13 @@ def _explain(options: argparse.Namespace, command: str) -> int:
         print(json.dumps(dataclasses.asdict(explanation), indent=2))
     else:
         print(render(explanation, use_color(options.color, sys.stdout)))
+    return 0
+
+
+def _serve(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.serve.server import serve
+
+    serve(options.run, options.host, options.port, options.max_body, options.hosts, options.remember)
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hostile
 import pytest
 
 from recbole_drex.comparing import compare
@@ -15,7 +16,7 @@ from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
 from recbole_drex.evaluation.comparison import Comparison
-from recbole_drex.quick_start import Experiment, build
+from recbole_drex.quick_start import Experiment, build, run
 from recbole_drex.trainer import make_trainer
 
 NAME = "small"
@@ -111,3 +112,26 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         return trainer
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run of DReX, two epochs, on a small data set with texts that nobody would wish for.
+
+    Its first item has a script for a title, reviews hold scripts, emoji and other writing systems, and one user has
+    ratings only; see :mod:`hostile`. Shared by all tests of a session: read it.
+    """
+    folder = tmp_path_factory.mktemp("hostile")
+    raw = hostile.raw_files(folder / "raw")
+    parameters = {**SETTINGS, **FEW_EPOCHS, "explained_users": 0}
+    run(
+        ["DReX"],
+        hostile.NAME,
+        raw=[raw["reviews"]],
+        meta=raw["meta"],
+        data_path=folder / "atomic_data",
+        output=folder / "results",
+        parameters=parameters,
+        references=False,
+    )
+    return folder / "results" / hostile.NAME / "DReX" / "seed-2026"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -104,12 +106,16 @@ class Recommender:
         """The ``top`` of all items by their scores (n_items,), which are written into, but for the ``known`` ones."""
         scores[0] = -torch.inf
         scores[known] = -torch.inf
-        best = torch.topk(scores, min(top, int(torch.isfinite(scores).sum()))).indices
-        return [Recommended(item, self.rating(scores[item])) for item in best.tolist()]
+        values, items = torch.topk(scores, min(top, len(scores)))
+        left = torch.isfinite(values)
+        return [Recommended(*one) for one in zip(items[left].tolist(), self._ratings(values[left]), strict=True)]
 
     def rating(self, score: torch.Tensor) -> float | None:
         """A predicted rating as it is shown: clipped; None of models whose scores are no ratings."""
-        return float(score.clamp(*self._range)) if self._range else None
+        return self._ratings(score[None])[0]
+
+    def _ratings(self, scores: torch.Tensor) -> list[float] | list[None]:
+        return scores.clamp(*self._range).tolist() if self._range else [None] * len(scores)
 
     @cached_property
     def _range(self) -> tuple[float, float] | None:
@@ -120,9 +126,19 @@ class Recommender:
 
     def known(self, user: int) -> torch.Tensor:
         """Items that a user has interacted with, in whatever part."""
-        dataset = self.dataset
-        feats = (dataset.inter_feat, dataset.unrated)
-        return torch.cat([feat[dataset.iid_field][feat[dataset.uid_field] == user] for feat in feats])
+        items, bounds = self._interactions
+        return items[bounds[user] : bounds[user + 1]]
+
+    @cached_property
+    def _interactions(self) -> tuple[torch.Tensor, list[int]]:
+        """Items of all interactions, user by user, and where those of each user begin."""
+        feats = (self.dataset.inter_feat, self.dataset.unrated)
+        user, item = (
+            torch.cat([feat[field] for feat in feats]).long()
+            for field in (self.dataset.uid_field, self.dataset.iid_field)
+        )
+        counts = torch.bincount(user, minlength=self.dataset.user_num)
+        return item[torch.argsort(user, stable=True)], np.append(0, counts.cumsum(0).numpy()).tolist()
 
 
 def _id(kind: str, name: str, known: dict[str, int]) -> int:
@@ -131,6 +147,11 @@ def _id(kind: str, name: str, known: dict[str, int]) -> int:
     names = [one for one in known if one != "[PAD]"]
     if len(names) <= 20:
         raise DataError(unknown_name(kind, name, names))
+    # Longer texts are no misspelt names, and comparing them takes long.
+    near = difflib.get_close_matches(name, names, n=3) if len(name) <= 100 else []
+    if near:
+        question = f"did you mean {' or '.join(repr(str(one)) for one in near)}?"
+        raise DataError(f"unknown {kind} '{name}'; {question} The data set has {len(names)} {kind}s")
     raise DataError(
-        f"unknown {kind} '{name}'; the data set has {len(names)} {kind}s, for example {', '.join(names[:3])}"
+        f"unknown {kind} '{name[:100]}'; the data set has {len(names)} {kind}s, for example {', '.join(names[:3])}"
     )

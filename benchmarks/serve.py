@@ -1,0 +1,181 @@
+"""How fast a served run answers when several clients ask at once, and how much memory that takes.
+
+    python benchmarks/serve.py --run results/Movie_Critics/DReX/seed-2026
+
+Starts ``recbole-drex serve`` as a process of its own on a free port of this machine. The clients are threads of this
+process; each asks again as soon as it has its answer, over one connection, for users in a random order, so that no
+user is asked for twice before all were. After a warm-up that asks for every user once it notes the time from sending a
+request to having read the answer. What the clients themselves need of the processor is part of what is measured.
+Prints a table and writes ``benchmarks/results/serve.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+import psutil
+from tabulate import tabulate
+
+from recbole_drex.errors import DataError, DrexError
+from recbole_drex.files import write_json
+
+
+@contextmanager
+def served(run: Path, remember: int) -> Iterator[tuple[str, int, psutil.Process]]:
+    """Host, port and process of a server of ``run``, which is stopped at the end."""
+    command = [sys.executable, "-m", "recbole_drex.cli", "serve", "--run", str(run), "--port", "0"]
+    process = subprocess.Popen([*command, "--remember", str(remember)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        words = process.stdout.readline().split()
+        address = next((word for word in words if word.startswith("http://")), None)
+        if address is None:
+            raise DataError(f"the server of {run} did not start")
+        parts = urlsplit(address)
+        yield str(parts.hostname), int(parts.port or 80), psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def get(connection: http.client.HTTPConnection, path: str) -> Any:
+    """The answer to a GET request.
+
+    Raises:
+        DataError: it is no success.
+    """
+    connection.request("GET", path)
+    response = connection.getresponse()
+    content = json.loads(response.read())
+    if response.status != 200:
+        raise DataError(f"{path}: {response.status} {content['detail']}")
+    return content
+
+
+def user_names(host: str, port: int) -> list[str]:
+    """Names of users, all of them if a search for letters and digits finds them."""
+    connection = http.client.HTTPConnection(host, port, timeout=30)
+    names: set[str] = set()
+    for first in "0123456789abcdefghijklmnopqrstuvwxyz":
+        for second in ("", *"0123456789abcdef"):
+            found = get(connection, f"/users?limit=100&query={first}{second}")
+            names |= {one["user"] for one in found["users"]}
+            if found["total"] <= 100:
+                break
+    return sorted(names)
+
+
+def measure(host: str, port: int, paths: list[str], clients: int, requests: int) -> tuple[list[float], float]:
+    """Seconds of each request, and of all together, after a warm-up in which every user is asked for."""
+    lock, durations, failures = threading.Lock(), [], []
+    for number, keep in ((len(paths), False), (requests, True)):
+        order = random.Random(number)  # noqa: S311  (an order, no secret)
+        queue: list[str] = []
+        while len(queue) < number:
+            queue += order.sample(paths, len(paths))
+        waiting = iter(queue[:number])
+
+        def work(waiting: Iterator[str] = waiting, keep: bool = keep) -> None:
+            connection = http.client.HTTPConnection(host, port, timeout=60)
+            try:
+                while True:
+                    with lock:
+                        path = next(waiting, None)
+                    if path is None:
+                        return
+                    started = time.perf_counter()
+                    connection.request("GET", path)
+                    response = connection.getresponse()
+                    response.read()
+                    if keep:
+                        durations.append(time.perf_counter() - started)
+                    if response.status != 200:
+                        failures.append(response.status)
+            finally:
+                connection.close()
+
+        threads = [threading.Thread(target=work) for _ in range(clients)]
+        started = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.perf_counter() - started
+    if failures or len(durations) != requests:
+        raise DataError(f"{len(failures)} requests failed, {requests - len(durations)} had no answer")
+    return durations, seconds
+
+
+def _run(options: argparse.Namespace) -> None:
+    kinds = (
+        # Name, parameters, users whose best items the server may keep, share of the requests.
+        ("each scored anew", f"top={options.top}", 0, 1.0),
+        ("remembered", f"top={options.top}", 10_000, 1.0),
+        ("one, explained", "top=1&explain=true", 0, 0.25),
+    )
+    rows = []
+    for name, parameters, remember, share in kinds:
+        with served(options.run, remember) as (host, port, process):
+            connection = http.client.HTTPConnection(host, port, timeout=60)
+            health = get(connection, "/health")
+            paths = [f"/recommend?user={quote(user)}&{parameters}" for user in user_names(host, port)]
+            requests = round(options.requests * share)
+            for repetition in range(options.repetitions):
+                before, load = process.memory_info().rss / 2**20, os.getloadavg()[0]
+                durations, seconds = measure(host, port, paths, options.clients, requests)
+                p50, p95, p99 = np.percentile(np.array(durations) * 1000, (50, 95, 99))
+                row = {
+                    "recommend": name,
+                    "repetition": repetition + 1,
+                    "requests": requests,
+                    "p50_ms": p50,
+                    "p95_ms": p95,
+                    "p99_ms": p99,
+                    "max_ms": max(durations) * 1000,
+                    "per_second": requests / seconds,
+                    "memory_mb_before": before,
+                    "memory_mb_after": process.memory_info().rss / 2**20,
+                    "load_before": load,
+                }
+                rows.append({key: round(cell, 2) if isinstance(cell, float) else cell for key, cell in row.items()})
+    print(f"{health['model']} on {health['dataset']}: {health['users']} users, {health['items']} items;", end=" ")
+    print(f"{options.clients} clients, {os.cpu_count()} cores")
+    print(tabulate(rows, headers="keys", tablefmt="github"))
+    machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
+    write_json(options.output, {"served": health, "clients": options.clients, "machine": machine, "measured": rows})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder of a finished run")
+    parser.add_argument("--clients", type=int, default=8, help="that ask at once (default: 8)")
+    parser.add_argument("--requests", type=int, default=4000, help="that are measured (default: 4000)")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each measurement (default: 3)")
+    parser.add_argument("--top", type=int, default=10, help="recommendations of an answer (default: 10)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "serve.json")
+    try:
+        _run(parser.parse_args(arguments))
+    except DrexError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

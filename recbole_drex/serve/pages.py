@@ -1,0 +1,111 @@
+"""The two pages of the server: neither loads anything, style and script stand in them, hashed in their policy."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from recbole_drex.report.html import for_script
+from recbole_drex.serve import limits
+from recbole_drex.serve.schemas import Health
+
+
+class Page(NamedTuple):
+    """HTML and the content security policy that it is sent with."""
+
+    html: str
+    policy: str
+
+
+def start_page(health: Health) -> Page:
+    """The page on ``/``: find users, see profiles and recommendations with their reasons, be somebody new.
+
+    Args:
+        health: what is served.
+    """
+    about = dataclasses.asdict(health) | {"max_interactions": limits.MAX_INTERACTIONS, "max_review": limits.MAX_REVIEW}
+    return _page("page.html.j2", "page.js", health=health, about=about)
+
+
+def docs_page(openapi: Mapping[str, Any], max_body: int) -> Page:
+    """The page on ``/docs``: addresses, parameters, answers and limits, made of the OpenAPI description.
+
+    Args:
+        openapi: as FastAPI makes it.
+        max_body: bytes of a request's body.
+    """
+    operations = [
+        {"method": method.upper(), "path": path, **operation}
+        for path, methods in openapi["paths"].items()
+        for method, operation in methods.items()
+    ]
+    schemas = openapi["components"]["schemas"]
+    return _page(
+        "docs.html.j2",
+        None,
+        openapi=openapi,
+        operations=operations,
+        schemas={name: schema for name, schema in schemas.items() if schema.get("properties")},
+        limits=limits.described(max_body),
+    )
+
+
+def kind(schema: Mapping[str, Any]) -> str:
+    """What values a schema allows, in short.
+
+    Example:
+        >>> kind({"type": "array", "items": {"$ref": "#/components/schemas/Keyword"}})
+        'list of Keyword'
+        >>> kind({"anyOf": [{"type": "number"}, {"type": "null"}]})
+        'number or null'
+    """
+    if "$ref" in schema:
+        return schema["$ref"].rsplit("/", 1)[1]
+    if "anyOf" in schema:
+        return " or ".join(kind(one) for one in schema["anyOf"])
+    if schema.get("type") == "array":
+        inner: Mapping[str, Any] = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
+        return f"list of {kind(inner)}"
+    bounds = [
+        f"{word} {schema[key]}"
+        for key, word in (("minimum", "from"), ("maximum", "to"), ("maxLength", "up to"))
+        if key in schema
+    ]
+    unit = " characters" if "maxLength" in schema else ""
+    name = str(schema.get("type", "any value"))
+    return f"{name}, {' '.join(bounds)}{unit}" if bounds else name
+
+
+def _page(template: str, script: str | None, **values: Any) -> Page:
+    own, report = files("recbole_drex.serve") / "templates", files("recbole_drex.report") / "templates"
+    style = "".join(path.read_text(encoding="utf-8") for path in (report / "report.css", own / "page.css"))
+    code = (own / script).read_text(encoding="utf-8") if script else ""
+    environment = Environment(
+        loader=PackageLoader("recbole_drex.serve"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(for_script=for_script, kind=kind)
+    html = environment.get_template(template).render(
+        style=Markup(style),  # noqa: S704  (files of this package)
+        script=Markup(code),  # noqa: S704
+        **values,
+    )
+    policy = (
+        "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"frame-ancestors 'none'; style-src {_hash(style)}; script-src {_hash(code)}"
+    )
+    return Page(html, policy)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,60 @@
+"""Finding users and items by a part of their name or title."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def fold(text: str) -> str:
+    """``text`` as it is compared: no case, no accents, single blanks.
+
+    Example:
+        >>> fold("  Am\u00e9lie\\n(2001)")
+        'amelie (2001)'
+    """
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).split())
+
+
+class Names:
+    """Names that can be searched.
+
+    Args:
+        names: of users or items.
+        titles: of each, empty where there is none.
+        counts: how much is known about each; of equally good matches the better known comes first.
+
+    Example:
+        >>> names = Names(["b1", "b2", "b3"], ["The Red Planet", "Red", "Sacred Stones"], [5, 1, 9])
+        >>> names.search("red", 2)
+        ([1, 0], 3)
+    """
+
+    def __init__(self, names: Sequence[str], titles: Sequence[str], counts: Sequence[int]):
+        self._folded = [(fold(name), fold(title)) for name, title in zip(names, titles, strict=True)]
+        self._order = [(-count, title or name) for count, (name, title) in zip(counts, self._folded, strict=True)]
+        self._best = sorted(range(len(names)), key=self._order.__getitem__)
+
+    def search(self, query: str, limit: int) -> tuple[list[int], int]:
+        """Places of the best matches, and the number of all.
+
+        All words of the query must occur. What is the query comes first, then what begins with it, then what has a
+        word that does, then the rest. An empty query finds everything.
+        """
+        wanted = fold(query)
+        if not wanted:
+            return self._best[:limit], len(self._best)
+        words, found = wanted.split(), []
+        for place, texts in enumerate(self._folded):
+            text = "\n".join(texts)
+            if all(word in text for word in words):
+                if wanted in texts:
+                    grade = 0
+                elif any(one.startswith(wanted) for one in texts):
+                    grade = 1
+                else:
+                    grade = 2 if all(f" {word}" in f" {text}".replace("\n", " ") for word in words) else 3
+                found.append((grade, self._order[place], place))
+        found.sort()
+        return [place for _, _, place in found[:limit]], len(found)

@@ -1,0 +1,91 @@
+"""Serving a run: from its folder to a process that answers."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from recbole_drex.errors import ConfigError
+from recbole_drex.quick_start import load
+from recbole_drex.serve import limits
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+"""Names of this machine for itself."""
+
+
+def serve(
+    run_dir: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_body: int = limits.MAX_BODY,
+    hosts: Sequence[str] = (),
+    remember: int = limits.REMEMBERED,
+) -> None:
+    """Load a run and answer requests until the process is told to stop (SIGINT or SIGTERM).
+
+    Args:
+        run_dir: folder of a finished run.
+        host: address to listen on. On one of this machine alone, only requests for a name in :data:`LOOPBACK` are
+            answered.
+        port: 0 for any free one; the line that says that it is served names it.
+        max_body: bytes of a request's body.
+        hosts: names that requests may be for; default: see ``host``, and any on other addresses.
+        remember: number of users whose best items are kept in memory; they are computed ahead, while nobody asks.
+
+    Raises:
+        ConfigError: fastapi or uvicorn is not installed, the address cannot be listened on, or an illegal value.
+        CheckpointError: no run in the folder, or of another version.
+        DataError: its prepared data set is missing or damaged.
+    """
+    try:
+        import uvicorn
+
+        from recbole_drex.serve.app import create_app
+        from recbole_drex.serve.service import Service
+    except ImportError as error:
+        raise ConfigError(f"serve needs {error.name}: pip install fastapi uvicorn") from error
+    if max_body < 1:
+        raise ConfigError(f"--max_body must be 1 or more bytes, not {max_body}")
+    if remember < 0:
+        raise ConfigError(f"--remember must be 0 or more users, not {remember}")
+    # Listening comes first: an address that cannot be had is told before the work is done.
+    with _listening(host, port) as listener:
+        experiment = load(run_dir)
+        # One thread works on the model; more threads in each of its many small steps only get into each other's way.
+        torch.set_num_threads(1)
+        local = host == "localhost" or host == "::1" or host.startswith("127.")
+        app = create_app(Service(experiment, remember), hosts or (LOOPBACK if local else ()), max_body)
+        # What was loaded stays until the end; looking through it for garbage again and again would hold up requests.
+        gc.collect()
+        gc.freeze()
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        listener.listen(config.backlog)
+        name = f"[{host}]" if ":" in host else host
+        print(
+            f"{experiment.config.model} on {experiment.config.dataset}: http://{name}:{listener.getsockname()[1]}/"
+            " (Ctrl+C stops)",
+            flush=True,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port must be from 0 to 65535, not {port}")
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot listen on {host}, port {port}: {reason}; choose another --port or --host") from error
+    return listener
