@@ -79,7 +79,6 @@
   const previous = document.getElementById("explained-previous"), next = document.getElementById("explained-next");
   const position = document.getElementById("explained-position");
   const fixed = (number) => number.toFixed(2);
-  const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
   const words = (profile, shared) => {
     const list = element("ul", undefined, "words");
@@ -91,31 +90,20 @@
     return list;
   };
 
-  // A keyword is a lemma and the text may hold another form of it: the word itself, else a longer one, else a
-  // word with the same beginning.
-  const place = (text, word) => {
-    const n = word.length;
-    for (const [kept, more] of [[n, 0], [n, 3], [n - 1, 4], [n - 2, 4], [n - 3, 4]]) {
-      if (kept < n && kept < 3) break;
-      const form = `(^|[^\\p{L}\\p{N}])(${escaped(word.slice(0, kept))}\\p{L}{0,${more}})(?![\\p{L}\\p{N}])`;
-      const found = new RegExp(form, "iu").exec(text);
-      if (found) return [found.index + found[1].length, found[2].length];
+  const quote = ({ text, marks }, source) => {
+    const node = element("blockquote");
+    let at = 0;
+    for (const { start, end, attention } of marks) {
+      const mark = element("mark", text.slice(start, end));
+      if (attention !== null) mark.title = `attention ${fixed(attention)}`;
+      node.append(text.slice(at, start), mark);
+      at = end;
     }
-    return null;
-  };
-  const quote = (text, word, source) => {
-    const node = element("blockquote"), at = place(text, word);
-    if (at) {
-      const [start, length] = at;
-      node.append(text.slice(0, start), element("mark", text.slice(start, start + length)), text.slice(start + length));
-    } else {
-      node.append(text);
-    }
-    node.append(element("cite", source));
+    node.append(text.slice(at), element("cite", source));
     return node;
   };
 
-  const recommendation = ({ item, title, predicted, profile, keywords, reviews, neighbours, sentence }) => {
+  const recommendation = ({ item, title, predicted, profile, keywords, reviews, neighbours, sentence, written }) => {
     const node = element("li"), head = element("div", undefined, "item-head"), name = element("div");
     name.append(element("h4", title || item));
     if (title) name.append(element("span", item, "soft small"));
@@ -127,15 +115,14 @@
     }
     node.append(head);
     if (sentence) node.append(element("p", sentence, "sentence"));
+    if (written) node.append(element("p", written, "sentence"));
     if (neighbours) {
       const { neighbours: asked, rated, relevant, threshold, mean_rating: mean } = neighbours;
       const words = `${rated} of the ${asked} nearest users rated it, ${relevant} of them ${threshold} or more`;
       node.append(element("p", mean === null ? words : `${words}; their mean is ${fixed(mean)}`));
     }
-    for (const review of reviews) {
-      const text = element("blockquote", review.quote);
-      text.append(element("cite", `${review.user}, about this item; weight ${fixed(review.weight)}`));
-      node.append(text);
+    for (const { review, weight } of reviews) {
+      if (review.quote) node.append(quote(review.quote, `${review.user}, about this item; weight ${fixed(weight)}`));
     }
     if (profile.length) {
       node.append(element("p", "Reviews of this item write about", "soft small"));
@@ -149,8 +136,8 @@
     for (const keyword of keywords) {
       const group = element("div"), term = element("dt", keyword.word), quotes = element("dd");
       term.append(element("span", `user ${fixed(keyword.user_score)}, item ${fixed(keyword.item_score)}`));
-      if (keyword.user_quote) quotes.append(quote(keyword.user_quote, keyword.word, "this user, in another review"));
-      if (keyword.item_quote) quotes.append(quote(keyword.item_quote, keyword.word, "another user, about this item"));
+      if (keyword.user_quote) quotes.append(quote(keyword.user_quote, "this user, in another review"));
+      if (keyword.item_quote) quotes.append(quote(keyword.item_quote, "another user, about this item"));
       group.append(term, quotes);
       list.append(group);
     }
