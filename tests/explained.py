@@ -30,11 +30,7 @@ from recbole_drex.report.html import render
 
 EVIL = "<script>alert(1)</script>"
 IMAGE = "<img src=x onerror=alert(1)>"
-TITLES = ("Starfall Odyssey", "Harbour of Echoes", "Iron Meridian", "Little Lantern", "The Ninth Garden", "Drift Kings 4")
-_STOPPED = set(
-    "a about again all an and any are as at because before but by even every far for from had has have i in is it its "
-    "me most much my of off on one or so than that the there they this to too two until up was were with you".split()
-)
+TITLES = ("Starfall Odyssey", "Harbour of Echoes", "Iron Meridian", "Little Lantern", "The Ninth Garden", "Drift 4")
 _WORDS = {
     "story": "the {} kept me up until three in the morning and its ending still follows me around",
     "soundtrack": "I bought the {} on vinyl because it is simply the best music of the year",
@@ -50,9 +46,9 @@ _WORDS = {
 
 
 def quote(text: str, seed: int, deltas: bool = False) -> Quote:
-    """A quote in which every word but the commonest has an attention weight, and a delta if asked for."""
+    """A quote in which every word of four letters or more has an attention weight, and a delta if asked for."""
     generator = np.random.default_rng(seed)
-    places = [(m.start(), m.end()) for m in re.finditer(r"\w+", text) if m[0].lower() not in _STOPPED]
+    places = [(m.start(), m.end()) for m in re.finditer(r"\w{4,}", text)]
     weights = generator.dirichlet(np.full(2 * len(places), 0.7)).tolist() if places else []
     effects = generator.normal(scale=0.05, size=len(places)).tolist() if deltas else [None] * len(places)
     return Quote(text, tuple(Mark(*at, weights[n], effects[n]) for n, at in enumerate(places)))
@@ -117,7 +113,7 @@ def explanation(user: int, items: int = 3, **changes: Any) -> Explanation:
 
 def others() -> dict[str, Explanation]:
     """A user as each other model explains: NARRE by reviews, EMF by neighbours, PESI by a sentence; BPR-like scores."""
-    useful = tuple(Evidence("item", past(n + 4, 3, word), 0.0, 0.5 / (n + 1)) for n, word in enumerate(["story", "price"]))
+    useful = (Evidence("item", past(4, 3, "story"), 0.0, 0.5), Evidence("item", past(5, 3, "price"), 0.0, 0.25))
     reasons: dict[str, dict[str, Any]] = {
         "NARRE": {"reviews": useful, "predicted": 4.2},
         "EMF": {"neighbours": NeighbourExplanation(50, 18, 14, 4.25, 4.0), "predicted": None},

@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+_UNITS = {"attention": 1e-3, "delta": 1e-4}
+
 
 def packed(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Explanations of one run, for the page.
@@ -18,10 +20,11 @@ def packed(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
         users: the content of ``explanations.json``.
 
     Returns:
-        ``users`` as in :class:`~recbole_drex.explain.explanation.Explanation`, without what is empty and with numbers of
-        four decimals. In place of quotes, reviews and items' profiles stand their places in the lists ``quotes``,
-        ``reviews`` and ``profiles``; titles stand in ``titles`` by item. A quote's marks are columns: ``places`` (from
-        the end of the mark before to the start, then the length, both in characters), ``attention`` and ``delta``.
+        ``users`` as in :class:`~recbole_drex.explain.explanation.Explanation`, without what is empty and with
+        numbers of four decimals. In place of quotes, reviews and items' profiles stand their places in the lists
+        ``quotes``, ``reviews`` and ``profiles``; titles stand in ``titles`` by item. A quote's marks are columns: ``places`` (from
+        the end of the mark before to the start, then the length, both in characters), ``attention`` in
+        thousandths and ``delta`` in ten-thousandths.
 
     Example:
         >>> quote = {"text": "a fine story", "marks": [{"start": 2, "end": 6, "attention": 0.25, "delta": None}]}
@@ -33,7 +36,7 @@ def packed(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
         >>> found["reviews"], found["titles"]
         ([{'user': 'u', 'item': 'i', 'rating': 4.0, 'quote': 0}], {'i': 'Go'})
         >>> found["quotes"]
-        [{'text': 'a fine story', 'places': [2, 4], 'attention': [0.25]}]
+        [{'text': 'a fine story', 'places': [2, 4], 'attention': [250]}]
     """
     packing = _Packing()
     return {"users": [packing.user(user) for user in users], **packing.lists()}
@@ -58,10 +61,8 @@ class _Packing:
 
     def _recommendation(self, item: dict[str, Any]) -> dict[str, Any]:
         self._title(item)
-        keywords = [
-            {**keyword, "user_quote": self._quote(keyword["user_quote"]), "item_quote": self._quote(keyword["item_quote"])}
-            for keyword in item["keywords"]
-        ]
+        quotes = ("user_quote", "item_quote")
+        keywords = [{**word, **{name: self._quote(word[name]) for name in quotes}} for word in item["keywords"]]
         return _short(
             {
                 **item,
@@ -91,7 +92,7 @@ class _Packing:
         for mark in quote["marks"]:
             places += [mark["start"] - end, mark["end"] - mark["start"]]
             end = mark["end"]
-        columns = {name: [_rounded(mark[name]) for mark in quote["marks"]] for name in ("attention", "delta")}
+        columns = {name: [_whole(mark[name], unit) for mark in quote["marks"]] for name, unit in _UNITS.items()}
         known = {name: values for name, values in columns.items() if any(value is not None for value in values)}
         return self._quotes.place(_short({"text": quote["text"], "places": places, **known}))
 
@@ -117,6 +118,10 @@ class _Distinct:
 
 def _short(value: dict[str, Any]) -> dict[str, Any]:
     return {name: _rounded(entry) for name, entry in value.items() if entry is not None and entry not in ("", [], ())}
+
+
+def _whole(value: float | None, unit: float) -> int | None:
+    return None if value is None else round(value / unit)
 
 
 def _rounded(value: Any) -> Any:

@@ -35,23 +35,10 @@ const browse = (stored) => {
     node.value = value;
     return node;
   };
-  // Only what the model offers is explained.
-  const key = () => {
-    const pieces = model().quotes.flat();
-    const known = {
-      attention: pieces.some((piece) => piece.attention != null),
-      delta: model().users.some((entry) => entry.recommendations.some((item) => item.evidence.length || item.words.length)),
-      side: model().users.some((entry) => entry.profile.some((keyword) => keyword.side in SIDES)),
-      shared: model().users.some((entry) => entry.profile.length),
-    };
-    for (const node of control("key").querySelectorAll("[data-about]")) node.hidden = !known[node.dataset.about];
-    control("key").hidden = !Object.values(known).some(Boolean);
-  };
-
   const show = () => {
     const at = users.findIndex((entry) => entry.user === choice.value), entry = users[at];
-    const beside = companion.value;
-    companion.replaceChildren(option("", "nobody"), ...model().users.filter((one) => one !== entry).map((one) => option(one.user, one.user)));
+    const beside = companion.value, others = model().users.filter((one) => one !== entry);
+    companion.replaceChildren(option("", "nobody"), ...others.map((one) => option(one.user, one.user)));
     companion.value = beside !== choice.value && named(beside) ? beside : "";
     previous.disabled = at <= 0;
     next.disabled = at < 0 || at === users.length - 1;
@@ -60,6 +47,9 @@ const browse = (stored) => {
     view.replaceChildren(...(!entry ? [] : other ? together(entry, other) : alone(entry)));
   };
   const fill = () => {
+    const { offers } = model(), key = control("key");
+    for (const node of key.children) node.hidden = !offers[node.dataset.about];
+    key.hidden = !Object.values(offers).some(Boolean);
     const before = choice.value, wanted = find.value.trim().toLowerCase();
     const text = (entry) => [entry.user, ...entry.profile.map((keyword) => keyword.word),
       ...entry.recommendations.flatMap((item) => [item.item, item.title])].join("\n").toLowerCase();
@@ -101,7 +91,7 @@ const browse = (stored) => {
   next.addEventListener("click", step(1));
   choice.addEventListener("change", changed(show));
   companion.addEventListener("change", changed(show));
-  chooser.addEventListener("change", changed(() => { key(); fill(); }));
+  chooser.addEventListener("change", changed(fill));
   find.addEventListener("input", fill);
   addEventListener("hashchange", recall);
   control("word-close").addEventListener("click", () => wordDialog.close());
@@ -109,7 +99,6 @@ const browse = (stored) => {
   control("browser").hidden = false;
   fill();
   recall();
-  key();
 };
 
 const storedExplanations = document.getElementById("explanations-data");

@@ -1,5 +1,7 @@
 // Explanations as recbole_drex/report/explained.py packs them, unpacked: everything that is empty gets its empty value.
 
+const scaled = (whole, unit) => (whole == null ? null : whole / unit);
+
 // Marks stand at places in characters; a string's own places count some characters, such as emoji, twice.
 const unpackQuote = ({ text, places = [], attention = [], delta = [] }) => {
   const characters = Array.from(text), pieces = [];
@@ -9,7 +11,7 @@ const unpackQuote = ({ text, places = [], attention = [], delta = [] }) => {
     pieces.push({ text: characters.slice(at, start).join("") });
     pieces.push({
       text: characters.slice(start, end).join(""), marked: true,
-      attention: attention[mark] ?? null, delta: delta[mark] ?? null,
+      attention: scaled(attention[mark], 1e3), delta: scaled(delta[mark], 1e4),
     });
     at = end;
   }
@@ -36,10 +38,15 @@ const unpackModel = ({ name, users, quotes, reviews, profiles, titles }) => {
     words: rest.words ?? [],
     reviews: unpackEvidence(rest.reviews ?? []),
   });
-  return {
-    name,
-    users: users.map(({ user, mean_rating = null, profile = [], recommendations = [] }) => (
-      { user, mean_rating, profile: unpackProfile(profile), recommendations: recommendations.map(unpackItem) })),
-    quotes: pieces,
+  const explained = users.map(({ user, mean_rating = null, profile = [], recommendations = [] }) => (
+    { user, mean_rating, profile: unpackProfile(profile), recommendations: recommendations.map(unpackItem) }));
+  const keywords = explained.flatMap((entry) => entry.profile);
+  // What there is to be told how to read.
+  const offers = {
+    words: keywords.length > 0,
+    sides: keywords.some((keyword) => keyword.side !== "neutral"),
+    attention: quotes.some((quote) => quote.attention),
+    deltas: explained.some((entry) => entry.recommendations.some((item) => item.evidence.length || item.words.length)),
   };
+  return { name, users: explained, offers };
 };

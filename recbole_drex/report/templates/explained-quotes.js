@@ -41,19 +41,19 @@ const shade = (value, scale) => {
   return part < 0.1 ? 0 : part < 0.4 ? 1 : part < 0.7 ? 2 : 3;
 };
 
-// A quote's words: by what each did to the prediction if that is known, else by the attention that the model pays them.
-// `isAsked` tells which words the reader asked for.
+// A quote's words: by what each did to a prediction, `scale` at most, if that is known and there is a scale; else by the
+// attention that the model pays them. `isAsked` tells which words the reader asked for.
 const quoteText = (quote, scale, isAsked = () => false) => {
   const node = element("p"), strongest = largest(quote.map((piece) => piece.attention ?? 0));
   for (const { text, marked, attention, delta } of quote) {
-    const kind = delta === null ? "heat" : delta < 0 ? "down" : "up";
-    const step = !marked ? 0 : delta === null ? shade(attention ?? 0, strongest) : shade(delta, scale);
+    const moved = Boolean(scale) && marked && delta !== null, kind = !moved ? "heat" : delta < 0 ? "down" : "up";
+    const step = !marked ? 0 : moved ? shade(delta, scale) : shade(attention ?? 0, strongest);
     const asked = marked && isAsked(text);
     if (!step && !asked) { node.append(text); continue; }
     const mark = element("mark", text, `${step ? `${kind}-${step}` : "plain"}${asked ? " asked" : ""}`);
     const facts = [];
-    if (delta != null) facts.push(`${signed(delta, 0)} to the prediction`);
-    if (attention != null) facts.push(`attention ${attention.toFixed(3)}`);
+    if (moved) facts.push(`${signed(delta, 0)} to the prediction`);
+    if (attention !== null) facts.push(`attention ${attention.toFixed(3)}`);
     if (facts.length) mark.title = facts.join("; ");
     node.append(mark);
   }

@@ -25,9 +25,9 @@ const sharedWords = (keywords, entries) => {
   for (const keyword of keywords) {
     const scores = `user ${fixed(keyword.user_score)}, item ${fixed(keyword.item_score)}`;
     const term = holding("dt", "", wordButton(keyword, entries, true), element("span", scores, "soft small"));
-    const quotes = element("dd");
-    if (keyword.user_quote) quotes.append(quoted(keyword.user_quote, "this user, about another item"));
-    if (keyword.item_quote) quotes.append(quoted(keyword.item_quote, "another user, about this item"));
+    const quotes = element("dd"), forms = formsOf(keyword.word, keyword.lemma);
+    const sides = [[keyword.user_quote, "this user, about another item"], [keyword.item_quote, "another user, about this item"]];
+    for (const [quote, source] of sides) if (quote) quotes.append(quoted(quote, source, 0, forms(quote)));
     list.append(holding("div", "", term, quotes));
   }
   return list;
@@ -83,39 +83,48 @@ const usefulReviews = (reviews) => {
   return list;
 };
 
-// `brief`: beside another user there is room for the reasons' heads only, the rest is folded.
-const recommendation = (item, entry, { entries, sharedItems, brief }) => {
-  const both = sharedItems.has(item.item), node = element("li", undefined, both ? "both" : "");
-  const name = holding("div", "", element("h4", item.title || item.item));
-  if (item.title) name.append(element("span", item.item, "soft small"));
+const itemHead = ({ item, title, predicted }, mean, both) => {
+  const name = holding("div", "", element("h4", title || item));
+  if (title) name.append(element("span", item, "soft small"));
   if (both) name.append(element("span", "recommended to both", "badge"));
   const head = holding("div", "item-head", name);
-  if (item.predicted !== null) head.append(prediction(item.predicted, entry.mean_rating));
-  node.append(head);
-  if (item.sentence) node.append(element("p", item.sentence, "sentence"));
-  if (item.written) node.append(quoted([{ text: item.written }], "written by the model"));
-  if (item.neighbours) node.append(neighbourhood(item.neighbours));
+  if (predicted !== null) head.append(prediction(predicted, mean));
+  return head;
+};
 
-  if (item.keywords.length) {
+const reasonsOf = ({ evidence, words, reviews, profile }, shared, entries) => {
+  const reasons = [];
+  const add = (heading, drawn) => reasons.push(holding("div", "", label(heading), drawn));
+  if (evidence.length) reasons.push(evidenceColumns(evidence));
+  if (words.length) add("Words that moved it", wordEffects(words, entries));
+  if (reviews.length) add("Its most useful reviews, by the model's weights", usefulReviews(reviews));
+  if (profile.length) add("Reviews of this item write about", chips(profile, shared, entries));
+  return reasons;
+};
+
+// `brief`: beside another user there is room for shared words only, the rest is folded unless there are none.
+const recommendation = (item, entry, { entries, sharedItems, brief }) => {
+  const { keywords, profile, evidence, sentence, written, neighbours } = item, both = sharedItems.has(item.item);
+  const node = holding("li", both ? "both" : "", itemHead(item, entry.mean_rating, both));
+  if (sentence) node.append(element("p", sentence, "sentence"));
+  if (written) node.append(quoted([{ text: written }], "written by the model"));
+  if (neighbours) node.append(neighbourhood(neighbours));
+  const shared = new Set(keywords.map((keyword) => keyword.lemma)), reasons = reasonsOf(item, shared, entries);
+  if (keywords.length) {
     node.append(label("In the reviews of this user and of this item"));
-    const chosen = new Set(item.keywords.map((keyword) => keyword.lemma));
-    node.append(brief ? chips(item.keywords, chosen, entries) : sharedWords(item.keywords, entries));
-  } else if (item.profile.length) {
-    const instead = item.evidence.length ? " What follows is what moved the prediction." : "";
+    node.append(brief ? chips(keywords, shared, entries) : sharedWords(keywords, entries));
+  } else if (profile.length) {
+    const instead = evidence.length ? " What follows is what moved the prediction." : "";
     node.append(element("p", `No word stands in both profiles.${instead}`, "none"));
   }
-  const reasons = [];
-  if (item.evidence.length) reasons.push(evidenceColumns(item.evidence));
-  if (item.words.length) reasons.push(holding("div", "", label("Words that moved it"), wordEffects(item.words, entries)));
-  if (item.reviews.length) {
-    reasons.push(holding("div", "", label("Its most useful reviews, by the model's weights"), usefulReviews(item.reviews)));
+  if (brief && reasons.length) {
+    const folded = holding("details", "", element("summary", "Reasons in full"), ...reasons);
+    folded.open = !keywords.length;
+    node.append(folded);
+  } else {
+    node.append(...reasons);
   }
-  if (item.profile.length) {
-    const shared = new Set(item.keywords.map((keyword) => keyword.lemma));
-    reasons.push(holding("div", "", label("Reviews of this item write about"), chips(item.profile, shared, entries)));
-  }
-  if (!brief) node.append(...reasons);
-  else if (reasons.length) node.append(holding("details", "", element("summary", "Reasons in full"), ...reasons));
+  if (node.childElementCount === 1) node.append(element("p", "The model gives no reason.", "none"));
   return node;
 };
 

@@ -28,9 +28,8 @@ const tiles = (profile, shared, entries) => {
   const list = element("ul", undefined, "tiles"), scale = largest(profile.map((keyword) => keyword.score));
   for (const keyword of profile) {
     const more = [element("span", fixed(keyword.score), "score"), element("span", ratingFacts(keyword), "facts")];
-    const button = wordButton(keyword, entries, shared.has(keyword.lemma), ...more, amount(keyword.score, scale));
-    button.title = `score ${keyword.score.toFixed(3)}`;
-    list.append(holding("li", "", button));
+    more.push(amount(keyword.score, scale));
+    list.append(holding("li", "", wordButton(keyword, entries, shared.has(keyword.lemma), ...more)));
   }
   return list;
 };
@@ -96,8 +95,8 @@ const wordGroup = ({ heading, keyword, reviews, named }, forms) => {
   }
   for (const review of reviews) {
     const source = [named(review), review.rating === null ? "" : rated(review.rating)].filter(Boolean).join(" · ");
-    const scale = largest(deltasOf([review.quote]));
-    group.append(quoted(review.quote, source, scale, review.quote ? forms(review.quote) : undefined));
+    // By attention: what a word did to a prediction is not the same for every item.
+    group.append(quoted(review.quote, source, 0, review.quote ? forms(review.quote) : undefined));
   }
   return group;
 };
