@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hostile
 import pytest
+from pages import poison, start_browser
 
 from recbole_drex.comparing import compare
 from recbole_drex.config import Config
@@ -17,6 +18,7 @@ from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
 from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.quick_start import Experiment, build, run
+from recbole_drex.report.html import write_report
 from recbole_drex.trainer import make_trainer
 
 NAME = "small"
@@ -74,6 +76,24 @@ def comparison(small: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Com
         parameters={**SETTINGS, **FEW_EPOCHS, "explained_users": 12},
         command="recbole-drex compare --models DReX,DReX+modalities=[rating],BPR --datasets small,tiny",
     )
+
+
+@pytest.fixture(scope="session")
+def report(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The HTML report of ``comparison``."""
+    return write_report(comparison.folder, tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture(scope="session")
+def poisoned(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The HTML report of a copy of ``comparison`` in which texts hold scripts."""
+    return poison(comparison, tmp_path_factory.mktemp("poisoned") / "results")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, shared by all tests of a session."""
+    yield from start_browser()
 
 
 @pytest.fixture(scope="session")

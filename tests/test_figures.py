@@ -228,12 +228,19 @@ def test_sensitivity_refuses_what_was_not_varied(comparison):
 
 def test_keyword_overlap_emphasises_shared_words(comparison):
     explanation = next(e for e in comparison.of("DReX", "small")[0].explanations() if e["recommendations"])
-    shared = {keyword["word"] for item in explanation["recommendations"][:3] for keyword in item["keywords"]}
+    shared = {keyword["lemma"] for item in explanation["recommendations"][:3] for keyword in item["keywords"]}
     figure = figures.keyword_overlap(explanation)
     own = [text.get_text() for text in figure.axes[0].texts]
     assert [word.removeprefix("● ") for word in own] == [keyword["word"] for keyword in explanation["profile"]]
+    shared = {keyword["word"] for keyword in explanation["profile"] if keyword["lemma"] in shared}
     assert {word.removeprefix("● ") for word in own if word.startswith("● ")} == shared
     assert figure.get_size_inches()[0] == 8
+    # Another written form of a shared lemma is the same word.
+    plural = [{**keyword, "word": keyword["word"] + "s"} for keyword in explanation["profile"]]
+    figure = figures.keyword_overlap({**explanation, "profile": plural})
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert {word for word in written if word.startswith("● ")} == {f"● {word}s" for word in shared}
+    assert all(f"{word}s" in figure.get_label() for word in shared)
     odd = {**explanation, "user": "$\x00<b>", "recommendations": []}
     assert "$ <b>" in figures.keyword_overlap(odd).axes[0].get_title(loc="left")
     with pytest.raises(DataError, match="no keyword profile"):

@@ -121,7 +121,7 @@ def keyword_overlap(explanation: dict[str, Any], recommendations: int = 3) -> Fi
     if not explanation["profile"]:
         raise DataError(f"user '{explanation['user']}' has no keyword profile: no training review kept a word")
     items = explanation["recommendations"][:recommendations]
-    shared = [{keyword["word"] for keyword in item["keywords"]} for item in items]
+    shared = [{keyword["lemma"] for keyword in item["keywords"]} for item in items]
     columns = [
         ("user", plain(explanation["user"], 20), explanation["profile"], set().union(*shared)),
         *(
@@ -130,13 +130,15 @@ def keyword_overlap(explanation: dict[str, Any], recommendations: int = 3) -> Fi
         ),
     ]
     depth = max(len(profile) for _, _, profile, _ in columns)
+    # Users and items may write different forms of a lemma.
+    own = [keyword["word"] for keyword in explanation["profile"] if keyword["lemma"] in set().union(*shared)]
     title = f"Keyword profiles of user {plain(explanation['user'])} and of {len(items)} recommended items; they share "
-    title += ", ".join(sorted(set().union(*shared))) or "no word"
+    title += ", ".join(sorted(own)) or "no word"
     figure, axes = panels(title, 1, len(columns), height=1.0 + 0.24 * depth)
     for ax, (name, below, profile, words) in zip(axes[0], columns, strict=True):
         highest = max((abs(keyword["score"]) for keyword in profile), default=0.0) or 1.0
         for row, keyword in enumerate(profile):
-            both = keyword["word"] in words
+            both = keyword["lemma"] in words
             bar = Rectangle((0, row - 0.42), max(keyword["score"], 0) / highest, 0.84, linewidth=0)
             bar.set(facecolor=LIGHT[1] if both else INK, alpha=0.45 if both else 0.1)
             ax.add_patch(bar)

@@ -7,11 +7,11 @@ security policy lets nothing run but the one script below: what a review says is
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +22,16 @@ from recbole_drex.evaluation.comparison import Comparison, Run, read_comparison
 from recbole_drex.files import replacing
 
 REPORT = "report.html"
+# Parts of the one style sheet and of the one script, in the order in which they build on each other.
+_STYLES = ("report.css", "explanations.css")
+_SCRIPTS = (
+    "report.js",
+    "explained-data.js",
+    "explained-quotes.js",
+    "explained-words.js",
+    "explained-reasons.js",
+    "explained-browser.js",
+)
 
 
 def write_report(folder: str | Path, output: Path | None = None) -> Path:
@@ -61,12 +71,12 @@ def render(comparison: Comparison, base: Path) -> str:
     except ImportError as error:
         raise ConfigError(f"the report needs {error.name}: pip install jinja2 matplotlib") from error
     environment = _environment()
-    source = functools.partial(_source, environment)
-    script = source("report.js")
+    # A block, so that no name of the script becomes the page's.
+    script = f'"use strict";\n{{\n{_sources(environment, _SCRIPTS)}}}\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(
         link=lambda run: _link(run, base),
-        style=Markup(source("report.css")),  # noqa: S704  (files of this package)
+        style=Markup(_sources(environment, _STYLES)),  # noqa: S704  (files of this package)
         script=Markup(script),  # noqa: S704
         script_hash=f"sha256-{digest}",
         version=__version__,
@@ -90,8 +100,8 @@ def _environment() -> Any:
     return environment
 
 
-def _source(environment: Any, name: str) -> str:
-    return environment.loader.get_source(environment, name)[0]
+def _sources(environment: Any, names: Sequence[str]) -> str:
+    return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 
 def _link(run: Run, base: Path) -> str:

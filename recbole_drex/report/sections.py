@@ -7,6 +7,7 @@ from typing import Any
 
 from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.report import pictures, results
+from recbole_drex.report.explained import packed
 from recbole_drex.report.provenance import data_sets, provenance
 
 _EXPLANATIONS_LIMIT = 2_000_000  # characters of all explanations together; the rest of a page is about as much
@@ -43,16 +44,30 @@ def explanations(comparison: Comparison) -> dict[str, Any]:
     """Explanations to browse: of each explaining model and data set, those of its first run.
 
     Users are cut evenly where all together would make the page too large.
+
+    Returns:
+        ``models``: for each ``name`` and what :func:`~recbole_drex.report.explained.packed` returns; ``total`` and
+        ``shown``: numbers of users; ``foreign``: names of runs that another version explained, which are left out.
     """
     first = {(run.label, run.dataset): run for run in reversed(comparison.runs) if run.explains}
-    models = [
-        {"name": f"{run.label}, {run.dataset}, {run.replicate}", "users": run.explanations()}
-        for run in comparison.runs
-        if first.get((run.label, run.dataset)) is run
-    ]
-    total = sum(len(model["users"]) for model in models)
-    size = sum(len(json.dumps(model["users"], ensure_ascii=False)) for model in models)
-    if size > _EXPLANATIONS_LIMIT:
-        for model in models:
-            model["users"] = model["users"][: max(1, len(model["users"]) * _EXPLANATIONS_LIMIT // size)]
-    return {"models": models, "total": total, "shown": sum(len(model["users"]) for model in models)}
+    runs = [run for run in comparison.runs if first.get((run.label, run.dataset)) is run]
+    users = {f"{run.label}, {run.dataset}, {run.replicate}": run.explanations() for run in runs}
+    foreign = [name for name, explained in users.items() if any("mean_rating" not in user for user in explained)]
+    users = {name: explained for name, explained in users.items() if name not in foreign}
+    models, total = _packed(users), sum(map(len, users.values()))
+    # What users share stays when some of them go, so that one cut may not be enough.
+    while (size := sum(map(_length, models))) > _EXPLANATIONS_LIMIT:
+        kept = {name: max(1, len(explained) * _EXPLANATIONS_LIMIT // size) for name, explained in users.items()}
+        if kept == {name: len(explained) for name, explained in users.items()}:
+            break
+        users = {name: explained[: kept[name]] for name, explained in users.items()}
+        models = _packed(users)
+    return {"models": models, "total": total, "shown": sum(map(len, users.values())), "foreign": foreign}
+
+
+def _packed(users: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [{"name": name, **packed(explained)} for name, explained in users.items()]
+
+
+def _length(model: dict[str, Any]) -> int:
+    return len(json.dumps(model, ensure_ascii=False, separators=(",", ":")))

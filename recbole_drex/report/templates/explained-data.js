@@ -1,0 +1,52 @@
+// Explanations as recbole_drex/report/explained.py packs them, unpacked: everything that is empty gets its empty value.
+
+const scaled = (whole, unit) => (whole == null ? null : whole / unit);
+
+// Marks stand at places in characters; a string's own places count some characters, such as emoji, twice.
+const unpackQuote = ({ text, places = [], attention = [], delta = [] }) => {
+  const characters = Array.from(text), pieces = [];
+  let at = 0;
+  for (let mark = 0; 2 * mark < places.length; mark += 1) {
+    const start = at + places[2 * mark], end = start + places[2 * mark + 1];
+    pieces.push({ text: characters.slice(at, start).join("") });
+    pieces.push({
+      text: characters.slice(start, end).join(""), marked: true,
+      attention: scaled(attention[mark], 1e3), delta: scaled(delta[mark], 1e4),
+    });
+    at = end;
+  }
+  pieces.push({ text: characters.slice(at).join("") });
+  return pieces;
+};
+
+const unpackModel = ({ name, users, quotes, reviews, profiles, titles }) => {
+  const pieces = quotes.map(unpackQuote);
+  const quoteAt = (place) => (place === undefined ? null : pieces[place]);
+  const past = reviews.map(({ user, item, rating = null, quote }) => (
+    { user, item, title: titles[item] ?? "", rating, quote: quoteAt(quote) }));
+  const unpackProfile = (profile) => profile.map(({ mean_rating = null, quotes: places = [], ...rest }) => (
+    { ...rest, mean_rating, quotes: places.map((place) => past[place]) }));
+  const itemProfiles = profiles.map(unpackProfile);
+  const unpackEvidence = (evidence) => evidence.map(({ review, weight = null, ...rest }) => (
+    { ...rest, weight, review: past[review] }));
+  const unpackItem = ({ item, predicted = null, sentence = "", written = "", neighbours = null, ...rest }) => ({
+    item, title: titles[item] ?? "", predicted, sentence, written, neighbours,
+    profile: rest.profile === undefined ? [] : itemProfiles[rest.profile],
+    keywords: (rest.keywords ?? []).map((keyword) => (
+      { ...keyword, user_quote: quoteAt(keyword.user_quote), item_quote: quoteAt(keyword.item_quote) })),
+    evidence: unpackEvidence(rest.evidence ?? []),
+    words: rest.words ?? [],
+    reviews: unpackEvidence(rest.reviews ?? []),
+  });
+  const explained = users.map(({ user, mean_rating = null, profile = [], recommendations = [] }) => (
+    { user, mean_rating, profile: unpackProfile(profile), recommendations: recommendations.map(unpackItem) }));
+  const keywords = explained.flatMap((entry) => entry.profile);
+  // What there is to be told how to read.
+  const offers = {
+    words: keywords.length > 0,
+    sides: keywords.some((keyword) => keyword.side !== "neutral"),
+    attention: quotes.some((quote) => quote.attention),
+    deltas: explained.some((entry) => entry.recommendations.some((item) => item.evidence.length || item.words.length)),
+  };
+  return { name, users: explained, offers };
+};

@@ -1,0 +1,145 @@
+"""What tests of the report's page share: a parser that fails on bad HTML, a hostile report, and a browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from explained import EVIL, IMAGE
+
+from recbole_drex.evaluation.comparison import Comparison
+from recbole_drex.report.html import write_report
+
+VOID = {"wbr", "meta", "input", "br", "link", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements of a page in order, with their attributes, text and ancestors; fails on tags that do not match."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None], list[str], tuple[str, ...]]] = []
+        self._open: list[int] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        ancestors = tuple(self.elements[place][0] for place in self._open)
+        self.elements.append((tag, dict(attrs), [], ancestors))
+        if tag not in VOID:
+            self._open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs), [], tuple(self.elements[place][0] for place in self._open)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.elements[self._open.pop()][0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for place in self._open:
+            self.elements[place][2].append(data)
+
+    def all(self, *tags: str) -> list[tuple[dict[str, str | None], str]]:
+        return [(attrs, "".join(text)) for tag, attrs, text, _ in self.elements if tag in tags]
+
+
+def copy_of(comparison: Comparison, target: Path) -> Path:
+    """A copy of a comparison with its runs; returns the copy's folder."""
+    shutil.copytree(comparison.folder.parent, target)
+    return target / comparison.folder.name
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def poison(comparison: Comparison, root: Path) -> Path:
+    """Report of a copy in which labels, parameters, errors, users, words, titles and quotes hold a script."""
+    folder = copy_of(comparison, root)
+    content = json.loads((folder / "comparison.json").read_text())
+    content["command"] = f"recbole-drex compare {EVIL}"
+    content["datasets"] = content["datasets"][:1]
+    content["runs"] = [entry for entry in content["runs"] if entry["dataset"] in content["datasets"]]
+    for entry in content["runs"] + content["variants"]:
+        if entry["label"] == "DReX":
+            entry["label"] = f"DReX {EVIL}"
+    for entry in content["runs"]:
+        if entry["label"] == "BPR":
+            entry.update(status="failed", error=f"out of memory & {EVIL}")
+    (folder / "comparison.json").write_text(json.dumps(content))
+    for path in root.glob("*/DReX/seed-*/result.json"):
+        config = {**json.loads(path.read_text())["config"], "note": f'"></pre>{EVIL}'}
+        change(path, label=f"DReX {EVIL}", config=config)
+    for path in root.glob("*/DReX/seed-*/explanations.json"):
+        users = sorted(json.loads(path.read_text()), key=lambda entry: not entry["recommendations"])
+        for entry in users:
+            entry["user"] += EVIL
+            entry["profile"][:1] = [{**entry["profile"][0], "word": EVIL}]
+            for item in entry["recommendations"]:
+                item["title"] = f"<!-- </script>{EVIL}"
+                quotes = [{"text": f"so {EVIL} \u2028it", "marks": []}, {"text": IMAGE, "marks": []}]
+                keyword = {"word": EVIL, "lemma": EVIL, "user_score": 1.0, "item_score": 2.0}
+                item["keywords"] = [{**keyword, "user_quote": quotes[0], "item_quote": quotes[1]}]
+        path.write_text(json.dumps(users))
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    return path
+
+
+def start_browser() -> Iterator[Any]:
+    """Headless Chromium; the test is skipped where it, its driver or selenium is missing."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+@contextmanager
+def opened(browser: Any, path: Path, hash: str = "") -> Iterator[Any]:
+    """A page, opened from disk; afterwards nothing was fetched and nothing complained."""
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get_log("performance")
+    browser.get(path.as_uri() + hash)
+    yield browser
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    requested = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert {url.split("#")[0] for url in requested} == {path.as_uri()}
+
+
+def elements(browser: Any, selector: str) -> list[Any]:
+    return browser.find_elements("css selector", selector)
+
+
+def too_wide(browser: Any, width: int) -> list[str]:
+    """Elements that end right of a screen of that width, outside of what may scroll; and whether the page scrolls."""
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        wide = browser.execute_script(
+            """return [...document.querySelectorAll('body *')].filter(node => !node.closest('.scroll, .canvas, .unseen')
+              || node.matches('.scroll, .canvas')).filter(node => node.getBoundingClientRect().right > innerWidth + 0.5)
+              .map(node => node.outerHTML.slice(0, 80))"""
+        )
+        if browser.execute_script("return document.documentElement.scrollWidth") > width:
+            wide.append("the page scrolls sideways")
+        return wide
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
