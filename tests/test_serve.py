@@ -58,12 +58,6 @@ def table(hostile_run: Path) -> pd.DataFrame:
     return frame.rename(columns=lambda name: name.split(":")[0])
 
 
-@pytest.fixture
-def takes_new_users(service: Service) -> None:
-    if not hasattr(service.recommender, "best_for"):
-        pytest.skip("this version knows only the users of the data")
-
-
 # What is asked about ---------------------------------------------------------------------------------------------
 
 
@@ -231,7 +225,6 @@ def test_search_ranks_sensibly() -> None:
 # New users -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("takes_new_users")
 @pytest.mark.parametrize(
     "review", ["", "Superb story", *hostile.TEXTS, "\u4f60\u597d", "story " * 16_000, "\U0001f600"]
 )
@@ -243,15 +236,11 @@ def test_somebody_new(client: TestClient, review: str) -> None:
     assert all(1 <= one["predicted"] <= 5 for one in found["recommendations"])
 
 
-@pytest.mark.usefixtures("takes_new_users")
-def test_somebody_new_gets_reasons(client: TestClient, service: Service) -> None:
-    if not hasattr(service.explainer, "explain_new"):
-        pytest.skip("this version explains only for the users of the data")
+def test_somebody_new_gets_reasons(client: TestClient) -> None:
     body = {"interactions": [{"item": "game_00", "rating": 5, "review": "I love the story"}], "top": 2, "explain": True}
     assert len(post(client, body)["recommendations"]) == 2
 
 
-@pytest.mark.usefixtures("takes_new_users")
 def test_ratings_of_somebody_new_count(client: TestClient) -> None:
     def predicted(rating: float) -> dict[str, float]:
         body = {"interactions": [{"item": f"game_{n:02}", "rating": rating} for n in range(5)], "top": 100}
@@ -260,9 +249,3 @@ def test_ratings_of_somebody_new_count(client: TestClient) -> None:
     low, high = predicted(1), predicted(5)
     assert set(low) == set(high)
     assert math.fsum(high.values()) > math.fsum(low.values())
-
-
-def test_new_users_are_refused_with_a_reason_where_they_are_not_known(client: TestClient, service: Service) -> None:
-    if service.takes_new_users:
-        pytest.skip("this version takes new users")
-    assert "users of the data" in post(client, {"interactions": [{"item": "game_00", "rating": 4}]}, 501)

@@ -33,12 +33,6 @@ def client(service: Service) -> TestClient:
     return TestClient(create_app(service), base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
-@pytest.fixture
-def takes_new_users(service: Service) -> None:
-    if not hasattr(service.recommender, "best_for"):
-        pytest.skip("this version knows only the users of the data")
-
-
 ITEM = {"item": "game_00", "rating": 4}
 
 
@@ -101,7 +95,6 @@ def test_bad_bodies(client: TestClient, body: Any, status: int, reason: str) -> 
     assert re.search(reason, post(client, body, status))
 
 
-@pytest.mark.usefixtures("takes_new_users")
 @pytest.mark.parametrize(
     ("interaction", "status", "reason"),
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import psutil
@@ -13,6 +12,7 @@ from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation import Explanation
+from recbole_drex.explain.newuser import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.record import Experiment
 from recbole_drex.serve import limits
@@ -70,7 +70,7 @@ class Service:
         self.recommender.best(1, 1)
         if self.explainer:
             self.explainer.explain(self.recommender.user_name(1), 1)
-        self.takes_new_users = self._takes_new_users()
+        self._new_users = self._ready_for_new_users()
 
     # Names ------------------------------------------------------------------------------------------------------
 
@@ -131,8 +131,8 @@ class Service:
             rating_range=self.rating_range,
             predicts_ratings=predicts_ratings(experiment.config),
             explains=self.explainer is not None,
-            new_users=self.takes_new_users,
-            explains_new_users=self.takes_new_users and hasattr(self.explainer, "explain_new"),
+            new_users=self._new_users is not None,
+            explains_new_users=self._new_users is not None and self.explainer is not None,
             memory_mb=round(psutil.Process().memory_info().rss / 2**20, 1),
         )
 
@@ -193,7 +193,7 @@ class Service:
         """
         self.user(user)
         self.item(item)
-        return _offered(self._explaining(), "explain_pair", "explains only what it recommends")(user, item)
+        return self._explaining().explain_pair(user, item)
 
     def recommend_new(self, interactions: Sequence[Interaction], top: int) -> Recommendations:
         """The best items for somebody who is not in the data.
@@ -204,30 +204,29 @@ class Service:
             TooLarge: a review is too long.
             DataError: a rating is out of range.
         """
-        best_for = _offered(self.recommender, "best_for", "knows only the users of the data")
         posted = self._posted(interactions)
-        try:
-            return self._named(None, best_for(posted, top))
-        except ConfigError as error:  # the model's users are what it was trained with
-            raise NotOffered(str(error)) from error
+        return self._named(None, self._taking_new_users().best(posted, top)[1])
 
     def explain_new(self, interactions: Sequence[Interaction], top: int) -> Explanation:
         """As :meth:`recommend_new`, with reasons."""
-        explain_new = _offered(self._explaining(), "explain_new", "explains only for the users of the data")
-        posted = self._posted(interactions)
-        try:
-            return explain_new(posted, top)
-        except ConfigError as error:
-            raise NotOffered(str(error)) from error
+        explainer = self._explaining()
+        self._taking_new_users()
+        return explainer.explain_new(self._posted(interactions), top)
 
-    def _takes_new_users(self) -> bool:
-        # A review, since what reads it is loaded with the first one.
-        first = Interaction(item=self.recommender.item_name(1), rating=self.rating_range[1], review="good")
+    def _ready_for_new_users(self) -> NewUsers | None:
+        """What takes new users; None of a model that knows only the users of the data."""
         try:
-            self.recommend_new([first], 1)
-        except NotOffered:
-            return False
-        return True
+            found = self.explainer.new_users if self.explainer else NewUsers(self.recommender)
+        except ConfigError:
+            return None
+        # A review, since what reads it is loaded with the first one.
+        found.best([PostedInteraction(self.recommender.item_name(1), self.rating_range[1], "good")], 1)
+        return found
+
+    def _taking_new_users(self) -> NewUsers:
+        if self._new_users is None:
+            raise NotOffered(f"{self.experiment.config.model} knows only the users of the data")
+        return self._new_users
 
     def _posted(self, interactions: Sequence[Interaction]) -> list[PostedInteraction]:
         lowest, highest = self.rating_range
@@ -250,14 +249,3 @@ class Service:
         if self.explainer is None:
             raise NotOffered(f"{self.experiment.config.model} explains nothing: it reads no reviews, has no neighbours")
         return self.explainer
-
-
-def _offered(offers: Any, name: str, otherwise: str) -> Any:
-    """A method that not every version of this program has.
-
-    Raises:
-        NotOffered: ``offers`` has none of that name.
-    """
-    if not hasattr(offers, name):
-        raise NotOffered(f"version {__version__} {otherwise}")
-    return getattr(offers, name)
