@@ -106,6 +106,19 @@ def test_marks_tell_their_numbers_and_signs(at: Callable[..., Any]) -> None:
     assert heat and all(node.get_attribute("class").startswith("heat-") for node in heat)
 
 
+def test_marks_keywords_in_quotes(at: Callable[..., Any]) -> None:
+    found = 0
+    for user in range(6):
+        page = at(f"user_{user:02}")
+        for group in elements(page, ".shared-words > div"):
+            word = group.find_element("css selector", ".written").text
+            quotes = group.find_elements("css selector", "blockquote")
+            marked = [mark.text for mark in group.find_elements("css selector", "mark.asked")]
+            assert marked == [word] * len(quotes)
+            found += len(marked)
+    assert found > 5
+
+
 def test_what_each_model_offers(at: Callable[..., Any]) -> None:
     page = at("user_00", model="NARRE, demo, 1")
     assert texts(page, ".past .num") == ["0.50", "0.25"]
