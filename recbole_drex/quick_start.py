@@ -300,4 +300,5 @@ def load(run_dir: str | Path) -> Experiment:
     experiment = build(config, manifest)
     load_model_state(experiment.model, checkpoint.load(run_dir / BEST, config["device"]), run_dir)
     experiment.model.eval()
+    experiment.folder = run_dir
     return experiment

@@ -32,13 +32,17 @@ _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "r
 
 @dataclasses.dataclass
 class Experiment:
-    """One model on one split of one data set: everything between the configuration and the result."""
+    """One model on one split of one data set: everything between the configuration and the result.
+
+    ``folder`` is that of the finished run which it was loaded from.
+    """
 
     config: Config
     manifest: dict[str, Any]
     dataset: ReviewDataset
     parts: Parts
     model: torch.nn.Module
+    folder: Path | None = None
 
     @property
     def attends(self) -> bool:

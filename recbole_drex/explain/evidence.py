@@ -94,7 +94,10 @@ def _reads(words: WordDeletion, numbers: torch.Tensor, text: ReviewWords) -> boo
 
 def _with_effects(quote: Quote, deltas: Iterator[float]) -> Quote:
     """The quote with the next deltas at its marks; those without attention stand for words that are not read."""
-    marks = [mark if mark.attention is None else dataclasses.replace(mark, delta=next(deltas)) for mark in quote.marks]
+    marks = [
+        mark if mark.attention is None else dataclasses.replace(mark, delta=round(next(deltas), 5))
+        for mark in quote.marks
+    ]
     return dataclasses.replace(quote, marks=tuple(marks))
 
 

@@ -79,7 +79,7 @@ def marked(words: ReviewWords, place: int, length: int = 1, attention: Sequence[
     shift = (len(_CUT) if first > 0 else 0) - first
     inside = [k for k, (a, b) in enumerate(zip(words.starts, words.ends, strict=True)) if first <= a and b <= last]
     marks = tuple(
-        Mark(words.starts[k] + shift, words.ends[k] + shift, attention[k] if k < len(attention) else None)
+        Mark(words.starts[k] + shift, words.ends[k] + shift, round(attention[k], 5) if k < len(attention) else None)
         for k in inside
     )
     return Quote(_cut(words.text, first, last), marks), range(inside[0], inside[-1] + 1) if inside else range(0)

@@ -47,6 +47,7 @@ class KeywordProfiles:
     Raises:
         ConfigError: an unknown score.
         DataError: the model reads no reviews, or not by attention over their words.
+        CheckpointError: the profiles that the run has stored are damaged.
     """
 
     def __init__(self, experiment: Experiment, words: int | None = None, names: Recommender | None = None):
@@ -75,6 +76,8 @@ class KeywordProfiles:
         shown = pd.concat([table["lemma"] for table in self._tables.values()]).unique()
         self._forms = WrittenForms(self.quotes.processor, shown)
         self._written: dict[tuple[str, int], list[str]] = {}
+        if experiment.folder is not None and (experiment.folder / f"{PROFILES}.parquet").is_file():
+            self._written = self._written_before(experiment.folder / f"{PROFILES}.parquet")
 
         @lru_cache(maxsize=4096)
         def keywords(side: str, owner: int, quotes: int) -> tuple[Keyword, ...]:
@@ -158,6 +161,19 @@ class KeywordProfiles:
                 for text in self.quotes.texts[self.reviews.row[self.quotes.of_owner(side, owner)]]:
                     counts.add(self._forms.of(text))
             found = self._written[side, owner] = counts.chosen()
+        return found
+
+    def _written_before(self, path: Path) -> dict[tuple[str, int], list[str]]:
+        """The forms that the run itself found, of owners whose keywords are still the same: texts need not be read."""
+        try:
+            table = pd.read_parquet(path, columns=["side", "id", "word", "lemma"])
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are among these
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+        found = {}
+        for (side, name), part in table.groupby(["side", "id"], sort=False):
+            owner = self._owner(str(side), str(name))
+            if part["lemma"].tolist() == self._lemmas_of(str(side), owner):
+                found[str(side), owner] = part["word"].tolist()
         return found
 
     def find_forms(self) -> None:

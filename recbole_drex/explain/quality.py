@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from recbole_drex.explain.faithfulness import Explains, measure
 from recbole_drex.files import read_json
 
 TOP = 3  # recommendations of a user that are looked at
-_GRID = (12, 6)  # users and items that are explained to each other, for specificity
+_GRID = (8, 4)  # users and items that are explained to each other, for specificity
 _UNITS = 5  # units of an explanation that are compared
-_PAIRS, _DEPTH = 20, 10  # pairs of which every run notes the foremost units, so that runs can be compared
+_PAIRS, _DEPTH = 16, 10  # pairs of which every run notes the foremost units, so that runs can be compared
 _REVIEWS = 20  # training reviews from which on a user's profile is compared with planted tastes
 
 
@@ -164,21 +165,19 @@ def planted_agreement(explainer: Explainer, k: int = 5) -> dict[str, Any] | None
     return {"users": len(precision), "k": k, "precision": float(np.mean(precision)), "recall": float(np.mean(recall))}
 
 
-def _grid(best: dict[int, list[int]], explainer: Explainer) -> list[list[tuple[int, int]]]:
-    """Some users by some items that are recommended most and that none of them knows."""
+def _grid(best: dict[int, list[int]], explainer: Explainer) -> list[list[tuple[int, int] | None]]:
+    """Some users by some of the items that are recommended most; None where a user knows the item."""
+    counts = Counter(itertools.chain.from_iterable(best.values()))
+    items = sorted(counts, key=lambda item: (-counts[item], item))[: _GRID[1]]
     users = list(best)[: _GRID[0]]
-    known = set(itertools.chain.from_iterable(explainer.recommender.known(user).tolist() for user in users))
-    counts: dict[int, int] = {}
-    for item in itertools.chain.from_iterable(best.values()):
-        counts[item] = counts.get(item, 0) + 1
-    items = [item for item in sorted(counts, key=lambda one: (-counts[one], one)) if item not in known][: _GRID[1]]
-    return [[(user, item) for item in items] for user in users]
+    known = {user: set(explainer.recommender.known(user).tolist()) for user in users}
+    return [[None if item in known[user] else (user, item) for item in items] for user in users]
 
 
 def _quality(way: Way, best, cases, grid, model: Any, seed: int) -> dict[str, Any]:
     shown = [way.units(user, item)[:_UNITS] for user, items in best.items() for item in items[:TOP]]
     units = list(itertools.chain.from_iterable(shown))
-    by_user = [[way.units(*pair)[:_UNITS] for pair in row] for row in grid]
+    by_user = [[way.units(*pair)[:_UNITS] if pair else None for pair in row] for row in grid]
     faithful = measure(cases, model, way.faithful, seed) if way.faithful else None
     return {
         "unit": way.unit,
@@ -192,11 +191,11 @@ def _quality(way: Way, best, cases, grid, model: Any, seed: int) -> dict[str, An
     }
 
 
-def _apart(groups: Iterable[Sequence[Sequence[Hashable]]]) -> float | None:
+def _apart(groups: Iterable[Sequence[Sequence[Hashable] | None]]) -> float | None:
     """One less the mean Jaccard index of two explanations of a group, over all pairs with at least one unit."""
     found = []
     for group in groups:
-        for one, other in itertools.combinations(map(set, group), 2):
+        for one, other in itertools.combinations([set(units) for units in group if units is not None], 2):
             if one or other:
                 found.append(1 - len(one & other) / len(one | other))
     return float(np.mean(found)) if found else None

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from recbole_drex.evaluation.comparison import Comparison
+from recbole_drex.evaluation.explanation_table import NOTE, explanation_table, shown
 from recbole_drex.report import pictures, results
 from recbole_drex.report.explained import packed
 from recbole_drex.report.provenance import data_sets, provenance
@@ -35,9 +36,24 @@ def all_sections(comparison: Comparison) -> dict[str, Any]:
         "calibration": pictures.calibration(comparison),
         "data": data_sets(comparison),
         "groups": pictures.groups(comparison),
+        "quality": quality(comparison),
         "explanations": explanations(comparison),
         "provenance": provenance(comparison),
     }
+
+
+def quality(comparison: Comparison) -> dict[str, Any] | None:
+    """How good the explanations are of models that explain; None where none was measured.
+
+    Returns:
+        ``headings``, of which the first ``names`` are of texts; ``rows`` of cells; and ``note``: what they mean.
+    """
+    table = explanation_table(comparison)
+    if table.empty:
+        return None
+    cells = shown(table)
+    names = list(cells.columns).index("coverage")
+    return {"headings": list(cells.columns), "names": names, "rows": cells.to_numpy().tolist(), "note": NOTE}
 
 
 def explanations(comparison: Comparison) -> dict[str, Any]:
