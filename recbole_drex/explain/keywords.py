@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_drex.data.text import JUDGING_WORDS
+from recbole_drex.errors import CheckpointError
 from recbole_drex.explain.explanation import Keyword, SharedKeyword
 from recbole_drex.explain.forms import FormCounts, WrittenForms
 from recbole_drex.explain.phrases import merge_phrases
