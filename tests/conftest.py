@@ -23,7 +23,7 @@ from recbole_drex.trainer import make_trainer
 
 NAME = "small"
 SETTINGS: dict[str, Any] = {"user_min": 10, "item_min": 5, "threads": 1}
-FEW_EPOCHS: dict[str, Any] = {"epochs": 2, "stopping_step": 10, "train_batch_size": 256}
+FEW_EPOCHS: dict[str, Any] = {"epochs": 2, "stopping_step": 10, "train_batch_size": 256, "measured_users": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def comparison(small: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Com
         [2026, 2027],
         data_path=small.root,
         output=tmp_path_factory.mktemp("results"),
-        parameters={**SETTINGS, **FEW_EPOCHS, "explained_users": 12},
+        parameters={**SETTINGS, **FEW_EPOCHS, "explained_users": 12, "measured_users": 3},
         command="recbole-drex compare --models DReX,DReX+modalities=[rating],BPR --datasets small,tiny",
     )
 

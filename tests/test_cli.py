@@ -161,7 +161,7 @@ def test_version(capsys):
 @pytest.fixture(scope="module")
 def drex_run(small, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("results")
-    parameters = {**small.settings, "epochs": 1}
+    parameters = {**small.settings, "epochs": 1, "measured_users": 2}
     run(["DReX", "Bias"], small.name, data_path=small.root, output=output, parameters=parameters, references=False)
     return output / small.name
 

@@ -100,7 +100,7 @@ def test_every_row_goes_to_the_part_that_its_label_names(made, raw, tmp_path):
 
 def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
     arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
-    arguments += ["--epochs", "1", "--threads", "1"]
+    arguments += ["--epochs", "1", "--threads", "1", "--measured_users", "0"]
     assert main(["run", "--model", "BPR", "--raw", str(raw), *arguments]) == 0
     output = capsys.readouterr().out
     assert "split: given with the data (train, valid, test)" in output
@@ -133,7 +133,7 @@ def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
 
 def test_drex_without_reviews(tmp_path, raw, capsys):
     arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
-    arguments += ["--raw", str(raw), "--epochs", "1", "--threads", "1", "--no_references"]
+    arguments += ["--raw", str(raw), "--epochs", "1", "--threads", "1", "--measured_users", "0", "--no_references"]
     assert main(["run", *arguments]) == 2
     assert "no word features" in (message := capsys.readouterr().err)
     assert "--modalities '[rating,image,text]' --taste '[]'" in message
@@ -148,7 +148,7 @@ def test_comparisons(tmp_path, raw, made):
     made(raw)
     options = {"seeds": [1], "data_path": tmp_path / "data", "output": tmp_path / "out", "references": False}
     models = ["BPR", "Bias", "DReX+modalities=[rating,text]+taste=[]"]
-    parameters = {"epochs": 1, "threads": 1, "explained_users": 0}
+    parameters = {"epochs": 1, "threads": 1, "explained_users": 0, "measured_users": 0}
     comparison = compare(models, ["baby"], parameters=parameters, **options)
     assert not comparison.failures and len(comparison.runs) == 3
     written = files(tmp_path / "out" / "baby")

@@ -34,7 +34,7 @@ def _arguments(small, output: Path, *more: str) -> list[str]:
     """A short DReX run without references on the small data set."""
     given = {**small.settings, "data_path": small.root, "output": output, "dataset": small.name}
     words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
-    return ["run", "--no_references", *words, *more]
+    return ["run", "--no_references", "--measured_users", "0", *words, *more]
 
 
 def _run(small, output: Path, models: list[str], **more: Any) -> list[dict[str, Any]]:

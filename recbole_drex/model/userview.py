@@ -146,6 +146,8 @@ class UserView(SideEvidence):
     @cached_property
     def tastes_now(self) -> torch.Tensor:
         """The user's tastes, (1, k)."""
+        if self.own.tastes is not None:
+            return self.own.tastes[None]
         with torch.no_grad():
             return self._tastes(self.nothing, 1)
 

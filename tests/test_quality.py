@@ -1,0 +1,177 @@
+"""Measures of explanations, recounted in plain loops."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from planted_runs import write_run
+
+from recbole_drex.evaluation.comparison import comparison_of
+from recbole_drex.evaluation.explanation_table import explanation_table, shown, to_text
+from recbole_drex.evaluation.overlap import rank_biased_overlap
+from recbole_drex.evaluation.result import read_result
+from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.quality import explanation_quality, planted_agreement, ways_of
+
+RANKINGS = st.lists(st.integers(0, 12), unique=True, max_size=10)
+
+
+@given(RANKINGS, RANKINGS)
+def test_overlap_of_rankings(one, other):
+    found = rank_biased_overlap(one, other)
+    assert found == pytest.approx(rank_biased_overlap(other, one))
+    assert -1e-9 <= found <= 1 + 1e-9
+    if one:
+        assert rank_biased_overlap(one, one) == pytest.approx(1)
+    k = min(len(one), len(other))
+    if not k:
+        assert found == 0
+        return
+    # The definition, with the agreement of the last common depth going on for ever.
+    agreement = [len(set(one[:d]) & set(other[:d])) / d for d in range(1, k + 1)]
+    endless = sum(0.1 * 0.9 ** (d - 1) * agreement[min(d, k) - 1] for d in range(1, 600))
+    assert found == pytest.approx(endless, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def explainers(make_experiment, train):
+    found = {}
+    for model, epochs in (("DReX", 6), ("NARRE", 2), ("EMF", 2)):
+        experiment = make_experiment(model, epochs=epochs)
+        train(experiment)
+        experiment.model.eval()
+        found[model] = Explainer(experiment)
+    return found
+
+
+@pytest.fixture(scope="module")
+def measured(explainers):
+    return {model: explanation_quality(explainer, 8, seed=1) for model, explainer in explainers.items()}
+
+
+def test_every_way_is_measured(measured):
+    ways = {model: [(one["unit"], one["by"]) for one in found] for model, found in measured.items()}
+    assert ways == {
+        "DReX": [("words", by) for by in ("keywords",)]
+        + [("reviews", "evidence"), ("words", "evidence"), ("words", "attention"), ("words", "frequency")],
+        "NARRE": [("reviews", "usefulness"), ("reviews", "evidence")],
+        "EMF": [("ratings", "neighbours"), ("ratings", "evidence")],
+    }
+    for one in itertools.chain.from_iterable(measured.values()):
+        assert one["users"] == 8
+        for name in ("coverage", "user_specificity", "item_specificity", "diversity"):
+            assert one[name] is None or 0 <= one[name] <= 1
+        assert len(one["foremost"]) == 16 and any(one["foremost"])
+        faithful = one["faithfulness"]
+        assert (faithful is None) == (one["by"] == "keywords")
+        if faithful and faithful["predictions"] >= 5:
+            ratio = faithful["deletion"]
+            assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
+
+
+def test_reasons_by_evidence_are_better_than_chance(measured):
+    for model, found in measured.items():
+        for one in found:
+            if one["by"] == "evidence":
+                assert one["faithfulness"]["deletion"]["ratio"] > 1.5, model
+
+
+def test_useful_reviews_are_those_of_the_item_whoever_asks(measured):
+    usefulness = measured["NARRE"][0]
+    assert usefulness["user_specificity"] < 0.2  # only a user's own review is left out
+    assert usefulness["item_specificity"] == 1.0
+
+
+def test_coverage_and_diversity_are_shares(explainers):
+    explainer = explainers["EMF"]
+    found = explanation_quality(explainer, 1000, seed=0)[0]
+    names, (way, _) = explainer.recommender, ways_of(explainer)
+    users = explainer.users_by_evidence()
+    assert found["users"] == len(users)
+    reasons = [way.units(user, item)[:5] for user in users for item, _ in names.best(user, 3)]
+    assert found["coverage"] == pytest.approx(np.mean([bool(one) for one in reasons]))
+    units = [unit for one in reasons for unit in one]
+    assert found["diversity"] == pytest.approx(len(set(units)) / len(units))
+
+
+def test_agreement_with_planted_tastes(small, explainers):
+    explainer = explainers["DReX"]
+    assert planted_agreement(explainer) is None
+    path = small.root / "raw" / f"truth_{small.name}.json"
+    path.parent.mkdir()
+    shutil.copy(small.raw["truth"], path)
+    try:
+        found = planted_agreement(explainer)
+    finally:
+        shutil.rmtree(path.parent)
+    truth, precision, recall = json.loads(small.raw["truth"].read_text()), [], []
+    for user, tastes in truth["users"].items():
+        if explainer.keywords.quotes.user_counts().get(explainer.recommender.user_id(user), 0) < 20:
+            continue
+        top = [keyword.lemma for keyword in explainer.profile("user", user)[:5]]
+        hits = [aspect for aspect in tastes if set(truth["aspects"][aspect]) & set(top)]
+        precision.append(sum(any(word in truth["aspects"][aspect] for aspect in tastes) for word in top) / len(top))
+        recall.append(len(hits) / len(tastes))
+    assert found["users"] == len(precision) > 10
+    assert (found["precision"], found["recall"]) == pytest.approx((np.mean(precision), np.mean(recall)))
+
+
+def test_results_carry_the_measures(comparison):
+    for run in comparison.runs:
+        assert ("explanations" in run.result) == (run.label == "DReX")
+    table = explanation_table(comparison)
+    assert set(table["model"]) == {"DReX"} and set(table["runs"]) == {2} and len(table) == 2 * 5
+    one = table[(table["unit"] == "reviews") & (table["dataset"] == comparison.datasets[0])].iloc[0]
+    found = [
+        way
+        for run in comparison.of("DReX", comparison.datasets[0])
+        for way in run.result["explanations"]
+        if way["unit"] == "reviews"
+    ]
+    assert one["deletion"] == pytest.approx(np.mean([way["faithfulness"]["deletion"]["ratio"] for way in found]))
+    overlaps = [
+        rank_biased_overlap(*pair) for pair in zip(*(way["foremost"] for way in found), strict=True) if any(pair)
+    ]
+    assert one["stability"] == pytest.approx(np.mean(overlaps))
+
+
+def entry(**changes):
+    ratio = {"explaining": 0.3, "random": 0.1, "ratio": 3.0, "low": 2.0, "high": 4.0}
+    faithful = {"unit": "words", "by": "evidence", "k": 5, "predictions": 9, "deletion": ratio, "insertion": ratio}
+    return {
+        "unit": "words", "by": "evidence", "users": 9, "coverage": 0.5, "user_specificity": None,
+        "item_specificity": 0.25, "diversity": 0.75, "foremost": [["a", "b"], []], "faithfulness": faithful,
+        "planted": {"users": 3, "k": 5, "precision": 0.9, "recall": 0.4}, **changes,
+    }  # fmt: skip
+
+
+def test_a_table_of_means(tmp_path):
+    write_run(tmp_path, "DReX", seed=1, explanations=[entry()])
+    write_run(tmp_path, "DReX", seed=2, explanations=[entry(coverage=1.0, foremost=[["b", "a"], []], planted=None)])
+    write_run(tmp_path, "NARRE", seed=1, explanations=[entry(faithfulness=None, planted=None)])
+    folders = sorted(path.parent for path in tmp_path.rglob("result.json"))
+    table = explanation_table(comparison_of(folders))
+    drex, narre = (table[table["model"] == model].iloc[0] for model in ("DReX", "NARRE"))
+    assert (drex["coverage"], drex["deletion"], drex["planted_precision"]) == (0.75, 3.0, 0.9)
+    assert drex["stability"] == pytest.approx(rank_biased_overlap("ab", "ba"))
+    assert pd.isna(narre["deletion"]) and pd.isna(narre["stability"])
+    cells = shown(table)
+    assert cells["deletion"].tolist() == ["3.00 (2.00-4.00)", "-"]
+    assert "planted precision@5" in cells and "user" in cells
+    assert "rank-biased overlap" in to_text(table, "pipe")
+    assert explanation_table(comparison_of([write_run(tmp_path / "other", "BPR")])).empty
+
+
+def test_a_result_with_other_measures_is_refused(tmp_path):
+    folder = write_run(tmp_path, explanations=[entry()])
+    assert read_result(folder)["explanations"][0]["by"] == "evidence"
+    with pytest.raises((ValueError, jsonschema.ValidationError), match="unit"):
+        write_run(tmp_path / "wrong", explanations=[entry(unit="songs")])
