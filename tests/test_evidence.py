@@ -51,7 +51,9 @@ def test_evidence_is_of_training(explained):
             sum(one.delta > 0 for one in item.evidence) <= SAME or sum(one.delta < 0 for one in item.evidence) <= OTHER
         )
         assert item.evidence and item.sentence
-    assert sides == ({"item"} if explainer.experiment.config.model == "EMF" else {"user", "item"})
+    # EMF has no evidence of users; how much there is of either side is up to the model that ranks.
+    expected = {"EMF": [{"item"}], "DReX-implicit": [{"item"}, {"user", "item"}]}
+    assert sides in expected.get(explainer.experiment.config.model, [{"user", "item"}])
 
 
 def test_deltas_are_those_of_removal(explained):

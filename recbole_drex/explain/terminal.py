@@ -10,6 +10,7 @@ from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, Mar
 
 COLORS = ("auto", "always", "never")
 
+_WORDS = 10  # of a profile
 _SHOWN = 3  # keywords with quotes, or reviews, of a list
 _BLACK = "\x1b[38;5;16m"
 _RESET = "\x1b[0m"
@@ -58,7 +59,7 @@ def render(explanation: Explanation, color: bool = False) -> str:
     if explanation.mean_rating is not None:
         lines[0] += f", average rating {explanation.mean_rating:.2f}"
     if explanation.profile:
-        lines.append(f"  profile: {', '.join(map(_keyword, explanation.profile))}")
+        lines.append(f"  profile: {', '.join(map(_keyword, explanation.profile[:_WORDS]))}")
     for place, item in enumerate(explanation.recommendations, 1):
         rating = "" if item.predicted is None else f": predicted {item.predicted:.2f}"
         lines.append(f"  {place}. {printable(item.title or item.item)}{rating}")
@@ -85,7 +86,7 @@ def _reasons(item: Recommendation, color: bool) -> list[str]:
         weight = "" if review.weight is None else f" ({review.weight:.2f})"
         lines.append(f"useful review by {printable(review.review.user)}{weight}{text}")
     if item.profile:
-        lines.append(f"its profile: {', '.join(map(_keyword, item.profile))}")
+        lines.append(f"its profile: {', '.join(map(_keyword, item.profile[:_WORDS]))}")
     if item.keywords or item.profile:
         words = ", ".join(
             f"{printable(k.word)} (user {k.user_score:.2f}, item {k.item_score:.2f})" for k in item.keywords
