@@ -238,7 +238,7 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
 
 def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     """Write explained recommendations and profiles into ``run_dir``; returns what the result file says of them."""
-    config, explainer = experiment.config, Explainer(experiment)
+    config, explainer = experiment.config, Explainer(experiment, quotes=2)
     if config["explained_users"]:
         if explainer.keywords is not None:
             write_profiles(explainer.keywords, run_dir)

@@ -57,7 +57,7 @@ def find_evidence(whatif: Any, pasts: PastReviews) -> dict[str, Any]:
 
     return {
         "evidence": tuple(evidence(unit, quote) for unit, quote in zip(shown, quotes, strict=True)),
-        "words": _effects(words, pasts) if words is not None else (),
+        "words": _effects(words, pasts, shown) if words is not None else (),
         "reviews": tuple(evidence(unit) for unit in useful),
     }
 
@@ -101,22 +101,21 @@ def _with_effects(quote: Quote, deltas: Iterator[float]) -> Quote:
     return dataclasses.replace(quote, marks=tuple(marks))
 
 
-def _effects(words: WordDeletion, pasts: PastReviews) -> tuple[WordEffect, ...]:
+def _effects(words: WordDeletion, pasts: PastReviews, shown: Sequence[tuple[int, int]]) -> tuple[WordEffect, ...]:
     found = words.foremost(WORDS)
     lemmas = words.names([number for number, _ in found])
     return tuple(
-        WordEffect(_written(words, number, lemma, pasts), lemma, delta, words.reviews(number))
+        WordEffect(_written(words, number, lemma, pasts, shown), lemma, delta, words.reviews(number))
         for (number, delta), lemma in zip(found, lemmas, strict=True)
     )
 
 
-def _written(words: WordDeletion, number: int, lemma: str, pasts: PastReviews) -> str:
-    """As the first review that holds a lemma writes it, the item's reviews before the user's."""
-    for side in (1, 0):
-        of_side = words.words[side]
-        for token in (of_side.word == number).nonzero().flatten()[:1].tolist():
-            text = pasts.read(_past(words.whatif, (side, int(of_side.place[token]))).row)
-            if text is not None and lemma in text.lemmas:
-                place = text.lemmas.index(lemma)
-                return text.text[text.starts[place] : text.ends[place]].lower()
+def _written(words: WordDeletion, number: int, lemma: str, pasts: PastReviews, shown: Sequence[tuple[int, int]]) -> str:
+    """As a review writes a lemma: one of the ``shown`` interactions, else the first of the item, else of the user."""
+    holding = [(side, int(place)) for side in (1, 0) for place in words.places(side, number)]
+    for unit in [*(unit for unit in shown if unit in holding), *holding][:1]:
+        text = pasts.read(_past(words.whatif, unit).row)
+        if text is not None and lemma in text.lemmas:
+            place = text.lemmas.index(lemma)
+            return text.text[text.starts[place] : text.ends[place]].lower()
     return lemma

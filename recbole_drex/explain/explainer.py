@@ -42,7 +42,7 @@ class Explainer:
         DataError: the model gives no reasons.
     """
 
-    def __init__(self, experiment: Experiment, words: int | None = None, quotes: int = 2):
+    def __init__(self, experiment: Experiment, words: int | None = None, quotes: int = 0):
         if not experiment.explains:
             raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
         self.experiment, self.model, self.quotes = experiment, experiment.model, quotes

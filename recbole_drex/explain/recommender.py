@@ -97,9 +97,12 @@ class Recommender:
 
     def best(self, user: int, top: int) -> list[Recommended]:
         """The ``top`` items by the model's score that the user has not interacted with, fewer if fewer are left."""
-        wanted = Interaction({self.dataset.uid_field: torch.tensor([user])}).to(self.experiment.config["device"])
-        with torch.no_grad():
-            scores = self.model.full_sort_predict(wanted).clone()  # type: ignore[operator]
+        if hasattr(self.model, "predict_unknown"):
+            scores = self.model.predict_unknown(user)  # type: ignore[operator]
+        else:
+            wanted = Interaction({self.dataset.uid_field: torch.tensor([user])})
+            with torch.no_grad():
+                scores = self.model.full_sort_predict(wanted.to(self.experiment.config["device"])).clone()  # type: ignore[operator]
         return self.best_of(scores, self.known(user), top)
 
     def best_of(self, scores: torch.Tensor, known: torch.Tensor, top: int) -> list[Recommended]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from recbole_drex.model.reviewwords import ReviewWords, pooled_change, said_of_item, without_words, words_of
+from recbole_drex.model.reviewwords import ReviewWords, pooled_change, said_change, without_words, words_of
 from recbole_drex.model.scenarios import Changes, SideEvidence
 from recbole_drex.model.whatif import WhatIf
 
@@ -59,9 +59,14 @@ class WordDeletion:
         known = attention.store.vocabulary
         return [known[lemma] if lemma < len(known) else self._more[lemma - len(known)] for lemma in lemmas]
 
+    def places(self, side: int, lemma: int) -> list[int]:
+        """Interactions of a side whose reviews hold a lemma, as places among them, ascending."""
+        words = self.words[side]
+        return words.place[words.word == lemma].unique().tolist()
+
     def reviews(self, lemma: int) -> int:
         """How many of the reviews hold a lemma."""
-        return sum(len(words.place[words.word == lemma].unique()) for words in self.words)
+        return sum(len(self.places(side, lemma)) for side in (0, 1))
 
     def foremost(self, top: int) -> list[tuple[int, float]]:
         """The lemmas that moved the prediction furthest, with the exact effect of each: (lemma, delta).
@@ -132,8 +137,8 @@ class WordDeletion:
             place = pairs // len(lemmas)
             moved = pooled_change(side, words, by_row, place, case)
             if by_coordinates is not None and by_coordinates.shape[1]:
-                change, _ = said_of_item(side, words, place, case, torch.arange(len(case), device=case.device))
-                moved = moved + (by_coordinates[place] * change).sum(1)
+                # Coordinates are summed up, so the slope is the same for all reviews.
+                moved = moved + said_change(side, words, by_coordinates[0], place, case)
             effect.index_add_(0, pairs % len(lemmas), -moved)
         return effect
 

@@ -232,25 +232,39 @@ class DReX(StateModel):
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
         self.make_ready()
-        users = interaction[self.USER_ID]
-        items = torch.arange(self.n_items, device=users.device)
         from_mlp = self._mlp_of_all_items() if self.use_mlp else None
         scores = []
-        for user in users.tolist():
-            value = self.mean.new_zeros(self.n_items) if from_mlp is None else from_mlp(user)
-            if self.bilinear is not None:
-                value = value + self._item_states @ self.bilinear(self._user_states[user])
-            if self.factor_size:
-                value = value + self.item_factors.weight @ self.user_factors.weight[user]
-            value = self._add_bias(value, torch.full_like(items, user), items)
-            if self.taste is not None and self._tastes is not None:
-                value = value + self.taste.described @ self._tastes[user]
+        for user in interaction[self.USER_ID].tolist():
+            value = self._scores_of_all(user, from_mlp)
             row = self.table.rows_of(user)
             if len(row):
                 known = self.table.item[row]
                 value[known] = self._score_pairs(torch.full_like(known, user), known, row)
-            scores.append(self.head.mean(value, torch.full_like(items, user)))
+            scores.append(self.head.mean(value, torch.full((self.n_items,), user, device=value.device)))
         return torch.cat(scores)
+
+    @torch.no_grad()
+    def predict_unknown(self, user: int) -> torch.Tensor:
+        """Predicted ratings of a user with every item, (n_items,); those of items that are evidence mean nothing.
+
+        A few times as fast as :meth:`full_sort_predict`, which leaves each known item's own message out.
+        """
+        self.make_ready()
+        value = self._scores_of_all(user, self._mlp_of_all_items() if self.use_mlp else None)
+        return self.head.mean(value, torch.full((self.n_items,), user, device=value.device))
+
+    def _scores_of_all(self, user: int, from_mlp: Callable[[int], torch.Tensor] | None) -> torch.Tensor:
+        """Scores of all items as if the user knew none of them, (n_items,)."""
+        value = self.mean.new_zeros(self.n_items) if from_mlp is None else from_mlp(user)
+        if self.bilinear is not None:
+            value = value + self._item_states @ self.bilinear(self._user_states[user])
+        if self.factor_size:
+            value = value + self.item_factors.weight @ self.user_factors.weight[user]
+        if self.use_bias:
+            value = value + self.mean + self.user_bias.weight[user] + self.item_bias.weight[:, 0]
+        if self.taste is not None and self._tastes is not None:
+            value = value + self.taste.described @ self._tastes[user]
+        return value
 
     def _mlp_of_all_items(self) -> Callable[[int], torch.Tensor]:
         """A function from a user to the MLP's output for every item, (n_items,)."""

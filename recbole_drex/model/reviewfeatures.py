@@ -15,6 +15,7 @@ from recbole_drex.data.store import FeatureStore
 SOURCES = ("encoder", "words")
 _COMPONENTS = 256  # of the words' singular value decomposition
 _RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, say little about what items share
+_TINY = 1e-30
 _ROUNDING = 1e-12  # what is left of a norm, relative to what it was, where every word has been taken away
 
 
@@ -56,6 +57,25 @@ class ReviewFeatures:
         parts = [part.without(review, case, position) for part in self._parts]
         return np.concatenate([part * np.float32(scale) for part, scale in zip(parts, self._scales, strict=True)], 1)
 
+    def change_along(
+        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray
+    ) -> np.ndarray:
+        """What :meth:`without` adds to the features, along one direction only, which is cheaper.
+
+        Args:
+            direction: (width,).
+            review, case, position: as in :meth:`without`.
+
+        Returns:
+            (c,).
+        """
+        total, start = np.zeros(len(review), dtype=np.float32), 0
+        for part, scale in zip(self._parts, self._scales, strict=True):
+            end = start + part.values.shape[1]
+            total += np.float32(scale) * part.change_along(direction[start:end], review, case, position)
+            start = end
+        return total
+
 
 class _MeanWords:
     def __init__(self, store: FeatureStore, review: np.ndarray):
@@ -66,6 +86,17 @@ class _MeanWords:
         _add_at(total, case, -self.store.vectors[position].astype(np.float32))
         left = self.length[review] - np.bincount(case, minlength=len(review))
         return np.where(left[:, None] > 0, total / np.maximum(left, 1)[:, None], 0).astype(np.float32)
+
+    def change_along(
+        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray
+    ) -> np.ndarray:
+        before = (
+            (self.values @ direction)[review] if len(review) > len(self.values) else self.values[review] @ direction
+        )
+        said = self.store.vectors[position].astype(np.float32) @ direction
+        total = before * self.length[review] - np.bincount(case, weights=said, minlength=len(review))
+        left = self.length[review] - np.bincount(case, minlength=len(review))
+        return (np.where(left > 0, total / np.maximum(left, 1), 0) - before).astype(np.float32)
 
 
 class _LatentWords:
@@ -96,22 +127,42 @@ class _LatentWords:
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
         result = self.values[review]
-        word = self.words[position]
-        known = self.kept[word]
-        if self.svd is None or not known.any():
+        if self.svd is None:
             return result
-        width = self.counts.shape[1]
+        case, column, change, left = self._changes(review, case, position)
+        total = result * np.sqrt(self.square[review])[:, None]
+        _add_at(total, case, change[:, None] * self.svd.components_.T[column])
+        return np.where(left[:, None] > 0, total / np.sqrt(np.maximum(left, _TINY))[:, None], 0).astype(np.float32)
+
+    def change_along(
+        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray
+    ) -> np.ndarray:
+        if self.svd is None:
+            return np.zeros(len(review), dtype=np.float32)
+        case, column, change, left = self._changes(review, case, position)
+        before = self.values[review] @ direction
+        along = direction @ self.svd.components_
+        total = before * np.sqrt(self.square[review])
+        total = total + np.bincount(case, weights=change * along[column], minlength=len(review))
+        return (np.where(left > 0, total / np.sqrt(np.maximum(left, _TINY)), 0) - before).astype(np.float32)
+
+    def _changes(
+        self, review: np.ndarray, case: np.ndarray, position: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of each case and word that changes its tf-idf (before rows are made one long): case, column and change; and
+        what is left of the square of each case's norm, 0 where no word is left that counts."""
+        word = self.words[position]
+        known, width = self.kept[word], self.counts.shape[1]
         key, times = np.unique(case[known].astype(np.int64) * width + self.column[word[known]], return_counts=True)
         case, column = key // width, key % width
-        before = np.asarray(self.counts[review[case], column]).ravel()
-        left = before - times
+        # SciPy gives a matrix, no array, where nothing is asked for.
+        before = np.asarray(self.counts[review[case], column]).ravel() if len(case) else np.zeros(0)
+        rest = before - times
         old = (1 + np.log(before)) * self.idf[column]
-        new = np.where(left > 0, (1 + np.log(np.maximum(left, 1))) * self.idf[column], 0)
-        total = result * np.sqrt(self.square[review])[:, None]
-        _add_at(total, case, (new - old)[:, None] * self.svd.components_.T[column])
-        square = self.square[review] + np.bincount(case, weights=new**2 - old**2, minlength=len(review))
-        gone = square <= _ROUNDING * self.square[review]
-        return np.where(gone[:, None], 0, total / np.sqrt(np.where(gone, 1, square))[:, None]).astype(np.float32)
+        new = np.where(rest > 0, (1 + np.log(np.maximum(rest, 1))) * self.idf[column], 0)
+        whole = self.square[review]
+        left = whole + np.bincount(case, weights=new**2 - old**2, minlength=len(review))
+        return case, column, new - old, np.where(left > _ROUNDING * whole, left, 0)
 
 
 def _add_at(total: np.ndarray, place: np.ndarray, rows: np.ndarray) -> None:

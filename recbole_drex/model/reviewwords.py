@@ -145,6 +145,25 @@ def said_of_item(
     return torch.where(some, change, -coordinates), torch.where(some, 0.0, -spoken)
 
 
+def said_change(
+    side: SideEvidence, words: ReviewWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
+) -> torch.Tensor:
+    """What taking words out of reviews adds to a linear function of the sum of their coordinates of taste, (c,).
+
+    Args:
+        slope: of the function, (k,).
+        side, words, place, case: as in :func:`pooled_change`.
+    """
+    taste = side.model.taste
+    assert taste is not None
+    row = side.row[place].cpu().numpy()
+    along = (taste.directions @ slope).cpu().numpy()
+    change = taste.text.change_along(along, row, case.cpu().numpy(), words.position.cpu().numpy())
+    whole = side.coordinates(place)[0] @ slope
+    some = _left(side, words, place, case)[:, 0]
+    return torch.where(some, torch.from_numpy(change).to(whole), -whole)
+
+
 def _left(side: SideEvidence, words: ReviewWords, place: torch.Tensor, case: torch.Tensor) -> torch.Tensor:
     """Whether any word is left of a review in each case, (c, 1)."""
     count = torch.bincount(words.place, minlength=len(side))[place] - torch.bincount(case, minlength=len(place))
