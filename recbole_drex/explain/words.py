@@ -11,7 +11,7 @@ from recbole_drex.model.reviewwords import ReviewWords, pooled_change, said_chan
 from recbole_drex.model.scenarios import Changes, SideEvidence
 from recbole_drex.model.whatif import WhatIf
 
-_CANDIDATES = 16  # words whose effect is computed exactly, the foremost by its linear approximation
+_CANDIDATES = 12  # words whose effect is computed exactly, the foremost by its linear approximation
 
 
 class PlaceOfWord(NamedTuple):

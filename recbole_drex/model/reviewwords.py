@@ -118,7 +118,9 @@ def pooled_change(
     """
     columns = side.model.table.review_columns
     slope = slope[:, columns]
-    said = (words.vector * slope[words.place]).sum(1)
+    # Review by review: all of them at once would copy a slope for every word.
+    count = torch.bincount(words.place, minlength=len(side)).tolist()
+    said = torch.cat([part @ one for part, one in zip(words.vector.split(count), slope, strict=True)])
     whole = (side.rows[:, columns] * slope).sum(1)[place]
     lost, removed = (
         torch.zeros(len(place), device=case.device).index_add(0, case, words.attention * part) for part in (1.0, said)

@@ -133,9 +133,11 @@ class UserView(SideEvidence):
         lost = torch.where(changes.gone, 1.0, 0.0).double()
         change = torch.where(changes.gone[:, None], -messages[changes.place], self.changed_messages(changes).double())
         by_change = weights.T[changes.place]  # (p, m): how much each item looks at what has changed
-        total = (
-            (weights @ messages).repeat(n, 1, 1).index_add(0, changes.scenario, by_change[..., None] * change[:, None])
-        )
+        total = (weights @ messages).repeat(n, 1, 1)
+        if n == 1:  # all changes are of one scenario: their sum is a product of matrices
+            total = total + by_change.T @ change
+        else:
+            total = total.index_add(0, changes.scenario, by_change[..., None] * change[:, None])
         mass = weights.sum(1).repeat(n, 1).index_add(0, changes.scenario, -by_change * lost[:, None])
         left = mass > 1e-9 * weights.sum(1).clamp(min=1e-300)
         mean = torch.where(left[..., None], total / torch.where(left, mass, 1.0)[..., None], 0.0)
