@@ -85,7 +85,7 @@ def test_command_lines_are_understood(document):
     from recbole_drex.comparing import parse_model
     from recbole_drex.config import Config
 
-    commands = "prepare|run|compare|report|paper|explain|doctor"
+    commands = "prepare|run|compare|report|paper|explain|serve|doctor"
     pattern = rf"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:{commands})).*$"
     for line in re.findall(pattern, document.read_text(encoding="utf-8"), re.MULTILINE):
         arguments = _split(line)

@@ -215,7 +215,8 @@ def _other_reasons(explanation: Explanation, item: Recommendation, language: Lan
     told = []
     if item.profile and explanation.profile:
         told.append(language.nothing_shared)
-    elif item.profile:
+    elif item.profile and explanation.user:
+        # Somebody who is not in the data has no profile, whatever they wrote.
         told.append(language.no_words_of_user)
     elif explanation.profile:
         told.append(language.no_words_of_item)

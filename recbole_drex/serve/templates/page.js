@@ -52,6 +52,12 @@
       }
     };
     input.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(search, 150); });
+    // Enter takes the first match.
+    input.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      event.preventDefault();
+      input.closest("section").querySelector("ul button")?.click();
+    });
     search();
   };
   const counted = (total, shown, names) =>
