@@ -183,7 +183,7 @@ def test_explain_as_json(small, drex_run, capsys):
     assert explanation["user"] == "user_05"
     profile = {keyword["lemma"]: keyword["score"] for keyword in explanation["profile"]}
     scores = list(profile.values())
-    assert 0 < len(scores) <= 10 and scores == sorted(scores, reverse=True) and min(scores) > 0
+    assert 0 < len(scores) <= 20 and scores == sorted(scores, reverse=True) and min(scores) > 0
     touched = set()
     for line in (small.root / small.name / "small.inter").read_text(encoding="utf-8").splitlines()[1:]:
         user, item = line.split("\t")[:2]

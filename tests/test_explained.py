@@ -61,6 +61,7 @@ def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
                 for word in found.get("keywords", [])
             ],
             **{name: evidence(found.get(name, [])) for name in ("evidence", "reviews")},
+            "known": review(found["known"]) if "known" in found else None,
         }
 
     return [

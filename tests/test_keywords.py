@@ -129,7 +129,7 @@ def test_recommendations_are_new_sorted_and_explained_by_shared_words(trained, e
         assert predicted == sorted(predicted, reverse=True)
         assert all(1 <= value <= 5 for value in predicted)
         mine = {keyword.lemma: keyword.score for keyword in explanation.profile}
-        assert len(mine) <= 10
+        assert len(mine) <= 20
         for item in explanation.recommendations:
             its = {keyword.lemma: keyword.score for keyword in explainer.profile("item", item.item)}
             assert {(k.lemma, k.user_score, k.item_score) for k in item.keywords} == {

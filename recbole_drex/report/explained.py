@@ -72,6 +72,7 @@ class _Packing:
                 "evidence": self._evidence(item["evidence"]),
                 "words": [_short(word) for word in item["words"]],
                 "reviews": self._evidence(item["reviews"]),
+                "known": self._review(item["known"]) if item["known"] else None,
             }
         )
 
