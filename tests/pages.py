@@ -81,9 +81,13 @@ def poison(comparison: Comparison, root: Path) -> Path:
         users = sorted(json.loads(path.read_text()), key=lambda entry: not entry["recommendations"])
         for entry in users:
             entry["user"] += EVIL
+            for past in [past for word in entry["profile"] for past in word["quotes"]]:
+                past["title"] = f"<!-- </script>{EVIL}"
             entry["profile"][:1] = [{**entry["profile"][0], "word": EVIL}]
             for item in entry["recommendations"]:
                 item["title"] = f"<!-- </script>{EVIL}"
+                for one in item["evidence"]:
+                    one["review"]["title"] = item["title"]
                 quotes = [{"text": f"so {EVIL} \u2028it", "marks": []}, {"text": IMAGE, "marks": []}]
                 keyword = {"word": EVIL, "lemma": EVIL, "user_score": 1.0, "item_score": 2.0}
                 item["keywords"] = [{**keyword, "user_quote": quotes[0], "item_quote": quotes[1]}]

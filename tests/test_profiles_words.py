@@ -100,7 +100,7 @@ def test_keywords_quote_training_reviews_with_the_attention_of_each_word(trained
                     place = words.text.index(quote.text.strip("\u2026").lower())
                     first = sum(start < place for start in words.starts)
                     expected = [weight[row, first + k] for k in range(len(shown))]
-                    assert [mark.attention for mark in quote.marks] == expected
+                    assert [mark.attention for mark in quote.marks] == pytest.approx(expected, abs=1e-5)
                     assert all(mark.delta is None for mark in quote.marks)
                     assert keyword.lemma in processor(quote.text).lemmas
                     seen += 1

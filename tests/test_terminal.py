@@ -134,7 +134,7 @@ def test_odd_reviews_and_titles_are_quoted_safely(small, make_experiment, tmp_pa
         cells[column] = odd[k % len(odd)].replace("\n", " ")[:500] or cells[column]
         lines[k] = "\t".join(cells)
     items.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    explainer = Explainer(make_experiment("DReX", data_path=str(tmp_path)))
+    explainer = Explainer(make_experiment("DReX", data_path=str(tmp_path)), quotes=2)
     explainer.keywords.table()
     quoted = 0
     for explanation in explainer.explain_users(12):
