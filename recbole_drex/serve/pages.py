@@ -85,7 +85,8 @@ def kind(schema: Mapping[str, Any]) -> str:
 
 def _page(template: str, script: str | None, **values: Any) -> Page:
     own, report = files("recbole_drex.serve") / "templates", files("recbole_drex.report") / "templates"
-    style = "".join(path.read_text(encoding="utf-8") for path in (report / "report.css", own / "page.css"))
+    styles = (report / "report.css", report / "explanations.css", own / "page.css")
+    style = "".join(path.read_text(encoding="utf-8") for path in styles)
     code = (own / script).read_text(encoding="utf-8") if script else ""
     environment = Environment(
         loader=PackageLoader("recbole_drex.serve"),
