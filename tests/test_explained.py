@@ -53,6 +53,7 @@ def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
             "written": "",
             "neighbours": None,
             "words": [],
+            "asked": False,
             **found,
             "title": model["titles"].get(found["item"], ""),
             "profile": profile(model["profiles"][found["profile"]]) if "profile" in found else [],

@@ -29,6 +29,8 @@ GERMAN = Language(
     keyword="\u201e{word}\u201c",
     because="Empfohlen, weil {reasons}.",
     although="Empfohlen, obwohl {reasons}.",
+    in_favour="Dafür spricht: {reasons}.",
+    against="Dagegen spricht: {reasons}.",
     you={"liked": "Sie {words} loben", "disliked": "Sie {words} tadeln", "neutral": "Sie von {words} schreiben"},
     they_too=", wie andere auch ({counts})",
     count="{word}: {n}",
@@ -236,3 +238,11 @@ def test_both_languages_fill_the_same_places(field):
     pairs = zip(first.values(), second.values(), strict=True) if isinstance(first, dict) else [(first, second)]
     for one, other in pairs:
         assert set(re.findall(r"\{(\w+)\}", one)) == set(re.findall(r"\{(\w+)\}", other))
+
+
+def test_what_was_asked_about_is_not_called_recommended():
+    mine = (keyword("story", side="liked"), keyword("combat", side="disliked"))
+    explanation, item = recommended(mine, (keyword("story", 14, "liked"), keyword("combat", 2, "disliked")), asked=True)
+    told = sentence(explanation, item)
+    assert told.startswith("In its favour: you praise story") and "Against it: you criticise combat" in told
+    assert "Recommended" not in told

@@ -108,7 +108,8 @@ class Explainer:
         pair = {dataset.uid_field: torch.tensor([uid]), dataset.iid_field: torch.tensor([iid])}
         with torch.no_grad():
             score = self.model.predict(Interaction(pair).to(self.experiment.config["device"]))  # type: ignore[operator]
-        return self._explanation(user, uid, [Recommended(iid, self.recommender.rating(score.flatten()[0]))])
+        chosen = [Recommended(iid, self.recommender.rating(score.flatten()[0]))]
+        return self._explanation(user, uid, chosen, asked=True)
 
     def explain_new(self, interactions: Sequence[PostedInteraction], top: int = 3) -> Explanation:
         """Recommend ``top`` items to somebody who is not in the data, and explain them by what they posted.
@@ -139,11 +140,12 @@ class Explainer:
         """Takes what new users post."""
         return NewUsers(self.recommender)
 
-    def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended]) -> Explanation:
+    def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended], asked: bool = False) -> Explanation:
         mine = self._ratings[1][self._ratings[0] == uid]
         mean = float(mine.mean()) if len(mine) else None
         profile = self.profile("user", user, self.quotes)
-        return _told(Explanation(user, mean, profile, self._explained(uid, chosen)))
+        found = tuple(dataclasses.replace(one, asked=asked) for one in self._explained(uid, chosen))
+        return _told(Explanation(user, mean, profile, found))
 
     def _explained(self, uid: int, chosen: Sequence[Recommended]) -> tuple[Recommendation, ...]:
         names, model = self.recommender, self.model

@@ -146,6 +146,7 @@ class Recommendation:
         reviews: the item's most useful reviews by the model's own weights, the most useful first.
         neighbours: what the user's neighbours say.
         written: a sentence that the model itself wrote.
+        asked: whether the item was asked about, be it recommended or not.
         known: the user's own training interaction with the item, which no reason is taken from; None of new items.
     """
 
@@ -161,6 +162,7 @@ class Recommendation:
     neighbours: NeighbourExplanation | None = None
     written: str = ""
     known: PastReview | None = None
+    asked: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,8 @@ class Language:
         decimal: decimal point of numbers.
         separator, last_separator: between the entries of a list, and before its last one.
         keyword: a word as it is shown (``word``).
-        because, although: a sentence of reasons for and against (``reasons``).
+        because, although: a sentence of reasons for and against (``reasons``) what is recommended.
+        in_favour, against: the same of an item that was asked about.
         you: what the user does with ``words``, by side.
         they_too: all words have the user's side in the item's reviews too (``counts``).
         count: a word and the number of the item's reviews that hold it (``word``, ``n``).
@@ -50,6 +51,8 @@ class Language:
     keyword: str
     because: str
     although: str
+    in_favour: str
+    against: str
     you: Mapping[str, str]
     they_too: str
     count: str
@@ -97,6 +100,8 @@ ENGLISH = Language(
     keyword="{word}",
     because="Recommended because {reasons}.",
     although="Recommended although {reasons}.",
+    in_favour="In its favour: {reasons}.",
+    against="Against it: {reasons}.",
     you={"liked": "you praise {words}", "disliked": "you criticise {words}", "neutral": "you write about {words}"},
     they_too=", and so do its reviewers ({counts})",
     count="{word}: {n}",
@@ -181,7 +186,8 @@ def _words(explanation: Explanation, item: Recommendation, language: Language) -
     for keyword in item.keywords[:_WORDS]:
         shared[sides.get(keyword.lemma, "neutral")].append(keyword)
     told = []
-    for template, of in ((language.because, ("liked", "neutral")), (language.although, ("disliked",))):
+    templates = (language.in_favour, language.against) if item.asked else (language.because, language.although)
+    for template, of in zip(templates, (("liked", "neutral"), ("disliked",)), strict=True):
         named = {side: shared[side] for side in of if shared[side]}
         if named:
             you = [
