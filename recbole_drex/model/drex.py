@@ -272,12 +272,11 @@ class DReX(StateModel):
         weight_user, weight_item, *weight_seen = self.hidden.weight.split(states.shape[1], 1)
         # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
         from_item = states @ weight_item.T + self.hidden.bias
-        no_row = torch.full((self.n_items,), -1, device=states.device)
 
         def output(user: int) -> torch.Tensor:
             hidden = from_item + users[user] @ weight_user.T
             if self.history is not None:
-                hidden = hidden + self.history.full(self.table, user, states, no_row) @ weight_seen[0].T
+                hidden = hidden + self.history.full(self.table, user, states, None) @ weight_seen[0].T
             return self.scorer(torch.relu(hidden)).squeeze(-1)
 
         return output

@@ -57,10 +57,24 @@ class HistoryAttention(nn.Module):
         weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
         return self.value(weights @ self.messages[rows])
 
-    def full(self, table: EvidenceTable, user: int, item_state: torch.Tensor, own_row: torch.Tensor) -> torch.Tensor:
-        """z of several targets of one user, over the whole history: (n, d)."""
+    def full(
+        self, table: EvidenceTable, user: int, item_state: torch.Tensor, own_row: torch.Tensor | None
+    ) -> torch.Tensor:
+        """z of several targets of one user, over the whole history: (n, d).
+
+        Args:
+            table: who interacted with what.
+            user: internal id.
+            item_state: h_i of the targets without their own messages, (n, d).
+            own_row: the targets' rows of the table, -1 for none, (n,); None where no target has any.
+        """
         rows = table.rows_of(user)
-        usable = rows[None, :] != own_row[:, None]
-        scores = self.query(item_state) @ self.keys[rows].T * self.scale
-        weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
-        return self.value(weights @ self.messages[rows])
+        # Queries and values are linear, so the history is projected, which is shorter than the catalogue.
+        keys = self.keys[rows]
+        scores = (item_state @ (keys @ self.query.weight).T + keys @ self.query.bias) * self.scale
+        if own_row is None:
+            weights = scores.softmax(-1)
+        else:
+            usable = rows[None, :] != own_row[:, None]
+            weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
+        return weights @ (self.messages[rows] @ self.value.weight.T) + self.value.bias
