@@ -70,6 +70,7 @@ class DReX(StateModel):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self._views: dict[int, UserView] = {}
+        self._from_items: torch.Tensor | None = None
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
         use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
         self.history = HistoryAttention(size, config["max_history"]) if use_history else None
@@ -113,6 +114,7 @@ class DReX(StateModel):
     def _refresh(self) -> None:
         super()._refresh()
         self._views.clear()
+        self._from_items = None
         if self.history is not None:
             self.history.remember(self._states_for_others(), self.messages(self.table.rows, 0))
         self._tastes = None
@@ -271,7 +273,9 @@ class DReX(StateModel):
         states, users = self._item_states, self._user_states
         weight_user, weight_item, *weight_seen = self.hidden.weight.split(states.shape[1], 1)
         # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
-        from_item = states @ weight_item.T + self.hidden.bias
+        if self._from_items is None:
+            self._from_items = states @ weight_item.T + self.hidden.bias
+        from_item = self._from_items
 
         def output(user: int) -> torch.Tensor:
             hidden = from_item + users[user] @ weight_user.T
