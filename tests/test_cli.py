@@ -192,7 +192,7 @@ def test_explain_as_json(small, drex_run, capsys):
     predicted = [item["predicted"] for item in explanation["recommendations"]]
     assert predicted == sorted(predicted, reverse=True)
     for item in explanation["recommendations"]:
-        reasons = {"sentence", "profile", "keywords", "evidence", "words", "reviews", "neighbours", "written", "known"}
+        reasons = {"asked", "sentence", "profile", "keywords", "evidence", "words", "reviews", "neighbours", "written", "known"}
         assert set(item) == {"item", "title", "predicted", *reasons}
         assert item["item"] not in touched and item["title"]
         assert 1 <= item["predicted"] <= 5

@@ -147,7 +147,7 @@ def _no_change(side: SideEvidence) -> Changes:
     """A change of every interaction of a side in one scenario, which changes nothing but lets gradients through."""
     place = torch.arange(len(side), device=side.rows.device)
     coordinates, spoken = side.coordinates(place)
-    return Changes(
+    return side.changes(
         torch.zeros_like(place),
         place,
         torch.zeros_like(side.rows).requires_grad_(),

@@ -88,7 +88,7 @@ def without_words(
     others = [modality.split(before)[1][:, 0] for modality in table.modalities if modality is not review]
     gone = ~some[:, 0] & ~torch.stack([*others, torch.zeros_like(lost[:, 0])]).bool().any(0)
     change = torch.where(gone[:, None], -before, change)
-    return Changes(scenario, place, change, gone, *said_of_item(side, words, place, case, token))
+    return side.changes(scenario, place, change, gone, *said_of_item(side, words, place, case, token))
 
 
 def _pooled_without(words: ReviewWords, few: torch.Tensor, place, case, token) -> torch.Tensor:

@@ -20,6 +20,7 @@ class Changes:
         scenario: which scenario, below n, (p,).
         place: which interaction of the side, (p,); no pair of scenario and place comes twice.
         row: what is added to its row of numbers, (p, width).
+        message: what that adds to its message, (p, d).
         gone: whether the whole interaction is taken away, (p,).
         coordinates: what is added to its review's coordinates of taste, (p, k); only the item's side has any.
         spoken: what is added to the number of reviews there, (p, 1).
@@ -28,6 +29,7 @@ class Changes:
     scenario: torch.Tensor
     place: torch.Tensor
     row: torch.Tensor
+    message: torch.Tensor
     gone: torch.Tensor
     coordinates: torch.Tensor
     spoken: torch.Tensor
@@ -75,15 +77,15 @@ class SideEvidence:
         """Take whole interactions away: those at ``place`` (p,) in ``scenario`` (p,)."""
         coordinates, spoken = self.coordinates(place)
         gone = torch.ones_like(place, dtype=torch.bool)
-        return Changes(scenario, place, -self.rows[place], gone, -coordinates, -spoken)
+        return Changes(scenario, place, -self.rows[place], -self.messages[place], gone, -coordinates, -spoken)
+
+    def changes(self, scenario: torch.Tensor, place: torch.Tensor, row: torch.Tensor, *others: torch.Tensor) -> Changes:
+        """What follows from adding ``row`` (p, width) to the rows at ``place``; ``others`` as in :class:`Changes`."""
+        return Changes(scenario, place, row, self.model.messages(row, self.side), *others)
 
     def coordinates(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Coordinates of taste (p, k) and numbers of reviews (p, 1) of the interactions at ``place`` (p,)."""
         return self.rows.new_zeros(len(place), 0), self.rows.new_zeros(len(place), 1)
-
-    def changed_messages(self, changes: Changes) -> torch.Tensor:
-        """What is added to the messages, (p, d)."""
-        return self.model.messages(changes.row, self.side)
 
     def _start(self, n: int, scenario: torch.Tensor, other: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """n start states, after ``value`` has been taken from the rating of ``other`` in ``scenario``: (n, d)."""
@@ -118,7 +120,7 @@ class SideEvidence:
             return self._in_order_of_each(changes, n, start)
         sums, count = self._sums(changes, n)
         message = self.messages.expand(n, m, -1).index_put(
-            (changes.scenario, changes.place), self.messages[changes.place] + self.changed_messages(changes)
+            (changes.scenario, changes.place), self.messages[changes.place] + changes.message
         )
         one = (
             self.rows[:, -1]
@@ -139,7 +141,7 @@ class SideEvidence:
         return self._start(n * m, torch.cat([target, scenario[other]]), self.other[place], self.value[place])
 
     def _sums(self, changes: Changes, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        sums = self.messages.sum(0).repeat(n, 1).index_add(0, changes.scenario, self.changed_messages(changes))
+        sums = self.messages.sum(0).repeat(n, 1).index_add(0, changes.scenario, changes.message)
         count = self.rows[:, -1:].sum(0).repeat(n, 1).index_add(0, changes.scenario, changes.row[:, -1:])
         return sums, count.detach().round()
 
@@ -147,7 +149,7 @@ class SideEvidence:
         """Messages (n, m, d), and which of them are there, (n, m)."""
         at = (changes.scenario, changes.place)
         messages = self.messages.expand(n, len(self), -1)
-        messages = messages.index_put(at, self.messages[changes.place] + self.changed_messages(changes))
+        messages = messages.index_put(at, self.messages[changes.place] + changes.message)
         there = self.precedes.expand(n, -1).index_put(at, ~changes.gone & self.precedes[changes.place])
         return messages, there
 

@@ -118,30 +118,37 @@ class UserView(SideEvidence):
         scores = history.query(item_state) @ self.item_states.T * history.scale
         usable = torch.ones(n, len(self), dtype=torch.bool, device=scores.device).index_put(at, ~changes.gone)
         weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable if len(self) else scores
-        changed = weights[at][:, None] * self.changed_messages(changes)
+        changed = weights[at][:, None] * changes.message
         return history.value((weights @ self.messages).index_add(0, changes.scenario, changed))
+
+    @cached_property
+    @torch.no_grad()
+    def _looks(self) -> torch.Tensor:
+        """How much each item of the history (rows) looks at each other one before a softmax's division, (m, m)."""
+        history = self.model.history
+        assert history is not None
+        scores = (history.query(self.item_states) @ self.item_states.T * history.scale).double()
+        scores = scores.fill_diagonal_(-torch.inf)
+        return torch.exp(scores - scores.amax(1, keepdim=True).clamp(min=-1e30)) if len(self) else scores
 
     def _seen_by_each(self, changes: Changes, n: int) -> torch.Tensor:
         """What each item of the history sees in the rest of it: (n, m, d)."""
-        history, m = self.model.history, len(self)
+        history, gone = self.model.history, changes.gone
         assert history is not None
-        scores = (history.query(self.item_states) @ self.item_states.T * history.scale).double()
-        scores = scores.masked_fill(torch.eye(m, dtype=torch.bool, device=scores.device), -torch.inf)
-        weights = torch.exp(scores - scores.amax(1, keepdim=True).clamp(min=-1e30))
-        # Sums over the whole history, less what is gone: cheaper than a sum per scenario.
-        messages = self.messages.double()
-        lost = torch.where(changes.gone, 1.0, 0.0).double()
-        change = torch.where(changes.gone[:, None], -messages[changes.place], self.changed_messages(changes).double())
-        by_change = weights.T[changes.place]  # (p, m): how much each item looks at what has changed
-        total = (weights @ messages).repeat(n, 1, 1)
-        if n == 1:  # all changes are of one scenario: their sum is a product of matrices
-            total = total + by_change.T @ change
-        else:
-            total = total.index_add(0, changes.scenario, by_change[..., None] * change[:, None])
-        mass = weights.sum(1).repeat(n, 1).index_add(0, changes.scenario, -by_change * lost[:, None])
-        left = mass > 1e-9 * weights.sum(1).clamp(min=1e-300)
-        mean = torch.where(left[..., None], total / torch.where(left, mass, 1.0)[..., None], 0.0)
-        return history.value(mean.to(self.messages))
+        # What is left of a softmax after its largest part is gone would be rounding errors in single precision.
+        looks = self._looks if bool(gone.any()) else self._looks.float()
+        messages, change = self.messages.to(looks), changes.message.to(looks)
+        # Sums over the whole history, and what has changed of them: cheaper than a sum per scenario.
+        slot, width = _slots(changes.scenario, n)
+        padded = [
+            part.new_zeros(n * width, part.shape[1]).index_put((slot,), part).view(n, width, part.shape[1])
+            for part in (looks.T[changes.place], change, gone[:, None].to(looks))
+        ]
+        at_change, change, lost = padded
+        total = looks @ messages + at_change.mT @ change
+        mass = looks.sum(1, keepdim=True) - at_change.mT @ lost
+        left = mass > 1e-9 * looks.sum(1, keepdim=True).clamp(min=1e-30)
+        return history.value(torch.where(left, total / torch.where(left, mass, 1.0), 0.0).to(self.messages))
 
     # Tastes -----------------------------------------------------------------------------------------------------
 
@@ -164,7 +171,8 @@ class UserView(SideEvidence):
         if self.own.tastes is not None:
             return self.own.tastes.expand(n, -1)
         assert self.model.taste is not None
-        size = max(1, _NUMBERS // max(1, len(self) * (len(self.model.taste.strength) + 4 * self.messages.shape[1])))
+        width = len(self.model.taste.strength) + 4 * self.messages.shape[1] + len(self)
+        size = max(1, _NUMBERS // max(1, len(self) * width))
         changed, number = changes.scenario.unique(return_inverse=True)
         parts = []
         for first in range(0, len(changed), size):
@@ -209,3 +217,12 @@ class UserView(SideEvidence):
         if model.taste is not None:
             score = score + model.taste.described @ self.tastes(self.nothing, 1)[0]
         return self.rating_of(score)
+
+
+def _slots(scenario: torch.Tensor, n: int) -> tuple[torch.Tensor, int]:
+    """A place for each change (p,) in n rows of equal length, the row of its scenario; and that length."""
+    order = torch.argsort(scenario, stable=True)
+    count = torch.bincount(scenario, minlength=n)
+    before = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[scenario[order]]
+    width = int(count.max()) if len(order) else 0
+    return torch.empty_like(order).index_put((order,), scenario[order] * width + before), width
