@@ -192,8 +192,8 @@ def test_explain_as_json(small, drex_run, capsys):
     predicted = [item["predicted"] for item in explanation["recommendations"]]
     assert predicted == sorted(predicted, reverse=True)
     for item in explanation["recommendations"]:
-        reasons = {"asked", "sentence", "profile", "keywords", "evidence", "words", "reviews", "neighbours", "written", "known"}
-        assert set(item) == {"item", "title", "predicted", *reasons}
+        reasons = {"sentence", "profile", "keywords", "evidence", "words", "reviews", "neighbours", "written", "known"}
+        assert set(item) == {"item", "title", "predicted", "asked", *reasons} and item["asked"] is False
         assert item["item"] not in touched and item["title"]
         assert 1 <= item["predicted"] <= 5
         for keyword in item["keywords"]:

@@ -116,7 +116,7 @@ def test_features_without_words_are_those_of_the_shorter_review():
     found = features.without(np.array(list(removed)), np.array(case), np.array(position))
     along = np.random.default_rng(2).normal(size=found.shape[1])
     rows = np.array(list(removed))
-    change = features.change_along(along, rows, np.array(case), np.array(position))
+    change = features.change_along(along, rows, np.array(case), np.array(position), store.vectors[position])
     np.testing.assert_allclose(change, (found - features.values[rows]) @ along, atol=1e-4)
     # The linear map from tf-idf to features, found from the whole reviews, and from words to their mean.
     counts = Counter(word for review in reviews for word in set(review))

@@ -82,9 +82,9 @@ def test_without_lemmas(deletion):
 
 def test_without_single_occurrences(deletion):
     places = [PlaceOfWord(side, token) for side in (0, 1) for token in (0, 3, len(deletion.words[side]) - 1)]
-    found = deletion.without_each(places)
+    found = deletion.without(places)
     for place, prediction in zip(places, found.tolist(), strict=True):
-        expected = literal(deletion, lambda side, token, lemma, place=place: (side, token) == place)
+        expected = literal(deletion, lambda side, token, lemma, place=place: PlaceOfWord(side, token) == place)
         assert prediction == pytest.approx(expected, abs=2e-4)
 
 

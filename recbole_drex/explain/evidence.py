@@ -14,7 +14,7 @@ from recbole_drex.explain.excerpts import marked
 from recbole_drex.explain.explanation import Evidence, Quote, WordEffect
 from recbole_drex.explain.faithfulness import ReviewCase, same_way
 from recbole_drex.explain.pasts import Past, PastReviews
-from recbole_drex.explain.words import PlaceOfWord, WordDeletion
+from recbole_drex.explain.words import PlaceOfWord, WordDeletion, furthest
 from recbole_drex.model.whatif import WhatIf
 
 SAME, OTHER = 4, 2  # interactions shown that moved the prediction where they together did, and that held against it
@@ -44,7 +44,7 @@ def find_evidence(whatif: Any, pasts: PastReviews) -> dict[str, Any]:
     weights = getattr(whatif, "weights", None)
     useful = [unit for unit in deltas if unit[0] == 1][:USEFUL] if weights is not None else []
     words = WordDeletion(whatif) if isinstance(whatif, WhatIf) and whatif.model.attention is not None else None
-    quotes = _quotes_with_effects(words, shown, pasts) if words is not None else [None] * len(shown)
+    quotes, effects = _told_by_words(words, shown, pasts) if words is not None else ([None] * len(shown), ())
 
     def evidence(unit: tuple[int, int], quote: Quote | None = None) -> Evidence:
         side, place = unit
@@ -57,7 +57,7 @@ def find_evidence(whatif: Any, pasts: PastReviews) -> dict[str, Any]:
 
     return {
         "evidence": tuple(evidence(unit, quote) for unit, quote in zip(shown, quotes, strict=True)),
-        "words": _effects(words, pasts, shown) if words is not None else (),
+        "words": effects,
         "reviews": tuple(evidence(unit) for unit in useful),
     }
 
@@ -67,10 +67,11 @@ def _past(whatif: Any, unit: tuple[int, int]) -> Past:
     return Past(*(int(column[place]) for column in whatif.pasts[side]))
 
 
-def _quotes_with_effects(
+def _told_by_words(
     words: WordDeletion, units: Sequence[tuple[int, int]], pasts: PastReviews
-) -> list[Quote | None]:
-    """Excerpts around the word of most attention; each word with the effect of leaving out this occurrence."""
+) -> tuple[list[Quote | None], tuple[WordEffect, ...]]:
+    """Excerpts of the reviews of ``units`` around the word of most attention, each word with the effect of leaving out
+    this occurrence; and the words of all reviews that moved the prediction furthest."""
     quotes: list[Quote | None] = []
     places: list[PlaceOfWord] = []
     for side, place in units:
@@ -83,8 +84,15 @@ def _quotes_with_effects(
         quote, inside = marked(text, int(np.argmax(attention)), 1, attention)
         quotes.append(quote)
         places += [PlaceOfWord(side, int(tokens[number])) for number in inside if number < len(tokens)]
-    left = iter((words.base - words.without_each(places)).tolist() if places else ())
-    return [quote and _with_effects(quote, left) for quote in quotes]
+    lemmas = words.candidates(WORDS)
+    deltas = words.effects([*([lemma] for lemma in lemmas), *places])  # at once, which is cheaper
+    of_places = iter(deltas[len(lemmas) :])
+    found = furthest(lemmas, deltas[: len(lemmas)])[:WORDS]
+    effects = tuple(
+        WordEffect(_written(words, number, lemma, pasts, units), lemma, delta, words.reviews(number))
+        for (number, delta), lemma in zip(found, words.names([number for number, _ in found]), strict=True)
+    )
+    return [quote and _with_effects(quote, of_places) for quote in quotes], effects
 
 
 def _reads(words: WordDeletion, numbers: torch.Tensor, text: ReviewWords) -> bool:
@@ -99,15 +107,6 @@ def _with_effects(quote: Quote, deltas: Iterator[float]) -> Quote:
         for mark in quote.marks
     ]
     return dataclasses.replace(quote, marks=tuple(marks))
-
-
-def _effects(words: WordDeletion, pasts: PastReviews, shown: Sequence[tuple[int, int]]) -> tuple[WordEffect, ...]:
-    found = words.foremost(WORDS)
-    lemmas = words.names([number for number, _ in found])
-    return tuple(
-        WordEffect(_written(words, number, lemma, pasts, shown), lemma, delta, words.reviews(number))
-        for (number, delta), lemma in zip(found, lemmas, strict=True)
-    )
 
 
 def _written(words: WordDeletion, number: int, lemma: str, pasts: PastReviews, shown: Sequence[tuple[int, int]]) -> str:

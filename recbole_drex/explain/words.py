@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 
@@ -14,7 +15,8 @@ from recbole_drex.model.whatif import WhatIf
 _CANDIDATES = 12  # words whose effect is computed exactly, the foremost by its linear approximation
 
 
-class PlaceOfWord(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class PlaceOfWord:
     """An occurrence of a word in the evidence of a side."""
 
     side: int
@@ -35,7 +37,7 @@ class WordDeletion:
         self._more = posted.lemmas if posted is not None else []
         self.base = float(whatif.predict().detach())
 
-    @property
+    @cached_property
     def lemmas(self) -> torch.Tensor:
         """Numbers of the distinct lemmas in these reviews, ascending, (w,)."""
         return torch.cat([words.word for words in self.words]).unique()
@@ -71,51 +73,61 @@ class WordDeletion:
     def foremost(self, top: int) -> list[tuple[int, float]]:
         """The lemmas that moved the prediction furthest, with the exact effect of each: (lemma, delta).
 
-        Candidates are found by a linear approximation of all effects.
-
         Args:
             top: how many at most.
         """
+        candidates = self.candidates(top)
+        return furthest(candidates, self.effects([[lemma] for lemma in candidates]))[:top]
+
+    def candidates(self, top: int) -> list[int]:
+        """Lemmas, ``top`` of them or somewhat more, that move the prediction far by a linear approximation."""
         lemmas = self.lemmas
         if not len(lemmas):
             return []
-        effect = self._linear(lemmas)
-        candidates = lemmas[effect.abs().argsort(descending=True)[: max(top, _CANDIDATES)]].tolist()
-        deltas = self.base - self.without([[lemma] for lemma in candidates])
-        order = sorted(range(len(candidates)), key=lambda k: (-abs(float(deltas[k])), candidates[k]))
-        return [(candidates[k], float(deltas[k])) for k in order[:top]]
+        return lemmas[self._linear(lemmas).abs().argsort(descending=True)[: max(top, _CANDIDATES)]].tolist()
+
+    def effects(self, removals: Sequence[Sequence[int] | PlaceOfWord]) -> list[float]:
+        """The prediction less those of :meth:`without`."""
+        return (self.base - self.without(removals)).tolist() if removals else []
 
     @torch.no_grad()
-    def without(self, lemmas: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Predictions (n,) without all occurrences of these lemmas, a collection of them per scenario."""
-        changes = []
-        for side, words in zip(self.whatif.sides, self.words, strict=True):
-            order = torch.argsort(words.word, stable=True)
-            ordered = words.word[order]
-            scenario, token = [], []
-            for number, one in enumerate(lemmas):
-                wanted = torch.tensor(sorted(one), device=order.device, dtype=ordered.dtype)
-                bounds = torch.searchsorted(ordered, torch.stack([wanted, wanted + 1]))
-                found = torch.cat([order[a:b] for a, b in bounds.T.tolist()]) if len(one) else order[:0]
-                token.append(found)
-                scenario.append(torch.full_like(found, number))
-            changes.append(self._taken(side, words, torch.cat(scenario), torch.cat(token)))
-        return self._predict(changes, len(lemmas))
+    def without(self, removals: Sequence[Sequence[int] | PlaceOfWord]) -> torch.Tensor:
+        """Predictions (n,) without some words, exact but for rounding.
 
-    @torch.no_grad()
-    def without_each(self, places: Sequence[PlaceOfWord]) -> torch.Tensor:
-        """Predictions (n,) without one occurrence of a word each."""
+        Args:
+            removals: what each of n scenarios lacks: all occurrences of some lemmas, or a single occurrence.
+        """
+        lemmas = [
+            (k, one) for k, chosen in enumerate(removals) if not isinstance(chosen, PlaceOfWord) for one in chosen
+        ]
         changes = []
-        for number, (side, words) in enumerate(zip(self.whatif.sides, self.words, strict=True)):
-            chosen = [(scenario, place.token) for scenario, place in enumerate(places) if place.side == number]
-            scenario, token = torch.tensor(chosen, dtype=torch.int64).reshape(-1, 2).T.to(words.place.device)
-            changes.append(self._taken(side, words, scenario, token))
-        return self._predict(changes, len(places))
-
-    def _predict(self, changes: list[Changes], n: int) -> torch.Tensor:
+        for number, side in enumerate(self.whatif.sides):
+            at = [
+                (k, one.token) for k, one in enumerate(removals) if isinstance(one, PlaceOfWord) and one.side == number
+            ]
+            found = torch.cat([self._holding(number, lemmas), self._pairs(at)], 1)
+            changes.append(self._taken(side, self.words[number], *found))
         # What follows from a side that nothing is taken from need not be made anew.
         user, item = (one if len(one.scenario) else None for one in changes)
-        return self.whatif.predict(user, item, n)
+        return self.whatif.predict(user, item, len(removals))
+
+    def _pairs(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
+        return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.to(self.words[0].place.device)
+
+    def _holding(self, side: int, lemmas: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """All occurrences of lemmas on a side, scenario and token, (2, k)."""
+        scenario, lemma = self._pairs(lemmas)
+        order, ordered = self._by_lemma[side]
+        first, end = torch.searchsorted(ordered, torch.stack([lemma, lemma + 1]))
+        count = end - first
+        shift = torch.repeat_interleave(first - (count.cumsum(0) - count), count)
+        return torch.stack([scenario.repeat_interleave(count), order[shift + torch.arange(len(shift)).to(shift)]])
+
+    @cached_property
+    def _by_lemma(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per side, tokens by ascending lemma, and these lemmas."""
+        orders = [torch.argsort(words.word, stable=True) for words in self.words]
+        return [(order, words.word[order]) for order, words in zip(orders, self.words, strict=True)]
 
     def _taken(self, side: SideEvidence, words: ReviewWords, scenario: torch.Tensor, token: torch.Tensor) -> Changes:
         m = max(len(side), 1)
@@ -141,6 +153,11 @@ class WordDeletion:
                 moved = moved + said_change(side, words, by_coordinates[0], place, case)
             effect.index_add_(0, pairs % len(lemmas), -moved)
         return effect
+
+
+def furthest(lemmas: Sequence[int], deltas: Sequence[float]) -> list[tuple[int, float]]:
+    """Lemmas with their effects, by falling distance that they moved the prediction."""
+    return sorted(zip(lemmas, deltas, strict=True), key=lambda one: (-abs(one[1]), one[0]))
 
 
 def _no_change(side: SideEvidence) -> Changes:

@@ -58,13 +58,14 @@ class ReviewFeatures:
         return np.concatenate([part * np.float32(scale) for part, scale in zip(parts, self._scales, strict=True)], 1)
 
     def change_along(
-        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray
+        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray, vectors: np.ndarray
     ) -> np.ndarray:
         """What :meth:`without` adds to the features, along one direction only, which is cheaper.
 
         Args:
             direction: (width,).
             review, case, position: as in :meth:`without`.
+            vectors: embeddings of these words, (k, width of the store).
 
         Returns:
             (c,).
@@ -72,7 +73,7 @@ class ReviewFeatures:
         total, start = np.zeros(len(review), dtype=np.float32), 0
         for part, scale in zip(self._parts, self._scales, strict=True):
             end = start + part.values.shape[1]
-            total += np.float32(scale) * part.change_along(direction[start:end], review, case, position)
+            total += np.float32(scale) * part.change_along(direction[start:end], review, case, position, vectors)
             start = end
         return total
 
@@ -88,13 +89,10 @@ class _MeanWords:
         return np.where(left[:, None] > 0, total / np.maximum(left, 1)[:, None], 0).astype(np.float32)
 
     def change_along(
-        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray
+        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray, vectors: np.ndarray
     ) -> np.ndarray:
-        before = (
-            (self.values @ direction)[review] if len(review) > len(self.values) else self.values[review] @ direction
-        )
-        said = self.store.vectors[position].astype(np.float32) @ direction
-        total = before * self.length[review] - np.bincount(case, weights=said, minlength=len(review))
+        before = _along(self.values, direction, review)
+        total = before * self.length[review] - np.bincount(case, weights=vectors @ direction, minlength=len(review))
         left = self.length[review] - np.bincount(case, minlength=len(review))
         return (np.where(left > 0, total / np.maximum(left, 1), 0) - before).astype(np.float32)
 
@@ -113,7 +111,7 @@ class _LatentWords:
         self.counts = counts[:, self.kept]
         components = min(_COMPONENTS, *(n - 1 for n in self.counts.shape))
         self.values = np.zeros((len(review), 1), dtype=np.float32)
-        self.svd = None
+        self.axes: np.ndarray | None = None  # what each word adds, (words, components)
         if components < 1:
             return
         tfidf = TfidfTransformer(sublinear_tf=True)
@@ -122,28 +120,28 @@ class _LatentWords:
         raw = self.counts.copy()
         raw.data = (1 + np.log(raw.data)) * self.idf[raw.indices]
         self.square = np.asarray(raw.multiply(raw).sum(1)).ravel()  # of the rows' norms before they are made one
-        self.svd = TruncatedSVD(components, random_state=seed)
-        self.values = self.svd.fit_transform(weights).astype(np.float32)
+        svd = TruncatedSVD(components, random_state=seed)
+        self.values = svd.fit_transform(weights).astype(np.float32)
+        self.axes = np.ascontiguousarray(svd.components_.T)
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
         result = self.values[review]
-        if self.svd is None:
+        if self.axes is None:
             return result
         case, column, change, left = self._changes(review, case, position)
         total = result * np.sqrt(self.square[review])[:, None]
-        _add_at(total, case, change[:, None] * self.svd.components_.T[column])
+        _add_at(total, case, change[:, None] * self.axes[column])
         return np.where(left[:, None] > 0, total / np.sqrt(np.maximum(left, _TINY))[:, None], 0).astype(np.float32)
 
     def change_along(
-        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray
+        self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray, vectors: np.ndarray
     ) -> np.ndarray:
-        if self.svd is None:
+        if self.axes is None:
             return np.zeros(len(review), dtype=np.float32)
         case, column, change, left = self._changes(review, case, position)
-        before = self.values[review] @ direction
-        along = direction @ self.svd.components_
+        before = _along(self.values, direction, review)
         total = before * np.sqrt(self.square[review])
-        total = total + np.bincount(case, weights=change * along[column], minlength=len(review))
+        total = total + np.bincount(case, weights=change * _along(self.axes, direction, column), minlength=len(review))
         return (np.where(left > 0, total / np.sqrt(np.maximum(left, _TINY)), 0) - before).astype(np.float32)
 
     def _changes(
@@ -163,6 +161,12 @@ class _LatentWords:
         whole = self.square[review]
         left = whole + np.bincount(case, weights=new**2 - old**2, minlength=len(review))
         return case, column, new - old, np.where(left > _ROUNDING * whole, left, 0)
+
+
+def _along(rows: np.ndarray, direction: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """``rows[place] @ direction``, in which places come many times: (k,)."""
+    distinct, number = np.unique(place, return_inverse=True)
+    return (rows[distinct] @ direction)[number]
 
 
 def _add_at(total: np.ndarray, place: np.ndarray, rows: np.ndarray) -> None:

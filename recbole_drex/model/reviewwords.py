@@ -160,7 +160,9 @@ def said_change(
     assert taste is not None
     row = side.row[place].cpu().numpy()
     along = (taste.directions @ slope).cpu().numpy()
-    change = taste.text.change_along(along, row, case.cpu().numpy(), words.position.cpu().numpy())
+    change = taste.text.change_along(
+        along, row, case.cpu().numpy(), words.position.cpu().numpy(), words.vector.numpy(force=True)
+    )
     whole = side.coordinates(place)[0] @ slope
     some = _left(side, words, place, case)[:, 0]
     return torch.where(some, torch.from_numpy(change).to(whole), -whole)
