@@ -56,10 +56,8 @@ class Experiment:
 
     @property
     def explains(self) -> bool:
-        """Whether the model gives reasons of any kind: keywords, useful reviews, neighbours or a sentence."""
-        return (
-            self.attends or self.writes or any(hasattr(self.model, name) for name in ("useful_reviews", "explanation"))
-        )
+        """Whether the model gives reasons of any kind: what moved a prediction, or a sentence."""
+        return hasattr(self.model, "what_if") or self.writes
 
 
 def plain(value: Any) -> Any:

@@ -146,7 +146,7 @@ def test_unknown_user_and_models_without_words(explainer, make_experiment, train
         explainer.explain("nobody")
     with pytest.raises(DataError, match="unknown user"):
         explainer.explain("[PAD]")
-    for model, parameters in (("Bias", {}), ("DReX", {"modalities": ["rating"]})):
+    for model, parameters in (("Bias", {}), ("BPR", {})):
         experiment = make_experiment(model, **parameters)
         train(experiment)
         with pytest.raises(DataError, match="explains nothing"):

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.errors import ConfigError
 from recbole_drex.model.documents import ITEMS, USERS
 
 SIZES = {"filters": 12, "latent_size": 6, "attention_size": 5, "embedding_size": 4, "word_size": 16}
@@ -123,25 +122,19 @@ def test_the_penalty_is_the_mean_square_over_the_batch(experiment):
 # Explanations -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("side", ("user", "item"))
-def test_useful_reviews(experiment, side):
+def test_the_reviews_that_are_read_and_their_weights(experiment):
     model, documents = experiment.model.eval(), experiment.model.documents
-    every = model.useful_reviews(side, 4, top=1000)
-    own = documents.user if side == "user" else documents.item
-    assert {(review.user, review.item, review.row) for review in every} <= set(
-        zip(documents.user.tolist(), documents.item.tolist(), documents.row.tolist(), strict=True)
-    )
-    assert len(every) == min(15, int((own == 4).sum())) > 3
-    assert all(getattr(review, side) == 4 for review in every)
-    weights = [review.weight for review in every]
-    assert sum(weights) == pytest.approx(1) and weights == sorted(weights, reverse=True) and weights[0] > weights[-1]
-    assert model.useful_reviews(side, 4, top=3) == every[:3]
-    assert model.useful_reviews(side, 0) == []
-
-
-def test_useful_reviews_of_another_side(experiment):
-    with pytest.raises(ConfigError, match="unknown side 'users'; did you mean 'user'"):
-        experiment.model.useful_reviews("users", 1)
+    whatif = model.what_if(4, 6)
+    for side, (own, entity) in enumerate(((documents.user, 4), (documents.item, 6))):
+        pasts, weights = [part.tolist() for part in whatif.pasts[side]], whatif.weights[side].tolist()
+        assert set(zip(*pasts, strict=True)) <= set(
+            zip(documents.user.tolist(), documents.item.tolist(), documents.row.tolist(), strict=True)
+        )
+        assert set(pasts[side]) == {entity} and (4, 6) not in set(zip(*pasts[:2], strict=True))
+        most = min(15, int((own == entity).sum()))  # of which the pair's own review may be one
+        assert most - 1 <= len(weights) <= most and most > 4
+        assert sum(weights) == pytest.approx(1)
+        assert weights == sorted(weights, reverse=True) and weights[0] > weights[-1]
 
 
 # Odd data -----------------------------------------------------------------------------------------------------------

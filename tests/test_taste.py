@@ -142,7 +142,7 @@ def test_any_small_table(seed, n_users, n_items, size, spoken, rated, weight):
 def test_users_may_be_solved_in_blocks_of_any_size(block, table, taste, monkeypatch):
     residual = random_residual(table)
     calls: list[int] = []
-    monkeypatch.setattr(taste_module, "_ridge", lambda x, y, w: calls.append(len(x)) or _ridge(x, y, w))
+    monkeypatch.setattr(taste_module, "_ridge", lambda x, *rest: calls.append(len(x)) or _ridge(x, *rest))
     together = taste.fit(table, residual)
     few = len(calls)
     monkeypatch.setattr(taste_module, "_BLOCK", block)
@@ -155,10 +155,17 @@ def test_users_may_be_solved_in_blocks_of_any_size(block, table, taste, monkeypa
 def test_both_systems_of_a_ridge_regression(n, k):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(3, n, k)), rng.normal(size=(3, n))
-    x[1, n // 2 :], y[1, n // 2 :] = 0, 0  # as where a user is filled up to the longest
-    found = _ridge(torch.from_numpy(x), torch.from_numpy(y), 0.7)
-    for one, vectors, values in zip(found, x, y, strict=True):
-        np.testing.assert_allclose(one, np.linalg.solve(vectors.T @ vectors + np.eye(k) / 0.7, vectors.T @ values))
+    mask = np.ones((3, n))
+    mask[1, n // 2 :], y[1, n // 2 :] = 0, 0  # as where a user is filled up to the longest
+    parts = [torch.from_numpy(part) for part in (x, mask, y)]
+
+    def literal(vectors, values):
+        return np.linalg.solve(vectors.T @ vectors + np.eye(k) / 0.7, vectors.T @ values)
+
+    for found, own, uses, values in zip(_ridge(*parts, 0.7), x, mask > 0, y, strict=True):
+        np.testing.assert_allclose(found, literal(own[uses], values[uses]))
+    for found, uses, values in zip(_ridge(parts[0][0], *parts[1:], 0.7), mask > 0, y, strict=True):
+        np.testing.assert_allclose(found, literal(x[0][uses], values[uses]))  # one user in three scenarios
 
 
 def test_no_weight_and_no_directions_give_no_taste(table):

@@ -36,14 +36,14 @@ def find_evidence(whatif: Any, pasts: PastReviews) -> dict[str, Any]:
         words of the reviews behind the prediction that moved it furthest. ``reviews``: of models that weigh reviews,
         the :data:`USEFUL` reviews of the item that weigh most.
     """
-    deltas = ReviewCase(whatif).deltas()
+    words = WordDeletion(whatif) if isinstance(whatif, WhatIf) and whatif.model.attention is not None else None
+    deltas = ReviewCase(whatif, base=words.base if words is not None else None).deltas()
     way = same_way(deltas, SAME)
     against = sorted(deltas.keys() - set(way), key=lambda unit: (-abs(deltas[unit]), unit))
     shown = [unit for unit in [*way[:SAME], *against[:OTHER]] if deltas[unit] != 0]
     shown.sort(key=lambda unit: (-abs(deltas[unit]), unit))
     weights = getattr(whatif, "weights", None)
     useful = [unit for unit in deltas if unit[0] == 1][:USEFUL] if weights is not None else []
-    words = WordDeletion(whatif) if isinstance(whatif, WhatIf) and whatif.model.attention is not None else None
     quotes, effects = _told_by_words(words, shown, pasts) if words is not None else ([None] * len(shown), ())
 
     def evidence(unit: tuple[int, int], quote: Quote | None = None) -> Evidence:

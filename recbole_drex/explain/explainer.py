@@ -17,13 +17,12 @@ import torch
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.interaction import Interaction
 
-from recbole_drex.dataset import Evidence as KnownRows
 from recbole_drex.errors import DataError
 from recbole_drex.explain.evidence import find_evidence
 from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Recommendation
 from recbole_drex.explain.keywords import KeywordProfiles
 from recbole_drex.explain.newuser import NewUsers
-from recbole_drex.explain.pasts import Past, PastReviews
+from recbole_drex.explain.pasts import PastReviews
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.explain.sentences import sentence
 from recbole_drex.model.whatif import WhatIf
@@ -47,20 +46,11 @@ class Explainer:
             raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
         self.experiment, self.model, self.quotes = experiment, experiment.model, quotes
         self.recommender = Recommender(experiment)
-        self.keywords = KeywordProfiles(experiment, words, self.recommender) if experiment.attends else None
         self.pasts = PastReviews(self.recommender)
+        self.keywords = KeywordProfiles(experiment, words, self.pasts) if experiment.attends else None
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
-        """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews.
-
-        Args:
-            side: ``user`` or ``item``.
-            token: its name.
-            quotes: reviews that each keyword quotes, at most.
-
-        Raises:
-            DataError: no such user or item.
-        """
+        """As :meth:`~recbole_drex.explain.keywords.KeywordProfiles.profile`; empty if the model has no keywords."""
         return self.keywords.profile(side, token, quotes) if self.keywords else ()
 
     def explain_users(self, n: int, top: int = 3) -> list[Explanation]:
@@ -171,13 +161,8 @@ class Explainer:
 
     def _known(self, uid: int, iid: int) -> PastReview | None:
         """The user's own interaction with an item in the training part, or without a rating."""
-        evidence = self._evidence
-        (found,) = np.nonzero((evidence.user.numpy() == uid) & (evidence.item.numpy() == iid))
-        return self.pasts.review(Past(uid, iid, int(evidence.review_row[found[0]]))) if len(found) else None
-
-    @cached_property
-    def _evidence(self) -> KnownRows:
-        return self.experiment.parts.train_dataset.evidence()
+        past = self.pasts.find(uid, iid)
+        return past and self.pasts.review(past)
 
     @cached_property
     def _ratings(self) -> tuple[np.ndarray, np.ndarray]:

@@ -39,11 +39,12 @@ class ReviewCase:
     Args:
         whatif: the prediction.
         sides: the sides whose interactions make the pool; those of the other side always stay.
+        base: the prediction, if it has been made before.
     """
 
-    def __init__(self, whatif: Any, sides: Sequence[int] = (0, 1)):
+    def __init__(self, whatif: Any, sides: Sequence[int] = (0, 1), base: float | None = None):
         self.whatif = whatif
-        self.base = float(whatif.without([[]], [[]])[0])
+        self.base = float(whatif.without([[]], [[]])[0]) if base is None else base
         self.pool: Sequence[Unit] = [(side, place) for side in sides for place in range(len(whatif.pasts[side][0]))]
 
     def without(self, chosen: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
@@ -51,7 +52,8 @@ class ReviewCase:
         return self.whatif.without(*places).numpy(force=True)
 
     def only(self, chosen: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
-        return self.without([[unit for unit in self.pool if unit not in set(kept)] for kept in chosen])
+        kept = [set(units) for units in chosen]
+        return self.without([[unit for unit in self.pool if unit not in units] for units in kept])
 
     def deltas(self) -> dict[tuple[int, int], float]:
         """Of each unit, the prediction less the one without it."""

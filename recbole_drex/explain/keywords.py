@@ -18,10 +18,11 @@ from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import CheckpointError
 from recbole_drex.explain.explanation import Keyword, SharedKeyword
 from recbole_drex.explain.forms import FormCounts, WrittenForms
+from recbole_drex.explain.pasts import PastReviews
 from recbole_drex.explain.phrases import merge_phrases
 from recbole_drex.explain.quotes import Quotes
 from recbole_drex.explain.recommender import Recommender
-from recbole_drex.explain.reviews import AttendedReviews, review_texts
+from recbole_drex.explain.reviews import AttendedReviews
 from recbole_drex.explain.scores import SCORES, WordCounts, count_words, score_words, sides
 from recbole_drex.files import replacing, write_json
 from recbole_drex.record import Experiment
@@ -43,7 +44,7 @@ class KeywordProfiles:
         experiment: a run that was loaded or has just been trained. ``profile_score`` and ``profile_phrases`` of its
             configuration decide how words are scored, and whether there are phrases.
         words: number of keywords in a profile; default ``profile_words`` of the configuration.
-        names: of users and items, if they have been read before.
+        pasts: names and texts of the run, if they have been read before.
 
     Raises:
         ConfigError: an unknown score.
@@ -51,16 +52,16 @@ class KeywordProfiles:
         CheckpointError: the profiles that the run has stored are damaged.
     """
 
-    def __init__(self, experiment: Experiment, words: int | None = None, names: Recommender | None = None):
+    def __init__(self, experiment: Experiment, words: int | None = None, pasts: PastReviews | None = None):
         config = experiment.config
         score = choice(config, "profile_score", SCORES)
-        self.names = names or Recommender(experiment)
+        self.pasts = pasts = pasts or PastReviews(Recommender(experiment))
+        self.names = pasts.names
         self.reviews = reviews = AttendedReviews.of(experiment)
         term, weight, vocabulary = reviews.word, reviews.weight, reviews.vocabulary
-        self.quotes = Quotes(experiment, reviews, self.names)
         if config["profile_phrases"]:
-            term, weight, vocabulary = merge_phrases(reviews, review_texts(experiment), self.quotes.processor)
-            self.quotes = Quotes(experiment, reviews, self.names, term, vocabulary)
+            term, weight, vocabulary = merge_phrases(reviews, pasts.texts, pasts.processor)
+        self.quotes = Quotes(reviews, pasts, term, vocabulary)
         counts = count_words(reviews, term, weight, len(vocabulary))
         scores = score_words(counts, score, len(vocabulary))
         n = words or config["profile_words"]
@@ -75,7 +76,7 @@ class KeywordProfiles:
             side: np.searchsorted(table["owner"], np.arange(sizes[side] + 1)) for side, table in self._tables.items()
         }
         shown = pd.concat([table["lemma"] for table in self._tables.values()]).unique()
-        self._forms = WrittenForms(self.quotes.processor, shown)
+        self._forms = WrittenForms(self.pasts.processor, shown)
         self._written: dict[tuple[str, int], list[str]] = {}
         if experiment.folder is not None and (experiment.folder / f"{PROFILES}.parquet").is_file():
             self._written = self._written_before(experiment.folder / f"{PROFILES}.parquet")
@@ -115,7 +116,7 @@ class KeywordProfiles:
             reviews=row.reviews,
             mean_rating=None if np.isnan(row.mean_rating) else row.mean_rating,
             side=row.sentiment,
-            quotes=self.quotes.past_reviews(side, owner, row.lemma, quotes) if self.quotes.texts and quotes else (),
+            quotes=self.quotes.past_reviews(side, owner, row.lemma, quotes) if self.pasts.texts and quotes else (),
         )
 
     def overlap(self, user: str, item: str) -> tuple[SharedKeyword, ...]:
@@ -158,8 +159,8 @@ class KeywordProfiles:
         found = self._written.get((side, owner))
         if found is None:
             counts = FormCounts(self._lemmas_of(side, owner))
-            if self.quotes.texts is not None:
-                for text in self.quotes.texts[self.reviews.row[self.quotes.of_owner(side, owner)]]:
+            if self.pasts.texts is not None:
+                for text in self.pasts.texts[self.reviews.row[self.quotes.of_owner(side, owner)]]:
                     counts.add(self._forms.of(text))
             found = self._written[side, owner] = counts.chosen()
         return found
@@ -181,13 +182,13 @@ class KeywordProfiles:
         """Find the written forms of all owners' keywords in one pass over the texts, so that no look-up has to."""
         reviews = self.reviews
         owners = {(side, owner) for side in _SIDES for owner in np.unique(reviews.owner(side)).tolist()}
-        if self.quotes.texts is None or owners <= self._written.keys():
+        if self.pasts.texts is None or owners <= self._written.keys():
             return
         counts = {owner: FormCounts(self._lemmas_of(*owner)) for owner in owners}
         order = np.argsort(reviews.row)
         for start in range(0, len(order), _BLOCK):
             block = order[start : start + _BLOCK]
-            for review, text in zip(block.tolist(), self.quotes.texts[reviews.row[block]], strict=True):
+            for review, text in zip(block.tolist(), self.pasts.texts[reviews.row[block]], strict=True):
                 forms = list(self._forms.of(text))
                 for side in _SIDES:
                     counts[side, int(reviews.owner(side)[review])].add(forms)

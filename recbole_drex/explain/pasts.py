@@ -27,6 +27,10 @@ class PastReviews:
 
     Args:
         names: of a trained run.
+
+    Attributes:
+        texts: the reviews as they were written, None without them.
+        processor: finds the words in them that the model reads.
     """
 
     def __init__(self, names: Recommender):
@@ -36,7 +40,9 @@ class PastReviews:
         keys = experiment.dataset.pair_key(evidence.user, evidence.item).numpy()
         order = np.argsort(keys, kind="stable")
         self._keys, self._ratings = keys[order], evidence.rating.numpy()[order]
-        texts, processor = review_texts(experiment), TextProcessor(experiment.config["lemmatizer"])
+        self._rows = evidence.review_row.numpy()[order]
+        self.texts = texts = review_texts(experiment)
+        self.processor = processor = TextProcessor(experiment.config["lemmatizer"])
 
         @lru_cache(maxsize=4096)
         def read(row: int) -> ReviewWords | None:
@@ -44,11 +50,20 @@ class PastReviews:
 
         self.read = read
 
+    def find(self, user: int, item: int) -> Past | None:
+        """The evidence of a user (internal id) on an item; None if there is none."""
+        place = self._place(user, item)
+        return None if place is None else Past(user, item, int(self._rows[place]))
+
     def rating(self, past: Past) -> float | None:
         """The rating of an interaction that is evidence; None without one."""
-        place = np.searchsorted(self._keys, past.user * self.names.dataset.item_num + past.item)
-        known = place < len(self._keys) and not np.isnan(self._ratings[place])
-        return float(self._ratings[place]) if known else None
+        place = self._place(past.user, past.item)
+        return None if place is None or np.isnan(self._ratings[place]) else float(self._ratings[place])
+
+    def _place(self, user: int, item: int) -> int | None:
+        key = user * self.names.dataset.item_num + item
+        place = int(np.searchsorted(self._keys, key))
+        return place if place < len(self._keys) and self._keys[place] == key else None
 
     def beginning(self, past: Past) -> Quote | None:
         """The beginning of its review; None without one."""

@@ -75,12 +75,14 @@ def ways_of(explainer: Explainer) -> list[Way]:
         add("words", "evidence", 5, faithfulness.words_by_evidence)
         add("words", "attention", 5, faithfulness.words_by_attention)
         add("words", "frequency", 5, faithfulness.words_by_frequency)
-    elif hasattr(model, "useful_reviews"):
-        add("reviews", "usefulness", 3, faithfulness.by_usefulness)
-        add("reviews", "evidence", 3, faithfulness.by_evidence)
     elif hasattr(model, "explanation"):
         add("ratings", "neighbours", 3, faithfulness.by_nearness)
         add("ratings", "evidence", 3, faithfulness.by_evidence)
+    elif hasattr(model, "what_if"):
+        weighs = hasattr(model, "weights_of")
+        if weighs:
+            add("reviews", "usefulness", 3, faithfulness.by_usefulness)
+        add("reviews" if weighs else "ratings", "evidence", 3, faithfulness.by_evidence)
     return found
 
 
@@ -115,8 +117,9 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
     best = {user: [item for item, _ in names.best(user, 10)] for user in chosen}
     cases = [(user, items[rng.integers(len(items))]) for user, items in best.items() if items]
     grid, fixed = _grid(best, explainer), _fixed_pairs(explainer)
-    found = [_quality(way, best, cases, grid, explainer.model, seed) for way in ways_of(explainer)]
-    for way, measured in zip(ways_of(explainer), found, strict=True):
+    ways = ways_of(explainer)
+    found = [_quality(way, best, cases, grid, explainer.model, seed) for way in ways]
+    for way, measured in zip(ways, found, strict=True):
         measured["foremost"] = [[way.name(unit) for unit in way.units(*pair)[:_DEPTH]] for pair in fixed]
         measured["planted"] = planted_agreement(explainer) if way.by == "keywords" else None
     return found

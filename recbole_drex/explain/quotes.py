@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
-from recbole_drex.data.text import ReviewWords, TextProcessor
-from recbole_drex.explain.excerpts import marked, read_review
+from recbole_drex.explain.excerpts import marked
 from recbole_drex.explain.explanation import PastReview, Quote
-from recbole_drex.explain.recommender import Recommender
-from recbole_drex.explain.reviews import AttendedReviews, review_texts
-from recbole_drex.record import Experiment
+from recbole_drex.explain.pasts import Past, PastReviews
+from recbole_drex.explain.reviews import AttendedReviews
 
 
 class Quotes:
@@ -20,34 +16,22 @@ class Quotes:
     Only the model's evidence is quoted, so no validation or test review ever is.
 
     Args:
-        experiment: a trained run.
-        reviews: what its model attends to.
-        names: of users and items.
-        term: what each of the reviews' words counts for; default: the word itself.
+        reviews: what a model attends to.
+        pasts: to name and read them.
+        term: what each of the reviews' words counts for, (words,).
         vocabulary: the names of these terms.
     """
 
     def __init__(
         self,
-        experiment: Experiment,
         reviews: AttendedReviews,
-        names: Recommender,
-        term: np.ndarray | None = None,
-        vocabulary: list[str] | None = None,
+        pasts: PastReviews,
+        term: np.ndarray,
+        vocabulary: list[str],
     ):
-        self.reviews, self.names = reviews, names
-        self._term = reviews.word if term is None else term
-        self._term_id = {name: index for index, name in enumerate(vocabulary or reviews.vocabulary)}
+        self.reviews, self.pasts = reviews, pasts
+        self._term, self._term_id = term, {name: index for index, name in enumerate(vocabulary)}
         self._order = {side: np.argsort(reviews.owner(side), kind="stable") for side in ("user", "item")}
-        self.texts = review_texts(experiment)
-        self.processor = TextProcessor(experiment.config["lemmatizer"])
-
-        @lru_cache(maxsize=4096)
-        def read(row: int) -> ReviewWords:
-            assert self.texts is not None
-            return read_review(self.texts, row, self.processor)
-
-        self._read = read
 
     def user_counts(self) -> dict[int, int]:
         """Number of reviews with words of each user (internal id) that has any."""
@@ -95,7 +79,7 @@ class Quotes:
             At most :data:`~recbole_drex.explain.excerpts.LONGEST` characters, on one line and without tags; None where
             no such review holds the word, or the data set has no texts.
         """
-        for review, place in self.holding(side, owner, word) if self.texts is not None else ():
+        for review, place in self.holding(side, owner, word) if self.pasts.texts is not None else ():
             own = left_out is not None and (self.reviews.user[review], self.reviews.item[review]) == left_out
             if not own:
                 return self.around(review, place, word)
@@ -107,24 +91,18 @@ class Quotes:
 
     def past_review(self, review: int, place: int, word: str) -> PastReview:
         """An attended review, quoted around the word at ``place``; both as :meth:`holding` gives them."""
-        reviews, names = self.reviews, self.names
-        item, rating = int(reviews.item[review]), float(reviews.rating[review])
-        return PastReview(
-            user=names.user_name(int(reviews.user[review])),
-            item=names.item_name(item),
-            title=names.title(item),
-            rating=None if np.isnan(rating) else rating,
-            quote=self.around(review, place, word),
-        )
+        columns = (self.reviews.user, self.reviews.item, self.reviews.row)
+        past = Past(*(int(column[review]) for column in columns))
+        return self.pasts.review(past, self.around(review, place, word))
 
     def around(self, review: int, place: int, word: str) -> Quote | None:
         """Excerpt of an attended review around the word at ``place``, with a mark at every word that the model reads.
 
         None where the data set has no texts, or none that belong to the features.
         """
-        if self.texts is None:
+        words = self.pasts.read(int(self.reviews.row[review]))
+        if words is None:
             return None
-        words = self._read(int(self.reviews.row[review]))
         start, end = self.reviews.bounds[review : review + 2].tolist()
         length = len(word.split(" "))
         # Another version of the lemmatizer may find other words than those that were encoded.

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import nn
 
-from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.model.documents import ITEMS, USERS
 from recbole_drex.model.narrewhatif import ReviewsWhatIf
 from recbole_drex.model.reviewmodel import ReviewModel
-
-
-@dataclasses.dataclass(frozen=True)
-class UsefulReview:
-    """One review of a user or an item, with its share in what the model knows of them.
-
-    Attributes:
-        user, item: internal ids of the writer and of what the review is about.
-        row: row of the feature store.
-        weight: attention weight; those of all reviews that are read sum to 1.
-    """
-
-    user: int
-    item: int
-    row: int
-    weight: float
 
 
 class ReviewAttention(nn.Module):
@@ -203,26 +184,6 @@ class NARRE(ReviewModel):
         return self.output(user_state * item_state).squeeze(-1) + self._biases(user, item) + self.mean
 
     # Explanations -----------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def useful_reviews(self, side: str, entity: int, top: int = 5) -> list[UsefulReview]:
-        """The reviews that count most in the state of a user or an item, the most useful first.
-
-        Args:
-            side: ``user`` or ``item``.
-            entity: internal id.
-            top: how many at most.
-
-        Raises:
-            ConfigError: another side.
-        """
-        if side not in ("user", "item"):
-            raise ConfigError(unknown_name("side", side, ("user", "item")))
-        number, one = ("user", "item").index(side), torch.tensor([entity], device=self.mean.device)
-        review, weight = self.weights_of(number, one, torch.full_like(one, -1))
-        documents, chosen, weight = self.documents, review[:top], weight[:top]
-        columns = (documents.user[chosen], documents.item[chosen], documents.row[chosen], weight)
-        return [UsefulReview(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
     @torch.no_grad()
     def weights_of(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -118,23 +118,29 @@ class TextTaste(nn.Module):
             place = torch.arange(longest, device=rows.device)
             real = place < count[block, None]
             chosen = rows[(first[block, None] + place).clamp(max=len(rows) - 1)]
-            vectors = self.items(table.item[chosen], chosen) * real[..., None]
-            weights[user[block]] = self.solve(vectors, residual[chosen] * real)
+            weights[user[block]] = self.solve(self.items(table.item[chosen], chosen), real, residual[chosen])
             start = block.stop
         return weights
 
-    def solve(self, vectors: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-        """beta (n, k) of n users from z of their items (n, m, k) and residuals (n, m), both zero where none counts."""
+    def solve(self, vectors: torch.Tensor, usable: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """beta (n, k) of n users, or of one user in n scenarios.
+
+        Args:
+            vectors: z of their items, (n, m, k), or (m, k) if they are the same in all scenarios.
+            usable: which items count, (n, m).
+            residual: (n, m); what it is where none counts does not matter.
+        """
         if not len(self.strength) or self.weight == 0:
-            return vectors.new_zeros(len(vectors), len(self.strength))
-        return _ridge(vectors, residual, self.weight)
+            return vectors.new_zeros(len(usable), len(self.strength))
+        return _ridge(vectors, usable.to(vectors), torch.where(usable, residual, 0.0), self.weight)
 
 
-def _ridge(x: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:
-    """Ridge regressions of y (b, n) on x (b, n, k) with penalty 1 / weight: (b, k). The smaller system is solved."""
-    n, k = x.shape[1:]
-    smaller = x @ x.mT if n < k else x.mT @ x
+def _ridge(x: torch.Tensor, mask: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:
+    """Ridge regressions of y (b, n) on those rows of x (b, n, k) or (n, k) where ``mask`` (b, n) is 1, with penalty
+    1 / weight: (b, k). The smaller system is solved."""
+    n, k = x.shape[-2:]
+    # Where x is the same everywhere, so is the product of all its rows.
+    smaller = (x @ x.mT) * (mask[:, :, None] * mask[:, None, :]) if n < k else (x * mask[..., None]).mT @ x
     smaller.diagonal(dim1=-2, dim2=-1).add_(1 / weight)
-    if n < k:
-        return (x.mT @ torch.linalg.solve(smaller, y[..., None])).squeeze(-1)
-    return torch.linalg.solve(smaller, x.mT @ y[..., None]).squeeze(-1)
+    found = torch.linalg.solve(smaller, y[..., None] if n < k else x.mT @ y[..., None])
+    return (x.mT @ (found * mask[..., None]) if n < k else found).squeeze(-1)

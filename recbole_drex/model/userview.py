@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from recbole_drex.model.drex import DReX
     from recbole_drex.model.reviewwords import ReviewWords
 
-_NUMBERS = 1 << 24  # held at once where the tastes of many scenarios are solved
+_NUMBERS = 1 << 22  # held at once where the tastes of many scenarios are solved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,9 +192,8 @@ class UserView(SideEvidence):
         rated = ~torch.isnan(self.rating)
         usable = rated.expand(n, m).index_put((changes.scenario, changes.place), ~changes.gone & rated[changes.place])
         expected = self.rating_of(self.each_score(changes, n))
-        residual = torch.where(usable, torch.nan_to_num(self.rating) - expected, 0.0)
-        vectors = model.taste.items(self.item, self.row) * usable[..., None]
-        return model.taste.solve(vectors, residual)
+        residual = torch.nan_to_num(self.rating) - expected
+        return model.taste.solve(model.taste.items(self.item, self.row), usable, residual)
 
     def each_score(self, changes: Changes, n: int) -> torch.Tensor:
         """Scores of the user's own interactions, each without its message and without tastes: (n, m)."""
