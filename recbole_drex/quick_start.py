@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -178,7 +178,7 @@ def run_one(
         DataError: another process is at work in the folder, or it cannot be written.
     """
     described = record.describe(config, manifest)
-    with locked(run_dir.parent / f".{run_dir.name}.lock", f"the run {run_dir}", timeout=10):
+    with _held(run_dir):
         same = _same(run_dir, described)
         if resume and same and (run_dir / RESULT).is_file():
             return read_result(run_dir)
@@ -186,13 +186,55 @@ def run_one(
             raise CheckpointError(
                 f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
             )
-        # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
-        experiment = build(config, manifest)
-        if not (resume and same):
-            shutil.rmtree(run_dir, ignore_errors=True)
-            write_json(run_dir / RUN, described)
+        experiment = _started(config, manifest, run_dir, described, keep=resume and same)
         with _logging_to(run_dir / "train.log", config):
             return _run(experiment, run_dir, label or config.model, command)
+
+
+def train_one(
+    config: Config, manifest: dict[str, Any], run_dir: Path, on_epoch: Callable[[dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """Train one configuration in ``run_dir`` and read nothing of its test part.
+
+    :func:`run_one` of the same configuration, folder and data evaluates it later. An interrupted training goes on from
+    its last finished epoch; one of another configuration in its place is replaced.
+
+    Args:
+        config, manifest, run_dir: as of :func:`run_one`.
+        on_epoch: called with ``{epoch, seconds, train_loss, valid_score}`` for every validated epoch, those that were
+            done before included.
+
+    Returns:
+        These of all epochs.
+
+    Raises:
+        DrexError: as :func:`run_one`.
+    """
+    described = record.describe(config, manifest)
+    with _held(run_dir):
+        experiment = _started(config, manifest, run_dir, described, keep=_same(run_dir, described))
+        with _logging_to(run_dir / "train.log", config):
+            trainer = _resumed(experiment, run_dir)
+            for entry in trainer.history:
+                on_epoch(entry)
+            trainer.train_model(on_epoch)
+            return trainer.history
+
+
+def _held(run_dir: Path) -> contextlib.AbstractContextManager[None]:
+    return locked(run_dir.parent / f".{run_dir.name}.lock", f"the run {run_dir}", timeout=10)
+
+
+def _started(
+    config: Config, manifest: dict[str, Any], run_dir: Path, described: dict[str, Any], keep: bool
+) -> Experiment:
+    """The untrained experiment, and its folder: with what an earlier run left there, or empty but for what it is."""
+    # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
+    experiment = build(config, manifest)
+    if not keep:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        write_json(run_dir / RUN, described)
+    return experiment
 
 
 def is_finished(config: Config, manifest: dict[str, Any], run_dir: Path) -> bool:
@@ -205,12 +247,7 @@ def _same(run_dir: Path, described: dict[str, Any]) -> bool:
 
 
 def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
-    config, logger = experiment.config, logging.getLogger()
-    logger.info(config)
-    logger.info(experiment.dataset)
-    logger.info(experiment.model)
-    trainer = make_trainer(config, experiment.model, run_dir, experiment.parts)
-    trainer.resume()
+    config, trainer = experiment.config, _resumed(experiment, run_dir)
     title = f"{label} on {config.dataset}, {run_dir.name}"
     # `leave=None`: the bar stays where it is the only one, and gives way within a comparison.
     with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=title, unit="epoch", delay=2, leave=None) as bar:
@@ -232,8 +269,17 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
         result |= _explain(experiment, run_dir)
     write_result(run_dir, result)
     (run_dir / LAST).unlink(missing_ok=True)
-    logger.info("test result: %s", json.dumps(result["test"]))
+    logging.getLogger().info("test result: %s", json.dumps(result["test"]))
     return read_result(run_dir)
+
+
+def _resumed(experiment: Experiment, run_dir: Path) -> Any:
+    """The trainer, after the epochs that were done before."""
+    for said in (experiment.config, experiment.dataset, experiment.model):
+        logging.getLogger().info(said)
+    trainer = make_trainer(experiment.config, experiment.model, run_dir, experiment.parts)
+    trainer.resume()
+    return trainer
 
 
 def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
+import numpy as np
 import torch
 from torch import nn
 
 from recbole_drex.errors import ConfigError
+from recbole_drex.memo import kept
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.itemtext import item_coordinates
 from recbole_drex.model.reviewfeatures import SOURCES, ReviewFeatures
@@ -62,24 +66,36 @@ class TextTaste(nn.Module):
         if len(set(sources)) < len(sources) or not set(sources) <= set(SOURCES):
             raise ConfigError(f"'taste' must name {' and/or '.join(SOURCES)}, each once; it is {sources}")
         self.weight = weight
-        self.text = ReviewFeatures(store, table.review.numpy(), sources, seed)
-        features = self.text.values
-        found, strength, directions = item_coordinates(features, table.item.numpy(), size)
-        coordinates = torch.from_numpy(found)
-        spoken = (torch.from_numpy(features).abs().sum(1, keepdim=True) > 0).float()
+        review, item = table.review.numpy(), table.item.numpy()
+        self._described = store, review, tuple(sources), seed
+
+        def fitted() -> dict[str, np.ndarray]:
+            features = self.text.values
+            coordinates, strength, directions = item_coordinates(features, item, size)
+            spoken = (np.abs(features).sum(1, keepdims=True) > 0).astype(np.float32)
+            return {"coordinates": coordinates, "strength": strength, "directions": directions, "spoken": spoken}
+
+        inputs = {
+            "features": store.signature, "review": review, "item": item,
+            "sources": tuple(sources), "size": size, "seed": seed,
+        }  # fmt: skip
+        found = {name: torch.from_numpy(value) for name, value in kept("tastes", inputs, fitted).items()}
         buffers = {
-            "coordinates": coordinates,
-            "strength": torch.from_numpy(strength),
-            "directions": torch.from_numpy(directions),
-            "spoken": spoken,
-            "sums": torch.zeros(table.n_items, len(strength)).index_add_(0, table.item, coordinates),
-            "counts": torch.zeros(table.n_items, 1).index_add_(0, table.item, spoken),
+            **found,
+            "sums": torch.zeros(table.n_items, len(found["strength"])).index_add_(0, table.item, found["coordinates"]),
+            "counts": torch.zeros(table.n_items, 1).index_add_(0, table.item, found["spoken"]),
             "rated": torch.nonzero(table.rated).flatten(),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("described", self.vectors(self.sums, self.counts), persistent=False)
         self.n_users = table.n_users
+
+    @cached_property
+    def text(self) -> ReviewFeatures:
+        """The static features of the reviews, from which the coordinates are made."""
+        store, review, sources, seed = self._described
+        return ReviewFeatures(store, review, sources, seed)
 
     def vectors(self, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """z (..., k) from sums of coordinates (..., k) of so many reviews (..., 1)."""

@@ -1,0 +1,58 @@
+"""Arrays that are kept on disk."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from recbole_drex.memo import kept, kept_in
+
+
+def squares(path, n=4, made=None, name="squares"):
+    def make():
+        with (path / "made.txt").open("a") as file:
+            file.write("x")
+        return {"squares": np.arange(n, dtype=np.float32) ** 2}
+
+    return kept(name, {"n": n, "numbers": np.arange(n)}, make)["squares"]
+
+
+def count(path):
+    return len((path / "made.txt").read_text())
+
+
+def in_folder(path):
+    with kept_in(path / "kept"):
+        squares(path)
+
+
+def test_nothing_is_kept_unless_a_folder_is_named(tmp_path):
+    np.testing.assert_array_equal(squares(tmp_path), squares(tmp_path))
+    assert count(tmp_path) == 2 and [path.name for path in tmp_path.iterdir()] == ["made.txt"]
+
+
+def test_the_same_is_made_once_and_anything_else_anew(tmp_path):
+    with kept_in(tmp_path / "kept"):
+        first = squares(tmp_path)
+        np.testing.assert_array_equal(squares(tmp_path), first)
+        assert count(tmp_path) == 1
+        assert len(squares(tmp_path, n=5)) == 5
+        squares(tmp_path, name="others")
+        assert count(tmp_path) == 3
+        for path in (tmp_path / "kept").glob("*.safetensors"):
+            path.write_bytes(path.read_bytes()[:20])
+        np.testing.assert_array_equal(squares(tmp_path), first)
+        assert count(tmp_path) == 4
+    squares(tmp_path)
+    assert count(tmp_path) == 5
+
+
+@pytest.mark.parametrize("n", [4])
+def test_two_processes_make_it_once(tmp_path, n):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=in_folder, args=(tmp_path,)) for _ in range(n)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert all(process.exitcode == 0 for process in processes) and count(tmp_path) == 1
