@@ -1,0 +1,145 @@
+"""The way into Ray: a cluster that runs already, or a small one of this machine's own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from recbole_drex.errors import ConfigError
+
+OLDEST = (2, 43)
+INSTALL_LINE = "pip install 'ray[tune]>=2.43'"
+
+_KNOCK = 5.0  # seconds to wait for a port to answer
+_JOIN = 20.0  # seconds to wait for what listens there to prove that it is Ray; together well below 30
+_CLIENT_PORT = 10001  # of ray://host without a port
+# Run in a process of its own: connecting to something that is no Ray blocks for minutes, and no signal ends that.
+_TRIAL = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); ray.shutdown()"
+
+
+@contextlib.contextmanager
+def connected(
+    address: str | None = None, *, cpus: int | None = None, object_store_mb: int | None = None
+) -> Iterator[None]:
+    """Be connected to Ray while the block runs.
+
+    Where this process is connected already, that Ray is used, whatever the arguments, and left running. Otherwise a
+    local Ray is started without its dashboard and stopped afterwards (``address=None``), or the cluster at ``address``
+    is joined and left afterwards. An address is tried before it is joined, so that a wrong one is told within 30 s.
+    What Ray and its workers print is kept from the terminal, and no usage statistics are sent.
+
+    Args:
+        address: ``host:port`` of a cluster's head, ``ray://host:port`` of its client server, or ``auto`` for the
+            cluster that the environment variable ``RAY_ADDRESS`` names or this machine belongs to; None starts a local
+            Ray.
+        cpus: CPU cores that the local Ray may give away; None: all.
+        object_store_mb: size of the local Ray's object store in MB; None: Ray's choice (a third of the memory).
+
+    Raises:
+        ConfigError: Ray is missing or older than :data:`OLDEST`, an address where no Ray answers, ``cpus`` or
+            ``object_store_mb`` given with an address (a cluster has its own), or a local Ray that does not start.
+
+    Example:
+        >>> with connected("127.0.0.1:9"):
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        recbole_drex.errors.ConfigError: no Ray answers at 127.0.0.1:9: ...
+    """
+    ray = _ray()
+    if ray.is_initialized():
+        yield
+        return
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:
+        size = None if object_store_mb is None else object_store_mb << 20
+        try:
+            ray.init(
+                address="local", num_cpus=cpus, object_store_memory=size, include_dashboard=False,
+                configure_logging=True, **quiet,
+            )  # fmt: skip
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ConfigError(f"Ray cannot be started on this machine: {error}") from error
+    else:
+        if cpus is not None or object_store_mb is not None:
+            raise ConfigError(
+                f"the Ray at {address} has its own cores and memory; only those of a local one can be set"
+            )
+        check_address(address)
+        try:
+            ray.init(address=address, **quiet)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ConfigError(f"cannot join the Ray at {address}: {_last_line(str(error))}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_address(address: str) -> None:
+    """Find out within 30 s whether a Ray of this version answers at ``address``.
+
+    Args:
+        address: as :func:`connected` takes it.
+
+    Raises:
+        ConfigError: none does; the message says what was tried and what happened.
+    """
+    named = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
+    if named == "auto":
+        tried = "auto: RAY_ADDRESS is not set, and a Ray of this machine was looked for"
+    else:
+        host, port = _host_and_port(named)
+        tried = named if named == address else f"auto, which RAY_ADDRESS says is {named}"
+        try:
+            socket.create_connection((host, port), timeout=_KNOCK).close()
+        except OSError as error:
+            raise ConfigError(
+                f"no Ray answers at {tried}: a TCP connection to port {port} of {host} failed "
+                f"({error.strerror or error}). Is `ray start --head` running there?"
+            ) from error
+    try:
+        trial = subprocess.run([sys.executable, "-c", _TRIAL, named], capture_output=True, text=True, timeout=_JOIN)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(
+            f"no Ray answers at {tried}: something listens there, but gave no sign of being one for {_JOIN:.0f} s"
+        ) from None
+    if trial.returncode:
+        raise ConfigError(f"no Ray answers at {tried}: {_last_line(trial.stderr)}")
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``ray://host[:port]``."""
+    client, _, place = address.rpartition("://")
+    if client and ":" not in place:
+        place = f"{place}:{_CLIENT_PORT}"
+    host, _, port = place.rpartition(":")
+    if client not in ("", "ray") or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(f"Ray address '{address}' is not legal. Legal values: auto, host:port, ray://host:port")
+    return host.strip("[]"), int(port)
+
+
+def _ray() -> Any:
+    """The library, if it is new enough."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(f"Ray is not installed; install it with: {INSTALL_LINE}") from error
+    found = tuple(int(number) for number in re.findall(r"\d+", ray.__version__)[:2])
+    if found < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise ConfigError(f"Ray {ray.__version__} is too old, {oldest} is needed; install it with: {INSTALL_LINE}")
+    return ray
+
+
+def _last_line(text: str) -> str:
+    """The last line that says something: of a traceback, the error."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason was given")
