@@ -1,0 +1,56 @@
+"""Whether the memory of this machine suffices for as many trials at once as asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from recbole_drex.errors import ConfigError
+from recbole_drex.tuning.rays import Resources
+
+PROCESS = 600  # MB of a worker with torch, Ray and RecBole before any data
+ROW = 6_000  # bytes per interaction of the model that needs most (DReX: messages, gradients, optimiser), measured
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+
+
+def check_memory(resources: Resources, manifest: Mapping[str, Any], local: bool) -> None:
+    """Refuse a search whose trials at once would need more memory than is free.
+
+    A trial is taken to need :data:`PROCESS` and :data:`ROW` for each interaction, rather too much than too little; the
+    feature store is memory-mapped and counts for nothing.
+
+    Args:
+        resources: trials at once.
+        manifest: of the data set.
+        local: whether the trials run on this machine; nothing is known of the memory of a cluster.
+
+    Raises:
+        ConfigError: it does not suffice.
+    """
+    if not local:
+        return
+    counts = manifest.get("counts") or [{"interactions": 0}]
+    each = PROCESS + counts[-1]["interactions"] * ROW / 2**20
+    free = free_memory() / 2**20
+    if resources.at_once * each > free:
+        fits = int(free // each)
+        advice = f"--parallel {fits} would fit" if fits else "not even one would fit"
+        raise ConfigError(
+            f"{resources.at_once} trials at once need about {resources.at_once * each / 1024:.1f} GiB of memory, but "
+            f"{free / 1024:.1f} GiB are free; {advice}"
+        )
+
+
+def free_memory() -> int:
+    """Bytes that this process and its children may still take: of the machine, or of its container if that has less."""
+    free = psutil.virtual_memory().available
+    for limit, used in zip(_LIMITS, _USED, strict=True):
+        if Path(limit).is_file() and Path(used).is_file():
+            text = Path(limit).read_text().strip()
+            if text.isdecimal():
+                free = min(free, int(text) - int(Path(used).read_text()))
+    return free

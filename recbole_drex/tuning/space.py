@@ -1,0 +1,221 @@
+"""Search spaces: which parameters are searched, over which values."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from recbole_drex.config import Config, properties_dir
+from recbole_drex.errors import ConfigError, unknown_name
+from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.values import check_values, read_yaml
+
+ALGORITHMS = ("grid", "random", "optuna", "asha")
+MOST_POINTS = 10_000
+_RANGE_KEYS = ("min", "max", "log", "step")
+# Conditions of the comparison, the same for all trials: a search that varied them would compare nothing.
+_FIXED = {
+    "seed": "--seeds",
+    "data_path": "--data_path",
+    "eval_args": "a configuration file",
+    "valid_metric": "--valid_metric",
+    "metrics": "a configuration file",
+    "topk": "a configuration file",
+    "gpu_id": "--gpus_per_trial",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included.
+
+    Attributes:
+        low, high: whole numbers make whole numbers only.
+        log: whether orders of magnitude are equally likely.
+        step: distance of the values; None for any (whole) number.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are whole numbers."""
+        return all(isinstance(number, int) for number in (self.low, self.high))
+
+    def domain(self) -> Any:
+        """As Ray Tune knows it."""
+        from ray import tune
+
+        if self.whole:
+            if self.log:
+                return tune.lograndint(self.low, self.high + 1)
+            return tune.qrandint(self.low, self.high, self.step or 1)
+        if self.step is not None:
+            return (tune.qloguniform if self.log else tune.quniform)(self.low, self.high, self.step)
+        return (tune.loguniform if self.log else tune.uniform)(self.low, self.high)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+Space = dict[str, "list[Any] | Range"]
+
+
+def read_space(path: str | Path) -> Space:
+    """Read a space: per parameter a list of values, or ``{min, max}`` with ``log: true`` or ``step`` if wanted.
+
+    Raises:
+        ConfigError: the file is missing or no such mapping; the message names the file and the parameter.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "space.yaml"
+        >>> _ = path.write_text("embedding_size: [32, 64]\\nlearning_rate: {min: 1e-4, max: 1e-2, log: true}\\n")
+        >>> read_space(path)
+        {'embedding_size': [32, 64], 'learning_rate': Range(low=0.0001, high=0.01, log=True, step=None)}
+    """
+    space: Space = {}
+    for name, values in read_yaml(path).items():
+        where = f"{path}: the space of '{name}'"
+        if isinstance(values, list):
+            if not values:
+                raise ConfigError(f"{where} is empty; give it at least one value")
+            if len({json.dumps(value, sort_keys=True, default=str) for value in values}) < len(values):
+                raise ConfigError(f"{where} has a value twice: {values}")
+            space[name] = values
+        elif isinstance(values, dict):
+            space[name] = _range(values, where)
+        else:
+            raise ConfigError(f"{where} must be a list of values or {{min: ..., max: ...}}, not {values!r}")
+    if not space:
+        raise ConfigError(f"{path} names no parameter to search")
+    return space
+
+
+def _range(values: Mapping[str, Any], where: str) -> Range:
+    for key in values:
+        if key not in _RANGE_KEYS:
+            raise ConfigError(f"{where}: {unknown_name('key', key, _RANGE_KEYS)}")
+    low, high, log, step = (values.get(key) for key in _RANGE_KEYS)
+    if not (_is_number(low) and _is_number(high) and (step is None or _is_number(step))):
+        raise ConfigError(f"{where}: min, max and step must be numbers, not {dict(values)}")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(f"{where}: min must be below max, both finite, not {low} and {high}")
+    if log and low <= 0:
+        raise ConfigError(f"{where}: with log, min must be above 0, not {low}")
+    if step is not None and not 0 < step <= high - low:
+        raise ConfigError(f"{where}: step must be above 0 and at most max - min, not {step}")
+    return Range(low, high, bool(log), step)
+
+
+def spaces_of(models: Sequence[str], path: str | Path | None, fixed: Mapping[str, Any]) -> dict[str, Space]:
+    """The space of every model, without the parameters that are given a value.
+
+    Args:
+        models: canonical names.
+        path: a YAML file (for one model), a folder with ``<Model>.yaml`` for each, or None for the spaces of
+            ``properties/tune/``.
+        fixed: parameters by name that are not searched, since somebody gave them a value.
+
+    Raises:
+        ConfigError: there is no space for a model, or nothing of it is left to search.
+    """
+    folder = properties_dir() / "tune" if path is None else Path(path)
+    spaces = {}
+    for model in models:
+        if folder.is_dir():
+            file = folder / f"{model}.yaml"
+            if not file.is_file():
+                have = ", ".join(sorted(one.stem for one in folder.glob("*.yaml"))) or "none"
+                raise ConfigError(f"no search space for {model}: {file} is missing; name one by --space (have: {have})")
+        elif len(models) > 1:
+            raise ConfigError("--space must be a folder with <Model>.yaml for every model where there are several")
+        else:
+            file = folder
+        space = {name: values for name, values in read_space(file).items() if name not in fixed}
+        if not space:
+            raise ConfigError(f"{file}: every parameter of the space is given a value, so nothing is left to search")
+        spaces[model] = space
+    return spaces
+
+
+def check_space(model: str, space: Space, dataset: str, fixed: Mapping[str, Any]) -> None:
+    """Find out before any trial what a configuration would be refused for.
+
+    Raises:
+        ConfigError: a parameter that the model does not have (all legal ones are listed), one that is no
+            hyper-parameter, or a value of the wrong type or out of its range.
+    """
+    for name, values in space.items():
+        if name in _FIXED:
+            raise ConfigError(f"'{name}' is the same for all trials of a search: give it by {_FIXED[name]}")
+        for value in [values.low, values.high] if isinstance(values, Range) else values:
+            config = Config(model, dataset, [], {**fixed, name: value})
+            check_values(config.final_config_dict)
+            Protocol.from_config(config)
+
+
+def size_of(space: Space) -> float:
+    """Number of points; infinite where a parameter has any real value."""
+    total = 1.0
+    for values in space.values():
+        if isinstance(values, list):
+            total *= len(values)
+        elif values.step is not None or values.whole:
+            total *= math.floor((values.high - values.low) / (values.step or 1) + 1e-9) + 1
+        else:
+            return math.inf
+    return total
+
+
+def grid(space: Space) -> list[dict[str, Any]]:
+    """All points, the last parameter changing fastest.
+
+    Raises:
+        ConfigError: a parameter has a range instead of values.
+    """
+    ranged = [name for name, values in space.items() if isinstance(values, Range)]
+    if ranged:
+        raise ConfigError(f"a grid needs a list of values, but '{ranged[0]}' has a range; use --algo random or optuna")
+    return [dict(zip(space, point, strict=True)) for point in itertools.product(*space.values())]  # type: ignore[arg-type]
+
+
+def drawn(space: Space, n: int, seed: int) -> list[dict[str, Any]]:
+    """``n`` distinct points at random; all of them, in random order, where there are fewer."""
+    if size_of(space) <= MOST_POINTS and all(isinstance(values, list) for values in space.values()):
+        points = grid(space)
+        return random.Random(seed).sample(points, min(n, len(points)))  # noqa: S311  (no secret)
+    import numpy as np
+
+    rng = np.random.RandomState(seed)
+    found: dict[str, dict[str, Any]] = {}
+    while len(found) < min(n, size_of(space)):
+        point = {name: _draw(values, rng) for name, values in space.items()}
+        found.setdefault(json.dumps(point, sort_keys=True, default=str), point)
+    return list(found.values())
+
+
+def _draw(values: list[Any] | Range, rng: Any) -> Any:
+    if isinstance(values, list):
+        return values[rng.randint(len(values))]
+    value = values.domain().sample(random_state=rng)
+    return int(value) if values.whole else float(value)
+
+
+def domains(space: Space) -> dict[str, Any]:
+    """The space as Ray Tune's search algorithms take it."""
+    from ray import tune
+
+    return {
+        name: tune.choice(values) if isinstance(values, list) else values.domain() for name, values in space.items()
+    }

@@ -1,0 +1,155 @@
+"""One trial: a configuration, trained with every seed and scored on validation."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recbole_drex.config import Config
+from recbole_drex.errors import CheckpointError, DrexError
+from recbole_drex.files import read_json, write_json, write_text
+from recbole_drex.memo import kept_in
+
+TRIAL, CACHE = "trial.json", "cache"
+STATES = ("running", "finished", "stopped", "failed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What the trials of one model have in common; plain values, so that it can be sent to other machines.
+
+    Attributes:
+        model, dataset: names.
+        folder: of the search, absolute; trials lie in ``<folder>/<model>/<name>/``.
+        seeds: each has its own split.
+        fixed: parameters that are the same in all trials, the data's folder included.
+        manifest: of the prepared data set.
+    """
+
+    model: str
+    dataset: str
+    folder: Path
+    seeds: tuple[int, ...]
+    fixed: dict[str, Any]
+    manifest: dict[str, Any]
+
+    def config(self, parameters: Mapping[str, Any], seed: int) -> Config:
+        """The configuration of a trial with one seed."""
+        return Config(self.model, self.dataset, [], {**self.fixed, **parameters, "seed": seed})
+
+    def trial_folder(self, parameters: Mapping[str, Any]) -> Path:
+        """Where a trial lies."""
+        return self.folder / self.model / name_of(parameters)
+
+    def run_folder(self, parameters: Mapping[str, Any], seed: int) -> Path:
+        """Where the run of a trial with one seed lies."""
+        return self.trial_folder(parameters) / f"seed-{seed}"
+
+
+def name_of(parameters: Mapping[str, Any]) -> str:
+    """Name of a trial: the hash of its parameters.
+
+    Example:
+        >>> name_of({"a": 1, "b": 2}) == name_of({"b": 2, "a": 1}) != name_of({"a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True, default=str).encode()).hexdigest()[:10]
+
+
+def run_trial(task: Task, parameters: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
+    """Train one configuration with every seed, and note how it went in ``trial.json``.
+
+    Epochs of the first seed are reported one by one, so that a scheduler may stop the trial; each further seed is
+    reported when it is done. Runs that were interrupted go on from their last epoch.
+
+    Args:
+        task: what all trials of the model share.
+        parameters: what this trial sets.
+        report: takes ``{score, epoch, seed}``; the score is the best on validation so far, mean over the seeds that
+            are done and the one at work. It may raise to stop the trial.
+
+    Raises:
+        Exception: whatever training raises; ``error.log`` in the trial's folder has the traceback.
+    """
+    folder = task.trial_folder(parameters)
+    before = read_trial(folder) if (folder / TRIAL).is_file() else {"attempts": 0}
+    noted: dict[str, Any] = {
+        "parameters": parameters,
+        "status": "running",
+        "scores": {},
+        "best_epochs": {},
+        "epochs": 0,
+        "seconds": before.get("seconds", 0.0),
+        "attempts": before["attempts"] + 1,
+        "error": None,
+    }
+    write_json(folder / TRIAL, noted)
+    started, seconds = time.perf_counter(), noted["seconds"]
+    try:
+        with kept_in(task.folder / CACHE):
+            for number, seed in enumerate(task.seeds):
+                _train(task, parameters, seed, noted, report if number == 0 else None)
+                noted["seconds"] = seconds + time.perf_counter() - started
+                write_json(folder / TRIAL, noted)
+                if number:
+                    report({"score": mean_score(noted), "epoch": noted["epochs"], "seed": seed})
+    except Exception as error:
+        noted["error"] = str(error) if isinstance(error, DrexError) else f"{type(error).__name__}: {error}"
+        noted["status"] = "failed"
+        write_text(folder / "error.log", traceback.format_exc())
+        raise
+    else:
+        noted["status"] = "finished"
+    finally:
+        noted["seconds"] = seconds + time.perf_counter() - started
+        write_json(folder / TRIAL, noted)
+
+
+def _train(
+    task: Task,
+    parameters: dict[str, Any],
+    seed: int,
+    noted: dict[str, Any],
+    report: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    from recbole_drex.quick_start import train_one
+
+    config = task.config(parameters, seed)
+    better = max if config["valid_metric_bigger"] else min
+    epochs = noted["epochs"]
+
+    def on_epoch(entry: dict[str, Any]) -> None:
+        score = float(entry["valid_score"])
+        best = better(score, noted["scores"].get(str(seed), score))
+        if best == score and noted["scores"].get(str(seed)) != score:
+            noted["best_epochs"][str(seed)] = entry["epoch"]
+        noted["scores"][str(seed)] = best
+        noted["epochs"] = epochs + entry["epoch"] + 1
+        if report:
+            report({"score": best, "valid_score": score, "epoch": entry["epoch"] + 1, "seed": seed})
+
+    train_one(config, task.manifest, task.run_folder(parameters, seed), on_epoch)
+
+
+def mean_score(trial: Mapping[str, Any]) -> float | None:
+    """Mean over seeds of the best validation score; None before any."""
+    scores = list(trial["scores"].values())
+    return sum(scores) / len(scores) if scores else None
+
+
+def read_trial(folder: Path) -> dict[str, Any]:
+    """What a trial noted.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or none of ours.
+    """
+    trial = read_json(folder / TRIAL, "trial", CheckpointError)
+    if not isinstance(trial, dict) or trial.get("status") not in STATES or "parameters" not in trial:
+        raise CheckpointError(f"{folder / TRIAL} is damaged: it holds no trial")
+    return trial
