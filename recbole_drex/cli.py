@@ -1,4 +1,4 @@
-"""The command line: ``recbole-drex prepare | run | compare | report | paper | explain | serve | doctor``.
+"""The command line: ``recbole-drex prepare | run | compare | tune | report | paper | explain | serve | doctor``.
 
 Each command is a thin call. Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hints = {
             "run": "; the same command with --resume goes on from the last finished epoch",
             "compare": "; the same command goes on from the last finished epoch",
+            "tune": "; recbole-drex tune --resume DIR goes on with the search in that folder",
         }
         hint = hints.get(arguments[0], "")
         print(f"\nstopped{hint}", file=sys.stderr)
@@ -187,6 +188,35 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     compare.add_argument("--no_references", action="store_true", help="do not run the reference models beside")
     compare.add_argument("--rank_test", action="store_true", help="Friedman and Nemenyi tests over the data sets")
 
+    tune = command(
+        "tune",
+        _tune,
+        "Search the hyper-parameters of models with Ray Tune, each with the same budget.",
+        parameters=True,
+    )
+    tune.add_argument("--models", type=name_list, default=[], help="comma-separated")
+    data_options(tune)
+    tune.add_argument(
+        "--space", metavar="FILE", help="YAML of values per parameter, or a folder of <Model>.yaml (default: built in)"
+    )
+    tune.add_argument("--algo", default="grid", help="grid, random, optuna or asha (default: grid)")
+    tune.add_argument("--trials", type=int, metavar="N", help="of each model (default: the whole grid, or 20)")
+    tune.add_argument("--minutes", type=float, metavar="M", help="wall time of each model's search")
+    tune.add_argument(
+        "--seeds", type=seed_list, default=[2026], help="of each trial; scores are means over them (default: 2026)"
+    )
+    tune.add_argument("--parallel", type=int, metavar="N", help="trials at once (default: as many as there are cores)")
+    tune.add_argument("--cpus_per_trial", type=int, default=1, metavar="N", help="cores of a trial (default: 1)")
+    tune.add_argument("--gpus_per_trial", type=float, default=0.0, metavar="G", help="may be a fraction (default: 0)")
+    tune.add_argument(
+        "--output", default="results/search", metavar="DIR", help="folder of the search (default: results/search)"
+    )
+    tune.add_argument("--resume", metavar="DIR", help="go on with the search in this folder")
+    tune.add_argument(
+        "--address", help="of a running Ray: auto, host:port or ray://host:port (default: start one here)"
+    )
+    tune.add_argument("--yes", action="store_true", help="search a grid of more than 10,000 combinations")
+
     report = command("report", _report, "Write a comparison or a run as one HTML page.")
     report.add_argument("folder", metavar="FOLDER", help="of a comparison or a run, e.g. results/comparison")
     report.add_argument("--output", metavar="FILE", help="the page (default: report.html in the folder)")
@@ -285,6 +315,42 @@ def _compare(options: argparse.Namespace, command: str) -> int:
     )
     print_comparison(comparison, options.rank_test)
     return 1 if comparison.failures else 0
+
+
+def _tune(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.report.search import write_search_report
+    from recbole_drex.report.terminal import print_search
+    from recbole_drex.tuning.rays import Resources
+    from recbole_drex.tuning.search import resume, tune
+
+    resources = Resources(options.parallel, options.cpus_per_trial, options.gpus_per_trial)
+    if options.resume is not None:
+        if options.models or options.parameters:
+            raise ConfigError("--resume goes on with a search as it was begun: give no models and no parameters")
+        search = resume(options.resume, address=options.address, resources=resources)
+    else:
+        search = tune(
+            options.models,
+            options.dataset,
+            space=options.space,
+            algo=options.algo,
+            trials=options.trials,
+            minutes=options.minutes,
+            seeds=options.seeds,
+            output=options.output,
+            resources=resources,
+            address=options.address,
+            raw=options.raw,
+            meta=options.meta,
+            data_path=options.data_path,
+            config_files=options.config_files,
+            parameters=options.parameters,
+            yes=options.yes,
+            command=command,
+        )
+    print_search(search)
+    print(write_search_report(search))
+    return 0
 
 
 def _report(options: argparse.Namespace, command: str) -> int:

@@ -218,6 +218,7 @@ def train_one(
             for entry in trainer.history:
                 on_epoch(entry)
             trainer.train_model(on_epoch)
+            write_json(run_dir / HISTORY, trainer.history)
             return trainer.history
 
 

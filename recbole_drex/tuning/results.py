@@ -144,7 +144,7 @@ def write_best(search: Search, model: str) -> Path:
         f"# by {metric} on validation, mean over {len(scores)} seeds: {mean_score(winner):.5f}{spread}.\n"
     )
     path = search.folder / BEST / f"{model}.yaml"
-    write_text(path, said + yaml.safe_dump(winner["parameters"], sort_keys=False, default_flow_style=None))
+    write_text(path, said + yaml.safe_dump(winner["parameters"], sort_keys=False, default_flow_style=False))
     return path
 
 

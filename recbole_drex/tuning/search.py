@@ -53,6 +53,8 @@ def tune(
     output: str | Path = "results/search",
     resources: Resources | None = None,
     address: str | None = None,
+    raw: Sequence[str | Path] = (),
+    meta: str | Path | None = None,
     data_path: str | Path | None = None,
     config_files: Sequence[str | Path] = (),
     parameters: Mapping[str, Any] | None = None,
@@ -76,8 +78,8 @@ def tune(
         output: folder of the search; it must not hold one.
         resources: of each trial, and how many run at once.
         address: of a running Ray cluster (``auto``, ``host:port``, ``ray://host:port``); None starts Ray here.
-        data_path, config_files, parameters: as of :func:`recbole_drex.quick_start.run`; parameters that are given
-            leave the space. Each model takes those that it knows.
+        raw, meta, data_path, config_files, parameters: as of :func:`recbole_drex.quick_start.run`; parameters that are
+            given leave the space. Each model takes those that it knows.
         yes: search more than 10,000 combinations.
         command: noted in the search.
 
@@ -114,7 +116,7 @@ def tune(
             )
         if algo == "grid":
             grid(one)
-    manifest = prepare_dataset(Config(names[0], dataset, [], fixed[names[0]]))
+    manifest = prepare_dataset(Config(names[0], dataset, [], fixed[names[0]]), raw, meta)
     configs = {model: Config(model, dataset, [], fixed[model]) for model in names}
     described = {
         "schema": SCHEMA,

@@ -56,9 +56,8 @@ class Range:
         from ray import tune
 
         if self.whole:
-            if self.log:
-                return tune.lograndint(self.low, self.high + 1)
-            return tune.qrandint(self.low, self.high, self.step or 1)
+            low, high = int(self.low), int(self.high)
+            return tune.lograndint(low, high + 1) if self.log else tune.qrandint(low, high, int(self.step or 1))
         if self.step is not None:
             return (tune.qloguniform if self.log else tune.quniform)(self.low, self.high, self.step)
         return (tune.loguniform if self.log else tune.uniform)(self.low, self.high)
