@@ -18,6 +18,7 @@ from recbole_drex.values import check_values, read_yaml
 
 ALGORITHMS = ("grid", "random", "optuna", "asha")
 MOST_POINTS = 10_000
+_TRIES = 50  # draws per point, in spaces that may have fewer points than are wanted
 _RANGE_KEYS = ("min", "max", "log", "step")
 # Conditions of the comparison, the same for all trials: a search that varied them would compare nothing.
 _FIXED = {
@@ -38,13 +39,11 @@ class Range:
     Attributes:
         low, high: whole numbers make whole numbers only.
         log: whether orders of magnitude are equally likely.
-        step: distance of the values; None for any (whole) number.
     """
 
     low: float
     high: float
     log: bool = False
-    step: float | None = None
 
     @property
     def whole(self) -> bool:
@@ -57,9 +56,7 @@ class Range:
 
         if self.whole:
             low, high = int(self.low), int(self.high)
-            return tune.lograndint(low, high + 1) if self.log else tune.qrandint(low, high, int(self.step or 1))
-        if self.step is not None:
-            return (tune.qloguniform if self.log else tune.quniform)(self.low, self.high, self.step)
+            return (tune.lograndint if self.log else tune.randint)(low, high + 1)
         return (tune.loguniform if self.log else tune.uniform)(self.low, self.high)
 
 
@@ -71,7 +68,8 @@ Space = dict[str, "list[Any] | Range"]
 
 
 def read_space(path: str | Path) -> Space:
-    """Read a space: per parameter a list of values, or ``{min, max}`` with ``log: true`` or ``step`` if wanted.
+    """Read a space: per parameter a list of values, or ``{min, max}``, perhaps with ``log: true``, or with ``step``: the
+    list of values that far apart.
 
     Raises:
         ConfigError: the file is missing or no such mapping; the message names the file and the parameter.
@@ -81,7 +79,7 @@ def read_space(path: str | Path) -> Space:
         >>> path = Path(tempfile.mkdtemp()) / "space.yaml"
         >>> _ = path.write_text("embedding_size: [32, 64]\\nlearning_rate: {min: 1e-4, max: 1e-2, log: true}\\n")
         >>> read_space(path)
-        {'embedding_size': [32, 64], 'learning_rate': Range(low=0.0001, high=0.01, log=True, step=None)}
+        {'embedding_size': [32, 64], 'learning_rate': Range(low=0.0001, high=0.01, log=True)}
     """
     space: Space = {}
     for name, values in read_yaml(path).items():
@@ -101,7 +99,7 @@ def read_space(path: str | Path) -> Space:
     return space
 
 
-def _range(values: Mapping[str, Any], where: str) -> Range:
+def _range(values: Mapping[str, Any], where: str) -> list[Any] | Range:
     for key in values:
         if key not in _RANGE_KEYS:
             raise ConfigError(f"{where}: {unknown_name('key', key, _RANGE_KEYS)}")
@@ -112,9 +110,15 @@ def _range(values: Mapping[str, Any], where: str) -> Range:
         raise ConfigError(f"{where}: min must be below max, both finite, not {low} and {high}")
     if log and low <= 0:
         raise ConfigError(f"{where}: with log, min must be above 0, not {low}")
-    if step is not None and not 0 < step <= high - low:
-        raise ConfigError(f"{where}: step must be above 0 and at most max - min, not {step}")
-    return Range(low, high, bool(log), step)
+    if step is None:
+        return Range(low, high, bool(log))
+    if log or not 0 < step <= high - low or (high - low) / step > MOST_POINTS:
+        raise ConfigError(
+            f"{where}: step must be above 0, at most max - min and no less than a {MOST_POINTS:,}th of it, and goes "
+            f"without log; it is {step}"
+        )
+    count = math.floor((high - low) / step + 1e-9) + 1
+    return [low + number * step for number in range(count)]
 
 
 def spaces_of(models: Sequence[str], path: str | Path | None, fixed: Mapping[str, Any]) -> dict[str, Space]:
@@ -170,8 +174,8 @@ def size_of(space: Space) -> float:
     for values in space.values():
         if isinstance(values, list):
             total *= len(values)
-        elif values.step is not None or values.whole:
-            total *= math.floor((values.high - values.low) / (values.step or 1) + 1e-9) + 1
+        elif values.whole:
+            total *= values.high - values.low + 1
         else:
             return math.inf
     return total
@@ -190,7 +194,7 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
 
 def drawn(space: Space, n: int, seed: int) -> list[dict[str, Any]]:
-    """``n`` distinct points at random; all of them, in random order, where there are fewer."""
+    """``n`` distinct points at random, or fewer where there are not so many."""
     if size_of(space) <= MOST_POINTS and all(isinstance(values, list) for values in space.values()):
         points = grid(space)
         return random.Random(seed).sample(points, min(n, len(points)))  # noqa: S311  (no secret)
@@ -198,7 +202,9 @@ def drawn(space: Space, n: int, seed: int) -> list[dict[str, Any]]:
 
     rng = np.random.RandomState(seed)
     found: dict[str, dict[str, Any]] = {}
-    while len(found) < min(n, size_of(space)):
+    for _ in range(_TRIES * n):
+        if len(found) == n:
+            break
         point = {name: _draw(values, rng) for name, values in space.items()}
         found.setdefault(json.dumps(point, sort_keys=True, default=str), point)
     return list(found.values())
