@@ -28,6 +28,7 @@ from recbole_drex.tuning.space import (
     MOST_POINTS,
     Range,
     Space,
+    check_grid,
     check_space,
     domains,
     drawn,
@@ -109,13 +110,13 @@ def tune(
     spaces = spaces_of(names, space, given)
     for model, one in spaces.items():
         check_space(model, one, dataset, fixed[model])
+        if algo == "grid":
+            check_grid(one)
         if algo == "grid" and trials is None and size_of(one) > MOST_POINTS and not yes:
             raise ConfigError(
                 f"the grid of {model} has {size_of(one):,.0f} combinations; --trials N tries N of them at random, "
                 "--yes all"
             )
-        if algo == "grid":
-            grid(one)
     manifest = prepare_dataset(Config(names[0], dataset, [], fixed[names[0]]), raw, meta)
     configs = {model: Config(model, dataset, [], fixed[model]) for model in names}
     described = {

@@ -68,8 +68,8 @@ Space = dict[str, "list[Any] | Range"]
 
 
 def read_space(path: str | Path) -> Space:
-    """Read a space: per parameter a list of values, or ``{min, max}``, perhaps with ``log: true``, or with ``step``: the
-    list of values that far apart.
+    """Read a space: per parameter a list of values, or ``{min, max}``, perhaps with ``log: true``, or with ``step``,
+    which makes it a list.
 
     Raises:
         ConfigError: the file is missing or no such mapping; the message names the file and the parameter.
@@ -181,15 +181,24 @@ def size_of(space: Space) -> float:
     return total
 
 
+def check_grid(space: Space) -> None:
+    """Find out whether every parameter has a list of values.
+
+    Raises:
+        ConfigError: one has a range.
+    """
+    ranged = [name for name, values in space.items() if isinstance(values, Range)]
+    if ranged:
+        raise ConfigError(f"a grid needs a list of values, but '{ranged[0]}' has a range; use --algo random or optuna")
+
+
 def grid(space: Space) -> list[dict[str, Any]]:
     """All points, the last parameter changing fastest.
 
     Raises:
         ConfigError: a parameter has a range instead of values.
     """
-    ranged = [name for name, values in space.items() if isinstance(values, Range)]
-    if ranged:
-        raise ConfigError(f"a grid needs a list of values, but '{ranged[0]}' has a range; use --algo random or optuna")
+    check_grid(space)
     return [dict(zip(space, point, strict=True)) for point in itertools.product(*space.values())]  # type: ignore[arg-type]
 
 

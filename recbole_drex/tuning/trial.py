@@ -13,10 +13,11 @@ from typing import Any
 
 from recbole_drex.config import Config
 from recbole_drex.errors import CheckpointError, DrexError
-from recbole_drex.files import read_json, write_json, write_text
+from recbole_drex.files import locked, read_json, write_json, write_text
 from recbole_drex.memo import kept_in
 
 TRIAL, CACHE = "trial.json", "cache"
+_PATIENCE = 24 * 3600.0  # seconds to wait for another trial of the same configuration
 STATES = ("running", "finished", "stopped", "failed")
 
 
@@ -66,7 +67,8 @@ def run_trial(task: Task, parameters: dict[str, Any], report: Callable[[dict[str
     """Train one configuration with every seed, and note how it went in ``trial.json``.
 
     Epochs of the first seed are reported one by one, so that a scheduler may stop the trial; each further seed is
-    reported when it is done. Runs that were interrupted go on from their last epoch.
+    reported when it is done. Runs that were interrupted go on from their last epoch; a configuration that was tried
+    before is not tried again, and its score is reported.
 
     Args:
         task: what all trials of the model share.
@@ -78,7 +80,22 @@ def run_trial(task: Task, parameters: dict[str, Any], report: Callable[[dict[str
         Exception: whatever training raises; ``error.log`` in the trial's folder has the traceback.
     """
     folder = task.trial_folder(parameters)
-    before = read_trial(folder) if (folder / TRIAL).is_file() else {"attempts": 0}
+    # Some algorithms propose a configuration twice, perhaps while the first trial of it is at work.
+    with locked(folder.parent / f".{folder.name}.lock", f"the trial {folder}", timeout=_PATIENCE):
+        before = read_trial(folder) if (folder / TRIAL).is_file() else {"attempts": 0, "status": "running"}
+        if before["status"] == "finished":
+            report({"score": mean_score(before), "epoch": before["epochs"], "seed": task.seeds[-1]})
+        else:
+            _run(task, parameters, folder, before, report)
+
+
+def _run(
+    task: Task,
+    parameters: dict[str, Any],
+    folder: Path,
+    before: Mapping[str, Any],
+    report: Callable[[dict[str, Any]], None],
+) -> None:
     noted: dict[str, Any] = {
         "parameters": parameters,
         "status": "running",

@@ -1,0 +1,136 @@
+"""What a search of hyper-parameters gains from trials at once, what Ray adds to each, and its memory.
+
+    python benchmarks/tune.py --dataset Movie_Critics --model DReX
+
+Runs the same grid of 12 trials twice, one after another and two at once, with one core each and Ray started anew each
+time. A trial's own seconds are those that it noted; what the search took beyond them, after the first trial had begun,
+is Ray's. Memory is the sum of the proportional set sizes (what processes share is counted once) of the workers at its
+peak. Prints a table and writes
+``benchmarks/results/tune.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from tabulate import tabulate
+
+from recbole_drex.errors import DrexError
+from recbole_drex.files import write_json
+from recbole_drex.tuning.rays import Resources
+from recbole_drex.tuning.search import tune
+from recbole_drex.tuning.trial import TRIAL
+
+SPACE = {"learning_rate": [0.01, 0.005, 0.002, 0.001], "embedding_size": [32, 64, 128]}
+
+
+class Memory(threading.Thread):
+    """Watches the memory of the workers: their proportional set sizes, added up."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self.workers, self.done = 0.0, 0, threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(0.5):
+            total, count = 0.0, 0
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    name = " ".join(process.cmdline())
+                    if name.startswith("ray::") and not name.startswith("ray::IDLE"):
+                        total += process.memory_full_info().pss / 2**20
+                        count += 1
+                except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                    continue  # it ended while it was looked at
+            if total > self.peak:
+                self.peak, self.workers = total, count
+
+
+def measure(options: argparse.Namespace, parallel: int, folder: Path) -> dict[str, Any]:
+    """One search with so many trials at once."""
+    space = folder / "space.yaml"
+    space.write_text(yaml.safe_dump(SPACE), encoding="utf-8")
+    watch = Memory()
+    watch.start()
+    found = tune(
+        [options.model],
+        options.dataset,
+        space=space,
+        output=folder / f"parallel-{parallel}",
+        resources=Resources(parallel=parallel),
+        data_path=options.data_path,
+        parameters={
+            "epochs": options.epochs,
+            "stopping_step": options.epochs,
+            "measured_users": 0,
+            "explained_users": 0,
+        },
+    )
+    watch.done.set()
+    trials = found.trials[options.model]
+    # A trial's file is written last when it ends; what is done with the winner afterwards leaves it alone.
+    spans = [((trial["folder"] / TRIAL).stat().st_mtime, trial["seconds"]) for trial in trials]
+    wall = max(end for end, _ in spans) - min(end - seconds for end, seconds in spans)
+    busy = sum(seconds for _, seconds in spans)
+    return {
+        "parallel": parallel,
+        "trials": len(trials),
+        "search_s": found.described["seconds"][options.model],
+        "trials_s": wall,
+        "mean_trial_s": busy / len(trials),
+        "overhead_per_trial_s": (wall * parallel - busy) / len(trials),
+        "peak_mb": watch.peak,
+        "workers": watch.workers,
+    }
+
+
+def _run(options: argparse.Namespace) -> None:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        rows = []
+        for _ in range(options.repetitions):
+            for parallel in (1, 2):
+                rows.append(measure(options, parallel, folder))
+                shutil.rmtree(folder / f"parallel-{parallel}")
+                time.sleep(2)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    rows = [{key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    one, two = ([row["search_s"] for row in rows if row["parallel"] == parallel] for parallel in (1, 2))
+    ratio = sum(two) / sum(one)
+    print(tabulate(rows, headers="keys", tablefmt="github"))
+    print(f"two at once took {ratio:.2f} of the time of one after another")
+    machine = {"cores": psutil.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
+    asked = {"model": options.model, "dataset": options.dataset, "epochs": options.epochs}
+    write_json(options.output, {**asked, "machine": machine, "ratio": round(ratio, 3), "measured": rows})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="DReX")
+    parser.add_argument("--dataset", default="Movie_Critics")
+    parser.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
+    parser.add_argument("--epochs", type=int, default=10, help="of each trial, without early stopping (default: 10)")
+    parser.add_argument("--repetitions", type=int, default=1, help="of both searches (default: 1)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "tune.json")
+    try:
+        _run(parser.parse_args(arguments))
+    except DrexError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
