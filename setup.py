@@ -57,10 +57,12 @@ setup(
         "transformers>=4.40",
     ],
     extras_require={
+        "optuna": ["optuna>=4.0"],
         "serve": ["fastapi>=0.160", "starlette>=1.7", "uvicorn>=0.30"],
         "test": [
             "httpx2>=2.0",
             "hypothesis>=6.100",
+            "optuna>=4.0",
             "pytest>=8.0",
             "pytest-timeout>=2.3",
             "selenium>=4.20",
