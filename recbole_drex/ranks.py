@@ -27,6 +27,7 @@ from recbole_drex.errors import DrexError
 
 T = TypeVar("T")
 _alone = False
+_anchors: list[torch.Tensor] = []
 
 
 def world_size() -> int:
@@ -113,7 +114,7 @@ def own_rows(batch: Interaction, blocks: int = 1) -> tuple[Interaction, float]:
     world, n = world_size(), len(batch) // blocks
     if n < world:
         return batch, 1 / world
-    own = span(n, rank(), world)
+    own = own_part(n)
 
     def cut(column: torch.Tensor) -> torch.Tensor:
         return column.view(blocks, n, *column.shape[1:])[:, own].flatten(0, 1)
@@ -154,6 +155,69 @@ def when_backward_is_done(loss: torch.Tensor, function: Callable[[], None]) -> N
     """Call ``function`` at the end of the backward pass from ``loss``, when all gradients are there."""
     engine: Any = torch.autograd.Variable._execution_engine
     loss.register_hook(lambda gradient: engine.queue_callback(function))
+
+
+class _Joined(torch.autograd.Function):
+    """Rows of all processes, of which each brings its own; the gradient of a row is the sum of all processes'."""
+
+    @staticmethod
+    def forward(ctx, own: torch.Tensor, n: int) -> torch.Tensor:
+        rows, world = own.new_empty(n, *own.shape[1:]), world_size()
+        rows[own_part(n)] = own
+        for source in range(world):
+            part = rows[span(n, source, world)]
+            if len(part):
+                dist.broadcast(part, src=source)
+        return rows
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor):
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient[own_part(len(gradient))], None
+
+
+def own_part(n: int) -> slice:
+    """Which of n things that every process needs this one is to compute; see :func:`joined`."""
+    return span(n, rank(), world_size())
+
+
+def joined(own: torch.Tensor, n: int) -> torch.Tensor:
+    """n rows that every process needs and each has computed its part of; all processes must ask for them at once.
+
+    Args:
+        own: the rows of :func:`own_part`. If they have a gradient, it will be that of the sum of all processes' losses.
+        n: number of rows, the same in all processes.
+
+    Returns:
+        Shape ``(n, ...)``.
+    """
+    if world_size() == 1:
+        return own
+    rows = _Joined.apply(own, n)
+    if rows.requires_grad:
+        _anchors.append(rows[:0].sum())
+    return rows
+
+
+def anchored(loss: torch.Tensor) -> torch.Tensor:
+    """``loss``, made to depend on all rows that were :func:`joined` since the last call.
+
+    Their gradients are summed over the processes, so every process must come to them, even if its own rows of the batch
+    have nothing to do with them.
+    """
+    loss = loss + sum(_anchors)
+    _anchors.clear()
+    return loss
+
+
+def union(numbers: torch.Tensor, n: int) -> torch.Tensor:
+    """The distinct numbers from 0 to n - 1 that any process names, ascending; all processes must ask at once."""
+    named = torch.zeros(n, dtype=torch.uint8, device=numbers.device)
+    named[numbers] = 1
+    if world_size() > 1:
+        dist.all_reduce(named, dist.ReduceOp.MAX)
+    return torch.nonzero(named).flatten()
 
 
 def total(values: Any) -> Any:

@@ -80,6 +80,9 @@ class _SafeTrainer(recbole_trainer.Trainer):
         """As RecBole's, but the best model is read from a safe checkpoint."""
         if load_best_model:
             self.load_best(model_file)
+        if ranks.world_size() > 1:
+            self.model.eval()
+            getattr(self.model, "make_ready", lambda: None)()
         self.eval_collector.watch(eval_data._dataset)
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
@@ -223,9 +226,10 @@ class _SafeTrainer(recbole_trainer.Trainer):
         def loss(batch, *args, **kwargs):
             rows, share = ranks.own_rows(batch, blocks)
             losses = loss_of(rows, *args, **kwargs)
-            parts = tuple(share * part for part in (losses if isinstance(losses, tuple) else (losses,)))
-            ranks.when_backward_is_done(parts[0], lambda: ranks.sum_gradients(self.model.parameters()))
-            return parts if isinstance(losses, tuple) else parts[0]
+            first, *others = (share * part for part in (losses if isinstance(losses, tuple) else (losses,)))
+            first = ranks.anchored(first)
+            ranks.when_backward_is_done(first, lambda: ranks.sum_gradients(self.model.parameters()))
+            return (first, *others) if isinstance(losses, tuple) else first
 
         return loss
 
