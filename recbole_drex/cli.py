@@ -268,6 +268,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
 
 def _run(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.distributed import is_first
     from recbole_drex.quick_start import run
     from recbole_drex.report.terminal import print_run
 
@@ -285,7 +286,8 @@ def _run(options: argparse.Namespace, command: str) -> int:
         resume=options.resume,
         command=command,
     )
-    print_run(results, Path(options.output))
+    if is_first():
+        print_run(results, Path(options.output))
     return 0
 
 

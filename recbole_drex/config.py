@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import recbole_drex.compat  # noqa: F401  (first: RecBole's Config needs it)
 from recbole.config import Config as RecBoleConfig
 from recbole.utils.argument_list import (
@@ -15,6 +17,7 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
+from recbole_drex.distributed import local_rank
 from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.model import MODELS, canonical_model_name, get_model
 from recbole_drex.values import parse_value, read_yaml
@@ -117,6 +120,12 @@ class Config(RecBoleConfig):
                 raise ConfigError(
                     f"parameter '{key}' must be {type(default).__name__}, like {default!r}, but is {value!r}"
                 )
+
+    def _init_device(self) -> None:
+        super()._init_device()
+        device = self.final_config_dict["device"]
+        if device.type == "cuda" and (place := local_rank()) is not None:
+            self.final_config_dict["device"] = torch.device("cuda", place)
 
     def _set_default_parameters(self) -> None:
         try:

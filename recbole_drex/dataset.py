@@ -17,6 +17,7 @@ from recbole.data.interaction import Interaction, cat_interactions
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import FeatureType
 
+from recbole_drex import ranks
 from recbole_drex.config import Config
 from recbole_drex.data.itemfeatures import FOLDER, ItemFeatures
 from recbole_drex.data.store import FeatureStore
@@ -306,6 +307,25 @@ def _chosen(candidates: torch.Tensor, share: float, seed: int) -> torch.Tensor:
     return chosen
 
 
+class _OwnBatches:
+    """Mixin of loaders for evaluation, of which every process of a group takes its own batches."""
+
+    def __iter__(self):
+        if ranks.world_size() == 1:
+            return super().__iter__()  # type: ignore[misc]
+        batches = list(self.batch_sampler)  # type: ignore[attr-defined]
+        own = ranks.span(len(batches), ranks.rank(), ranks.world_size())
+        return map(self.collate_fn, batches[own])  # type: ignore[attr-defined]
+
+
+class _Rows(_OwnBatches, NegSampleEvalDataLoader):
+    pass
+
+
+class _Full(_OwnBatches, FullSortEvalDataLoader):
+    pass
+
+
 class EvaluationLoaders(NamedTuple):
     """Two views of one part: its rated rows, and its users against the full catalogue."""
 
@@ -349,8 +369,8 @@ def split(config: Config, dataset: ReviewDataset) -> Parts:
     train = get_dataloader(config, "train")(config, train_part, samplers[0], shuffle=config["shuffle"])
     loaders = [
         EvaluationLoaders(
-            rows=NegSampleEvalDataLoader(config, part, sampler),
-            full=FullSortEvalDataLoader(config, part, sampler),
+            rows=_Rows(config, part, sampler),
+            full=_Full(config, part, sampler),
         )
         for part, sampler in zip(built[1:], samplers[1:], strict=True)
     ]

@@ -30,6 +30,10 @@ class DownloadError(DrexError):
     """A file could not be fetched; the message says where to put it by hand."""
 
 
+class ProcessError(DrexError):
+    """Processes that are to train together cannot find each other, or one of them has ended."""
+
+
 def unknown_name(kind: str, name: str, legal: Iterable[str], hint: str = "") -> str:
     """Build the message for a misspelt name.
 

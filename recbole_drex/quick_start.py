@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -20,15 +21,16 @@ from tqdm import tqdm
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 import recbole
-from recbole.utils import init_seed
+from recbole.utils import ModelType, init_seed
 from recbole.utils.argument_list import dataset_arguments
 from recbole.utils.logger import RemoveColorFilter
 
-from recbole_drex import checkpoint, record
+from recbole_drex import checkpoint, ranks, record
 from recbole_drex.config import PREPARATION, Config
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources, find_sources
 from recbole_drex.dataset import ReviewDataset, split
+from recbole_drex.distributed import check_processes, group, is_worker, launch
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY, RUN
 from recbole_drex.evaluation.protocol import Protocol
@@ -38,7 +40,7 @@ from recbole_drex.explain.keywords import write_profiles
 from recbole_drex.explain.quality import explanation_quality
 from recbole_drex.files import locked, read_json, safe_name, write_json
 from recbole_drex.record import Experiment, plain
-from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
+from recbole_drex.trainer import BEST, LAST, Evaluation, load_model_state, make_trainer
 from recbole_drex.values import check_values, read_yaml
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
@@ -62,6 +64,9 @@ def run(
 ) -> list[dict[str, Any]]:
     """Run every model with every seed; each seed has its own split.
 
+    Several processes share the work if parameter ``nproc`` says so, or if torchrun or Ray Train has started them; all
+    of them then return the same.
+
     Args:
         models: names of models of this project or of RecBole.
         dataset: a prepared data set, ``demo``, a category of Amazon Reviews 2023, or any name if ``raw`` is given.
@@ -83,6 +88,11 @@ def run(
     Raises:
         DrexError: an input is at fault; see the message.
     """
+    arguments: dict[str, Any] = {
+        "models": list(models), "dataset": dataset, "raw": list(raw), "meta": meta, "data_path": data_path,
+        "output": output, "seeds": list(seeds), "config_files": list(config_files), "parameters": parameters,
+        "references": references, "resume": resume, "command": command or shlex.join(sys.argv),
+    }  # fmt: skip
     parameters = dict(parameters or {})
     if not models or not seeds:
         raise ConfigError(f"name at least one {'seed' if models else 'model'}")
@@ -94,25 +104,29 @@ def run(
     for config in configs:
         check_values(config.final_config_dict)
         Protocol.from_config(config)
+        nproc = check_processes(config.final_config_dict)
     manifest = prepare_dataset(configs[0], raw, meta)
+    if nproc:
+        return launch(run, arguments, configs[0].final_config_dict)
     names = list(dict.fromkeys(config.model for config in configs))
     jobs = [(name, False) for name in names]
     jobs += [(name, True) for name in REFERENCES if references and name not in names]
     results = []
-    for seed in dict.fromkeys(seeds):
-        for name, is_reference in jobs:
-            # A parameter of the model asked for need not exist in a reference; what both know is shared.
-            given = {**parameters, "seed": seed}
-            files = list(config_files)
-            if is_reference:
-                merged: dict[str, Any] = {}
-                for file in files:
-                    merged.update(read_yaml(file))
-                given, files = shared_parameters({**merged, **given}), []
-            config = Config(name, dataset, files, given)
-            run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
-            keep = resume or is_reference
-            results.append(run_one(config, manifest, run_dir, resume=keep, replace=is_reference, command=command))
+    with group():
+        for seed in dict.fromkeys(seeds):
+            for name, is_reference in jobs:
+                # A parameter of the model asked for need not exist in a reference; what both know is shared.
+                given = {**parameters, "seed": seed}
+                files = list(config_files)
+                if is_reference:
+                    merged: dict[str, Any] = {}
+                    for file in files:
+                        merged.update(read_yaml(file))
+                    given, files = shared_parameters({**merged, **given}), []
+                config = Config(name, dataset, files, given)
+                run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
+                keep = resume or is_reference
+                results.append(run_one(config, manifest, run_dir, resume=keep, replace=is_reference, command=command))
     return results
 
 
@@ -177,18 +191,41 @@ def run_one(
         CheckpointError: with ``resume``, the folder holds another run or a damaged one.
         DataError: another process is at work in the folder, or it cannot be written.
     """
+    if config["nproc"] > 1 and not is_worker():
+        raise ConfigError("parameter 'nproc' is for `recbole-drex run`: several processes train one model")
     described = record.describe(config, manifest)
-    with _held(run_dir):
+
+    def begin() -> tuple[bool, dict[str, Any] | None]:
+        """Whether an interrupted run is to go on, and the result of a finished one."""
+        stack.enter_context(_held(run_dir))
         same = _same(run_dir, described)
         if resume and same and (run_dir / RESULT).is_file():
-            return read_result(run_dir)
+            return True, read_result(run_dir)
         if resume and not same and not replace and (run_dir / RUN).is_file():
             raise CheckpointError(
                 f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
             )
-        experiment = _started(config, manifest, run_dir, described, keep=resume and same)
-        with _logging_to(run_dir / "train.log", config):
-            return _run(experiment, run_dir, label or config.model, command)
+        return resume and same, None
+
+    with contextlib.ExitStack() as stack:
+        go_on, finished = ranks.first_decides(begin)
+        if finished is not None:
+            return finished
+        experiment = _started(config, manifest, run_dir, described, keep=go_on)
+        if ranks.world_size() > 1 and is_closed_form(experiment):
+            if not ranks.rank():
+                tqdm.write(f"note: {config.model} is computed in closed form, by one process", file=sys.stderr)
+            return ranks.first_decides(lambda: _logged_run(experiment, run_dir, label or config.model, command))
+        if ranks.rank():
+            # Only the first process leaves files; what RecBole writes in the others is thrown away.
+            run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
+            config["show_progress"] = config["log_wandb"] = False
+        return _logged_run(experiment, run_dir, label or config.model, command)
+
+
+def is_closed_form(experiment: Experiment) -> bool:
+    """Whether the model is computed in one go, so that there are no batches that processes could share."""
+    return experiment.config["MODEL_TYPE"] == ModelType.TRADITIONAL or getattr(experiment.model, "closed_form", False)
 
 
 def train_one(
@@ -232,7 +269,7 @@ def _started(
     """The untrained experiment, and its folder: with what an earlier run left there, or empty but for what it is."""
     # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
     experiment = build(config, manifest)
-    if not keep:
+    if not keep and not ranks.rank():
         shutil.rmtree(run_dir, ignore_errors=True)
         write_json(run_dir / RUN, described)
     return experiment
@@ -247,11 +284,17 @@ def _same(run_dir: Path, described: dict[str, Any]) -> bool:
     return (run_dir / RUN).is_file() and read_json(run_dir / RUN, "run", CheckpointError) == described
 
 
+def _logged_run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
+    with _logging_to(run_dir / "train.log", experiment.config):
+        return _run(experiment, run_dir, label, command)
+
+
 def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
     config, trainer = experiment.config, _resumed(experiment, run_dir)
     title = f"{label} on {config.dataset}, {run_dir.name}"
     # `leave=None`: the bar stays where it is the only one, and gives way within a comparison.
-    with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=title, unit="epoch", delay=2, leave=None) as bar:
+    options: dict[str, Any] = {"unit": "epoch", "delay": 2, "leave": None, "disable": ranks.rank() > 0}
+    with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=title, **options) as bar:
 
         def show(entry: dict[str, Any]) -> None:
             bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}", refresh=False)
@@ -262,7 +305,23 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
     valid = trainer.evaluate_part(experiment.parts.valid)
     test = trainer.evaluate_part(experiment.parts.test)
     seconds = perf_counter() - trained
-    result = record.result(experiment, label, trainer, valid, test, seconds, command or shlex.join(sys.argv))
+    command = command or shlex.join(sys.argv)
+    return ranks.first_decides(lambda: _leave(experiment, run_dir, trainer, valid, test, label, seconds, command))
+
+
+def _leave(
+    experiment: Experiment,
+    run_dir: Path,
+    trainer: Any,
+    valid: Evaluation,
+    test: Evaluation,
+    label: str,
+    seconds: float,
+    command: str,
+) -> dict[str, Any]:
+    """Write everything that a finished run leaves; returns what its result file holds."""
+    config = experiment.config
+    result = record.result(experiment, label, trainer, valid, test, seconds, command)
     write_interactions(run_dir, record.interactions(experiment, valid, test))
     write_users(run_dir, record.users(experiment, trainer.eval_collector.data_struct, test))
     write_json(run_dir / HISTORY, trainer.history)

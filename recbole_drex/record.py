@@ -27,6 +27,9 @@ from recbole_drex.evaluation.result import SCHEMA
 from recbole_drex.files import read_json
 from recbole_drex.trainer import Evaluation
 
+PLACES = ("nproc", "world_size", "offset", "ip", "port", "gpu_id", "device")
+"""Parameters that say where a run is computed, not what it is."""
+
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "ray", "nltk", "simplemma")
 
 
@@ -75,17 +78,25 @@ def given_split(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same run; also all that is needed to build it again."""
+    """What makes two runs the same run; also all that is needed to build it again.
+
+    The number of processes is none of it: batches, sampled items and decisions are the same for any. ``processes`` of
+    the result says how many there were.
+    """
+
+    def what(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in plain(parameters).items() if key not in PLACES}
+
     return {
         "version": __version__,
         "model": config.model,
         "dataset": config.dataset,
         "fingerprint": manifest["fingerprint"],
         "data_path": str(Path(config["data_path"]).parent.resolve()),
-        "parameters": plain({**config.external_config_dict, "seed": config["seed"]}),
+        "parameters": what({**config.external_config_dict, "seed": config["seed"]}),
         # Defaults come from files that may be edited, so what they came to is part of what the run is.
         "config": {
-            **{key: value for key, value in plain(config.final_config_dict).items() if key != "data_path"},
+            **{key: value for key, value in what(config.final_config_dict).items() if key != "data_path"},
             **given_split(manifest),
         },
     }
@@ -204,6 +215,7 @@ def result(
             "evaluate": evaluate_seconds,
         },
         "peak_memory_mb": usage / (1024 if platform.system() == "Linux" else 1024**2),
+        "processes": trainer.processes,
         "parameters": sum(p.numel() for p in experiment.model.parameters() if p.requires_grad),
         "config": plain(config.final_config_dict),
         "versions": {

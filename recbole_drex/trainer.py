@@ -19,7 +19,7 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 import recbole.trainer.trainer as recbole_trainer
 from recbole.utils import get_trainer
 
-from recbole_drex import checkpoint
+from recbole_drex import checkpoint, ranks
 from recbole_drex.config import Config
 from recbole_drex.dataset import EvaluationLoaders, Parts
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
@@ -63,8 +63,10 @@ class _SafeTrainer(recbole_trainer.Trainer):
         self.eval_collector = ReviewCollector(config)
         self.eval_collector.data_collect(parts.train)
         self.history: list[dict[str, Any]] = []
-        self.best_epoch = -1
+        self.best_epoch, self.processes = -1, ranks.world_size()
         self._epoch_seconds = 0.0
+        if self.processes > 1:
+            model.calculate_loss = self._of_own_rows(model.calculate_loss)  # type: ignore[assignment, arg-type]
 
     # Evaluation -------------------------------------------------------------------------------------------------
 
@@ -78,6 +80,9 @@ class _SafeTrainer(recbole_trainer.Trainer):
         """As RecBole's, but the best model is read from a safe checkpoint."""
         if load_best_model:
             self.load_best(model_file)
+        if ranks.world_size() > 1:
+            self.model.eval()
+            getattr(self.model, "make_ready", lambda: None)()
         self.eval_collector.watch(eval_data._dataset)
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
@@ -106,12 +111,15 @@ class _SafeTrainer(recbole_trainer.Trainer):
         result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         if self.valid_metric not in result:
             raise ConfigError(unknown_name("value of 'valid_metric':", self.valid_metric, result))
-        return result[self.valid_metric], result
+        # Computed everywhere from the same tables; said by one, lest machines that round differently part ways.
+        return ranks.first_decides(lambda: (result[self.valid_metric], result))
 
     # Checkpoints ------------------------------------------------------------------------------------------------
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         self.best_epoch = epoch
+        if ranks.rank():
+            return
         checkpoint.save(
             kwargs.get("saved_model_file", self.saved_model_file),
             {"model": self.config["model"], "epoch": epoch, **self._model_state()},
@@ -122,12 +130,19 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
     def load_best(self, model_file: str | Path | None = None) -> None:
         """Load the parameters that were best on validation."""
-        state = checkpoint.load(model_file or self.saved_model_file, self.device)
+        state = self._read(model_file or self.saved_model_file)
         self.best_epoch = state["epoch"]
         load_model_state(self.model, state, self.run_dir)
 
+    def _read(self, path: str | Path) -> dict[str, Any]:
+        """A checkpoint; of several processes the first one has the file, which need not be where the others are."""
+        device = self.device if self.processes == 1 else "cpu"
+        return ranks.first_decides(lambda: checkpoint.load(path, device))
+
     def _save_last(self, epoch: int) -> None:
         """Everything that the next epoch depends on, so that a resumed run equals an uninterrupted one."""
+        if ranks.rank():
+            return
         state = {
             "model": self.config["model"],
             "epoch": epoch,
@@ -149,9 +164,9 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
     def resume(self) -> bool:
         """Continue from the last finished epoch, if there is one; returns whether there was."""
-        if not (self.run_dir / LAST).is_file():
+        if not ranks.first_decides(lambda: (self.run_dir / LAST).is_file()):
             return False
-        state = checkpoint.load(self.run_dir / LAST, self.device)
+        state = self._read(self.run_dir / LAST)
         load_model_state(self.model, state, self.run_dir)
         self.optimizer.load_state_dict(state["optimizer"])
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
@@ -195,8 +210,27 @@ class _SafeTrainer(recbole_trainer.Trainer):
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
         started = perf_counter()
         getattr(self.model, "before_epoch", lambda _: None)(epoch_idx)
-        loss = super()._train_epoch(train_data, epoch_idx, *args, **kwargs)
+        ranks.align(self.model, self.config["seed"], epoch_idx)
+        loss = ranks.total(super()._train_epoch(train_data, epoch_idx, *args, **kwargs))
         self._epoch_seconds = perf_counter() - started
+        return loss
+
+    def _of_own_rows(self, loss_of: Callable[..., Any]) -> Callable[..., Any]:
+        """``loss_of`` this process's share of each batch; gradients are summed over the processes as they are made.
+
+        Losses count for their share of the rows, so their sum over the processes is the loss of the batch.
+        """
+        # RecBole repeats a batch's targets below each other, once for every sampled item.
+        blocks = getattr(self.parts.train, "times", 1)
+
+        def loss(batch, *args, **kwargs):
+            rows, share = ranks.own_rows(batch, blocks)
+            losses = loss_of(rows, *args, **kwargs)
+            first, *others = (share * part for part in (losses if isinstance(losses, tuple) else (losses,)))
+            first = ranks.anchored(first)
+            ranks.when_backward_is_done(first, lambda: ranks.sum_gradients(self.model.parameters()))
+            return (first, *others) if isinstance(losses, tuple) else first
+
         return loss
 
 

@@ -18,10 +18,12 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.evaluator import Collector
 from recbole.evaluator.collector import DataStruct
 
+from recbole_drex import ranks
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 
 ROWS, FULL = "drex.rows", "drex.full"
 LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"
+_COLLECTED = (ROWS, FULL, "rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label")
 
 
 class ReviewCollector(Collector):
@@ -103,6 +105,12 @@ class ReviewCollector(Collector):
         return chosen
 
     def get_data_struct(self) -> DataStruct:
+        if ranks.world_size() > 1:
+            own = {key: self.data_struct.get(key).cpu() for key in _COLLECTED if key in self.data_struct}
+            parts = ranks.gathered(own)
+            # Each process had neighbouring batches, so this is the table that one process would have made.
+            for key in dict.fromkeys(key for part in parts for key in part):
+                self.data_struct.set(key, torch.cat([part[key] for part in parts if key in part]))
         returned = super().get_data_struct()
         for name, key in (("rows", ROWS), ("full", FULL)):
             if key in self.data_struct:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from recbole_drex import ranks
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.states import StateModel
@@ -121,7 +122,10 @@ class DReX(StateModel):
 
     @torch.no_grad()
     def make_ready(self) -> None:
-        """Bring what predictions need up to date: states, and tastes for what they leave unexplained."""
+        """Bring what predictions need up to date: states, and tastes for what they leave unexplained.
+
+        Several processes share the work, so the trainer calls this in all of them before any predicts.
+        """
         if self._stale or self.training:
             self._refresh()
         if self.taste is None or self._tastes is not None:
@@ -130,8 +134,10 @@ class DReX(StateModel):
             self._tastes = self.taste_weights.weight.detach()
             return
         table = self.table
-        rows = torch.arange(len(table), device=self.mean.device).split(_PAIRS)
-        score = torch.cat([self._score_states(table.user[row], table.item[row], row) for row in rows])
+        part = ranks.own_part(len(table))
+        rows = torch.arange(part.start, part.stop, device=self.mean.device).split(_PAIRS)
+        own = torch.cat([self._score_states(table.user[row], table.item[row], row) for row in rows])
+        score = ranks.joined(own, len(table))
         self._tastes = self.taste.fit(table, table.rating - self.head.mean(score, table.user))
 
     # Training ---------------------------------------------------------------------------------------------------

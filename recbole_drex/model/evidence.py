@@ -11,6 +11,7 @@ import dataclasses
 import torch
 from torch import nn
 
+from recbole_drex import ranks
 from recbole_drex.dataset import Evidence
 from recbole_drex.errors import DataError
 from recbole_drex.model.attention import WordAttention
@@ -198,14 +199,17 @@ class EvidenceTable(nn.Module):
     def refresh(self, attention: WordAttention | None) -> torch.Tensor:
         """Pool all reviews with the present attention and sum the rows of each user and item.
 
+        Several processes share the reviews.
+
         Returns:
-            Attention weights of the words of the reviewed rows, one row after the other.
+            Attention weights of the words of the reviewed rows (of those that this process read), one row after the
+            other.
         """
         weights = torch.empty(0)
         if attention is not None:
             reviewed = torch.nonzero(self.review >= 0).flatten()
-            pooled, weights = attention.read_all(self.review[reviewed])
-            self.rows[reviewed, self.review_columns] = pooled
+            pooled, weights = attention.read_all(self.review[reviewed[ranks.own_part(len(reviewed))]])
+            self.rows[reviewed, self.review_columns] = ranks.joined(pooled, len(reviewed))
         self.user_sums = self._sums(self.user, self.n_users)
         self.item_sums = self._sums(self.item, self.n_items)
         return weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_drex import ranks
 from recbole_drex.model.documents import ITEMS, USERS
 from recbole_drex.model.narrewhatif import ReviewsWhatIf
 from recbole_drex.model.reviewmodel import ReviewModel
@@ -83,6 +84,22 @@ class NARRE(ReviewModel):
 
     # Reviews ----------------------------------------------------------------------------------------------------
 
+    def _read(self, review: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """What there is to know of distinct reviews (n,); several processes share them, and all must ask for the same.
+
+        Returns:
+            The place of each review of the data among these, -1 for none; the filters' answers (n, filters); and per
+            side the logits (n,) of :meth:`_logits`.
+        """
+        n = len(review)
+        own = review[ranks.own_part(n)]
+        reading = self.cnn.read(own)
+        answers = self.cnn.answer(reading, reading.position)
+        logits = [ranks.joined(logit, n) for logit in self._logits(own, answers)]
+        slot = torch.full((len(self.documents),), -1, device=review.device)
+        slot[review] = torch.arange(len(review), device=review.device)
+        return slot, ranks.joined(answers, n), logits
+
     def _logits(self, review: torch.Tensor, answers: torch.Tensor) -> list[torch.Tensor]:
         """Per side, usefulness before the softmax of reviews (n,) with answers (n, filters): (n,)."""
         counterparts = (self.documents.item[review], self.documents.user[review])
@@ -139,12 +156,9 @@ class NARRE(ReviewModel):
     def calculate_loss(self, interaction) -> torch.Tensor:
         user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
         own = self.own_review(user, item)
-        review = self.documents.read_for(user, item)
-        reading = self.cnn.read(review)
-        answers = self.cnn.answer(reading, reading.position)
-        logits = self._logits(review, answers)
+        slot, answers, logits = self._read(ranks.union(self.documents.read_for(user, item), len(self.documents)))
         user_state, item_state = (
-            self._state(side, entity, own, reading.slot, answers, logits[side])
+            self._state(side, entity, own, slot, answers, logits[side])
             for side, entity in ((USERS, user), (ITEMS, item))
         )
         product = self.dropout(user_state * item_state)
@@ -158,10 +172,7 @@ class NARRE(ReviewModel):
     @torch.no_grad()
     def refresh(self) -> None:
         device = self.mean.device
-        review = torch.arange(len(self.documents), device=device)
-        reading = self.cnn.read(review)
-        self._answers, self._slot = self.cnn.answer(reading, reading.position), reading.slot
-        self._usefulness = self._logits(review, self._answers)
+        self._slot, self._answers, self._usefulness = self._read(torch.arange(len(self.documents), device=device))
         self._states = []
         for side, size in ((USERS, self.n_users), (ITEMS, self.n_items)):
             entity = torch.arange(size, device=device)
@@ -188,7 +199,7 @@ class NARRE(ReviewModel):
     @torch.no_grad()
     def weights_of(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, by falling weight, with it."""
-        self.refresh_if_stale()
+        self.make_ready()
         review, _, weight = self._weights(side, entity, own, self._slot, self._usefulness[side])
         order = torch.argsort(weight, descending=True, stable=True)
         return review[order], weight[order]

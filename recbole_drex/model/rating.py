@@ -11,6 +11,7 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
+from recbole_drex import ranks
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.model.layers import all_pairs
 from recbole_drex.values import choice
@@ -21,11 +22,11 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "l1": nn.functional.l1_loss,
 }
 TARGETS = ("rating", "implicit")
-_WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "equal": torch.ones_like,
-    "rating": lambda rating: rating,
+_WEIGHTS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "equal": lambda rating, largest: torch.ones_like(rating),
+    "rating": lambda rating, largest: rating,
     # Only ratios count: divided by the largest 2^r, which on long scales is beyond all numbers.
-    "gain": lambda rating: torch.exp2(rating - rating.max()) - torch.exp2(-rating.max()),
+    "gain": lambda rating, largest: torch.exp2(rating - largest) - torch.exp2(-largest),
 }
 _SCALE = 2.0  # logits per rating level before training; what models come to is 2 to 3
 _MIN_GAP = 1e-3  # of neighbouring thresholds: a level may become improbable, never impossible
@@ -143,10 +144,10 @@ class RankingHead(nn.Module):
     def loss(self, score: torch.Tensor, user: torch.Tensor, rating: torch.Tensor) -> torch.Tensor:
         """Weighted mean loss of a batch of scores ``(b, 1 + K)``, the chosen item's first, and its ratings ``(b,)``."""
         first = torch.zeros(len(score), dtype=torch.long, device=score.device)
-        weight = _WEIGHTS[self.weight](rating)
-        return (weight * nn.functional.cross_entropy(score, first, reduction="none")).sum() / weight.sum().clamp(
-            min=1e-12
-        )
+        weight = _WEIGHTS[self.weight](rating, ranks.largest_in_batch(rating))
+        each = nn.functional.cross_entropy(score, first, reduction="none")
+        # Of several processes each has some rows of the batch, whose weights sum to other numbers than the batch's.
+        return (weight * each).mean() / ranks.mean_over_batch(weight).clamp(min=1e-12)
 
     def mean(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
         """The scores themselves."""

@@ -69,7 +69,7 @@ class ReviewModel(Remembering, RatingModel):
 
     @torch.no_grad()
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        self.refresh_if_stale()
+        self.make_ready()
         score = self.score_of_others(user, item)
         row = self.own_review(user, item)
         user, item = user.expand(row.shape).flatten(), item.expand(row.shape).flatten()
@@ -77,8 +77,8 @@ class ReviewModel(Remembering, RatingModel):
             score.view(-1)[part] = self.score_of_reviewed(user[part], item[part], row.flatten()[part])
         return score
 
-    def refresh_if_stale(self) -> None:
-        """Refresh, unless nothing has been learned since."""
+    def make_ready(self) -> None:
+        """Refresh, unless nothing has been learned since; several processes share the work, so all must call this."""
         if self._stale:
             self.refresh()
             self._stale = self.training

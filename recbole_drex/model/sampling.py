@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_drex import ranks
 from recbole_drex.model.attention import WordAttention
 from recbole_drex.model.evidence import EvidenceTable
 
@@ -65,7 +66,9 @@ class ReviewSampler(nn.Module):
         if not len(self.reviewed):
             return [torch.zeros(1, table.rows.shape[1], device=row.device)] * 2
         known = torch.nonzero(row >= 0).flatten()  # a target that sends no message is not in the table
-        picked = known[torch.randperm(len(known), device=row.device)[: self.samples]]
+        # Of several processes each reads for its share of the rows.
+        samples = -(-self.samples // ranks.world_size())
+        picked = known[torch.randperm(len(known), device=row.device)[:samples]]
         draws = [self.draw(row[picked], side) for side in (0, 1)]
         chosen = torch.cat([rows for rows, _ in draws])
         real = torch.nonzero(chosen >= 0).flatten()

@@ -1,0 +1,277 @@
+"""Several processes that train one model: the same numbers as one process, one set of files, and ends in good order."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recbole.data.interaction import Interaction
+
+from recbole_drex import ranks, run
+from recbole_drex.cli import main
+from recbole_drex.distributed import check_processes, group, launch
+from recbole_drex.errors import ConfigError, ProcessError
+from recbole_drex.evaluation.result import read_interactions, read_result
+
+ROOT = Path(__file__).parents[1]
+HERE = {"nproc": 2, "world_size": -1, "offset": 0, "ip": "localhost", "port": None}
+SHORT = {"epochs": 3, "measured_users": 0, "explained_users": 0}
+# Without dropout and without reviews drawn at random, whose random numbers are each process's own.
+FIXED = {"dropout": 0.0, "train_batch_size": 301}
+EXACT: dict[str, dict[str, Any]] = {
+    "DReX": {**FIXED, "message_samples": 0},
+    "DReX-MLP": {**FIXED, "message_samples": 0, "output": "point", "clip_grad_norm": {"max_norm": 0.1}},
+    "DReX-implicit": {**FIXED, "message_samples": 0, "train_batch_size": 1000},
+    "NARRE": {**FIXED, "word_size": 8, "filters": 8},
+    "DeepCoNN": {**FIXED, "word_size": 8, "filters": 8},
+    "BiasedMF": {"train_batch_size": 301},
+    "LIRDRec": {"train_batch_size": 301},
+    "BPR": {"train_batch_size": 301},
+    "LightGCN": {"train_batch_size": 301, "require_pow": True},
+    "Bias": {},
+    "EASE": {},
+}
+EXACT["LightGCN"].pop("require_pow")
+
+
+def run_all(root: Path, output: Path, settings: dict[str, Any], models: dict[str, dict[str, Any]]) -> list[str]:
+    """Run every model with parameters of its own; found by its name in other processes."""
+    with group():
+        for model, own in models.items():
+            parameters = {**settings, **SHORT, **own}
+            run([model], "small", data_path=root, output=output, parameters=parameters, references=False)
+        return sorted(path.name for path in output.iterdir())
+
+
+@pytest.fixture(scope="module")
+def outputs(small, tmp_path_factory) -> tuple[Path, Path]:
+    """Results of one process and of two."""
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    run_all(small.root, one, small.settings, EXACT)
+    arguments = {"root": small.root, "output": two, "settings": small.settings, "models": EXACT}
+    assert launch(run_all, arguments, HERE) == ["small"]
+    return one, two
+
+
+def _folders(outputs: tuple[Path, Path], model: str) -> list[Path]:
+    return [output / "small" / model / "seed-2026" for output in outputs]
+
+
+@pytest.mark.parametrize("model", EXACT)
+def test_two_processes_learn_what_one_learns(outputs, model):
+    folders = _folders(outputs, model)
+    one, two = (read_result(folder) for folder in folders)
+    assert two["processes"] == (1 if model in ("Bias", "EASE") else 2)
+    for part in ("valid", "test"):
+        flat = [pd.json_normalize(result[part]).iloc[0].dropna() for result in (one, two)]
+        pd.testing.assert_series_equal(*flat, atol=1e-4, rtol=0)
+    first, second = (read_interactions(folder) for folder in folders)
+    pd.testing.assert_frame_equal(first, second, atol=1e-4, rtol=0)
+    histories = [json.loads((folder / "history.json").read_text()) for folder in folders]
+    for entries in zip(*histories, strict=True):
+        assert entries[0]["train_loss"] == pytest.approx(entries[1]["train_loss"], abs=1e-3)
+        assert entries[0]["valid_score"] == pytest.approx(entries[1]["valid_score"], abs=1e-4)
+
+
+# How work is shared ---------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_spans_are_neighbours_of_nearly_one_size(n, world):
+    spans = [ranks.span(n, rank, world) for rank in range(world)]
+    assert [place for part in spans for place in range(n)[part]] == list(range(n))
+    sizes = [part.stop - part.start for part in spans]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def sharing(rows: int, blocks: int) -> dict[str, Any]:
+    """What a process sees of each function; found by its name in other processes."""
+    with group():
+        number = torch.arange(rows * blocks)
+        part, share = ranks.own_rows(Interaction({"number": number, "pair": torch.stack([number, -number], 1)}), blocks)
+        start = torch.arange(5.0)[ranks.own_part(5)].requires_grad_()
+        joined = ranks.joined(start * start, 5)
+        loss = ranks.anchored((ranks.rank() + 1) * joined[:2].sum() if ranks.rank() else torch.zeros(()))
+        weight = torch.nn.Parameter(torch.ones(3))
+        silent, never = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(1))
+        loss = loss + (part["number"].float().mean() * share * weight).sum()
+        if ranks.rank():
+            loss = loss + 7 * silent.sum()
+        ranks.when_backward_is_done(loss, lambda: ranks.sum_gradients([weight, silent, never]))
+        loss.backward()
+        own = torch.tensor([[1.0, 5.0], [2.0, 3.0]][ranks.rank()])
+        failure = None
+        try:
+            ranks.first_decides(lambda: check_processes({**HERE, "nproc": 0}))
+        except ConfigError as error:
+            failure = str(error)
+        with ranks.alone():
+            alone = (ranks.world_size(), ranks.rank(), ranks.joined(torch.ones(2), 2).tolist())
+        return {
+            "own": ranks.gathered((part["number"].tolist(), part["pair"].tolist(), share)),
+            "joined": joined.tolist(),
+            "start": ranks.gathered(start.grad.tolist()),
+            "gradients": ranks.gathered([None if p.grad is None else p.grad.tolist() for p in (weight, silent, never)]),
+            "union": ranks.union(torch.tensor([[4, 1], [1, 2]][ranks.rank()]), 6).tolist(),
+            "mean": float(ranks.mean_over_batch(own)),
+            "largest": float(ranks.largest_in_batch(own)),
+            "total": (ranks.total(ranks.rank() + 1.0), ranks.total((1.0, 2.0)), ranks.total(None)),
+            "decided": ranks.gathered(ranks.first_decides(lambda: "first")),
+            "failure": ranks.gathered(failure),
+            "alone": ranks.gathered(alone),
+        }
+
+
+def test_two_processes_share_rows_gradients_and_decisions():
+    seen = launch(sharing, {"rows": 5, "blocks": 2}, HERE)
+    rows = [[0, 1, 5, 6], [2, 3, 4, 7, 8, 9]]
+    assert seen["own"] == [(own, [[k, -k] for k in own], share) for own, share in zip(rows, (0.4, 0.6), strict=True)]
+    assert seen["joined"] == [0, 1, 4, 9, 16]
+    # Only the second process used the rows, and of them only those that the first had computed.
+    assert seen["start"] == [[0, 4], [0, 0, 0]]
+    assert seen["gradients"] == [[[4.5] * 3, [7.0] * 2, None]] * 2
+    assert seen["union"] == [1, 2, 4]
+    assert (seen["mean"], seen["largest"]) == (2.75, 5)
+    assert seen["total"] == (3.0, (2.0, 4.0), None)
+    assert seen["decided"] == ["first"] * 2
+    assert seen["failure"] == ["parameter 'nproc' must be a whole number of 1 or more, not 0"] * 2
+    assert seen["alone"] == [(1, 0, [1, 1])] * 2
+
+
+def test_one_process_has_everything():
+    batch = Interaction({"number": torch.arange(6)})
+    part, share = ranks.own_rows(batch, 2)
+    assert (part["number"].tolist(), share) == (list(range(6)), 1.0)
+    rows = torch.rand(3, 2)
+    assert ranks.joined(rows[ranks.own_part(3)], 3) is rows or torch.equal(ranks.joined(rows, 3), rows)
+    assert ranks.union(torch.tensor([3, 0, 3]), 5).tolist() == [0, 3]
+    assert float(ranks.mean_over_batch(torch.tensor([1.0, 3.0]))) == 2
+    assert (ranks.gathered("a"), ranks.total(2.5), ranks.first_decides(lambda: 4)) == (["a"], 2.5, 4)
+
+
+# Bad input and bad ends -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"nproc": 0}, "'nproc' must be a whole number of 1 or more, not 0"),
+        ({"nproc": -2}, "not -2"),
+        ({"nproc": 1.5}, "not 1.5"),
+        ({"offset": -1}, "'offset'"),
+        ({"world_size": 0}, "'world_size' must be -1"),
+        ({"world_size": 1}, "go beyond the 1 processes of world_size"),
+        ({"world_size": 4}, "need 'ip' and 'port'"),
+        ({"world_size": 4, "offset": 3, "port": 5678}, "offset 3 and nproc 2 go beyond the 4"),
+        ({"port": 70000}, "'port' must be a number from 1 to 65535"),
+        ({"port": "http"}, "'port'"),
+        ({"nproc": 9}, "9 processes cannot share batches of 8 rows"),
+    ],
+)
+def test_impossible_numbers_of_processes_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        check_processes({**HERE, "train_batch_size": 8, "device": torch.device("cpu"), **values})
+
+
+def test_bad_numbers_are_one_line_on_the_command_line(small, tmp_path, capsys, monkeypatch):
+    given = {**small.settings, "data_path": small.root, "output": tmp_path, "dataset": small.name}
+    arguments = ["run", *(word for key, value in given.items() for word in (f"--{key}", str(value)))]
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for more, message in (
+            (["--nproc", "0"], "parameter 'nproc' must be a whole number of 1 or more, not 0"),
+            (["--nproc", "2", "--port", port], f"port {port} of this machine cannot be used"),
+        ):
+            assert main([*arguments, *more]) == 2
+            error = capsys.readouterr().err.splitlines()
+            assert len(error) == 1 and message in error[0]
+    monkeypatch.setenv("RANK", "0")
+    for name, value in (("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    assert main([*arguments, "--nproc", "2"]) == 2
+    assert "2 are there already" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def ends(folder: Path, how: str) -> None:
+    """The second process fails while the first waits for it; found by its name in other processes."""
+    with group():
+        (folder / str(ranks.rank())).write_text(str(os.getpid()))
+        ranks.gathered("both are there")
+        if ranks.rank():
+            if how == "error":
+                raise ConfigError("the second process has found a fault")
+            if how == "bug":
+                raise ZeroDivisionError("a bug")
+            if how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+        if how == "stopped" and not ranks.rank():
+            os.kill(os.getppid(), signal.SIGINT)
+        ranks.gathered("never reached by both")
+        time.sleep(60)
+
+
+def _alive(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if Path("/proc", path.read_text(), "stat").exists()]
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("error", ConfigError, "^the second process has found a fault$"),
+        pytest.param("bug", RuntimeError, "ZeroDivisionError: a bug", marks=pytest.mark.slow),
+        pytest.param("killed", ProcessError, "process 1 of 2 .* was ended by SIGKILL", marks=pytest.mark.slow),
+        pytest.param("stopped", KeyboardInterrupt, "", marks=pytest.mark.slow),
+    ],
+)
+def test_one_process_that_ends_ends_all(tmp_path, how, error, message):
+    with pytest.raises(error, match=message):
+        launch(ends, {"folder": tmp_path, "how": how}, HERE)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert _alive(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_no_process_outlives_the_one_that_started_it(tmp_path):
+    script = f"""
+import test_distributed as test
+if __name__ == "__main__":
+    test.launch(test.waits, {{"folder": test.Path({str(tmp_path)!r})}}, test.HERE)
+"""
+    (tmp_path / "script.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    process = subprocess.Popen([sys.executable, str(tmp_path / "script.py")], env=environment)
+    _wait_until(lambda: (tmp_path / "pids").is_dir() and len(list((tmp_path / "pids").iterdir())) == 2)
+    process.kill()
+    process.wait()
+    _wait_until(lambda: not _alive(tmp_path / "pids"))
+
+
+def waits(folder: Path) -> None:
+    """Wait for ever; found by its name in other processes."""
+    with group():
+        (folder / "pids").mkdir(exist_ok=True)
+        (folder / "pids" / str(ranks.rank())).write_text(str(os.getpid()))
+        time.sleep(600)
+
+
+def _wait_until(happened) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
