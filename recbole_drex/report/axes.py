@@ -35,7 +35,7 @@ def heat_map(ax: Axes, grid: np.ndarray, smaller: bool, limits: tuple[float, flo
         share = (min(max(value, low), high) - low) / (high - low) if high > low else 1.0
         share = 1 - share if smaller and high > low else share
         ax.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, color=colormaps["cividis"](share), linewidth=0))
-        ink = "#000000" if share > 0.5 else "#ffffff"
+        ink = "#000000" if share > 0.5 else "#fefefe"  # pages give white the colour of their ground
         text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:.3g}"
         ax.text(
             column, row, text.replace("0.", ".", 1) if abs(value) < 1 else text, ha="center", va="center", color=ink

@@ -23,6 +23,7 @@ from recbole_drex.tuning.results import Search
 
 _MOST_LINES = 240
 _RANKS = ((0.1, "best tenth"), (0.25, "best quarter"), (0.5, "better half"), (1.0, "worse half"))
+_STOPPED: dict[str, Any] = {"color": INK, "alpha": 0.35, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 _LETTER = 0.068  # inches, of the labels of ticks
 _WIDTH = 8.0
 _AXIS = 5.6  # inches, about, of the length of an axis
@@ -34,8 +35,8 @@ def parallel_coordinates(search: Search, model: str) -> Figure:
 
     The axes lie, so that there is room for names and values however many they are. Lines are coloured by the rank of
     their score: the best tenth, quarter and half of the finished trials, and the rest; the winner is red. Trials that
-    were stopped early are dashed and faint, at the best score they had. Lines pass a little beside listed values, so that
-    those of equal values can be told apart. Scores that the axis leaves out
+    were stopped early are dashed and faint, at the best score they had. Lines pass a little beside listed values, so
+    that equal ones can be told apart. Scores that the axis leaves out
     (:func:`~recbole_drex.report.parameters.shown_scores`) end at its edge. Of very many trials the best and a part of
     the others are shown.
 
@@ -74,15 +75,8 @@ def parallel_coordinates(search: Search, model: str) -> Figure:
         rank = next(name for share, name in _RANKS if place < share * len(trials) or share == 1.0)
         if id(trial) in shown:
             by_rank[rank].append(corners(trial, _aside(place)))
-    if stopped:
-        _draw(
-            ax,
-            [corners(trial, _aside(place)) for place, trial in enumerate(stopped)],
-            color=INK,
-            alpha=0.25,
-            linewidth=0.8,
-            linestyle=(0, (4, 3)),
-        )
+    faint = [corners(trial, _aside(place)) for place, trial in enumerate(stopped)]
+    _draw(ax, faint, **_STOPPED)
     for colour, (_, rank) in reversed(list(zip(LIGHT_RANKS, _RANKS, strict=True))):
         _draw(ax, by_rank[rank], color=colour, linewidth=1.1)
     winner = winner_of(search, model)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from recbole_drex.evaluation.comparison import Run
-from recbole_drex.report.style import name_of
 from recbole_drex.tuning.results import BEST, Search
 from recbole_drex.tuning.space import Range, size_of
 from recbole_drex.tuning.trial import mean_score
@@ -140,7 +139,7 @@ def tested(runs: Sequence[Run]) -> dict[str, tuple[float, float | None]]:
     """Mean and standard deviation over seeds of the winner's headline metrics on the test parts.
 
     Returns:
-        By metric as readers know it (``MAE``, ``NDCG@10, full catalogue``); those that no run has are left out, and
+        By metric, with a ``full_`` in front of those over the full catalogue; those that no run has are left out, and
         the standard deviation is None for one seed.
     """
     found = {}
@@ -148,7 +147,7 @@ def tested(runs: Sequence[Run]) -> dict[str, tuple[float, float | None]]:
         values = [(run.result["test"].get(block) or {}).get(metric) for run in runs]
         known = [float(value) for value in values if value is not None]
         if known:
-            name = name_of(metric if block == "own_test" else f"{block}_{metric}")
+            name = metric if block == "own_test" else f"{block}_{metric}"
             found[name] = (float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
     return found
 
@@ -166,13 +165,25 @@ def command_of(search: Search, model: str) -> str:
     return shlex.join(words)
 
 
-def plain_value(value: Any) -> str:
-    """A parameter's value in one line: lists by their members, text as it is.
+def parameters_text(parameters: Mapping[str, Any]) -> str:
+    """Parameters in one line.
 
     Example:
-        >>> plain_value(["review", "rating"]), plain_value(0.0001), plain_value(True), plain_value(None)
-        ('review, rating', '0.0001', 'true', 'null')
+        >>> parameters_text({"learning_rate": 0.001, "modalities": ["review", "rating"]})
+        'learning_rate 0.001, modalities review, rating'
+    """
+    return ", ".join(f"{name} {plain_value(value)}" for name, value in parameters.items())
+
+
+def plain_value(value: Any) -> str:
+    """A parameter's value in one line: lists by their members, text as it is, numbers with six digits.
+
+    Example:
+        >>> plain_value(["review", "rating"]), plain_value(0.04489944375), plain_value(True), plain_value(None)
+        ('review, rating', '0.0448994', 'true', 'null')
     """
     if isinstance(value, list):
         return ", ".join(map(plain_value, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

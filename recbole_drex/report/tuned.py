@@ -182,7 +182,7 @@ def _panel(
     marks = parameter.ticks()
     ticks(ax, [place for place, _ in marks], [text for _, text in marks], width=2.4)
     ax.xaxis.set_minor_locator(NullLocator())
-    if parameter.at == tuple(range(len(parameter.at))) or len(parameter.at) == 1:
+    if parameter.values and parameter.at in (tuple(range(len(parameter.at))), parameter.at[:1]):
         ax.set_xlim(parameter.low - 0.5, parameter.high + 0.5)
     ax.set_title(plain(parameter.name, 34))
 
