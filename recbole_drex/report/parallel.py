@@ -21,7 +21,7 @@ from recbole_drex.report.style import BEST_INK, INK, LIGHT_RANKS, described, dra
 from recbole_drex.report.trials import score_of, scored, winner_of
 from recbole_drex.tuning.results import Search
 
-_MOST_LINES = 240
+_MOST_LINES = 160
 _RANKS = ((0.1, "best tenth"), (0.25, "best quarter"), (0.5, "better half"), (1.0, "worse half"))
 _STOPPED: dict[str, Any] = {"color": INK, "alpha": 0.35, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 _LETTER = 0.068  # inches, of the labels of ticks
@@ -69,17 +69,17 @@ def parallel_coordinates(search: Search, model: str) -> Figure:
         shares.append((score - low) / (high - low) if high > low else 0.5)
         return np.column_stack([shares, np.arange(len(shares))])
 
+    winner = winner_of(search, model)
     shown = set(map(id, thinned(trials, _MOST_LINES)))
     by_rank: dict[str, list[np.ndarray]] = {rank: [] for _, rank in _RANKS}
     for place, trial in enumerate(trials):
         rank = next(name for share, name in _RANKS if place < share * len(trials) or share == 1.0)
-        if id(trial) in shown:
+        if id(trial) in shown and trial is not winner:
             by_rank[rank].append(corners(trial, _aside(place)))
     faint = [corners(trial, _aside(place)) for place, trial in enumerate(stopped)]
     _draw(ax, faint, **_STOPPED)
     for colour, (_, rank) in reversed(list(zip(LIGHT_RANKS, _RANKS, strict=True))):
         _draw(ax, by_rank[rank], color=colour, linewidth=1.1)
-    winner = winner_of(search, model)
     if winner is not None and score_of(winner) is not None:
         _draw(ax, [corners(winner)], color=BEST_INK, linewidth=2.4)
     names = [plain(parameter.name, 28) for parameter in parameters]

@@ -36,6 +36,7 @@ _CAPTIONS = {
     "sensitivity": "Each parameter",
     "parallel": "Whole configurations",
 }
+_NONE: dict[str, Any] = {"parameters": {}}
 _ALGORITHMS = {
     "grid": "Grid search: combinations of the listed values.",
     "random": "Random search: points drawn from the spaces.",
@@ -96,10 +97,10 @@ def _winners(search: Search, base: Path) -> list[dict[str, Any]]:
             {
                 "model": model,
                 "trial": winner,
-                "parameters": {
-                    name: plain_value(value) for name, value in (winner or {"parameters": {}})["parameters"].items()
-                },
-                "metric": search.described["metrics"][model],
+                "parameters": {key: plain_value(value) for key, value in winner["parameters"].items()}
+                if winner
+                else {},
+                "metric": name_of(search.described["metrics"][model]["metric"]),
                 "score": score_of(winner) if winner else None,
                 "std": spread_of(winner) if winner else None,
                 "tested": {name_of(name): entry for name, entry in tested(search.winner_runs(model)).items()},
@@ -117,7 +118,7 @@ def _plots(search: Search, folder: Path) -> list[dict[str, Any]]:
         figures = figures_of(search, model)
         for name, figure in figures.items():
             save(figure, folder / f"{model}-{name}.png", dpi=_DPI)
-        shown = [(_CAPTIONS[name], inline(figure, width=None)) for name, figure in figures.items()]
+        shown = [(_CAPTIONS[name], inline(figure, width=None), name != "heat-map") for name, figure in figures.items()]
         found.append({"model": model, "figures": shown})
     return found
 
@@ -128,6 +129,7 @@ def _trials(search: Search, base: Path) -> list[dict[str, Any]]:
     for model, trials in search.trials.items():
         searched = list(search.described["spaces"][model])
         ranked = scored(search, model)
+        ranks = {trial["name"] for trial in ranked}
         winner = winner_of(search, model)
         rows = [
             {
@@ -139,7 +141,7 @@ def _trials(search: Search, base: Path) -> list[dict[str, Any]]:
                 "log": _log(trial, base) if trial["status"] == "failed" else None,
                 **{key: trial[key] for key in ("status", "epochs", "seconds", "error", "name")},
             }
-            for rank, trial in enumerate([*ranked, *(one for one in trials if one not in ranked)], start=1)
+            for rank, trial in enumerate([*ranked, *(trial for trial in trials if trial["name"] not in ranks)], start=1)
         ]
         found.append(
             {

@@ -37,6 +37,7 @@ from recbole_drex.report.trials import (
     scored,
     spread_of,
     tested,
+    trials_text,
     winner_of,
 )
 from recbole_drex.tuning.results import BEST, TRIALS, Search
@@ -95,12 +96,11 @@ def print_search(search: Search) -> None:
             print(_trials_table(best, list(search.described["spaces"][model]), metric))
         counts = ", ".join(f"{number} {STATUSES[status]}" for status, number in budget.counts.items() if number)
         time = f"; {seconds(budget.seconds)} of wall time" if budget.seconds is not None else ""
-        print(f"{budget.trials:,} trials: {counts or 'none begun'}{time}")
+        print(f"{trials_text(budget.trials)}: {counts or 'none begun'}{time}")
         failed = [trial for trial in search.trials[model] if trial["status"] == "failed"]
         for trial in failed[:_FAILED_TRIALS]:
-            print(
-                f"  failed: {printable(parameters_text(trial['parameters']))}: {printable(str(trial['error']))} (log {log_of(trial)})"
-            )
+            said = f"{parameters_text(trial['parameters'])}: {trial['error']}"
+            print(f"  failed: {printable(said)} (log {log_of(trial)})")
         if len(failed) > _FAILED_TRIALS:
             print(f"  and {len(failed) - _FAILED_TRIALS:,} more that failed, see {TRIALS}.csv")
         winner = winner_of(search, model)

@@ -71,6 +71,7 @@ class Budget:
         seconds: wall time of the model's search; None where it was never noted.
         work: seconds of all trials together, which is more than the wall time where several ran at once.
         points: of the space; infinite where a parameter has any real value.
+        lost: trials that came to no result: failed, not ended, or without a finite score.
     """
 
     model: str
@@ -79,6 +80,7 @@ class Budget:
     seconds: float | None
     work: float
     points: float
+    lost: int
 
     @property
     def trials(self) -> int:
@@ -102,6 +104,7 @@ def budgets(search: Search) -> list[Budget]:
                 search.described.get("seconds", {}).get(model),
                 sum(trial["seconds"] for trial in trials),
                 size_of(space),
+                sum(trial["status"] not in ("finished", "stopped") or score_of(trial) is None for trial in trials),
             )
         )
     return found
@@ -113,16 +116,15 @@ def fairness(search: Search) -> str:
     each = f"{len(seeds)} seeds each" if len(seeds) > 1 else "one seed each"
     minutes = search.described.get("minutes")
     numbers = ", ".join(f"{row.model} {row.trials:,}" for row in rows)
-    scoreless = [row for row in rows if row.counts["failed"] or row.counts["running"]]
-    lost = ", ".join(f"{row.model} {row.counts['failed'] + row.counts['running']:,}" for row in scoreless)
-    but = f" Without a result are trials of: {lost}." if lost else ""
+    lost = ", ".join(f"{row.model} {row.lost:,}" for row in rows if row.lost)
+    but = f" Trials without a result: {lost}." if lost else ""
     if len(rows) == 1:
         time = f" in {minutes:g} minutes of wall time at most" if minutes else ""
-        said = f"One model was searched, with {_trials(rows[0].trials)} of {each}{time}."
+        said = f"One model was searched, with {trials_text(rows[0].trials)} of {each}{time}."
     elif minutes:
         said = f"Each model had {minutes:g} minutes of wall time. Trials made in it, with {each}: {numbers}."
     elif len({row.trials for row in rows}) == 1:
-        said = f"Every model had the same budget: {_trials(rows[0].trials)} of {each}."
+        said = f"Every model had the same budget: {trials_text(rows[0].trials)} of {each}."
     else:
         said = (
             f"The budgets differ. Trials, with {each}: {numbers}. A model with more trials had more chances to do "
@@ -131,7 +133,8 @@ def fairness(search: Search) -> str:
     return said + but
 
 
-def _trials(number: int) -> str:
+def trials_text(number: int) -> str:
+    """So many trials."""
     return f"{number:,} trial{'' if number == 1 else 's'}"
 
 
@@ -170,20 +173,20 @@ def parameters_text(parameters: Mapping[str, Any]) -> str:
 
     Example:
         >>> parameters_text({"learning_rate": 0.001, "modalities": ["review", "rating"]})
-        'learning_rate 0.001, modalities review, rating'
+        'learning_rate 0.001, modalities [review, rating]'
     """
     return ", ".join(f"{name} {plain_value(value)}" for name, value in parameters.items())
 
 
 def plain_value(value: Any) -> str:
-    """A parameter's value in one line: lists by their members, text as it is, numbers with six digits.
+    """A parameter's value in one line: text as it is, also in lists; numbers with six digits.
 
     Example:
         >>> plain_value(["review", "rating"]), plain_value(0.04489944375), plain_value(True), plain_value(None)
-        ('review, rating', '0.0448994', 'true', 'null')
+        ('[review, rating]', '0.0448994', 'true', 'null')
     """
     if isinstance(value, list):
-        return ", ".join(map(plain_value, value))
+        return f"[{', '.join(map(plain_value, value))}]"
     if isinstance(value, float):
         return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -112,9 +112,8 @@ def search_heat_map(search: Search, model: str) -> Figure:
         height=1.1 + 0.32 * len(rows) + 0.02 * max(map(len, labels)),
     )
     ax = axes[0, 0]
-    heat_map(
-        ax, grid, not search.bigger(model), shown_scores([score_of(one) or 0.0 for one in trials], search.bigger(model))
-    )
+    cells = [float(score) for score in grid[~np.isnan(grid)]]
+    heat_map(ax, grid, not search.bigger(model), shown_scores(cells, search.bigger(model)))
     ticks(ax, range(len(columns)), labels, width=0.62 * len(columns))
     ax.set_yticks(range(len(rows)), labels=[text for _, text in rows])
     ax.set(xlabel=plain(across.name, 40), ylabel=plain(down.name, 30))
@@ -149,7 +148,8 @@ def search_sensitivity(search: Search, model: str) -> Figure:
         _panel(ax, parameter, trials, shown, (low, high), winner_of(search, model))
     room = 0.06 * (high - low) or 0.05 * (abs(high) or 1.0)
     axes[0, 0].set_ylim(low - room, high + room)
-    figure.supylabel(textwrap.fill(measured(search, model), 14 * 2 * rows), fontsize=9)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(textwrap.fill(measured(search, model), 32), fontsize=8)
     _sensitivity_legend(figure, trials, shown, (low, high))
     return figure
 
