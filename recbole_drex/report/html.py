@@ -1,4 +1,4 @@
-"""The report: one HTML file that shows a comparison, or one run, to a reader without any other file.
+"""The report: one HTML file that shows a comparison, one run, or a search to a reader without any other file.
 
 Every text is escaped by the template engine, data for the script stand in a JSON block, and the page's content
 security policy lets nothing run but the one script below: what a review says is shown and never interpreted.
@@ -18,10 +18,10 @@ from urllib.parse import quote
 
 from recbole_drex import __version__
 from recbole_drex.errors import ConfigError
-from recbole_drex.evaluation.comparison import Comparison, Run, read_comparison
+from recbole_drex.evaluation.comparison import Comparison, read_comparison
 from recbole_drex.files import replacing
 
-REPORT = "report.html"
+REPORT, SEARCH = "report.html", "search.json"
 # Parts of the one style sheet and of the one script, in the order in which they build on each other.
 _STYLES = ("report.css", "explanations.css")
 _SCRIPTS = (
@@ -35,20 +35,26 @@ _SCRIPTS = (
 
 
 def write_report(folder: str | Path, output: Path | None = None) -> Path:
-    """Write the report of a comparison or of a single run.
+    """Write the report of a comparison, of a single run, or of a search of hyper-parameters.
 
     Args:
-        folder: a comparison's folder (with ``comparison.json``) or a run's (with ``result.json``).
+        folder: a comparison's folder (with ``comparison.json``), a run's (with ``result.json``) or a search's (with
+            ``search.json``).
         output: the file to write; default ``report.html`` in ``folder``.
 
     Returns:
         Path of the file. It needs no other file and no network; its links to run folders are relative.
 
     Raises:
-        CheckpointError: ``folder`` is neither, or a file in it is damaged, foreign or was replaced.
+        CheckpointError: ``folder`` is none of these, or a file in it is damaged, foreign or was replaced.
         DataError: runs do not belong together, or the file cannot be written.
         ConfigError: jinja2 or matplotlib is not installed.
     """
+    if (Path(folder) / SEARCH).is_file():
+        from recbole_drex.report.search import write_search_report
+        from recbole_drex.tuning.results import read_search
+
+        return write_search_report(read_search(folder), output)
     comparison = read_comparison(folder)
     path = Path(output) if output is not None else Path(folder) / REPORT
     # The temporary file comes first: a place that cannot be written is told before the work is done.
@@ -65,23 +71,36 @@ def render(comparison: Comparison, base: Path) -> str:
         base: folder that links to runs are relative to.
     """
     try:
-        from markupsafe import Markup
-
         from recbole_drex.report import sections
     except ImportError as error:
         raise ConfigError(f"the report needs {error.name}: pip install jinja2 matplotlib") from error
+    return rendered("report.html.j2", base, _STYLES, _SCRIPTS, **sections.all_sections(comparison))
+
+
+def rendered(template: str, base: Path, styles: Sequence[str], scripts: Sequence[str], **sections: Any) -> str:
+    """A page that extends ``frame.html.j2``, which holds what all pages have in common.
+
+    Args:
+        template: its file.
+        base: folder that the page's links are relative to.
+        styles: files of its style sheet, in the order in which they build on each other.
+        scripts: files of its script, likewise.
+        sections: what the template names.
+    """
+    from markupsafe import Markup
+
     environment = _environment()
     # A block, so that no name of the script becomes the page's.
-    script = f'"use strict";\n{{\n{_sources(environment, _SCRIPTS)}}}\n'
+    script = f'"use strict";\n{{\n{_sources(environment, scripts)}}}\n'
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(
-        link=lambda run: _link(run, base),
-        style=Markup(_sources(environment, _STYLES)),  # noqa: S704  (files of this package)
+        link=lambda run: link_to(run.folder, base) + "/",
+        style=Markup(_sources(environment, styles)),  # noqa: S704  (files of this package)
         script=Markup(script),  # noqa: S704
         script_hash=f"sha256-{digest}",
         version=__version__,
     )
-    return environment.get_template("report.html.j2").render(**sections.all_sections(comparison))
+    return environment.get_template(template).render(**sections)
 
 
 def _environment() -> Any:
@@ -104,9 +123,9 @@ def _sources(environment: Any, names: Sequence[str]) -> str:
     return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 
-def _link(run: Run, base: Path) -> str:
-    """Address of a run's folder relative to the report."""
-    return quote(Path(os.path.relpath(run.folder, base)).as_posix()) + "/"
+def link_to(path: Path, base: Path) -> str:
+    """Address of a file or folder relative to that of the page."""
+    return quote(Path(os.path.relpath(path, base)).as_posix())
 
 
 def for_script(data: Any) -> Any:

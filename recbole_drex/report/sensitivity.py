@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.evaluation.comparable import smaller_is_better
 from recbole_drex.evaluation.comparison import Comparison, Variant
+from recbole_drex.report.axes import heat_map, logarithmic, places, value_text
 from recbole_drex.report.style import described, drawing, legend, looks, panels, plain, ticks
 
 
@@ -79,7 +77,7 @@ def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block
     others = (variant.label for variant in comparison.variants if variant not in varied)
     fixed = [label for label in others if label not in models]
     looked = looks([*models, *fixed], references=fixed)
-    where = _axis(values)
+    where = places(values)
     columns = min(3, len(comparison.datasets))
     figure, axes = panels(title, -(-len(comparison.datasets) // columns), columns, height=3.2)
     drawn: set[str] = set()
@@ -102,9 +100,9 @@ def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block
             if scores.size:
                 ax.axhline(scores.mean(), **{**looked[label], "marker": ""})
                 drawn.add(label)
-        if _logarithmic(values):
+        if logarithmic(values):
             ax.set_xscale("log")
-        ticks(ax, where, [_value(value) for value in values], width=5.5 / columns)
+        ticks(ax, where, [value_text(value) for value in values], width=5.5 / columns)
         ax.set(title=plain(dataset), xlabel=name)
     for ax in axes[:, 0]:
         ax.set_ylabel(described(metric, block))
@@ -127,60 +125,10 @@ def _heat_maps(comparison: Comparison, varied: Sequence[Variant], metric: str, b
                 if _line_of(variant, comparison.vary) == model and scores.size:
                     place = rows.index(variant.parameters[down]), columns.index(variant.parameters[across])
                     grid[place] = scores.mean()
-            _heat_map(ax, grid, smaller_is_better(metric))
-            ticks(ax, range(len(columns)), [_value(value) for value in columns], width=0.62 * len(columns))
-            ax.set_yticks(range(len(rows)), labels=[_value(value) for value in rows])
+            heat_map(ax, grid, smaller_is_better(metric))
+            ticks(ax, range(len(columns)), [value_text(value) for value in columns], width=0.62 * len(columns))
+            ax.set_yticks(range(len(rows)), labels=[value_text(value) for value in rows])
             ax.set(title=plain(f"{model}, {dataset}"), xlabel=across, ylabel=down)
     note = f"{described(metric, block)}; brighter is better, the best is framed"
     figure.supxlabel(textwrap.fill(note, int(14 * figure.get_figwidth())), fontsize=8.5)
     return figure
-
-
-def _heat_map(ax: Axes, grid: np.ndarray, smaller: bool) -> None:
-    """Draw a cell per number. Cells are vector shapes and keep their colours in every theme."""
-    from matplotlib import colormaps
-
-    low, high = (np.nanmin(grid), np.nanmax(grid)) if not np.isnan(grid).all() else (0.0, 0.0)
-    best = None if np.isnan(grid).all() else int(np.nanargmin(grid) if smaller else np.nanargmax(grid))
-    digits = 4 if high - low < 0.02 else 3
-    for (row, column), value in np.ndenumerate(grid):
-        if math.isnan(value):
-            ax.text(column, row, "-", ha="center", va="center")
-            continue
-        share = (value - low) / (high - low) if high > low else 1.0
-        share = 1 - share if smaller and high > low else share
-        ax.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, color=colormaps["cividis"](share), linewidth=0))
-        ink = "#000000" if share > 0.5 else "#ffffff"
-        text = f"{value:.{digits}f}"
-        ax.text(
-            column, row, text.replace("0.", ".", 1) if abs(value) < 1 else text, ha="center", va="center", color=ink
-        )
-    if best is not None:
-        row, column = divmod(best, grid.shape[1])
-        ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#d1242f", linewidth=2))
-    ax.set(xlim=(-0.55, grid.shape[1] - 0.45), ylim=(grid.shape[0] - 0.45, -0.55))
-    ax.grid(visible=False)
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def _numbers(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-
-
-def _logarithmic(values: Sequence[Any]) -> bool:
-    return _numbers(values) and min(values) > 0 and max(values) > 20 * min(values)
-
-
-def _axis(values: Sequence[Any]) -> list[float]:
-    """Place of each value on the axis: itself, or its number where values are no numbers or would crowd each other."""
-    if _numbers(values):
-        gaps = np.diff(sorted(values))
-        if _logarithmic(values) or (gaps >= 0.08 * gaps.sum()).all():
-            return list(map(float, values))
-    return list(map(float, range(len(values))))
-
-
-def _value(value: Any) -> str:
-    return f"{value:g}" if _numbers([value]) else plain(str(value), 20)

@@ -18,6 +18,10 @@ INK = "#24292f"
 # deutan vision (Machado et al. 2009), at a contrast of 3:1 or more to a white page (LIGHT) or to #16181d (DARK).
 LIGHT = ("#144ad1", "#cf7f27", "#308487", "#80359c", "#6f5200", "#4589f0", "#bd2365", "#0a1d52")
 DARK = ("#3ab5ff", "#ff7b58", "#4eedaa", "#c851bb", "#fff275", "#84d8e9", "#cb5d8b", "#796bff")
+BEST_INK = "#d1242f"  # frames and lines of what is best, in every theme
+# From the best to the rest, away from the ground: dark to pale on white, bright to dim on #16181d.
+LIGHT_RANKS = ("#12397f", "#1f7f8f", "#6fa84f", "#a8afb8")
+DARK_RANKS = ("#ffe16b", "#6fd08c", "#3f93b8", "#5c6470")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 _REFERENCE_MARKERS = ("1", "2", "3", "4", "+", "x")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from recbole_drex.errors import ConfigError
 from recbole_drex.files import replacing
-from recbole_drex.report.style import INK, LIGHT, styled
+from recbole_drex.report.style import INK, LIGHT, LIGHT_RANKS, styled
 
 _METADATA: dict[str, dict[str, str | None]] = {
     "png": {"Software": None},
@@ -22,12 +22,13 @@ _METADATA: dict[str, dict[str, str | None]] = {
 
 
 @styled
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
     """Write a figure on white ground, whole or not at all; the same figure gives the same bytes.
 
     Args:
         figure: of this package.
-        path: ends with ``.png`` (200 dots per inch), ``.svg`` or ``.pdf``.
+        path: ends with ``.png``, ``.svg`` or ``.pdf``.
+        dpi: dots per inch of a PNG file.
 
     Returns:
         ``path``.
@@ -41,7 +42,7 @@ def save(figure: Figure, path: Path) -> Path:
         raise ConfigError(f"cannot write a figure as '{path.name}': its name must end with .{', .'.join(_METADATA)}")
     figure.patch.set_visible(True)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=suffix, dpi=200, facecolor="white", metadata=_METADATA[suffix])
+        figure.savefig(temporary, format=suffix, dpi=dpi, facecolor="white", metadata=_METADATA[suffix])
     figure.patch.set_visible(False)
     return path
 
@@ -51,8 +52,9 @@ def svg(figure: Figure) -> str:
     """A figure as an inline ``<svg>`` element for HTML.
 
     Text and axes take the page's ``currentColor`` and font, series the CSS variables ``--series-1`` to ``--series-8``
-    (:data:`recbole_drex.report.style.LIGHT` and ``DARK`` are made for them; the former where they are not set). The
-    ground is transparent, nothing styles the rest of the page, and ids differ from those of any other figure.
+    (:data:`recbole_drex.report.style.LIGHT` and ``DARK`` are made for them; the former where they are not set), ranks
+    ``--rank-1`` to ``--rank-4`` (``LIGHT_RANKS`` and ``DARK_RANKS``). The ground is transparent, nothing styles the
+    rest of the page, and ids differ from those of any other figure.
     The same figure gives the same text.
 
     Returns:
@@ -88,6 +90,8 @@ def _small(tag: str) -> str:
     tag = tag.replace(INK, "currentColor")
     for place, colour in enumerate(LIGHT, start=1):
         tag = tag.replace(colour, f"var(--series-{place}, {colour})")
+    for place, colour in enumerate(LIGHT_RANKS, start=1):
+        tag = tag.replace(colour, f"var(--rank-{place}, {colour})")
     return re.sub(r"\s+", " ", tag).replace("; ", ";").replace(": ", ":")
 
 

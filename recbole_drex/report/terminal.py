@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,28 @@ from recbole_drex.evaluation.rank_test import rank_test
 from recbole_drex.evaluation.significance import compare_models, user_means
 from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.terminal import render
+from recbole_drex.explain.terminal import printable, render
 from recbole_drex.quick_start import REFERENCES, load
+from recbole_drex.report.html import seconds
+from recbole_drex.report.trials import (
+    STATUSES,
+    budgets,
+    command_of,
+    fairness,
+    log_of,
+    parameters_text,
+    plain_value,
+    score_of,
+    scored,
+    spread_of,
+    tested,
+    trials_text,
+    winner_of,
+)
+from recbole_drex.tuning.results import BEST, TRIALS, Search
 
 _TESTED = ("mae", "rmse", "ndcg@10")
+_BEST_TRIALS, _FAILED_TRIALS = 10, 5  # that are printed
 _RANKED = ("mae", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5")
 
 
@@ -63,6 +82,66 @@ def print_comparison(comparison: Comparison, rank_tests: bool) -> None:
                 print(rank_test(comparison, metric).describe(), end="\n\n")
     print(f"Files: comparison.json, table*.csv, .md, .tex and significance.csv in {comparison.folder}{os.sep}")
     print(f"Page:  recbole-drex report {shlex.quote(str(comparison.folder))}")
+
+
+def print_search(search: Search) -> None:
+    """Print of each model of a search the best trials, what failed, the winner and its test metrics; and the files."""
+    for budget in budgets(search):
+        model = budget.model
+        metric = search.described["metrics"][model]["metric"]
+        better = "higher" if search.bigger(model) else "lower"
+        best = scored(search, model)[:_BEST_TRIALS]
+        print(f"{model} on {search.described['dataset']}: {metric} on validation, {better} is better")
+        if best:
+            print(_trials_table(best, list(search.described["spaces"][model]), metric))
+        counts = ", ".join(f"{number} {STATUSES[status]}" for status, number in budget.counts.items() if number)
+        time = f"; {seconds(budget.seconds)} of wall time" if budget.seconds is not None else ""
+        print(f"{trials_text(budget.trials)}: {counts or 'none begun'}{time}")
+        failed = [trial for trial in search.trials[model] if trial["status"] == "failed"]
+        for trial in failed[:_FAILED_TRIALS]:
+            said = f"{parameters_text(trial['parameters'])}: {trial['error']}"
+            print(f"  failed: {printable(said)} (log {log_of(trial)})")
+        if len(failed) > _FAILED_TRIALS:
+            print(f"  and {len(failed) - _FAILED_TRIALS:,} more that failed, see {TRIALS}.csv")
+        winner = winner_of(search, model)
+        if winner is None:
+            print("No trial has finished, so there is no winner.\n")
+            continue
+        print(f"winner {winner['name']}: {printable(parameters_text(winner['parameters']))}")
+        metrics = tested(search.winner_runs(model))
+        said = ", ".join(f"{name} {mean:.4f}" + (f" ± {std:.4f}" if std is not None else "")
+                         for name, (mean, std) in metrics.items())  # fmt: skip
+        print(f"on test: {said}\n" if said else "It has not been tested yet.\n")
+    print(fairness(search), end="\n\n")
+    _print_search_files(search)
+
+
+def _trials_table(trials: Sequence[dict[str, Any]], searched: Sequence[str], metric: str) -> str:
+    """A column per parameter, or one for all where they are wider than the terminal."""
+    width = shutil.get_terminal_size((160, 24)).columns
+    rows, short = [], []
+    for trial in trials:
+        std = spread_of(trial)
+        score = f"{score_of(trial):.4f}" + (f" ± {std:.4f}" if std is not None else "")
+        said = [score, f"{trial['epochs']:,}", f"{trial['seconds']:.1f}"]
+        rows.append([*said, *(printable(plain_value(trial["parameters"].get(name))) for name in searched)])
+        text = printable(parameters_text(trial["parameters"]))
+        short.append([*said, textwrap.fill(text, max(30, width - len(score) - len(metric) - 20))])
+    headers, right = [metric, "epochs", "seconds"], ["right"] * 3
+    table = tabulate(rows, [*headers, *searched], colalign=right, disable_numparse=True)
+    if max(map(len, table.splitlines())) <= width:
+        return table
+    return tabulate(short, [*headers, "parameters"], colalign=right, disable_numparse=True)
+
+
+def _print_search_files(search: Search) -> None:
+    print("Files")
+    print(f"  all trials: {search.folder / TRIALS}.csv, {search.folder / TRIALS}.parquet")
+    for model in search.described["models"]:
+        if (search.folder / BEST / f"{model}.yaml").is_file():
+            print(f"  best configuration: {search.folder / BEST / f'{model}.yaml'}")
+            print(f"    {command_of(search, model)}")
+    print(f"  TensorBoard: tensorboard --logdir {shlex.quote(str(search.folder / 'ray'))}")
 
 
 def _print_table(table: Table) -> None:
