@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import traceback
@@ -167,24 +168,34 @@ def _work(
     place: int, folder: Path, offset: int, environment: dict, threads: int, function: Callable, arguments: dict
 ) -> None:
     """One process: leaves what the function returns, or the first error, in ``folder``."""
-    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment, RANK=str(offset + place), LOCAL_RANK=str(place))
     torch.set_num_threads(threads)
     try:
         result = function(**arguments)
+        if place == 0:
+            (folder / _RESULT).write_bytes(pickle.dumps(result))
     except DrexError as error:
         _leave(folder / _ERROR, pickle.dumps(error))
-        raise SystemExit(2) from error
-    except Exception as error:
+        _exit(2)
+    except Exception:
         _leave(folder / _TRACE, traceback.format_exc().encode())
-        raise SystemExit(1) from error
-    if place == 0:
-        (folder / _RESULT).write_bytes(pickle.dumps(result))
+        _exit(1)
+    except SystemExit as stopped:
+        _exit(int(stopped.code or 0))
 
 
-def _exit(number: int, frame: Any) -> None:
+def _stop(number: int, frame: Any) -> None:
+    # Everything that is under way is undone, as by any other exception: no half-written file is left.
     raise SystemExit(128 + number)
+
+
+def _exit(code: int) -> None:
+    """End without a word of libraries whose connections are still open."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_with_parent() -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import logging
 import os
 import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,7 +21,6 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 import recbole
 from recbole.utils import ModelType, init_seed
 from recbole.utils.argument_list import dataset_arguments
-from recbole.utils.logger import RemoveColorFilter
 
 from recbole_drex import checkpoint, ranks, record
 from recbole_drex.config import PREPARATION, Config
@@ -32,15 +29,13 @@ from recbole_drex.data.sources import Sources, find_sources
 from recbole_drex.dataset import ReviewDataset, split
 from recbole_drex.distributed import check_processes, group, is_worker, launch
 from recbole_drex.errors import CheckpointError, ConfigError
-from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY, RUN
+from recbole_drex.evaluation.comparison import HISTORY, RUN
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.evaluation.result import RESULT, read_result, write_interactions, write_result, write_users
-from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.keywords import write_profiles
-from recbole_drex.explain.quality import explanation_quality
+from recbole_drex.evaluation.result import RESULT, read_result
 from recbole_drex.files import locked, read_json, safe_name, write_json
 from recbole_drex.record import Experiment, plain
-from recbole_drex.trainer import BEST, LAST, Evaluation, load_model_state, make_trainer
+from recbole_drex.runfiles import finish, logging_to
+from recbole_drex.trainer import BEST, load_model_state, make_trainer
 from recbole_drex.values import check_values, read_yaml
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
@@ -250,7 +245,7 @@ def train_one(
     described = record.describe(config, manifest)
     with _held(run_dir):
         experiment = _started(config, manifest, run_dir, described, keep=_same(run_dir, described))
-        with _logging_to(run_dir / "train.log", config):
+        with logging_to(run_dir / "train.log", config):
             trainer = _resumed(experiment, run_dir)
             for entry in trainer.history:
                 on_epoch(entry)
@@ -285,7 +280,7 @@ def _same(run_dir: Path, described: dict[str, Any]) -> bool:
 
 
 def _logged_run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
-    with _logging_to(run_dir / "train.log", experiment.config):
+    with logging_to(run_dir / "train.log", experiment.config):
         return _run(experiment, run_dir, label, command)
 
 
@@ -306,31 +301,7 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
     test = trainer.evaluate_part(experiment.parts.test)
     seconds = perf_counter() - trained
     command = command or shlex.join(sys.argv)
-    return ranks.first_decides(lambda: _leave(experiment, run_dir, trainer, valid, test, label, seconds, command))
-
-
-def _leave(
-    experiment: Experiment,
-    run_dir: Path,
-    trainer: Any,
-    valid: Evaluation,
-    test: Evaluation,
-    label: str,
-    seconds: float,
-    command: str,
-) -> dict[str, Any]:
-    """Write everything that a finished run leaves; returns what its result file holds."""
-    config = experiment.config
-    result = record.result(experiment, label, trainer, valid, test, seconds, command)
-    write_interactions(run_dir, record.interactions(experiment, valid, test))
-    write_users(run_dir, record.users(experiment, trainer.eval_collector.data_struct, test))
-    write_json(run_dir / HISTORY, trainer.history)
-    if experiment.explains and (config["explained_users"] or config["measured_users"]):
-        result |= _explain(experiment, run_dir)
-    write_result(run_dir, result)
-    (run_dir / LAST).unlink(missing_ok=True)
-    logging.getLogger().info("test result: %s", json.dumps(result["test"]))
-    return read_result(run_dir)
+    return ranks.first_decides(lambda: finish(experiment, run_dir, trainer, valid, test, label, seconds, command))
 
 
 def _resumed(experiment: Experiment, run_dir: Path) -> Any:
@@ -340,40 +311,6 @@ def _resumed(experiment: Experiment, run_dir: Path) -> Any:
     trainer = make_trainer(experiment.config, experiment.model, run_dir, experiment.parts)
     trainer.resume()
     return trainer
-
-
-def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
-    """Write explained recommendations and profiles into ``run_dir``; returns what the result file says of them."""
-    config, explainer = experiment.config, Explainer(experiment, quotes=2)
-    if config["explained_users"]:
-        if explainer.keywords is not None:
-            write_profiles(explainer.keywords, run_dir)
-        explanations = explainer.explain_users(config["explained_users"])
-        write_json(run_dir / EXPLANATIONS, [dataclasses.asdict(explanation) for explanation in explanations])
-    measured = (
-        explanation_quality(explainer, config["measured_users"], config["seed"]) if config["measured_users"] else []
-    )
-    return {"explanations": measured} if measured else {}
-
-
-@contextlib.contextmanager
-def _logging_to(path: Path, config: Config) -> Iterator[None]:
-    """RecBole logs through the root logger; send that to the run's own file and keep the terminal for progress."""
-    root = logging.getLogger()
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.addFilter(RemoveColorFilter())
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(str(config["state"] or "INFO").upper())
-    logging.captureWarnings(True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        root.setLevel(before)
-        root.removeHandler(handler)
-        handler.close()
 
 
 def load(run_dir: str | Path) -> Experiment:

@@ -1,0 +1,83 @@
+"""What a run writes: its log while it works, and its files once it is trained and evaluated."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.utils.logger import RemoveColorFilter
+
+from recbole_drex import record
+from recbole_drex.config import Config
+from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY
+from recbole_drex.evaluation.result import read_result, write_interactions, write_result, write_users
+from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.keywords import write_profiles
+from recbole_drex.explain.quality import explanation_quality
+from recbole_drex.files import write_json
+from recbole_drex.record import Experiment
+from recbole_drex.trainer import LAST, Evaluation
+
+
+@contextlib.contextmanager
+def logging_to(path: Path, config: Config) -> Iterator[None]:
+    """RecBole logs through the root logger; send that to the run's own file and keep the terminal for progress."""
+    root = logging.getLogger()
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(RemoveColorFilter())
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(str(config["state"] or "INFO").upper())
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(before)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def finish(
+    experiment: Experiment,
+    run_dir: Path,
+    trainer: Any,
+    valid: Evaluation,
+    test: Evaluation,
+    label: str,
+    seconds: float,
+    command: str,
+) -> dict[str, Any]:
+    """Write everything that a finished run leaves; returns what its result file holds."""
+    config, logger = experiment.config, logging.getLogger()
+    result = record.result(experiment, label, trainer, valid, test, seconds, command)
+    write_interactions(run_dir, record.interactions(experiment, valid, test))
+    write_users(run_dir, record.users(experiment, trainer.eval_collector.data_struct, test))
+    write_json(run_dir / HISTORY, trainer.history)
+    if experiment.explains and (config["explained_users"] or config["measured_users"]):
+        result |= _explain(experiment, run_dir)
+    write_result(run_dir, result)
+    (run_dir / LAST).unlink(missing_ok=True)
+    logger.info("test result: %s", json.dumps(result["test"]))
+    return read_result(run_dir)
+
+
+def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
+    """Write explained recommendations and profiles into ``run_dir``; returns what the result file says of them."""
+    config, explainer = experiment.config, Explainer(experiment, quotes=2)
+    if config["explained_users"]:
+        if explainer.keywords is not None:
+            write_profiles(explainer.keywords, run_dir)
+        explanations = explainer.explain_users(config["explained_users"])
+        write_json(run_dir / EXPLANATIONS, [dataclasses.asdict(explanation) for explanation in explanations])
+    measured = (
+        explanation_quality(explainer, config["measured_users"], config["seed"]) if config["measured_users"] else []
+    )
+    return {"explanations": measured} if measured else {}
