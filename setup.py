@@ -45,6 +45,7 @@ setup(
         "ray[tune]>=2.6.3",
         # What this project adds.
         "filelock>=3.12",
+        "fsspec>=2023.5",
         "jinja2>=3.1",
         "jsonschema>=4.17",
         "matplotlib>=3.8",

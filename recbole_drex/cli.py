@@ -151,6 +151,14 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     prepare = command("prepare", _prepare, "Turn raw reviews into a prepared data set.", parameters=True)
     data_options(prepare)
     prepare.add_argument("--rebuild", action="store_true", help="prepare anew even if nothing has changed")
+    prepare.add_argument(
+        "--engine", default="local", help="local, or ray: encoders on all cores or GPUs of a cluster (default: local)"
+    )
+    prepare.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="Ray cluster: host:port, ray://host:port or auto (default: one on this machine alone)",
+    )
 
     compare = command(
         "compare",
@@ -380,7 +388,7 @@ def _prepare(options: argparse.Namespace, command: str) -> int:
 
     given = {"data_path": options.data_path} if options.data_path else {}
     config = Config("DReX", options.dataset, options.config_files, {**options.parameters, **given})
-    manifest = prepare_dataset(config, options.raw, options.meta, options.rebuild)
+    manifest = prepare_dataset(config, options.raw, options.meta, options.rebuild, options.engine, options.address)
     print_statistics(manifest, Path(config["data_path"]), config["keep_unrated"])
     return 0
 

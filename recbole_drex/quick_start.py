@@ -24,6 +24,7 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_drex import checkpoint, ranks, record
 from recbole_drex.config import PREPARATION, Config
+from recbole_drex.data.engine import check_engine
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources, find_sources
 from recbole_drex.dataset import ReviewDataset, split
@@ -126,16 +127,27 @@ def run(
 
 
 def prepare_dataset(
-    config: Config, raw: Sequence[str | Path] = (), meta: str | Path | None = None, rebuild: bool = False
+    config: Config,
+    raw: Sequence[str | Path] = (),
+    meta: str | Path | None = None,
+    rebuild: bool = False,
+    engine: str = "local",
+    address: str | None = None,
 ) -> dict[str, Any]:
-    """Find the raw files of the configured data set and prepare it, unless that has been done."""
+    """Find the raw files of the configured data set and prepare it, unless that has been done.
+
+    ``engine`` and ``address`` say where, see :func:`recbole_drex.data.prepare.prepare`.
+    """
+    check_engine(engine, address)
     check_values(config.final_config_dict)
     dataset = safe_name(config.dataset, "data set")
     folder = Path(config["data_path"])
     if raw and folder.is_relative_to(Path(recbole.__file__).parent):
         raise ConfigError(f"'{dataset}' is a data set inside RecBole, which is not overwritten; choose another name")
     sources = find_sources(dataset, folder.parent, raw, meta, os.environ.get("RECBOLE_DREX_RAW"))
-    return prepare(dataset, folder.parent, config.preparation(), sources, rebuild=rebuild)
+    return prepare(
+        dataset, folder.parent, config.preparation(), sources, rebuild=rebuild, engine=engine, address=address
+    )
 
 
 _PROTOCOL_KEYS = {

@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -57,7 +58,17 @@ def amazon(rows, year):
 
 
 @pytest.fixture(
-    params=["2023.jsonl", "2018.json", "2018.json.gz", "r.csv", "r.csv.gz", "r.tsv", "r.parquet", "zip.jsonl"]
+    params=[
+        "2023.jsonl",
+        "2018.json",
+        "2018.json.gz",
+        "r.csv",
+        "r.csv.gz",
+        "r.tsv",
+        "r.parquet",
+        "zip.jsonl",
+        "2023.jsonl.zst",
+    ]
 )
 def reviews(request, tmp_path):
     """The four rows in every format."""
@@ -67,7 +78,9 @@ def reviews(request, tmp_path):
     if "json" in request.param:
         content = "".join(json.dumps(row) + "\n" for row in amazon(ROWS, 2018 if "2018" in request.param else 2023))
         packed = request.param.startswith("zip") or request.param.endswith("gz")
-        path.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
+        zstd = request.param.endswith("zst")
+        pack = gzip.compress if packed else lambda data: pa.compress(data, "zstd", asbytes=True) if zstd else data
+        path.write_bytes(pack(content.encode()))
     elif request.param.endswith("parquet"):
         frame.to_parquet(path)
     else:
@@ -215,6 +228,8 @@ def test_unusable_files(tmp_path):
         "cut.jsonl.gz": (packed[: len(packed) // 2], "truncated"),
         "damaged.jsonl.gz": (packed[:100] + bytes(50) + packed[150:], "damaged|truncated"),
         "plain.jsonl.gz": (good, "no gzip data"),
+        "plain.jsonl.zst": (good, "no Zstandard data"),
+        "cut.jsonl.zst": (pa.compress(good, "zstd", asbytes=True)[:-9], "truncated Zstandard"),
         "wide.jsonl": (good.decode().encode("utf-16"), "UTF-16"),
         "latin.jsonl": (
             json.dumps(line(text="na\xefve"), ensure_ascii=False).encode("latin-1"),

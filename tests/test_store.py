@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.data.store import FeatureStore, StoreWriter
+from recbole_drex.data.store import FeatureStore, StoreWriter, pack
 from recbole_drex.errors import DataError
 
 WIDTH = 5
@@ -31,7 +31,7 @@ def make_shard(seed: int, lengths: list[int]) -> Shard:
 def write(folder: Path, shards: list[Shard], signature: str = "s") -> FeatureStore:
     writer = StoreWriter(folder, WIDTH, signature, len(shards))
     for k, shard in enumerate(shards):
-        writer.write_shard(k, *shard)
+        writer.write_shard(k, pack(*shard, WIDTH))
     writer.finish({"encoder": {"name": "none"}})
     return FeatureStore.open(folder)
 
@@ -86,17 +86,17 @@ def test_words_beyond_the_encoders_reach_are_dropped(tmp_path: Path) -> None:
 def test_resumes_and_discards_foreign_shards(tmp_path: Path) -> None:
     folder = tmp_path / "features"
     shards = [make_shard(k, [2, 1]) for k in range(3)]
-    StoreWriter(folder, WIDTH, "s", 3).write_shard(1, *shards[1])
+    StoreWriter(folder, WIDTH, "s", 3).write_shard(1, pack(*shards[1], WIDTH))
     again = StoreWriter(folder, WIDTH, "s", 3)
     assert again.done() == {1}
     with pytest.raises(DataError, match=r"lacks shards \[0, 2\]"):
         again.finish({})
     assert not folder.exists()
     for k in (2, 0):
-        again.write_shard(k, *shards[k])
+        again.write_shard(k, pack(*shards[k], WIDTH))
     again.finish({})
     check(FeatureStore.open(folder), shards)
-    StoreWriter(folder, WIDTH, "s", 3).write_shard(0, *shards[0])
+    StoreWriter(folder, WIDTH, "s", 3).write_shard(0, pack(*shards[0], WIDTH))
     assert StoreWriter(folder, WIDTH, "s", 3).done() == {0}
     assert StoreWriter(folder, WIDTH, "other", 3).done() == set()
     check(FeatureStore.open(folder), shards)
@@ -111,7 +111,7 @@ def test_replaces_an_old_store(tmp_path: Path) -> None:
 
 def test_damaged_shard_is_removed_and_named(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path / "features", WIDTH, "s", 1)
-    writer.write_shard(0, *make_shard(0, [200]))
+    writer.write_shard(0, pack(*make_shard(0, [200]), WIDTH))
     path = next(writer.partial.glob("shard-*"))
     content = bytearray(path.read_bytes())
     content[len(content) - 2500] ^= 255
@@ -126,7 +126,7 @@ def test_leftovers_of_a_broken_finish_do_no_harm(tmp_path: Path) -> None:
     write(folder, [make_shard(0, [4])], "old")
     shards = [make_shard(1, [1, 2])]
     writer = StoreWriter(folder, WIDTH, "new", 1)
-    writer.write_shard(0, *shards[0])
+    writer.write_shard(0, pack(*shards[0], WIDTH))
     (writer.partial / "assembled").mkdir()
     (writer.partial / "assembled" / "vectors.npy").write_bytes(b"half")
     folder.rename(tmp_path / "features.old")  # as if killed between the two renames
@@ -144,7 +144,7 @@ folder, shards = Path(sys.argv[1]), [make_shard(k, [3, 0, 40]) for k in range(6)
 writer = StoreWriter(folder, WIDTH, "s", 6)
 print("started", flush=True)
 for k in sorted(set(range(6)) - writer.done()):
-    writer.write_shard(k, *shards[k])
+    writer.write_shard(k, pack(*shards[k], WIDTH))
 writer.finish({})
 """
 
@@ -217,7 +217,9 @@ def test_arguments_must_fit(tmp_path: Path) -> None:
         (0, [good.astype(np.float32)], [["a"]]),
     ):
         with pytest.raises(ValueError, match=r"shard|lemma|float16"):
-            writer.write_shard(k, vectors, lemmas)
+            writer.write_shard(k, pack(vectors, lemmas, WIDTH))
+    with pytest.raises(ValueError, match="wide"):
+        writer.write_shard(0, pack([good[:, :2]], [["a"]], 2))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

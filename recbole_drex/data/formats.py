@@ -12,7 +12,7 @@ import itertools
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any, BinaryIO, cast
 
 import orjson
@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from recbole_drex.data.remote import RawFile, RemoteFile, size_of
 from recbole_drex.errors import DataError
 
 _BLOCK = 1 << 20  # bytes of lines parsed together
 _ROWS = 1 << 12  # rows of a CSV or Parquet file taken together
 _LONGEST = 1 << 24  # bytes; no review is longer, so a longer line is a damaged one
+_PACKED = {".gz": (b"\x1f\x8b", "gzip"), ".zst": (b"\x28\xb5\x2f\xfd", "Zstandard")}  # first bytes, name
 _FIRST = 100  # rows in which the keys of a JSON file must show up
 
 Names = Mapping[str, Sequence[str]]
@@ -46,11 +48,11 @@ class Chunk:
     bad: list[tuple[int, str]]
 
 
-def read_chunks(path: Path, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
-    """Read ``.jsonl``, ``.json`` (one object a line), ``.csv``, ``.tsv`` (each also gzipped) or ``.parquet``.
+def read_chunks(path: RawFile, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
+    """Read ``.jsonl``, ``.json`` (an object a line), ``.csv``, ``.tsv`` (all also ``.gz`` or ``.zst``) or ``.parquet``.
 
     Args:
-        path: the file. Gzip is recognised by its first bytes, the format by the name.
+        path: the file. The compression is recognised by its first bytes, the format by the name.
         names: canonical name -> names in the file, the first one with a value counts.
         needed: canonical names without which the file is of no use.
 
@@ -58,7 +60,8 @@ def read_chunks(path: Path, names: Names, needed: Collection[str]) -> Iterator[C
         DataError: the file is missing, a folder, unreadable, empty, truncated, not in its format or not in UTF-8, or a
             needed column is missing.
     """
-    suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+    name = PurePath(path.name)
+    suffix = (name.with_suffix("") if name.suffix in _PACKED else name).suffix.lower()
     readers: dict[str, Callable[[BinaryIO], Iterator[Chunk]]] = {
         ".jsonl": lambda stream: _json(stream, path, names, needed),
         ".json": lambda stream: _json(stream, path, names, needed),
@@ -69,7 +72,9 @@ def read_chunks(path: Path, names: Names, needed: Collection[str]) -> Iterator[C
     if not path.is_file():
         raise DataError(f"{path} is a folder, not a file" if path.is_dir() else f"{path} does not exist")
     if suffix not in readers:
-        raise DataError(f"{path}: unknown extension '{suffix}'. Legal values: {', '.join(readers)}, also with .gz")
+        raise DataError(
+            f"{path}: unknown extension '{suffix}'. Legal values: {', '.join(readers)}, also with .gz or .zst"
+        )
     try:
         with _opened(path) as stream:
             yield from readers[suffix](stream)
@@ -80,28 +85,36 @@ def read_chunks(path: Path, names: Names, needed: Collection[str]) -> Iterator[C
     except pa.ArrowException as error:
         raise DataError(f"{path} is no readable Parquet file: {error}") from error
     except OSError as error:
+        if "zstd" in str(error).lower() or "compressed stream" in str(error):
+            raise DataError(f"{path} holds damaged or truncated Zstandard data ({error}); fetch it again") from error
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: RawFile) -> Iterator[BinaryIO]:
     """Open a file for its uncompressed bytes, with a progress bar over the bytes on disk."""
-    size = path.stat().st_size
+    size = size_of(path)
     if not size:
         raise DataError(f"{path} is empty")
-    with path.open("rb") as file:
-        magic = file.read(2)
+    with path.open() if isinstance(path, RemoteFile) else path.open("rb") as file:
+        magic = file.read(4)
         file.seek(0)
-        if magic in (b"\xff\xfe", b"\xfe\xff"):
+        if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise DataError(f"{path}:1: encoded as UTF-16; convert the file to UTF-8")
-        if path.suffix == ".gz" and magic != b"\x1f\x8b":
-            raise DataError(f"{path} is named .gz but holds no gzip data")
+        ending = PurePath(path.name).suffix
+        if ending in _PACKED and not magic.startswith(_PACKED[ending][0]):
+            raise DataError(f"{path} is named {ending} but holds no {_PACKED[ending][1]} data")
         with tqdm.wrapattr(file, "read", total=size, desc=f"reading {path.name}", delay=2) as counted:
             raw = cast(BinaryIO, counted)
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if magic == b"\x1f\x8b" else raw
+            if magic.startswith(_PACKED[".gz"][0]):
+                yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
+            elif magic.startswith(_PACKED[".zst"][0]):
+                yield cast(BinaryIO, pa.CompressedInputStream(raw, "zstd"))
+            else:
+                yield raw
 
 
-def _require(path: Path, found: Collection[str], names: Names, needed: Collection[str], where: str) -> None:
+def _require(path: RawFile, found: Collection[str], names: Names, needed: Collection[str], where: str) -> None:
     for canonical in needed:
         if not set(names[canonical]) & set(found):
             listed = ", ".join(map(str, found)) or "nothing"
@@ -134,7 +147,7 @@ def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
     yield [tail]
 
 
-def _json(stream: BinaryIO, path: Path, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
+def _json(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
     known = {name for accepted in names.values() for name in accepted}
     number, checked = 0, False
     for block in _blocks(stream):
@@ -167,7 +180,7 @@ def _getter(rows: list[dict[str, Any]]) -> Get:
     return lambda name: [row.get(name) for row in rows]
 
 
-def _csv(stream: BinaryIO, path: Path, names: Names, needed: Collection[str], delimiter: str) -> Iterator[Chunk]:
+def _csv(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str], delimiter: str) -> Iterator[Chunk]:
     foreign: list[int] = []  # lines that are not UTF-8, until their row is judged
 
     def text() -> Iterator[str]:
@@ -215,7 +228,7 @@ def _csv(stream: BinaryIO, path: Path, names: Names, needed: Collection[str], de
         yield Chunk(lines, _columns(names, table, len(rows), table.__getitem__), bad)
 
 
-def _parquet(stream: BinaryIO, path: Path, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
+def _parquet(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
     file = pq.ParquetFile(stream)
     found = file.schema_arrow.names
     _require(path, found, names, needed, "the schema")

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_drex.data.encoder import Encoder
-from recbole_drex.data.text import TextProcessor
+from recbole_drex.data.engine import Engine
 
 _PART = 1024  # texts that are encoded at once
 
@@ -31,27 +30,28 @@ def item_texts(items: pd.DataFrame) -> list[str]:
     return [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
 
 
-def texts_signature(items: Sequence[str], texts: Sequence[str], encoder: Encoder, processor: TextProcessor) -> str:
+def texts_signature(items: Sequence[str], texts: Sequence[str], engine: Engine) -> str:
     """Hash of all that decides the vectors of :func:`encode_texts` and of the items they belong to."""
-    digest = hashlib.sha256(repr((encoder.settings, processor.settings)).encode())
+    digest = hashlib.sha256(repr(engine.settings).encode())
     for item, text in zip(items, texts, strict=True):
         digest.update(f"{item}\0{text}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
-def encode_texts(texts: Sequence[str], encoder: Encoder, processor: TextProcessor) -> np.ndarray:
+def encode_texts(texts: Sequence[str], engine: Engine) -> np.ndarray:
     """Mean of the contextual vectors of each text's kept words.
 
     Returns:
-        (texts, ``encoder.width``) float32; zeros for a text without kept words.
+        (texts, ``engine.width``) float32; zeros for a text without kept words.
 
     Raises:
         DataError: the weights of the encoder give values that are no numbers.
     """
-    result = np.zeros((len(texts), encoder.width), dtype=np.float32)
-    for start in tqdm(range(0, len(texts), _PART), desc="encoding texts of items", unit=f"x{_PART}", delay=2):
-        words = [processor(text) for text in texts[start : start + _PART]]
-        for row, vectors in enumerate(encoder.encode(words), start):
+    result = np.zeros((len(texts), engine.width), dtype=np.float32)
+    parts = range(0, len(texts), _PART)
+    encoded = engine.encode(lambda start: texts[start : start + _PART], parts)
+    for start, shard in tqdm(encoded, desc="encoding texts of items", total=len(parts), unit=f"x{_PART}", delay=2):
+        for row, vectors in enumerate(shard.reviews(), start):
             if len(vectors):
                 result[row] = vectors.astype(np.float32).mean(0)
     return result

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_drex.data.remote import RawFile, RemoteFile
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.files import read_json, sha256
@@ -55,7 +56,7 @@ def foreign_manifest(folder: Path, dataset: str) -> dict[str, Any]:
     return {**manifest, "fingerprint": fingerprint([sha256(path) for path in files]), "benchmark": list(PARTS)}
 
 
-def source(path: Path) -> dict[str, Any]:
+def source(path: RawFile) -> dict[str, Any]:
     """A raw file as a manifest names it.
 
     Raises:
@@ -63,6 +64,8 @@ def source(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise DataError(f"no such raw file: {path}")
+    if isinstance(path, RemoteFile):
+        return {"name": path.name, "bytes": path.size, "sha256": path.sha256}
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 

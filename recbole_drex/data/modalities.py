@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_drex.data.encoder import Encoder
+from recbole_drex.data.engine import Engine
 from recbole_drex.data.images import image_files, image_source, load_image_encoder
 from recbole_drex.data.itemfeatures import ItemFeatures, check_modality, check_vectors, read_table
 from recbole_drex.data.itemtexts import encode_texts, item_texts, texts_signature
 from recbole_drex.data.manifest import source
 from recbole_drex.data.sources import Sources
-from recbole_drex.data.text import TextProcessor
 from recbole_drex.errors import ConfigError, DataError
 
 TEXT, IMAGE = "text", "image"
@@ -75,8 +74,7 @@ def make_modalities(
     kept: Sequence[str],
     items: pd.DataFrame | None,
     settings: Mapping[str, Any],
-    encoder: Encoder,
-    processor: TextProcessor,
+    engine: Engine,
     earlier: Path | None,
 ) -> Modalities:
     """Vectors of the items that the filter keeps.
@@ -85,8 +83,7 @@ def make_modalities(
         kept: their ids.
         items: all rows of the item file, as :func:`recbole_drex.data.readers.read_items` gives them.
         settings: the parameters under "Preparation", checked by :func:`check_item_settings`.
-        encoder: of texts.
-        processor: that finds the words of texts.
+        engine: encodes texts.
         earlier: folder of item vectors that are used again where nothing has changed; None makes all anew.
 
     Raises:
@@ -96,7 +93,7 @@ def make_modalities(
     made = Modalities(sorted(kept))
     before = _earlier(earlier)
     if items is not None and TEXT not in settings["item_features"]:
-        _add_texts(made, items, encoder, processor, before)
+        _add_texts(made, items, engine, before)
     if settings["images"]:
         _add_images(made, Path(settings["images"]), settings["image_encoder"], before)
     for name, path in sorted(settings["item_features"].items()):
@@ -118,17 +115,15 @@ def _earlier(folder: Path | None) -> ItemFeatures | None:
         return None
 
 
-def _add_texts(
-    made: Modalities, items: pd.DataFrame, encoder: Encoder, processor: TextProcessor, before: ItemFeatures | None
-) -> None:
+def _add_texts(made: Modalities, items: pd.DataFrame, engine: Engine, before: ItemFeatures | None) -> None:
     described = items.set_index("item_id").reindex(made.items).fillna("")
     texts = item_texts(described)
     if not any(texts):
         return
-    signature = texts_signature(made.items, texts, encoder, processor)
+    signature = texts_signature(made.items, texts, engine)
     vectors = before.reusable(TEXT, signature) if before else None
     if vectors is None:
-        vectors = encode_texts(texts, encoder, processor)
+        vectors = encode_texts(texts, engine)
     if vectors.any():  # texts may hold no word that is kept
         made.vectors[TEXT], made.signatures[TEXT] = vectors, signature
 

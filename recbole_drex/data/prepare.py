@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from recbole_drex.data.atomic import write_inter, write_items
-from recbole_drex.data.encoder import Encoder, load_encoder
+from recbole_drex.data.engine import Engine, check_engine, opened_engine
 from recbole_drex.data.filter import filter_reviews
 from recbole_drex.data.itemfeatures import FOLDER, INDEX, ItemFeatures, write_item_features
 from recbole_drex.data.manifest import (
@@ -38,7 +38,6 @@ from recbole_drex.data.readers import RawReviews, read_items, read_reviews
 from recbole_drex.data.sources import Sources
 from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.data.store import FeatureStore, StoreWriter
-from recbole_drex.data.text import TextProcessor
 from recbole_drex.data.texts import TEXTS, write_texts
 from recbole_drex.errors import DataError
 from recbole_drex.files import locked, read_json, safe_name, sha256, write_json
@@ -47,7 +46,14 @@ SHARD = 1024  # reviews; what an interruption can cost is the encoding of so man
 
 
 def prepare(
-    dataset: str, data_path: str | Path, settings: Mapping[str, Any], sources: Sources, *, rebuild: bool = False
+    dataset: str,
+    data_path: str | Path,
+    settings: Mapping[str, Any],
+    sources: Sources,
+    *,
+    rebuild: bool = False,
+    engine: str = "local",
+    address: str | None = None,
 ) -> dict[str, Any]:
     """Prepare a data set, unless its manifest says that it is prepared just so.
 
@@ -56,6 +62,8 @@ def prepare(
         settings: the parameters under "Preparation" of ``properties/overall.yaml``.
         sources: raw files; without any, a prepared data set is only checked.
         rebuild: prepare and encode even what matches.
+        engine: ``local``, or ``ray`` for encoders on all cores or GPUs of a cluster; the files are the same.
+        address: of the Ray cluster, see :func:`recbole_drex.cluster.connected`; None starts one on this machine.
 
     Returns:
         The manifest.
@@ -63,7 +71,9 @@ def prepare(
     Raises:
         DataError: raw files that cannot be read or are emptied by the filter, damaged prepared files, a full disk. A
             data set that was prepared before is left as it was.
+        ConfigError: an illegal setting, an unknown engine, or no Ray that could be used.
     """
+    check_engine(engine, address)
     folder = Path(data_path) / safe_name(dataset, "data set")
     settings = {key: settings[key] for key in sorted(settings)}
     if not sources.given and is_foreign(folder, dataset):
@@ -83,7 +93,8 @@ def prepare(
             return prepare_mmrec(dataset, folder, sources.mmrec, settings)
         work = folder / "work"
         try:
-            return _build(dataset, folder, work, settings, sources, given, rebuild)
+            with opened_engine(engine, address, settings) as opened:
+                return _build(dataset, folder, work, settings, sources, given, rebuild, opened)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             if folder.is_dir() and not any(folder.iterdir()):
@@ -101,7 +112,14 @@ def _described(settings: Mapping[str, Any], sources: Sources) -> list[dict[str, 
 
 
 def _build(
-    dataset: str, folder: Path, work: Path, settings: dict, sources: Sources, given: list[dict], rebuild: bool
+    dataset: str,
+    folder: Path,
+    work: Path,
+    settings: dict,
+    sources: Sources,
+    given: list[dict],
+    rebuild: bool,
+    engine: Engine,
 ) -> dict[str, Any]:
     started = perf_counter()
     raw = read_reviews(
@@ -118,17 +136,10 @@ def _build(
     reviewed = np.flatnonzero(frame["has_review"].to_numpy())
     rows = frame["row"].to_numpy()[reviewed]
     shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
-    encoder = load_encoder(
-        settings["encoder"],
-        precision=settings["precision"],
-        max_length=settings["max_length"],
-        encode_text=settings["encode_text"],
-    )
-    processor = TextProcessor(settings["lemmatizer"])
     kept = sorted(frame["item_id"].astype(str).unique())
-    modalities = make_modalities(kept, items, settings, encoder, processor, None if rebuild else folder / FOLDER)
+    modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER)
     encoding = perf_counter()
-    encoded = _encode(dataset, folder, encoder, processor, raw, shards, rebuild)
+    encoded = _encode(dataset, folder, engine, raw, shards, rebuild)
     encode_seconds = perf_counter() - encoding
     store = FeatureStore.open(folder / "features", verify=False)
 
@@ -158,7 +169,7 @@ def _build(
         "settings": settings,
         "counts": counts,
         "statistics": dataset_statistics(frame),
-        "encoder": {**encoder.settings, **processor.settings},
+        "encoder": _described_encoder(engine),
         "words": len(store.word_ids),
         "vocabulary": len(store.vocabulary),
         "items": made,
@@ -185,37 +196,36 @@ def _write_modalities(folder: Path, modalities: Modalities) -> dict[str, dict[st
 
 
 def _encode(
-    dataset: str,
-    folder: Path,
-    encoder: Encoder,
-    processor: TextProcessor,
-    raw: RawReviews,
-    shards: list[np.ndarray],
-    rebuild: bool,
+    dataset: str, folder: Path, engine: Engine, raw: RawReviews, shards: list[np.ndarray], rebuild: bool
 ) -> bool:
     """Fill the feature store with the reviews at the rows ``shards`` of the spilled texts, unless it holds them.
 
     Returns:
         Whether anything was encoded.
     """
-    described = {**encoder.settings, **processor.settings}
+    described = _described_encoder(engine)
     signature = hashlib.sha256(repr((described, SHARD)).encode())
     for shard in tqdm(shards, desc=f"{dataset}: reading reviews", delay=2):
         for text in raw.texts(shard):
             signature.update(text.encode("utf-8", "surrogatepass") + b"\0")
     if not rebuild and _holds(folder / "features", signature.hexdigest()):
         return False
-    writer = StoreWriter(folder / "features", encoder.width, signature.hexdigest(), len(shards))
+    writer = StoreWriter(folder / "features", engine.width, signature.hexdigest(), len(shards))
     done = writer.done()
-    for index, shard in enumerate(tqdm(shards, desc=f"{dataset}: encoding reviews", unit=f"x{SHARD}", delay=2)):
-        if index in done:
-            continue
-        words = [processor(text) for text in raw.texts(shard)]
-        vectors = encoder.encode(words)
-        lemmas = [review.lemmas[: len(vector)] for review, vector in zip(words, vectors, strict=True)]
-        writer.write_shard(index, vectors, lemmas)
+    missing = [index for index in range(len(shards)) if index not in done]
+    encoded = engine.encode(lambda index: raw.texts(shards[index]), missing)
+    title = f"{dataset}: encoding reviews"
+    with tqdm(encoded, desc=title, unit=f"x{SHARD}", delay=2, total=len(shards), initial=len(done)) as progress:
+        for index, reviews in progress:
+            writer.write_shard(index, reviews)
     writer.finish(described)
     return True
+
+
+def _described_encoder(engine: Engine) -> dict[str, Any]:
+    """All that decides the word features, as the manifest names it."""
+    encoder, words = engine.settings
+    return {**encoder, **words}
 
 
 def _holds(folder: Path, signature: str) -> bool:

@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recbole_drex.data.formats import Chunk, read_chunks
+from recbole_drex.data.manifest import source
+from recbole_drex.data.remote import RawFile, RemoteFile, raw_file, raw_files
 from recbole_drex.data.texts import ReviewTexts
 from recbole_drex.data.values import IdCodes, numbers, stripped, words
 from recbole_drex.errors import ConfigError, DataError, unknown_name
-from recbole_drex.files import replacing, sha256
+from recbole_drex.files import replacing
 
 _LATEST = 4_102_444_800.0  # 2100-01-01 in seconds
 _MILLISECONDS = 1e11  # a larger timestamp counts milliseconds: as seconds it would lie in the year 5138
@@ -73,7 +75,7 @@ class RawReviews:
 
 
 def read_reviews(
-    paths: str | Path | Iterable[str | Path],
+    paths: str | RawFile | Iterable[str | RawFile],
     spill: Path,
     *,
     columns: Mapping[str, str] | None = None,
@@ -89,7 +91,8 @@ def read_reviews(
     written as strings; timestamps above 1e11 are milliseconds.
 
     Args:
-        paths: one file or several: JSON lines (Amazon Reviews 2023, 2018 or 2014), CSV, TSV or Parquet.
+        paths: one file or several: JSON lines (Amazon Reviews 2023, 2018 or 2014), CSV, TSV or Parquet; what holds
+            ``://`` is an address that fsspec opens.
         spill: Parquet file to write, atomically; its folder is made if needed.
         columns: canonical name (``user_id``, ``item_id``, ``rating``, ``timestamp``, ``title``, ``text``) -> name in
             the files; a column named here must exist. Default: the names above and those of the Amazon formats.
@@ -107,7 +110,7 @@ def read_reviews(
             raise ConfigError(unknown_name("column", canonical, names))
         names[canonical] = (name,)
     needed = {"user_id": None, "item_id": None, **dict.fromkeys(columns or {})}
-    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    files = raw_files([paths] if isinstance(paths, str | Path | RemoteFile) else paths)
     if not files:
         raise DataError("no review file was given")
 
@@ -138,7 +141,7 @@ def read_reviews(
     return RawReviews(frame, sources, spill)
 
 
-def read_items(path: str | Path) -> pd.DataFrame:
+def read_items(path: str | RawFile) -> pd.DataFrame:
     """Read item descriptions: ``meta_*.jsonl[.gz]`` of the Amazon data sets, or CSV, TSV or Parquet.
 
     Returns:
@@ -150,7 +153,7 @@ def read_items(path: str | Path) -> pd.DataFrame:
     Raises:
         DataError: as :func:`read_reviews`, with malformed rows (no item id, or no text where one belongs) up to 0.1 %.
     """
-    path = Path(path)
+    path = raw_file(path)
     items = IdCodes()
     parts: list[pd.DataFrame] = []
     tally = _Tally(path)
@@ -184,7 +187,7 @@ def _without_collector() -> Iterator[None]:
 class _Tally:
     """Counts a file's rows and keeps the first reasons."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: RawFile) -> None:
         self.path, self.good, self.bad = path, 0, 0
         self.reasons: list[str] = []
 
@@ -204,9 +207,7 @@ class _Tally:
                 f"{self.path}: {self.bad:,} of {lines:,} rows are malformed ({self.bad / lines:.3%}; "
                 f"at most {limit:.3%} are put up with). First: " + "; ".join(self.reasons)
             )
-        size = self.path.stat().st_size
-        entry = {"name": self.path.name, "bytes": size, "sha256": sha256(self.path)}
-        return {**entry, "lines": lines, "bad_lines": self.bad, "reasons": self.reasons}
+        return {**source(self.path), "lines": lines, "bad_lines": self.bad, "reasons": self.reasons}
 
 
 def _check_reviews(

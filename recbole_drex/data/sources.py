@@ -9,6 +9,7 @@ from pathlib import Path
 from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.download import CATEGORIES, download_category
 from recbole_drex.data.manifest import interaction_files
+from recbole_drex.data.remote import RawFile, raw_file, raw_files
 from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.files import safe_name
 
@@ -23,8 +24,8 @@ class Sources:
         mmrec: a folder in MMRec's layout, in place of both; see :mod:`recbole_drex.data.mmrec`.
     """
 
-    reviews: tuple[Path, ...] = ()
-    meta: Path | None = None
+    reviews: tuple[RawFile, ...] = ()
+    meta: RawFile | None = None
     mmrec: Path | None = None
 
     @property
@@ -49,7 +50,7 @@ def find_sources(
     Args:
         dataset: name of the data set.
         data_path: folder of prepared data sets; ``raw/`` in it takes generated and downloaded files.
-        raw: review files given by the user, or one folder in MMRec's layout.
+        raw: review files given by the user, by path or address (``s3://...``), or one folder in MMRec's layout.
         meta: item file given by the user.
         raw_dir: folder of raw files (environment variable ``RECBOLE_DREX_RAW``).
 
@@ -63,7 +64,7 @@ def find_sources(
             raise ConfigError(f"--meta does not apply to {raw[0]}: item vectors of an MMRec folder are its *_feat.npy")
         return Sources(mmrec=Path(raw[0]))
     if raw:
-        return Sources(tuple(Path(path) for path in raw), Path(meta) if meta else None)
+        return Sources(raw_files(raw), raw_file(meta) if meta else None)
     if raw_dir and (reviews := Path(raw_dir) / f"{dataset}.jsonl.gz").is_file():
         items = Path(raw_dir) / f"meta_{dataset}.jsonl.gz"
         return Sources((reviews,), items if items.is_file() else None)

@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,56 @@ from recbole_drex.files import read_json, replacing, sha256, write_json
 
 FORMAT = 1
 _FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive encoded reviews, packed so that they travel and are written without much ado; see :func:`pack`.
+
+    Attributes:
+        counts: number of words of each review, int64 (reviews,).
+        word_ids: of each word its place in ``vocabulary``, int32 (words,).
+        vocabulary: the distinct lemmas in the order of appearance.
+        vectors: float16 (words, width).
+    """
+
+    counts: np.ndarray
+    word_ids: np.ndarray
+    vocabulary: list[str]
+    vectors: np.ndarray
+
+    def reviews(self) -> list[np.ndarray]:
+        """The vectors of each review, (words, width) each."""
+        return np.split(self.vectors, np.cumsum(self.counts)[:-1]) if len(self.counts) else []
+
+
+def pack(vectors: Sequence[np.ndarray], lemmas: Sequence[Sequence[str]], width: int) -> Shard:
+    """Pack consecutive encoded reviews.
+
+    Args:
+        vectors: per review a float16 array (words, ``width``), finite.
+        lemmas: per review at least as many lemmas; those without a vector are dropped.
+        width: length of a word's vector.
+
+    Raises:
+        ValueError: arguments that do not fit each other.
+
+    Example:
+        >>> shard = pack([np.zeros((2, 3), np.float16), np.ones((1, 3), np.float16)], [["fun", "plot"], ["fun"]], 3)
+        >>> shard.counts.tolist(), shard.word_ids.tolist(), shard.vocabulary
+        ([2, 1], [0, 1, 0], ['fun', 'plot'])
+        >>> shard.reviews()[1].tolist()
+        [[1.0, 1.0, 1.0]]
+    """
+    counts = np.array([len(array) for array in vectors], dtype=np.int64)
+    if len(vectors) != len(lemmas) or any(n > len(words) for n, words in zip(counts, lemmas, strict=True)):
+        raise ValueError("every review needs a lemma for each of its vectors")
+    if any(array.shape[1:] != (width,) or array.dtype != np.float16 for array in vectors):
+        raise ValueError(f"vectors must be float16 and {width} wide")
+    words = [word for n, review in zip(counts, lemmas, strict=True) for word in review[:n]]
+    vocabulary: dict[str, int] = {}
+    ids = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in words], dtype=np.int32)
+    return Shard(counts, ids, list(vocabulary), np.concatenate([np.zeros((0, width), dtype=np.float16), *vectors]))
 
 
 class StoreWriter:
@@ -51,35 +102,28 @@ class StoreWriter:
         """Numbers of the shards already written."""
         return {k for k in range(self.n_shards) if self._shard(k).exists()}
 
-    def write_shard(self, k: int, vectors: Sequence[np.ndarray], lemmas: Sequence[Sequence[str]]) -> None:
-        """Write shard ``k``: consecutive reviews with their words.
+    def write_shard(self, k: int, shard: Shard) -> None:
+        """Write shard ``k``: consecutive reviews with their words; the shards may come in any order.
 
         Args:
             k: number of the shard, ``0 <= k < n_shards``.
-            vectors: per review a float16 array (words, width), finite.
-            lemmas: per review at least as many lemmas; those without a vector are dropped.
+            shard: as :func:`pack` makes it.
 
         Raises:
-            ValueError: arguments that do not fit each other.
+            ValueError: there is no shard ``k``, or its vectors are of another width.
             DataError: the disk is full or not writable.
         """
         if not 0 <= k < self.n_shards:
             raise ValueError(f"shard {k} is not one of {self.n_shards}")
-        counts = np.array([len(array) for array in vectors], dtype=np.int64)
-        if len(vectors) != len(lemmas) or any(n > len(words) for n, words in zip(counts, lemmas, strict=True)):
-            raise ValueError("every review needs a lemma for each of its vectors")
-        if any(array.shape[1:] != (self.width,) or array.dtype != np.float16 for array in vectors):
-            raise ValueError(f"vectors must be float16 and {self.width} wide")
-        words = [word for n, review in zip(counts, lemmas, strict=True) for word in review[:n]]
-        vocabulary: dict[str, int] = {}
-        ids = np.array([vocabulary.setdefault(word, len(vocabulary)) for word in words], dtype=np.int32)
+        if shard.vectors.shape[1:] != (self.width,):
+            raise ValueError(f"vectors must be {self.width} wide")
         with replacing(self._shard(k)) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
-                counts=counts,
-                word_ids=ids,
-                vocabulary=np.frombuffer(json.dumps(list(vocabulary)).encode(), dtype=np.uint8),
-                vectors=np.concatenate([np.zeros((0, self.width), dtype=np.float16), *vectors]),
+                counts=shard.counts,
+                word_ids=shard.word_ids,
+                vocabulary=np.frombuffer(json.dumps(shard.vocabulary).encode(), dtype=np.uint8),
+                vectors=shard.vectors,
             )
 
     def finish(self, extra: dict[str, Any]) -> None:

@@ -1,0 +1,184 @@
+"""Preparation on Ray: the same bytes as the local engine's, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from recbole_drex.cli import main
+from recbole_drex.config import Config
+from recbole_drex.data import prepare as module
+from recbole_drex.data import rayengine
+from recbole_drex.data.demo import generate_demo
+from recbole_drex.data.encoder import Encoder
+from recbole_drex.data.manifest import TIMES
+from recbole_drex.data.prepare import prepare
+from recbole_drex.data.sources import Sources
+from recbole_drex.data.store import StoreWriter
+from recbole_drex.errors import ConfigError, DataError
+
+NAME = "tiny"
+LIMITS: dict[str, Any] = {"user_min": 3, "item_min": 2, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray of two cores, used by every preparation in this process."""
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Sources:
+    made = generate_demo(tmp_path_factory.mktemp("raw"), users=10, items=20, reviews=120)
+    return Sources((made["reviews"],), made["meta"])
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch) -> None:
+    monkeypatch.setattr(module, "SHARD", 16)
+
+
+@pytest.fixture(scope="module")
+def local(raw, tmp_path_factory) -> Path:
+    """The data set as the local engine makes it."""
+    root = tmp_path_factory.mktemp("local")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "SHARD", 16)
+        _prepare(root, raw, "local")
+    return root
+
+
+def _prepare(root: Path, sources: Sources, engine: str, **changes: Any) -> dict[str, Any]:
+    settings = Config("DReX", NAME, config_dict={**LIMITS, **changes}).preparation()
+    return prepare(NAME, root, settings, sources, engine=engine)
+
+
+def _content(root: Path) -> dict[str, str]:
+    """Hash of every file of the data set, its manifest among them."""
+    paths = sorted(path for path in (root / NAME).rglob("*") if path.is_file() and path.name != TIMES)
+    return {str(path.relative_to(root / NAME)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _actors() -> set[int]:
+    """Process ids of the encoders of this session's Ray."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::_Worker"):
+                found.add(process.pid)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _after_shards(monkeypatch, number: int, act) -> None:
+    """Have ``act`` called once, when ``number`` shards are written."""
+    write, written = StoreWriter.write_shard, []
+
+    def writing(self, k, shard):
+        write(self, k, shard)
+        written.append(k)
+        if len(written) == number:
+            act()
+
+    monkeypatch.setattr(StoreWriter, "write_shard", writing)
+
+
+def test_an_address_without_ray(raw, tmp_path, capsys):
+    words = ["prepare", "--dataset", NAME, "--data_path", str(tmp_path), "--raw", str(raw.reviews[0])]
+    assert not ray.is_initialized(), "this test comes before those that start one"
+    assert main([*words, "--engine", "ray", "--address", "127.0.0.1:9", "--user_min", "3", "--item_min", "2"]) == 2
+    assert "no Ray answers at 127.0.0.1:9" in capsys.readouterr().err
+    assert not (tmp_path / NAME).exists()
+
+
+def test_ray_makes_the_same_bytes(cluster, raw, local, tmp_path, monkeypatch):
+    encode = Encoder.encode
+    monkeypatch.setattr(Encoder, "encode", lambda *arguments: pytest.fail("encoded in this process"))
+    manifest = _prepare(tmp_path, raw, "ray")
+    assert _content(tmp_path) == _content(local)
+    assert {f"{NAME}.json", "features/vectors.npy", "items/text.npy"} <= _content(local).keys()
+    assert _actors() == set(), "none is left behind"
+    monkeypatch.setattr(Encoder, "encode", encode)
+    # What one engine has made the other takes as it is.
+    times = (tmp_path / NAME / f"{NAME}.json").stat().st_mtime_ns
+    assert _prepare(tmp_path, raw, "local") == _prepare(local, raw, "ray") == manifest
+    assert (tmp_path / NAME / f"{NAME}.json").stat().st_mtime_ns == times
+
+
+def test_an_encoder_that_is_killed_costs_nothing(cluster, raw, local, tmp_path, monkeypatch):
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(min(_actors()))
+        os.kill(killed[0], signal.SIGKILL)
+
+    _after_shards(monkeypatch, 2, kill)
+    _prepare(tmp_path, raw, "ray")
+    assert len(killed) == 1 and not psutil.pid_exists(killed[0])
+    assert _content(tmp_path) == _content(local)
+
+
+@pytest.mark.parametrize(("first", "second"), [("ray", "local"), ("local", "ray")])
+def test_an_interrupted_preparation_goes_on_with_either_engine(
+    cluster, raw, local, tmp_path, monkeypatch, first, second
+):
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        _after_shards(patch, 3, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _prepare(tmp_path, raw, first)
+    finished = {path.name: path.stat().st_mtime_ns for path in (tmp_path / NAME / "features.partial").glob("shard-*")}
+    assert len(finished) == 3 and _actors() == set()
+    kept: dict[str, int] = {}
+    finish = StoreWriter.finish
+
+    def finishing(self, extra):
+        kept.update({name: (self.partial / name).stat().st_mtime_ns for name in finished})
+        finish(self, extra)
+
+    monkeypatch.setattr(StoreWriter, "finish", finishing)
+    _prepare(tmp_path, raw, second)
+    assert kept == finished, "finished shards are not encoded again"
+    assert _content(tmp_path) == _content(local)
+
+
+def test_errors_of_an_encoder_are_told_as_without_ray(cluster, raw, local, tmp_path):
+    for changes in ({"encoder": "no-such"}, {"max_length": 9999}, {"lemmatizer": "simplema"}):
+        told = []
+        for engine in ("local", "ray"):
+            with pytest.raises((DataError, ConfigError)) as caught:
+                _prepare(tmp_path, raw, engine, **changes)
+            told.append((caught.type, str(caught.value)))
+        assert told[0] == told[1]
+    assert not (tmp_path / NAME).exists()
+
+
+def test_machines_that_differ_are_refused(cluster):
+    settings = Config("DReX", NAME, config_dict=LIMITS).preparation()
+    expected = rayengine.ReviewEncoder(settings).settings
+    worker = rayengine._Worker(settings, rayengine.__version__, ({**expected[0], "weights_sha256": "0"}, expected[1]))
+    with pytest.raises(DataError, match=r"different ways: weights_sha256 is '53aa.*' on one and '0' on another"):
+        worker.encode(0, ["fun"])
+    with pytest.raises(DataError, match=r"has recbole_drex .*, this one 0\.0"):
+        rayengine._Worker(settings, "0.0", None).describe()
+
+
+def test_options_of_the_command_line(raw, tmp_path, capsys):
+    words = ["prepare", "--dataset", NAME, "--data_path", str(tmp_path), "--raw", str(raw.reviews[0])]
+    assert main([*words, "--engine", "rai"]) == 2
+    assert "unknown engine 'rai'; did you mean 'ray'? Legal values: local, ray" in capsys.readouterr().err
+    assert main([*words, "--address", "127.0.0.1:9"]) == 2
+    assert "127.0.0.1:9" in capsys.readouterr().err
