@@ -214,8 +214,8 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         "--seeds", type=seed_list, default=[2026], help="of each trial; scores are means over them (default: 2026)"
     )
     tune.add_argument("--parallel", type=int, metavar="N", help="trials at once (default: as many as there are cores)")
-    tune.add_argument("--cpus_per_trial", type=int, default=1, metavar="N", help="cores of a trial (default: 1)")
-    tune.add_argument("--gpus_per_trial", type=float, default=0.0, metavar="G", help="may be a fraction (default: 0)")
+    tune.add_argument("--cpus_per_trial", type=int, metavar="N", help="cores of a trial (default: 1)")
+    tune.add_argument("--gpus_per_trial", type=float, metavar="G", help="may be a fraction (default: 0)")
     tune.add_argument(
         "--output", default="results/search", metavar="DIR", help="folder of the search (default: results/search)"
     )
@@ -333,10 +333,13 @@ def _tune(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.tuning.rays import Resources
     from recbole_drex.tuning.search import resume, tune
 
-    resources = Resources(options.parallel, options.cpus_per_trial, options.gpus_per_trial)
+    named = {"parallel": options.parallel, "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial}
+    asked = {key: value for key, value in named.items() if value is not None}
+    resources = Resources(**asked) if asked else None
     if options.resume is not None:
-        if options.models or options.parameters:
-            raise ConfigError("--resume goes on with a search as it was begun: give no models and no parameters")
+        given = [options.models, options.parameters, options.space, options.trials, options.minutes]
+        if any(one for one in given):
+            raise ConfigError("--resume goes on with a search as it was begun: give it nothing but resources")
         search = resume(options.resume, address=options.address, resources=resources)
     else:
         search = tune(
