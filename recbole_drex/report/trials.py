@@ -14,7 +14,7 @@ import numpy as np
 
 from recbole_drex.evaluation.comparison import Run
 from recbole_drex.tuning.results import BEST, Search
-from recbole_drex.tuning.space import Range, size_of
+from recbole_drex.tuning.space import size_of, space_of
 from recbole_drex.tuning.trial import mean_score
 
 STATUSES = {"finished": "finished", "stopped": "stopped early", "failed": "failed", "running": "not finished"}
@@ -92,10 +92,7 @@ def budgets(search: Search) -> list[Budget]:
     """The budget of each model, in the order of the search."""
     found = []
     for model, trials in search.trials.items():
-        space = {
-            name: Range(**values) if isinstance(values, dict) else values
-            for name, values in search.described["spaces"][model].items()
-        }
+        space = space_of(search.described["spaces"][model])
         found.append(
             Budget(
                 model,

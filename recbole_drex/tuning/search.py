@@ -27,13 +27,13 @@ from recbole_drex.tuning.space import (
     ALGORITHMS,
     MOST_POINTS,
     Range,
-    Space,
     check_grid,
     check_space,
     domains,
     drawn,
     grid,
     size_of,
+    space_of,
     spaces_of,
 )
 from recbole_drex.tuning.trial import CACHE, Task, mean_score, name_of
@@ -211,10 +211,7 @@ def task_of(folder: Path, described: Mapping[str, Any], manifest: dict[str, Any]
 
 
 def _search_model(folder: Path, described: dict[str, Any], manifest: dict[str, Any], model: str, resources: Resources):
-    space: Space = {
-        key: Range(**values) if isinstance(values, dict) else values
-        for key, values in described["spaces"][model].items()
-    }
+    space = space_of(described["spaces"][model])
     task, algo, seed = task_of(folder, described, manifest, model), described["algo"], described["seeds"][0]
     ended = [trial for trial in read_search(folder).trials[model] if trial["status"] != "running"]
     spent = described["seconds"].get(model, 0.0)

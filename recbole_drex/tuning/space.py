@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from recbole_drex.config import Config, properties_dir
-from recbole_drex.errors import ConfigError, unknown_name
+from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.values import check_values, read_yaml
 
@@ -179,6 +179,18 @@ def size_of(space: Space) -> float:
         else:
             return math.inf
     return total
+
+
+def space_of(stored: Mapping[str, Any]) -> Space:
+    """A space from what a search has stored of it.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    try:
+        return {key: Range(**values) if isinstance(values, dict) else list(values) for key, values in stored.items()}
+    except TypeError as error:
+        raise CheckpointError(f"the search's space is damaged or of another version: {error}") from error
 
 
 def check_grid(space: Space) -> None:
