@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 import recbole_drex
 from recbole_drex import run
-from recbole_drex.cli import _parser, main, parse_parameters
+from recbole_drex.cli import main, parse_parameters
 from recbole_drex.doctor import TESTED, diagnose
 from recbole_drex.errors import ConfigError
+from recbole_drex.options import make_parser
 
 ROOT = Path(__file__).parents[1]
 
@@ -352,7 +353,7 @@ def test_mistakes_in_a_comparison_are_one_line(tmp_path, monkeypatch, capsys, ar
 
 
 def test_varied_values_are_read_as_yaml_and_commas_in_brackets_separate_nothing():
-    options = _parser()[0].parse_args(
+    options = make_parser()[0].parse_args(
         ["compare", "--models", "DReX+modalities=[rating,review],BPR", "--vary", "modalities=[rating],[rating,review]"]
     )
     assert options.models == ["DReX+modalities=[rating,review]", "BPR"]
@@ -362,7 +363,7 @@ def test_varied_values_are_read_as_yaml_and_commas_in_brackets_separate_nothing(
 @pytest.mark.parametrize("text", ["learning_rate", "=1,2", "learning_rate=", "two words=1"])
 def test_what_is_varied_needs_a_name_and_values(text, capsys):
     with pytest.raises(SystemExit):
-        _parser()[0].parse_args(["compare", "--models", "DReX", "--vary", text])
+        make_parser()[0].parse_args(["compare", "--models", "DReX", "--vary", text])
     assert "NAME=VALUE" in capsys.readouterr().err
 
 

@@ -81,15 +81,16 @@ def test_python_examples_name_what_exists(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_command_lines_are_understood(document):
     """Options of documented commands exist, and their parameters are legal for the models named."""
-    from recbole_drex.cli import _parser, parse_parameters
+    from recbole_drex.cli import parse_parameters
     from recbole_drex.comparing import parse_model
     from recbole_drex.config import Config
+    from recbole_drex.options import make_parser
 
     commands = "prepare|run|compare|report|paper|explain|serve|doctor"
     pattern = rf"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:{commands})).*$"
     for line in re.findall(pattern, document.read_text(encoding="utf-8"), re.MULTILINE):
         arguments = _split(line)
-        parser, _ = _parser()
+        parser, _ = make_parser()
         options, rest = parser.parse_known_args(arguments)
         assert options.takes_parameters or not rest, line
         parameters = parse_parameters(rest)
