@@ -226,8 +226,13 @@ def ends(folder: Path, how: str) -> None:
         time.sleep(60)
 
 
+def _runs(process: str) -> bool:
+    status = Path("/proc", process, "stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def _alive(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if Path("/proc", path.read_text(), "stat").exists()]
+    return [path.name for path in folder.iterdir() if _runs(path.read_text())]
 
 
 @pytest.mark.parametrize(
@@ -275,3 +280,94 @@ def _wait_until(happened) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+# The command line -----------------------------------------------------------------------------------------------------
+
+
+def _command(small, output: Path, *more: str) -> list[str]:
+    given = {**small.settings, **SHORT, "data_path": small.root, "output": output, "dataset": small.name, **dict(LONG)}
+    return [
+        "run",
+        "--no_references",
+        *(word for key, value in given.items() for word in (f"--{key}", str(value))),
+        *more,
+    ]
+
+
+LONG = {"epochs": 15, "train_batch_size": 128, "stopping_step": 50}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def _same_results(first: Path, second: Path) -> None:
+    one, two = read_result(first), read_result(second)
+    for key in ("test", "valid", "best_epoch", "epochs_run", "references", "processes"):
+        assert one[key] == two[key], key
+    pd.testing.assert_frame_equal(read_interactions(first), read_interactions(second), check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_stopped_and_resumed_to_the_same_numbers(small, tmp_path):
+    """With dropout and sampled reviews; and what started the processes, our command or torchrun, changes nothing."""
+    whole, stopped, started = (tmp_path / name for name in ("whole", "stopped", "started"))
+    folders = [output / "small" / "DReX" / "seed-2026" for output in (whole, stopped, started)]
+    assert main(_command(small, whole, "--nproc", "2")) == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recbole_drex.cli", *_command(small, stopped, "--nproc", "2")],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    _wait_until(lambda: (folders[1] / "last.safetensors").is_file() or process.poll() is not None)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in errors and "Traceback" not in errors
+    assert len(children) >= 2
+    _wait_until(lambda: not any(map(_runs, children)))
+    assert not (folders[1] / "result.json").exists(), "it was finished before it could be stopped"
+    # The number of processes is no part of what a run is, so the one that was begun by two goes on.
+    assert main(_command(small, stopped, "--nproc", "2", "--resume")) == 0
+    _same_results(folders[0], folders[1])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    subprocess.run([*torchrun, "recbole_drex.cli", *_command(small, started)], env=ENVIRONMENT, check=True, timeout=200)
+    _same_results(folders[0], folders[2])
+    before = (folders[0] / "result.json").stat().st_mtime_ns
+    assert main(_command(small, whole, "--resume")) == 0
+    assert (folders[0] / "result.json").stat().st_mtime_ns == before
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Two local Ray nodes with one CPU each."""
+    pytest.importorskip("ray.train")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    options = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
+    two = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
+    two.add_node(**options)
+    ray.init(address=two.address, log_to_driver=False)
+    yield two
+    ray.shutdown()
+    two.shutdown()
+
+
+@pytest.mark.slow
+def test_two_machines_of_a_ray_cluster_learn_what_one_process_learns(cluster, small, outputs, tmp_path):
+    from recbole_drex.raytrain import train_on_ray
+
+    parameters = {**small.settings, **SHORT, **EXACT["DReX"]}
+    arguments = {"models": ["DReX"], "dataset": "small", "data_path": small.root, "output": tmp_path / "results"}
+    results = train_on_ray(workers=2, parameters=parameters, references=False, **arguments)
+    assert results[0]["processes"] == 2
+    folder = tmp_path / "results" / "small" / "DReX" / "seed-2026"
+    assert read_result(folder) == results[0]
+    expected = read_interactions(_folders(outputs, "DReX")[0])
+    pd.testing.assert_frame_equal(read_interactions(folder), expected, atol=1e-4, rtol=0)
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["small"]
+    with pytest.raises(ConfigError, match="parameter 'epochs' must be 1 or more, not 0"):
+        train_on_ray(workers=2, parameters={**parameters, "epochs": 0}, references=False, **arguments)
+    with pytest.raises(ConfigError, match="workers must be 1 or more, not 0"):
+        train_on_ray(workers=0, **arguments)
