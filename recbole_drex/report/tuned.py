@@ -98,7 +98,7 @@ def search_heat_map(search: Search, model: str) -> Figure:
     rows, columns = down.ticks(), across.ticks()
     grid = np.full((len(rows), len(columns)), np.nan)
     # From the worst to the best, so that the best stay.
-    for trial in reversed(trials := scored(search, model)):
+    for trial in reversed(scored(search, model)):
         row, column = (one.at.index(one.place(trial)) for one in pair)
         grid[row, column] = score_of(trial)
     labels = [text for _, text in columns]
