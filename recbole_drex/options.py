@@ -132,8 +132,8 @@ def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     tune.add_argument("--yes", action="store_true", help="search a grid of more than 10,000 combinations")
 
-    report = command("report", commands.report, "Write a comparison or a run as one HTML page.")
-    report.add_argument("folder", metavar="FOLDER", help="of a comparison or a run, e.g. results/comparison")
+    report = command("report", commands.report, "Write a comparison, a run or a search as one HTML page.")
+    report.add_argument("folder", metavar="FOLDER", help="of a comparison, a run or a search, e.g. results/comparison")
     report.add_argument("--output", metavar="FILE", help="the page (default: report.html in the folder)")
 
     paper = command("paper", commands.paper, "Make a table or figure of the paper from stored runs.")

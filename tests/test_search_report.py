@@ -1,0 +1,482 @@
+"""What a search tells its readers: the page, its figures and the terminal."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pages
+import pandas as pd
+import pytest
+from explained import EVIL
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from matplotlib import image
+from pages import Page, check_stands_alone, check_structure, elements, too_wide
+from planted_searches import SEEDS, trial, write_search
+
+from recbole_drex.cli import main
+from recbole_drex.errors import CheckpointError, DataError
+from recbole_drex.report.html import write_report
+from recbole_drex.report.parameters import parameters_of, shown_scores, thinned
+from recbole_drex.report.search import write_search_report
+from recbole_drex.report.style import DARK_RANKS, LIGHT_RANKS
+from recbole_drex.report.terminal import print_search
+from recbole_drex.report.trials import budgets, fairness, scored
+from recbole_drex.report.tuned import figures_of, pair_of, search_heat_map, search_sensitivity
+from recbole_drex.tuning.results import Search
+
+GRID: dict[str, list[Any]] = {
+    "learning_rate": [0.1, 0.001, 0.01],
+    "reg_weight": [0.0, 1e-5, 1e-3],
+    "use_bilinear": [True, False],
+    "modalities": [["rating"], ["review", "rating"]],
+}
+RANGES: dict[str, Any] = {
+    "learning_rate": {"low": 1e-4, "high": 0.1, "log": True, "step": None},
+    "embedding_size": [8, 16, 32],
+}
+ERROR = f"RuntimeError: loss is not finite {EVIL} \x1b[2J"
+
+
+def grid_trials() -> list[dict[str, Any]]:
+    """All points of ``GRID`` with scores that depend most on the learning rate; two failed and one was stopped."""
+    generator = np.random.default_rng(7)
+    found = []
+    for point in itertools.product(*GRID.values()):
+        parameters = dict(zip(GRID, point, strict=True))
+        base = 0.9 + 0.1 * abs(math.log10(parameters["learning_rate"]) + 2) + 0.02 * parameters["use_bilinear"]
+        found.append(trial(parameters, *(base + generator.normal(scale=0.01, size=len(SEEDS)))))
+    found[3] = trial(found[3]["parameters"], status="failed", error=ERROR, attempts=2)
+    found[9] = trial(found[9]["parameters"], status="failed", error="DataError: no", attempts=2)
+    found[20] = trial(found[20]["parameters"], 1.3, status="stopped")
+    return found
+
+
+def ranged_trials(number: int = 30) -> list[dict[str, Any]]:
+    """Points of ``RANGES``, whose scores are better when bigger."""
+    generator = np.random.default_rng(8)
+    found = []
+    for _ in range(number):
+        rate, size = float(10 ** generator.uniform(-4, -1)), int(generator.choice([8, 16, 32]))
+        score = 0.2 - 0.02 * abs(math.log10(rate) + 2.5) + generator.normal(scale=0.005)
+        found.append(trial({"learning_rate": rate, "embedding_size": size}, score, score + 0.01))
+    return found
+
+
+def frame_of(trials: list[dict[str, Any]]) -> pd.DataFrame:
+    """Parameters and mean scores of the finished trials."""
+    finished = [one for one in trials if one["status"] == "finished"]
+    return pd.DataFrame([{**one["parameters"], "score": np.mean(list(one["scores"].values()))} for one in finished])
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
+    """36 trials of DReX and 30 of BPR, both with a tested winner."""
+    folder = tmp_path_factory.mktemp("searches") / "search"
+    trials = {"DReX": grid_trials(), "BPR": ranged_trials()}
+    return write_search(folder, trials, {"DReX": GRID, "BPR": RANGES}, tested=True)
+
+
+@pytest.fixture(scope="module")
+def path(search: Search) -> Path:
+    return write_search_report(search)
+
+
+@pytest.fixture(scope="module")
+def page(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    """The finished trials of DReX, lists as text; computed from what was written alone."""
+    rows = frame_of(grid_trials())
+    return rows.assign(modalities=rows["modalities"].map(str))
+
+
+def text_of(page: Page) -> str:
+    return " ".join("".join(part for _, part in page.all("main")).split())
+
+
+def tables_of(page: Page) -> list[list[list[str]]]:
+    """What the tables of trials sort by: of each table, row and cell."""
+    tables: list[list[list[str]]] = []
+    for tag, attrs, _, parents in page.elements:
+        if tag == "table":
+            wanted = attrs.get("class") == "trials"
+            tables += [[]] if wanted else []
+        elif tag == "tr" and "tbody" in parents and wanted:
+            tables[-1].append([])
+        elif tag == "td" and wanted and "data-value" in attrs:
+            tables[-1][-1].append(attrs["data-value"] or "")
+    return tables
+
+
+# The page
+
+
+def test_is_one_page_for_everybody(page: Page) -> None:
+    check_stands_alone(page)
+    check_structure(page)
+
+
+def test_report_of_a_searchs_folder(search: Search, path: Path, tmp_path: Path, capsys: Any) -> None:
+    before = path.read_bytes()
+    assert main(["report", str(search.folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(search.folder / "report.html")
+    assert path.read_bytes() == before
+    # Links are relative to the page, wherever it goes.
+    elsewhere = Page(write_report(search.folder, tmp_path / "sub" / "page.html").read_text(encoding="utf-8"))
+    addresses = [attrs["href"] or "" for attrs, _ in elsewhere.all("a")]
+    files = [tmp_path / "sub" / unquote(one) for one in addresses if not one.startswith("#")]
+    assert len(files) == 6  # two tables, two configurations, two logs
+    assert all(file.is_file() for file in files)
+
+
+def test_figures_are_files_too(search: Search, path: Path) -> None:
+    names = {f"{model}-{name}.png" for model in ("DReX", "BPR") for name in ("heat-map", "sensitivity", "parallel")}
+    files = {file.name: file for file in (search.folder / "figures").iterdir()}
+    assert set(files) == names - {"BPR-heat-map.png"}
+    figure = figures_of(search, "DReX")["parallel"]
+    height, width, _ = image.imread(files["DReX-parallel.png"]).shape
+    assert (width, height) == pytest.approx(figure.get_size_inches() * 150, abs=1)
+
+
+def test_names_the_winners_and_their_test_metrics(search: Search, page: Page) -> None:
+    text = text_of(page)
+    for model in ("DReX", "BPR"):
+        winner = max(
+            (one for one in search.trials[model] if one["status"] == "finished"),
+            key=lambda one: np.mean(list(one["scores"].values())) * (1 if model == "BPR" else -1),
+        )
+        scores = list(winner["scores"].values())
+        assert f"{np.mean(scores):.4f} ± {np.std(scores, ddof=1):.4f}" in text
+        results = [json.loads((winner["folder"] / f"seed-{seed}" / "result.json").read_text()) for seed in SEEDS]
+        full = [result["test"]["full"]["ndcg@10"] for result in results]
+        assert f"{np.mean(full):.4f}± {np.std(full, ddof=1):.4f}" in text
+        assert f"--config_files {search.folder}/best/{model}.yaml --seeds 1,2 --epochs 5" in text
+    rows = [row for row in page.elements if row[0] == "tr" and "BPR" in "".join(row[2])]
+    assert "-" in "".join(rows[1][2])  # it predicts no rating, so it has no MAE
+
+
+def test_shows_every_trial_the_best_first(search: Search, page: Page) -> None:
+    rows = ["".join(text) for tag, _, text, parents in page.elements if tag == "tr" and "tbody" in parents]
+    for model in ("DReX", "BPR"):
+        names = [one["name"] for one in search.trials[model]]
+        shown = [next(name for name in names if name in row) for row in rows if any(name in row for name in names)]
+        assert sorted(shown) == sorted(names)
+        assert shown[0] == names[0]
+        assert [name for name in shown if "failed" in next(row for row in rows if name in row)] == [
+            one["name"] for one in search.trials[model] if one["status"] == "failed"
+        ]
+    for model, table in zip(("DReX", "BPR"), tables_of(page), strict=True):
+        assert [row[0] for row in table] == [
+            str(rank) if rank <= len(scored(search, model)) else "" for rank in range(1, len(table) + 1)
+        ]
+        scores = [float(row[1]) for row in table if row[0]]
+        assert scores == sorted(scores, reverse=model == "BPR")
+        assert len(scores) == {"DReX": 33, "BPR": 30}[model]
+
+
+def test_failed_trials_have_their_error_and_their_log(search: Search, page: Page) -> None:
+    failed = [row for row in page.elements if row[0] == "tr" and "DataError: no" in "".join(row[2])]
+    assert len(failed) == 1
+    assert "failed" in "".join(failed[0][2])
+    links = [unquote(attrs["href"] or "") for attrs, text in page.all("a") if text.endswith("error.log")]
+    assert len(links) == 2
+    assert all((search.folder / link).read_text() == "Traceback" for link in links)
+
+
+def test_says_whether_budgets_were_equal(tmp_path: Path, search: Search) -> None:
+    assert fairness(search) == (
+        "The budgets differ. Trials, with 2 seeds each: DReX 36, BPR 30. A model with more trials had more chances to "
+        "do well, so their winners are not compared on equal terms. Trials without a result: DReX 2."
+    )
+    space = {"learning_rate": [0.1, 0.2]}
+    points = [trial({"learning_rate": rate}, 1.0) for rate in (0.1, 0.2)]
+
+    def said(name: str, trials: dict[str, Any], **changes: Any) -> str:
+        made = write_search(tmp_path / name, trials, dict.fromkeys(trials, space), **changes)
+        assert fairness(made) in text_of(Page(write_search_report(made).read_text(encoding="utf-8")))
+        return fairness(made)
+
+    both = {"DReX": points, "NARRE": points}
+    assert said("equal", both) == "Every model had the same budget: 2 trials of 2 seeds each."
+    assert said("timed", {"DReX": points, "NARRE": points[:1]}, minutes=30) == (
+        "Each model had 30 minutes of wall time. Trials made in it, with 2 seeds each: DReX 2, NARRE 1."
+    )
+    assert said("one", {"DReX": points[:1]}, seeds=[1]) == "One model was searched, with 1 trial of one seed each."
+
+
+def test_counts_what_was_spent(search: Search) -> None:
+    drex, bpr = budgets(search)
+    assert drex.counts == {"finished": 33, "stopped": 1, "failed": 2, "running": 0}
+    assert (drex.trials, drex.points, drex.epochs) == (36, 36, 33 * 14 + 7)
+    assert bpr.points == math.inf
+    assert (drex.seconds, drex.work, drex.lost) == (83.0, 36 * 1.5, 2)
+
+
+def test_an_unfinished_search_says_so(tmp_path: Path, capsys: Any) -> None:
+    points = [trial({"learning_rate": 0.1}, 1.0, 1.1), trial({"learning_rate": 0.2}, 0.5, status="running")]
+    made = write_search(tmp_path / "search", {"DReX": points}, {"DReX": {"learning_rate": [0.1, 0.2]}})
+    text = text_of(Page(write_search_report(made).read_text(encoding="utf-8")))
+    assert f"recbole-drex tune --resume {made.folder}" in text
+    assert "not finished" in text
+    print_search(made)
+    printed = capsys.readouterr().out
+    assert "2 trials: 1 finished, 1 not finished" in printed
+    assert "It has not been tested yet." in printed
+
+
+def test_a_winner_without_its_run_is_told(tmp_path: Path) -> None:
+    points = [trial({"learning_rate": 0.1}, 1.0, 1.1)]
+    made = write_search(tmp_path / "search", {"DReX": points}, {"DReX": {"learning_rate": [0.1]}}, tested=True)
+    (made.trials["DReX"][0]["folder"] / "seed-2" / "result.json").unlink()
+    with pytest.raises(CheckpointError, match="seed-2"):
+        write_search_report(made)
+    assert not (made.folder / "report.html").exists()
+
+
+# Its figures
+
+
+def test_heat_map_holds_the_best_score_of_each_pair(search: Search, frame: pd.DataFrame) -> None:
+    pair = pair_of(search, "DReX")
+    assert pair is not None
+    assert [one.name for one in pair] == ["learning_rate", "reg_weight"]
+    ax = search_heat_map(search, "DReX").axes[0]
+    best = frame.groupby(["learning_rate", "reg_weight"])["score"].min().unstack()
+    shown = [[text.get_text() for text in ax.texts][row : row + 3] for row in (0, 3, 6)]
+    assert shown == [[f"{score:.3f}".removeprefix("0") for score in row] for row in best.to_numpy()]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["0.001", "0.01", "0.1"]
+    frame_patch = next(patch for patch in ax.patches if not patch.get_fill())
+    row, column = divmod(int(best.to_numpy().argmin()), 3)
+    assert (frame_patch.get_x() + 0.5, frame_patch.get_y() + 0.5) == pytest.approx((column, row))
+
+
+def test_heat_map_of_other_parameters_takes_those_that_matter(tmp_path: Path) -> None:
+    values = {"a": [1, 2, 3], "b": ["x", "y"], "c": [True, False], "d": [0.5]}
+    generator = np.random.default_rng(3)
+    points = []
+    for point in itertools.product(*values.values()):
+        parameters = dict(zip(values, point, strict=True))
+        score = 1 + (parameters["c"] is True) * 0.3 + (parameters["b"] == "x") * 0.2 + generator.normal(scale=0.01)
+        points.append(trial(parameters, score))
+    points[0] = trial(points[0]["parameters"], 1e9)  # diverged, and decides nothing
+    made = write_search(tmp_path / "search", {"DReX": points}, {"DReX": values})
+    pair = pair_of(made, "DReX")
+    assert pair is not None
+    assert [one.name for one in pair] == ["c", "b"]
+    alone = write_search(tmp_path / "alone", {"DReX": points}, {"DReX": {"a": [1, 2, 3]}})
+    assert pair_of(alone, "DReX") is None
+    with pytest.raises(DataError, match="no two parameters"):
+        search_heat_map(alone, "DReX")
+
+
+def test_sensitivity_joins_the_best_of_each_value(search: Search, frame: pd.DataFrame) -> None:
+    figure = search_sensitivity(search, "DReX")
+    panels = {ax.get_title(loc="left"): ax for ax in figure.axes if ax.get_title(loc="left")}
+    assert list(panels) == list(GRID)
+    for name, ax in panels.items():
+        points, line = ax.lines[0], ax.lines[-2]
+        assert sorted(points.get_ydata()) == pytest.approx(sorted(frame["score"]))
+        best = frame.groupby(name)["score"].min()
+        assert sorted(line.get_ydata()) == pytest.approx(sorted(best))
+    assert panels["learning_rate"].get_xscale() == "log"
+    assert [text.get_text() for text in panels["modalities"].get_xticklabels()] == ["[rating]", "[review, rating]"]
+    # The best of a model whose score is better when bigger.
+    sizes = next(ax for ax in search_sensitivity(search, "BPR").axes if ax.get_title(loc="left") == "embedding_size")
+    rows = pd.DataFrame(
+        [{**one["parameters"], "score": np.mean(list(one["scores"].values()))} for one in ranged_trials()]
+    )
+    assert list(sizes.lines[-2].get_ydata()) == pytest.approx(list(rows.groupby("embedding_size")["score"].max()))
+
+
+def test_every_trial_is_a_line_of_the_parallel_coordinates(search: Search) -> None:
+    ax = figures_of(search, "DReX")["parallel"].axes[0]
+    lines = sum(int((patch.get_path().codes == 1).sum()) for patch in ax.patches)
+    assert lines == 33 + 1  # finished ones and the stopped one
+    assert [text.get_text() for text in ax.get_yticklabels()][:4] == list(GRID)
+
+
+def test_ranks_can_be_told_from_the_ground() -> None:
+    def luminance(colour: str) -> float:
+        channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    for ranks, ground in ((LIGHT_RANKS, "#ffffff"), (DARK_RANKS, "#1d2025")):
+        distances = [abs(luminance(colour) - luminance(ground)) for colour in ranks]
+        assert distances == sorted(distances, reverse=True)
+    style = Path(write_report.__code__.co_filename).with_name("templates") / "search.css"
+    for place, (light, dark) in enumerate(zip(LIGHT_RANKS, DARK_RANKS, strict=True), start=1):
+        assert f"--rank-{place}: light-dark({light}, {dark});" in style.read_text()
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.booleans())
+def test_shown_scores_hold_the_better_half(scores: list[float], bigger: bool) -> None:
+    low, high = shown_scores(scores, bigger)
+    assert min(scores) <= low <= high <= max(scores)
+    assert (high if bigger else low) == (max if bigger else min)(scores)
+    middle = float(np.median(scores))
+    assert low <= middle <= high or math.isclose(middle, low) or math.isclose(middle, high)
+
+
+@given(st.integers(1, 3000), st.integers(4, 500))
+def test_thinned_keeps_the_best_and_no_trial_twice(number: int, most: int) -> None:
+    kept = thinned(range(number), most)
+    assert len(kept) == min(number, most)
+    assert kept == sorted(set(kept))
+    assert kept[0] == 0
+
+
+VALUES = st.one_of(
+    st.lists(st.sampled_from([0.0, 1e-6, 0.5, 1, 64, 1e9]), min_size=1, max_size=6, unique=True),
+    st.lists(st.sampled_from(["a", "$x_1$", "<b>", "", "long " * 20]), min_size=1, unique=True),
+    st.just([True, False]),
+    st.just([[1], [1, 2], []]),
+    st.just([None, 1, "1", True]),
+    st.builds(
+        lambda low, log: {"low": low, "high": low * 300, "log": log, "step": None},
+        st.sampled_from([1e-5, 2]),
+        st.booleans(),
+    ),
+)
+
+
+def _value_of(values: Any) -> st.SearchStrategy[Any]:
+    if isinstance(values, list):
+        return st.sampled_from(values)
+    whole = isinstance(values["low"], int)
+    return (st.integers if whole else st.floats)(values["low"], values["high"])
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_no_search_breaks_the_figures(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    space = data.draw(st.dictionaries(st.sampled_from(["learning_rate", "weight_decay", "x", "y"]), VALUES, min_size=1))
+    score = st.one_of(st.floats(0, 2), st.sampled_from([math.nan, math.inf, 1e30]))
+    points = []
+    for _ in range(data.draw(st.integers(0, 12))):
+        parameters = {name: data.draw(_value_of(values)) for name, values in space.items()}
+        status = data.draw(st.sampled_from(["finished", "finished", "stopped", "failed", "running"]))
+        scores = data.draw(st.lists(score, min_size=status == "finished", max_size=2))
+        points.append(trial(parameters, *scores, status=status, error="no" if status == "failed" else None))
+    model = data.draw(st.sampled_from(["DReX", "BPR"]))
+    made = write_search(tmp_path_factory.mktemp("any") / "search", {model: points}, {model: space})
+    figures = figures_of(made, model)
+    assert bool(figures) == bool(scored(made, model))
+    for parameter in parameters_of(made, model):
+        for one in made.trials[model]:
+            assert -1e-9 <= float(parameter.share(parameter.place(one))) <= 1 + 1e-9
+    Page(write_search_report(made).read_text(encoding="utf-8"))
+
+
+def test_two_thousand_trials_stay_readable(tmp_path: Path) -> None:
+    made = write_search(tmp_path / "search", {"BPR": ranged_trials(2000)}, {"BPR": RANGES})
+    path = write_search_report(made)
+    assert path.stat().st_size < 1_500_000
+    text = path.read_text(encoding="utf-8")
+    assert "160 of 2,000 finished trials" in text
+    assert text.count("<use ") < 4500
+    assert len([row for row in Page(text).elements if row[0] == "tr"]) > 2000
+
+
+@pytest.mark.parametrize("kind", ["none", "failed", "scoreless"])
+def test_searches_without_a_winner(tmp_path: Path, kind: str, capsys: Any) -> None:
+    points = {
+        "none": [],
+        "failed": [trial({"learning_rate": 0.1}, status="failed", error="out of memory")],
+        "scoreless": [trial({"learning_rate": 0.1}, math.nan)],
+    }[kind]
+    made = write_search(tmp_path / "search", {"DReX": points}, {"DReX": {"learning_rate": [0.1]}})
+    text = text_of(Page(write_search_report(made).read_text(encoding="utf-8")))
+    assert "No trial has finished." in text
+    assert "No trial has a score." in text
+    print_search(made)
+    assert "there is no winner" in capsys.readouterr().out
+
+
+# The terminal
+
+
+def test_prints_the_ten_best(search: Search, frame: pd.DataFrame, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    print_search(search)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "DReX on demo: rmse on validation, lower is better"
+    assert lines[1].split() == ["rmse", "epochs", "seconds", *GRID]
+    scores = [float(line.split()[0]) for line in lines[3:13]]
+    assert scores == pytest.approx(sorted(frame["score"])[:10], abs=5e-5)
+    assert lines[13] == "36 trials: 33 finished, 1 stopped early, 2 failed; 1 min 23 s of wall time"
+    failed = [line for line in lines if line.startswith("  failed: ")]
+    assert len(failed) == 2
+    assert all(Path(line.split("(log ")[1].rstrip(")")).read_text() == "Traceback" for line in failed)
+    assert not any(character in "".join(lines) for character in "\x1b\r")
+    assert any(
+        re.match(r"on test: mae \d\.\d{4} ± \d\.\d{4}, rmse .*, ndcg@10 .*, full_ndcg@10 ", line) for line in lines
+    )
+    assert f"  TensorBoard: tensorboard --logdir {shlex.quote(str(search.folder / 'ray'))}" in lines
+    command = next(line for line in lines if line.strip().startswith("recbole-drex run --model BPR"))
+    assert shlex.split(command)[-4:] == ["--seeds", "1,2", "--epochs", "5"]
+
+
+def test_narrow_terminals_get_one_column_of_parameters(search: Search, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_search(search)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["rmse", "epochs", "seconds", "parameters"]
+    table = lines[1 : next(place for place, line in enumerate(lines) if line.startswith("36 trials"))]
+    assert max(map(len, table)) <= 80
+    assert "use_bilinear false" in " ".join(" ".join(table).split())
+
+
+# In a browser
+
+
+def test_works_in_a_browser(browser: Any, path: Path) -> None:
+    with pages.opened(browser, path):
+        table = "document.querySelectorAll('table.trials')[1]"
+        column = f"return [...{table}.tBodies[0].rows].map(row => row.cells[2].dataset.value)"
+        before = [float(value) for value in browser.execute_script(column)]
+        button = elements(browser, "table.trials")[1].find_elements("css selector", "th button")[2]
+        assert button.text == "learning_rate"
+        for reverse in (False, True):
+            button.click()
+            after = [float(value) for value in browser.execute_script(column)]
+            assert after == sorted(before, reverse=reverse)
+        # Names of values are sorted as text, and a trial without a score stays below.
+        score = elements(browser, "table.trials")[0].find_elements("css selector", "th button")[1]
+        for _ in range(2):
+            score.click()
+            last = "return document.querySelector('table.trials').tBodies[0].lastElementChild.textContent"
+            assert "failed" in browser.execute_script(last)
+        for width in (390, 768, 1600):
+            assert too_wide(browser, width) == []
+
+
+def test_text_is_shown_and_never_run(browser: Any, tmp_path: Path) -> None:
+    space = {"start": [EVIL, "half"], f"name {EVIL}": [["</svg>", EVIL], [1]]}
+    points = [
+        trial({"start": EVIL, f"name {EVIL}": ["</svg>", EVIL]}, 0.9, 0.95),
+        trial({"start": "half", f"name {EVIL}": [1]}, 0.8, 0.7),
+        trial({"start": EVIL, f"name {EVIL}": [1]}, status="failed", error=f"KeyError: '{EVIL}'"),
+    ]
+    made = write_search(tmp_path / "search", {"DReX": points}, {"DReX": space}, command=f"tune {EVIL} </pre>")
+    path = write_search_report(made)
+    check_stands_alone(Page(path.read_text(encoding="utf-8")))
+    with pages.opened(browser, path):
+        # An alert would make every command fail.
+        shown = [element.text for element in elements(browser, "table.trials td")]
+        assert f"[</svg>, {EVIL}]" in shown
+        assert any(f"KeyError: '{EVIL}'" in text for text in shown)
+        assert f"tune {EVIL} </pre>" in [element.text for element in elements(browser, "pre")]
+        assert not elements(browser, "main script")
