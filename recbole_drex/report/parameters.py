@@ -88,7 +88,7 @@ def _parameter(name: str, space: Any, tried: Sequence[Any]) -> Parameter:
     if numbers(values):
         values.sort()
     log = bool(values) and logarithmic(values)
-    at = places(values)
+    at = places(values) if values else []
     if len(at) > 1 and not log and min(np.diff(at)) < _CLOSE * (at[-1] - at[0]):
         at = list(map(float, range(len(values))))
     return Parameter(name, tuple(values), tuple(at), min(at, default=0.0), max(at, default=0.0), log)
