@@ -459,6 +459,7 @@ def test_works_in_a_browser(browser: Any, path: Path) -> None:
             score.click()
             last = "return document.querySelector('table.trials').tBodies[0].lastElementChild.textContent"
             assert "failed" in browser.execute_script(last)
+        assert [box.get_attribute("tabindex") for box in elements(browser, ".tall")] == ["0", "0"]
         for width in (390, 768, 1600):
             assert too_wide(browser, width) == []
 

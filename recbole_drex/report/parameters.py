@@ -88,7 +88,7 @@ def _parameter(name: str, space: Any, tried: Sequence[Any]) -> Parameter:
     if numbers(values):
         values.sort()
     log = bool(values) and logarithmic(values)
-    at = places(values)
+    at = places(values) if values else []
     if len(at) > 1 and not log and min(np.diff(at)) < _CLOSE * (at[-1] - at[0]):
         at = list(map(float, range(len(values))))
     return Parameter(name, tuple(values), tuple(at), min(at, default=0.0), max(at, default=0.0), log)
@@ -109,8 +109,8 @@ def shown_scores(scores: Sequence[float], bigger: bool) -> tuple[float, float]:
     where some trials diverged, scores up to five times as far are shown, and all others could not be told apart else.
 
     Example:
-        >>> shown_scores([0.9, 1.0, 1.1], bigger=False), shown_scores([0.9, 1.0, 1.1, 1e6], bigger=False)
-        ((0.9, 1.1), (0.9, 1.65))
+        >>> shown_scores([1.0, 2.0, 3.0], bigger=False), shown_scores([1.0, 2.0, 3.0, 1e6], bigger=False)
+        ((1.0, 3.0), (1.0, 8.5))
     """
     best, worst = (max(scores), min(scores)) if bigger else (min(scores), max(scores))
     near = abs(float(np.median(scores)) - best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from recbole_drex.report.trials import (
     scored,
     spread_of,
     tested,
+    trials_text,
     winner_of,
 )
 from recbole_drex.report.tuned import figures_of
@@ -66,7 +68,7 @@ def write_search_report(search: Search, output: Path | None = None) -> Path:
 
 
 def _render(search: Search, base: Path) -> str:
-    described = search.described
+    described, spent = search.described, budgets(search)
     return rendered(
         "search.html.j2",
         base,
@@ -75,10 +77,11 @@ def _render(search: Search, base: Path) -> str:
         search=described,
         algorithm=_ALGORITHMS[described["algo"]],
         fairness=fairness(search),
-        budgets=budgets(search),
+        budgets=spent,
         statuses=STATUSES,
+        counted=[name for name in STATUSES if name != "running" or any(row.counts[name] for row in spent)],
         unfinished=[model for model in described["models"] if model not in described["winners"]],
-        folder=search.folder,
+        folder=shlex.quote(str(search.folder)),
         winners=_winners(search, base),
         plots=_plots(search, base / FIGURES),
         trials=_trials(search, base),
@@ -97,6 +100,7 @@ def _winners(search: Search, base: Path) -> list[dict[str, Any]]:
             {
                 "model": model,
                 "trial": winner,
+                "budget": trials_text(len(search.trials[model])),
                 "parameters": {key: plain_value(value) for key, value in winner["parameters"].items()}
                 if winner
                 else {},
