@@ -191,7 +191,7 @@ def _with_gpus() -> bool:
 def _free_places() -> int:
     """How many more actors there is room for now."""
     free = ray.available_resources()
-    scarce = free.get("GPU", 0) if _with_gpus() else free.get("memory", 0) // _MEMORY
+    scarce = free.get("GPU", 0) if _with_gpus() else free.get("memory", float("inf")) // _MEMORY
     return int(min(free.get("CPU", 0), scarce))
 
 
@@ -210,12 +210,17 @@ def _told() -> Iterator[None]:
     """
     try:
         yield
-    except RayTaskError as error:
-        if isinstance(error.cause, DrexError):
-            raise error.cause from None
-        raise
     except RayError as error:
-        reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, RayTaskError) and isinstance(error.cause, DrexError):
+            raise error.cause from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if "ModuleNotFoundError" in lines[-1]:
+            raise DataError(
+                f"a machine of the Ray cluster cannot run this package: {lines[-1]}. Install recbole_drex "
+                f"{__version__} and what it needs on every machine"
+            ) from error
+        if isinstance(error, RayTaskError):  # what is wrong is the code, and its traceback tells
+            raise
         raise DataError(
-            f"the preparation failed on Ray: {reason}. Encoded reviews are kept; the same command goes on from there"
+            f"the preparation failed on Ray: {lines[0]} Encoded reviews are kept; the same command goes on from there"
         ) from error
