@@ -134,6 +134,7 @@ def test_an_encoder_that_is_killed_costs_nothing(cluster, raw, local, tmp_path, 
         os.kill(killed[0], signal.SIGKILL)
 
     _after_shards(monkeypatch, 2, kill)
+    monkeypatch.setattr(rayengine, "_PATIENCE", 0.05)  # nor does it that idle ones give way
     _prepare(tmp_path, raw, "ray")
     assert len(killed) == 1 and not psutil.pid_exists(killed[0])
     assert _content(tmp_path) == _content(local)

@@ -21,7 +21,7 @@ from recbole_drex.data.remote import RawFile, RemoteFile
 from recbole_drex.data.store import Shard
 from recbole_drex.errors import DataError, DrexError
 
-_AHEAD = 2  # blocks that an actor has at a time: one that it encodes and one that waits, so that it never does
+_PER_GPU = 2  # actors that share a GPU: while one cleans texts on a core, the other has it
 _PARTS = 8  # parts of a file, of a MB or so each, that its reader may be ahead of this process
 _RETRIES = 3  # times that a block is encoded, or a file read, again because the process that had it was lost
 _MEMORY = 1 << 30  # bytes that an actor with a small encoder may take
@@ -68,10 +68,10 @@ class RayEngine:
     """Reads files and encodes blocks of texts on the Ray that this process is connected to.
 
     Several files are read at the same time: by any machine, if they have addresses, else on this one. Every GPU that is
-    free gets an encoder, or without GPUs every CPU core (of one thread, and a GB of memory). An encoder that dies is
+    free gets two encoders, or without GPUs every CPU core one (of one thread, and a GB of memory). One that dies is
     started again, where there is a place for it, and given its blocks again. The texts travel to the encoders and the
     vectors back to this process, which writes them: the machines need no folder in common, but this package and the
-    encoder's weights each. At most two blocks an encoder are under way, so that memory stays bounded.
+    encoder's weights each. One block an encoder is under way, so that memory stays bounded.
 
     On CPUs the vectors have the same bits as those of the local engine; a GPU rounds otherwise.
 
@@ -132,19 +132,24 @@ class RayEngine:
         self._given["precision"] = self.settings[0]["precision"]
         places = max(1, min(len(blocks), len(self._actors) + _free_places()))
         self._actors += [self._actor(self.settings) for _ in range(places - len(self._actors))]
-        pool = ActorPool(self._actors * _AHEAD)
-        waiting = iter(blocks)
-        while True:
+        pool, waiting = ActorPool(self._actors), iter(blocks)
+
+        def submit() -> None:
             while pool.has_free() and (block := next(waiting, None)) is not None:
                 pool.submit(lambda actor, block: actor.encode.remote(block, texts(block)), block)
-            if not pool.has_next():
-                return
+
+        submit()
+        while pool.has_next():
             try:
                 with _told():
                     done = pool.get_next_unordered(timeout=_PATIENCE)
             except TimeoutError:
-                self._release(pool)
+                # The machine of an encoder that was lost may be gone for good: encoders without work give it a place.
+                for actor in iter(pool.pop_idle, None):
+                    self._actors.remove(actor)
+                    ray.kill(actor)
                 continue
+            submit()  # before the result is written, so that no encoder waits for that
             yield done
 
     def close(self) -> None:
@@ -153,20 +158,9 @@ class RayEngine:
             ray.kill(self._actors.pop())
 
     def _actor(self, expected: Settings | None) -> Any:
-        # A GPU's actor needs a core as well, to clean the texts.
-        options = {"num_cpus": 1, "num_gpus": int(_with_gpus()), "max_restarts": -1, "max_task_retries": _RETRIES}
+        gpus = 1 / _PER_GPU if _with_gpus() else 0
+        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": _RETRIES}
         return ray.remote(_Worker).options(**options).remote(dict(self._given), __version__, expected)
-
-    def _release(self, pool: ActorPool) -> None:
-        """End actors that have nothing to do any more: the machine of one that was lost may be gone for good."""
-        idle = list(iter(pool.pop_idle, None))
-        for actor in self._actors.copy():
-            if idle.count(actor) == _AHEAD:
-                self._actors.remove(actor)
-                ray.kill(actor)
-            else:
-                for _ in range(idle.count(actor)):
-                    pool.push(actor)
 
 
 def _reading(files: Sequence[RawFile]) -> dict[str, Any] | None:
@@ -191,7 +185,7 @@ def _with_gpus() -> bool:
 def _free_places() -> int:
     """How many more actors there is room for now."""
     free = ray.available_resources()
-    scarce = free.get("GPU", 0) if _with_gpus() else free.get("memory", float("inf")) // _MEMORY
+    scarce = free.get("GPU", 0) * _PER_GPU if _with_gpus() else free.get("memory", float("inf")) // _MEMORY
     return int(min(free.get("CPU", 0), scarce))
 
 
