@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
+import itertools
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 import ray
@@ -21,6 +25,7 @@ from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.encoder import Encoder
 from recbole_drex.data.manifest import TIMES
 from recbole_drex.data.prepare import prepare
+from recbole_drex.data.readers import read_reviews
 from recbole_drex.data.sources import Sources
 from recbole_drex.data.store import StoreWriter
 from recbole_drex.errors import ConfigError, DataError
@@ -81,6 +86,11 @@ def _actors() -> set[int]:
     return found
 
 
+def _none_is_left() -> bool:
+    """Whether all encoders end within seconds, as they are told to."""
+    return not psutil.wait_procs([psutil.Process(pid) for pid in _actors() if psutil.pid_exists(pid)], timeout=20)[1]
+
+
 def _after_shards(monkeypatch, number: int, act) -> None:
     """Have ``act`` called once, when ``number`` shards are written."""
     write, written = StoreWriter.write_shard, []
@@ -108,7 +118,7 @@ def test_ray_makes_the_same_bytes(cluster, raw, local, tmp_path, monkeypatch):
     manifest = _prepare(tmp_path, raw, "ray")
     assert _content(tmp_path) == _content(local)
     assert {f"{NAME}.json", "features/vectors.npy", "items/text.npy"} <= _content(local).keys()
-    assert _actors() == set(), "none is left behind"
+    assert _none_is_left()
     monkeypatch.setattr(Encoder, "encode", encode)
     # What one engine has made the other takes as it is.
     times = (tmp_path / NAME / f"{NAME}.json").stat().st_mtime_ns
@@ -124,6 +134,7 @@ def test_an_encoder_that_is_killed_costs_nothing(cluster, raw, local, tmp_path, 
         os.kill(killed[0], signal.SIGKILL)
 
     _after_shards(monkeypatch, 2, kill)
+    monkeypatch.setattr(rayengine, "_PATIENCE", 0.05)  # nor does it that idle ones give way
     _prepare(tmp_path, raw, "ray")
     assert len(killed) == 1 and not psutil.pid_exists(killed[0])
     assert _content(tmp_path) == _content(local)
@@ -141,7 +152,7 @@ def test_an_interrupted_preparation_goes_on_with_either_engine(
         with pytest.raises(KeyboardInterrupt):
             _prepare(tmp_path, raw, first)
     finished = {path.name: path.stat().st_mtime_ns for path in (tmp_path / NAME / "features.partial").glob("shard-*")}
-    assert len(finished) == 3 and _actors() == set()
+    assert len(finished) == 3 and _none_is_left()
     kept: dict[str, int] = {}
     finish = StoreWriter.finish
 
@@ -153,6 +164,35 @@ def test_an_interrupted_preparation_goes_on_with_either_engine(
     _prepare(tmp_path, raw, second)
     assert kept == finished, "finished shards are not encoded again"
     assert _content(tmp_path) == _content(local)
+
+
+def _pieces(folder: Path, raw: Sources) -> list[Path]:
+    """The raw reviews in five files of different length and kind, with some malformed rows."""
+    lines = gzip.decompress(Path(str(raw.reviews[0])).read_bytes()).splitlines(keepends=True)
+    lines[7:7] = [b"{broken\n", b'{"user_id": "nobody", "asin": "i i"}\n']
+    pieces = []
+    for number, (start, end) in enumerate(itertools.pairwise([0, 60, 61, 80, 110, len(lines)])):
+        pieces.append(folder / f"part-{4 - number}.jsonl{'.gz' if number % 2 else ''}")
+        content = b"".join(lines[start:end])
+        pieces[-1].write_bytes(gzip.compress(content) if number % 2 else content)
+    return pieces
+
+
+def test_many_files_are_read_at_once_with_the_same_result(cluster, raw, tmp_path, monkeypatch):
+    pieces = _pieces(tmp_path, raw)
+    settings = Config("DReX", NAME, config_dict=LIMITS).preparation()
+    in_turn = read_reviews(pieces, tmp_path / "a.parquet", bad_line_share=0.1)
+    monkeypatch.setattr(rayengine, "read_in_turn", lambda *arguments: pytest.fail("read in this process"))
+    with contextlib.closing(rayengine.RayEngine(settings)) as engine:
+        for files in (pieces, [path.as_uri() for path in pieces]):
+            at_once = read_reviews(files, tmp_path / "b.parquet", bad_line_share=0.1, read=engine.read)
+            pd.testing.assert_frame_equal(at_once.frame, in_turn.frame)
+            assert at_once.sources == in_turn.sources and sum(entry["bad_lines"] for entry in at_once.sources) == 2
+            rows = at_once.frame["row"].to_numpy()[::-1]
+            assert at_once.texts(rows) == in_turn.texts(rows)
+        with pytest.raises(DataError, match=r"part-4\.jsonl: 2 of 60 rows are malformed \(3\.333%; at most 1\.000%"):
+            read_reviews(pieces, tmp_path / "c.parquet", bad_line_share=0.01, read=engine.read)
+    assert not list(tmp_path.glob("*c.parquet*"))
 
 
 def test_errors_of_an_encoder_are_told_as_without_ray(cluster, raw, local, tmp_path):

@@ -281,7 +281,7 @@ def test_texts_over_many_blocks(tmp_path):
     for outside in (-1, 30_000):
         with pytest.raises(IndexError):
             raw.texts(np.array([0, outside]))
-    raw.spill.write_bytes(raw.spill.read_bytes()[:5000])
+    raw.spills[0].write_bytes(raw.spills[0].read_bytes()[:5000])
     with pytest.raises(DataError, match="review texts"):
         raw.texts(chosen)
 

@@ -1,4 +1,4 @@
-"""Where the texts of a preparation are encoded: in this process, or by actors on Ray. The result is the same."""
+"""Where a preparation reads its files and encodes their texts: in this process or on Ray, with the same result."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from recbole_drex.data.encoder import Encoder, load_encoder
+from recbole_drex.data.readers import Part, Rules, read_in_turn
+from recbole_drex.data.remote import RawFile
 from recbole_drex.data.store import Shard, pack
 from recbole_drex.data.text import TextProcessor
 from recbole_drex.errors import ConfigError, unknown_name
@@ -69,6 +71,9 @@ class Engine(Protocol):
     def width(self) -> int:
         """Length of a word's vector."""
 
+    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+        """Read review files; see :data:`recbole_drex.data.readers.Read`."""
+
     def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
         """Encode blocks of texts, each by itself, so that the result does not depend on where it was encoded.
 
@@ -86,7 +91,11 @@ class Engine(Protocol):
 
 
 class LocalEngine(ReviewEncoder):
-    """Encodes block after block in this process, with all of torch's threads."""
+    """Reads file after file and encodes block after block in this process, with all of torch's threads."""
+
+    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+        """Read review files one after the other."""
+        return read_in_turn(files, rules)
 
     def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
         """Encode blocks of texts; see :meth:`Engine.encode`."""

@@ -34,8 +34,9 @@ from recbole_drex.data.manifest import (
 )
 from recbole_drex.data.mmrec import mmrec_sources, prepare_mmrec
 from recbole_drex.data.modalities import TEXT, Modalities, check_item_settings, item_sources, make_modalities
-from recbole_drex.data.readers import RawReviews, read_items, read_reviews
+from recbole_drex.data.readers import read_items, read_reviews
 from recbole_drex.data.sources import Sources
+from recbole_drex.data.spill import RawReviews
 from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.data.store import FeatureStore, StoreWriter
 from recbole_drex.data.texts import TEXTS, write_texts
@@ -129,6 +130,7 @@ def _build(
         rating_range=tuple(settings["rating_range"]),
         bad_line_share=settings["bad_line_share"],
         use_title=settings["use_title"],
+        read=engine.read,
     )
     frame, counts = filter_reviews(raw.frame, user_min=settings["user_min"], item_min=settings["item_min"])
     items = read_items(sources.meta) if sources.meta else None

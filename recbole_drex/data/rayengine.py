@@ -1,7 +1,9 @@
-"""Encoding by a pool of actors on Ray, one a GPU or a CPU core."""
+"""Reading by tasks and encoding by a pool of actors on Ray, one a GPU or a CPU core."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -9,14 +11,19 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util import ActorPool
+from ray.util.client import ray as client
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recbole_drex import __version__
 from recbole_drex.data.engine import ReviewEncoder
+from recbole_drex.data.readers import Part, Rules, read_file, read_in_turn
+from recbole_drex.data.remote import RawFile, RemoteFile
 from recbole_drex.data.store import Shard
 from recbole_drex.errors import DataError, DrexError
 
-_AHEAD = 2  # blocks that an actor has at a time: one that it encodes and one that waits, so that it never does
-_RETRIES = 3  # times that a block is encoded again because the actor that had it was lost
+_PER_GPU = 2  # actors that share a GPU: while one cleans texts on a core, the other has it
+_PARTS = 8  # parts of a file, of a MB or so each, that its reader may be ahead of this process
+_RETRIES = 3  # times that a block is encoded, or a file read, again because the process that had it was lost
 _MEMORY = 1 << 30  # bytes that an actor with a small encoder may take
 _PATIENCE = 10.0  # seconds without a result after which actors without work give way to those that look for a place
 
@@ -58,12 +65,13 @@ class _Worker:
 
 
 class RayEngine:
-    """Encodes blocks of texts on the Ray that this process is connected to.
+    """Reads files and encodes blocks of texts on the Ray that this process is connected to.
 
-    Every GPU that is free gets an actor, or without GPUs every CPU core (of one thread, and a GB of memory). An actor
-    that dies is started again, where there is a place for it, and given its blocks again. The texts travel to the
-    actors and the vectors back to this process, which writes them: the machines need no folder in common, but this
-    package and the encoder's weights each. At most two blocks an actor are under way, so that memory stays bounded.
+    Several files are read at the same time: by any machine, if they have addresses, else on this one. Every GPU that is
+    free gets two encoders, or without GPUs every CPU core one (of one thread, and a GB of memory). One that dies is
+    started again, where there is a place for it, and given its blocks again. The texts travel to the encoders and the
+    vectors back to this process, which writes them: the machines need no folder in common, but this package and the
+    encoder's weights each. One block an encoder is under way, so that memory stays bounded.
 
     On CPUs the vectors have the same bits as those of the local engine; a GPU rounds otherwise.
 
@@ -73,12 +81,12 @@ class RayEngine:
 
     def __init__(self, settings: Mapping[str, Any]):
         self._given = dict(settings)
-        self._actors: list[Any] = [self._actor(None)]
-        self._description = self._actors[0].describe.remote()  # it loads while the reviews are read
+        self._actors: list[Any] = []
 
     @cached_property
     def _described(self) -> tuple[Settings, int]:
-        return _got(lambda: ray.get(self._description))
+        self._actors.append(self._actor(None))
+        return _got(self._actors[0].describe.remote())
 
     @property
     def settings(self) -> Settings:
@@ -90,24 +98,58 @@ class RayEngine:
         """Length of a word's vector."""
         return self._described[1]
 
+    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+        """Read review files, several at the same time; see :data:`recbole_drex.data.readers.Read`."""
+        options = _reading(files)
+        if len(files) == 1 or options is None:
+            yield from read_in_turn(files, rules)
+            return
+        reader = ray.remote(read_file).options(
+            num_returns="streaming", num_cpus=0, max_retries=_RETRIES, _generator_backpressure_num_objects=_PARTS,
+            **options,
+        )  # fmt: skip
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        limit = max(1, min(cores, os.cpu_count() or 1) if "scheduling_strategy" in options else cores)
+        waiting = iter(enumerate(files))
+        running: dict[Any, int] = {}
+        while True:
+            while len(running) < limit and (entry := next(waiting, None)) is not None:
+                running[reader.remote(entry[1], rules)] = entry[0]
+            if not running:
+                return
+            parts: Any = ray.wait(list(running), num_returns=1)[0][0]
+            number = running.pop(parts)
+            try:
+                reference = next(parts)
+            except StopIteration:
+                continue
+            running[parts] = number  # after the others, so that each has its turn
+            yield number, _got(reference)
+
     def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
         """Encode blocks of texts; see :meth:`recbole_drex.data.engine.Engine.encode`."""
-        places = min(len(blocks), len(self._actors) + _free_places())
         # `auto` may mean something else on another machine; what it means on the first one holds for all.
         self._given["precision"] = self.settings[0]["precision"]
+        places = max(1, min(len(blocks), len(self._actors) + _free_places()))
         self._actors += [self._actor(self.settings) for _ in range(places - len(self._actors))]
-        pool = ActorPool(self._actors * _AHEAD)
-        waiting = iter(blocks)
-        while True:
+        pool, waiting = ActorPool(self._actors), iter(blocks)
+
+        def submit() -> None:
             while pool.has_free() and (block := next(waiting, None)) is not None:
                 pool.submit(lambda actor, block: actor.encode.remote(block, texts(block)), block)
-            if not pool.has_next():
-                return
+
+        submit()
+        while pool.has_next():
             try:
-                done = _got(lambda: pool.get_next_unordered(timeout=_PATIENCE))
+                with _told():
+                    done = pool.get_next_unordered(timeout=_PATIENCE)
             except TimeoutError:
-                self._release(pool)
+                # The machine of an encoder that was lost may be gone for good: encoders without work give it a place.
+                for actor in iter(pool.pop_idle, None):
+                    self._actors.remove(actor)
+                    ray.kill(actor)
                 continue
+            submit()  # before the result is written, so that no encoder waits for that
             yield done
 
     def close(self) -> None:
@@ -116,20 +158,24 @@ class RayEngine:
             ray.kill(self._actors.pop())
 
     def _actor(self, expected: Settings | None) -> Any:
-        # A GPU's actor needs a core as well, to clean the texts.
-        options = {"num_cpus": 1, "num_gpus": int(_with_gpus()), "max_restarts": -1, "max_task_retries": _RETRIES}
+        gpus = 1 / _PER_GPU if _with_gpus() else 0
+        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": _RETRIES}
         return ray.remote(_Worker).options(**options).remote(dict(self._given), __version__, expected)
 
-    def _release(self, pool: ActorPool) -> None:
-        """End actors that have nothing to do any more: the machine of one that was lost may be gone for good."""
-        idle = list(iter(pool.pop_idle, None))
-        for actor in self._actors.copy():
-            if idle.count(actor) == _AHEAD:
-                self._actors.remove(actor)
-                ray.kill(actor)
-            else:
-                for _ in range(idle.count(actor)):
-                    pool.push(actor)
+
+def _reading(files: Sequence[RawFile]) -> dict[str, Any] | None:
+    """Where tasks can read all of these files, as options of Ray; None where this process alone can."""
+    protocols = {name for path in files for name in (path.protocols if isinstance(path, RemoteFile) else ("file",))}
+    if "memory" in protocols:
+        return None
+    if not protocols & {"file", "local"}:
+        return {}
+    # A client of Ray's is on no machine of the cluster.
+    return None if client.is_connected() else {"scheduling_strategy": _here()}
+
+
+def _here() -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def _with_gpus() -> bool:
@@ -139,24 +185,36 @@ def _with_gpus() -> bool:
 def _free_places() -> int:
     """How many more actors there is room for now."""
     free = ray.available_resources()
-    scarce = free.get("GPU", 0) if _with_gpus() else free.get("memory", 0) // _MEMORY
+    scarce = free.get("GPU", 0) * _PER_GPU if _with_gpus() else free.get("memory", float("inf")) // _MEMORY
     return int(min(free.get("CPU", 0), scarce))
 
 
-def _got(get: Callable[[], Any]) -> Any:
-    """What ``get`` fetches from Ray, with errors as they would be without Ray.
+def _got(reference: Any) -> Any:
+    """What Ray keeps for ``reference``, with errors as :func:`_told` raises them."""
+    with _told():
+        return ray.get(reference)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Raise errors as they would be without Ray.
 
     Raises:
-        DrexError: what was wrong in the actor; or the actor was lost more often than is put up with.
+        DrexError: what was wrong in a task; or the process that had it was lost more often than is put up with.
     """
     try:
-        return get()
-    except RayTaskError as error:
-        if isinstance(error.cause, DrexError):
-            raise error.cause from None
-        raise
+        yield
     except RayError as error:
-        reason = str(error).strip().partition("\n")[0]
+        if isinstance(error, RayTaskError) and isinstance(error.cause, DrexError):
+            raise error.cause from None
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if "ModuleNotFoundError" in lines[-1]:
+            raise DataError(
+                f"a machine of the Ray cluster cannot run this package: {lines[-1]}. Install recbole_drex "
+                f"{__version__} and what it needs on every machine"
+            ) from error
+        if isinstance(error, RayTaskError):  # what is wrong is the code, and its traceback tells
+            raise
         raise DataError(
-            f"texts could not be encoded on Ray: {reason}. Blocks that were finished are kept; the same command goes on"
+            f"the preparation failed on Ray: {lines[0]} Encoded reviews are kept; the same command goes on from there"
         ) from error

@@ -7,8 +7,9 @@ texts go to a Parquet file, so that millions of reviews fit in memory.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recbole_drex.data.formats import Chunk, read_chunks
 from recbole_drex.data.manifest import source
 from recbole_drex.data.remote import RawFile, RemoteFile, raw_file, raw_files
-from recbole_drex.data.texts import ReviewTexts
+from recbole_drex.data.spill import RawReviews, SpillWriter
 from recbole_drex.data.values import IdCodes, numbers, stripped, words
 from recbole_drex.errors import ConfigError, DataError, unknown_name
-from recbole_drex.files import replacing
 
 _LATEST = 4_102_444_800.0  # 2100-01-01 in seconds
 _MILLISECONDS = 1e11  # a larger timestamp counts milliseconds: as seconds it would lie in the year 5138
-_SCHEMA = pa.schema([("text", pa.string())])
 
 # Canonical name: names in the file. Those of Amazon Reviews 2023 come first, then those of 2018 and 2014.
 _REVIEW = {
@@ -48,30 +46,67 @@ _ITEM = {
 
 
 @dataclass(frozen=True)
-class RawReviews:
-    """What :func:`read_reviews` accepted.
+class Rules:
+    """How review files are read; see :func:`read_reviews` for the fields that it takes.
 
     Attributes:
-        frame: one row per review in file order: ``user_id`` and ``item_id`` (categorical of str), ``rating`` (float64,
-            NaN = missing), ``timestamp`` (float64, seconds since 1970, NaN = missing), ``has_review`` (bool) and
-            ``row`` (int64, the review's place in ``spill``).
-        sources: per file ``name``, ``bytes``, ``sha256``, ``lines`` (rows that are not blank), ``bad_lines`` (malformed
-            ones among them) and ``reasons`` (of the first three).
-        spill: Parquet file with the one column ``text``; null = no review.
+        names: canonical name -> names in the files, the first one with a value counts.
+        needed: canonical names of the columns that a file must have.
     """
 
-    frame: pd.DataFrame
-    sources: list[dict[str, Any]]
-    spill: Path
+    names: Mapping[str, Sequence[str]]
+    needed: Sequence[str]
+    rating_range: tuple[float, float]
+    bad_line_share: float
+    use_title: bool
 
-    def texts(self, rows: np.ndarray) -> list[str]:
-        """Return the review texts of ``rows`` in that order (``""`` = no review), one row group in memory at a time.
 
-        Raises:
-            DataError: the spill is missing or damaged.
-            IndexError: a row lies outside the spill.
-        """
-        return ReviewTexts(self.spill)[rows]
+@dataclass(frozen=True)
+class Part:
+    """Consecutive accepted reviews of a file, and at its end what there is to say about it.
+
+    Attributes:
+        frame: ``user_id`` and ``item_id`` (codes in the order of appearance in this file), ``rating``, ``timestamp``
+            and ``has_review`` as in :class:`recbole_drex.data.spill.RawReviews`.
+        texts: the reviews, null = none.
+        users, items: ids that the parts before did not know, in the order of their codes.
+        source: of the last part, which has no rows, an entry of ``RawReviews.sources``; None before.
+    """
+
+    frame: pd.DataFrame | None
+    texts: pa.Array | None
+    users: list[str]
+    items: list[str]
+    source: dict[str, Any] | None = None
+
+
+Read = Callable[[Sequence[RawFile], Rules], Iterator[tuple[int, Part]]]
+"""Gives the parts of several files with the numbers of their files: those of a file in order, the files in any."""
+
+
+def read_in_turn(files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+    """Read one file after the other in this process; see :data:`Read`."""
+    for number, path in enumerate(files):
+        for part in read_file(path, rules):
+            yield number, part
+
+
+def read_file(path: RawFile, rules: Rules) -> Iterator[Part]:
+    """Read a review file part by part.
+
+    Raises:
+        DataError: it cannot be read, lacks a column, holds no reviews or too many malformed rows.
+    """
+    users, items, tally = IdCodes(), IdCodes(), _Tally(path)
+    n_users = n_items = 0
+    with _without_collector():
+        for chunk in read_chunks(path, rules.names, rules.needed):
+            frame, texts, bad = _check_reviews(chunk, users, items, rules.rating_range, rules.use_title)
+            tally.add(len(frame), chunk.bad + bad)
+            part = Part(frame, pa.array(texts, pa.string()), users.since(n_users), items.since(n_items))
+            n_users, n_items = n_users + len(part.users), n_items + len(part.items)
+            yield part
+    yield Part(None, None, [], [], tally.source(rules.bad_line_share))
 
 
 def read_reviews(
@@ -82,8 +117,9 @@ def read_reviews(
     rating_range: tuple[float, float] = (0.5, 5.0),
     bad_line_share: float = 0.001,
     use_title: bool = True,
+    read: Read = read_in_turn,
 ) -> RawReviews:
-    """Read review files one after the other into one table, and their texts into ``spill``.
+    """Read review files into one table, in the order of the files, and their texts into ``spill``.
 
     A malformed row is skipped and counted: one that cannot be parsed or has no user or item id, an id with white space
     or NUL inside, a rating that is no number in ``rating_range``, a time before 1970 or after 2100, or another value
@@ -93,12 +129,13 @@ def read_reviews(
     Args:
         paths: one file or several: JSON lines (Amazon Reviews 2023, 2018 or 2014), CSV, TSV or Parquet; what holds
             ``://`` is an address that fsspec opens.
-        spill: Parquet file to write, atomically; its folder is made if needed.
+        spill: Parquet file to write, atomically, with others beside it for further files; its folder is made if needed.
         columns: canonical name (``user_id``, ``item_id``, ``rating``, ``timestamp``, ``title``, ``text``) -> name in
             the files; a column named here must exist. Default: the names above and those of the Amazon formats.
         rating_range: smallest and largest legal rating.
         bad_line_share: largest share of malformed rows in a file that is put up with, in [0, 1].
         use_title: a review is ``"<title>. <text>"`` where both are there, else whichever is; ``False``: the text alone.
+        read: reads the files; whatever order it reads them in, the result is the same.
 
     Raises:
         ConfigError: ``columns`` has an unknown key.
@@ -114,31 +151,33 @@ def read_reviews(
     if not files:
         raise DataError("no review file was given")
 
-    users, items = IdCodes(), IdCodes()
-    parts: list[pd.DataFrame] = []
-    sources: list[dict[str, Any]] = []
-    spill = Path(spill)
-    with (
-        replacing(spill) as temporary,
-        pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer,
-        _without_collector(),
-    ):
-        for path in files:
-            tally = _Tally(path)
-            for chunk in read_chunks(path, names, needed):
-                part, texts, bad = _check_reviews(chunk, users, items, rating_range, use_title)
-                tally.add(len(part), chunk.bad + bad)
-                if len(part):
-                    parts.append(part)
-                    writer.write_table(pa.table([pa.array(texts, pa.string())], schema=_SCHEMA))
-            sources.append(tally.source(bad_line_share))
-    frame = pd.concat(parts, ignore_index=True)
-    for column, ids in (("user_id", users), ("item_id", items)):
-        coded = pd.Categorical.from_codes(frame[column].to_numpy(), ids.names())
+    rules = Rules(names, tuple(needed), rating_range, bad_line_share, use_title)
+    parts: list[list[Part]] = [[] for _ in files]
+    with SpillWriter(Path(spill), len(files)) as writer:
+        for number, part in read(files, rules):
+            if part.texts is not None and len(part.texts):
+                writer.write(number, part.texts)
+            parts[number].append(dataclasses.replace(part, texts=None))
+    frame = _merge(parts)
+    return RawReviews(frame, [part.source for file in parts for part in file if part.source], writer.paths)
+
+
+def _merge(files: list[list[Part]]) -> pd.DataFrame:
+    """One table of the parts of all files, in which an id has one code everywhere."""
+    frames = [pd.concat([part.frame for part in parts if part.frame is not None]) for parts in files]
+    frame = pd.concat(frames, ignore_index=True)
+    for column, known in (("user_id", "users"), ("item_id", "items")):
+        codes: dict[str, int] = {}
+        coded = []
+        for parts, table in zip(files, frames, strict=True):
+            ids = [name for part in parts for name in getattr(part, known)]
+            codes_of_file = np.fromiter((codes.setdefault(name, len(codes)) for name in ids), np.int32, len(ids))
+            coded.append(codes_of_file[table[column].to_numpy()])
+        values = pd.Categorical.from_codes(np.concatenate(coded), pd.Index(list(codes), dtype=None if codes else "str"))
         # Ids of rows that were malformed elsewhere must not count.
-        frame[column] = coded.remove_unused_categories()
+        frame[column] = values.remove_unused_categories()
     frame["row"] = np.arange(len(frame), dtype=np.int64)
-    return RawReviews(frame, sources, spill)
+    return frame
 
 
 def read_items(path: str | RawFile) -> pd.DataFrame:

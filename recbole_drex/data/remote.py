@@ -50,6 +50,12 @@ class RemoteFile:
         """The last part of the address, without what follows a question mark."""
         return PurePosixPath(self._path.partition("?")[0]).name
 
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What may stand before ``://`` in addresses of this kind."""
+        found = self._system.protocol
+        return (found,) if isinstance(found, str) else tuple(found)
+
     def is_file(self) -> bool:
         """Whether there is such a file."""
         return bool(self._asked(self._system.isfile))

@@ -52,6 +52,10 @@ class IdCodes(dict[Any, int]):
         """The ids in the order of their codes."""
         return pd.Index(self._names, dtype=None if self._names else "str")
 
+    def since(self, code: int) -> list[str]:
+        """The ids from ``code`` on, in the order of their codes."""
+        return self._names[code:]
+
 
 def numbers(values: list[Any]) -> np.ndarray:
     """Convert to float64: NaN where missing (None or blank), -inf where it is no finite number.
