@@ -24,7 +24,7 @@ from tabulate import tabulate
 from recbole_drex.errors import DrexError
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.files import write_json
-from recbole_drex.quick_start import load
+from recbole_drex.running import load
 
 _WARM_UP = 20
 

@@ -35,8 +35,9 @@ from recbole_drex.cli import name_list, seed_list
 from recbole_drex.config import Config
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.files import write_json
-from recbole_drex.quick_start import build, prepare_dataset
+from recbole_drex.quick_start import prepare_dataset
 from recbole_drex.record import Experiment
+from recbole_drex.running import build
 from recbole_drex.trainer import make_trainer
 
 DOCUMENTS = ("others", "training", "all")

@@ -43,7 +43,8 @@ from recbole_drex.dataset import REVIEW_ROW
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.evaluation.rating import rating_metrics
 from recbole_drex.files import write_json
-from recbole_drex.quick_start import build, prepare_dataset
+from recbole_drex.quick_start import prepare_dataset
+from recbole_drex.running import build
 
 Setting = dict[str, Any]
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "load", "run"]
+__all__ = ["__version__", "compare", "load", "run", "tune"]
+
+_HOME = {"run": "quick_start", "load": "running", "compare": "comparing", "tune": "tuning.search"}
 
 
 def __getattr__(name: str) -> Any:
-    """``run``, ``load`` and ``compare``, imported when first used: RecBole and torch take seconds to import."""
-    if name in ("run", "load"):
-        from recbole_drex import quick_start
-
-        return getattr(quick_start, name)
-    if name == "compare":
-        from recbole_drex.comparing import compare
-
-        return compare
+    """What users call, imported when first used: RecBole and torch take seconds to import."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"recbole_drex.{_HOME[name]}"), name)
     raise AttributeError(f"module 'recbole_drex' has no attribute '{name}'")

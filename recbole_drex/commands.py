@@ -138,7 +138,7 @@ def prepare(options: argparse.Namespace, command: str) -> int:
 def explain(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.explain.explainer import Explainer
     from recbole_drex.explain.terminal import render, use_color
-    from recbole_drex.quick_start import load
+    from recbole_drex.running import load
 
     if options.top < 1:
         raise ConfigError(f"--top must be 1 or more, not {options.top}")

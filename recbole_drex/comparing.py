@@ -29,7 +29,8 @@ from recbole_drex.evaluation.comparison import (
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.files import locked, safe_name, write_json, write_text
 from recbole_drex.model import canonical_model_name
-from recbole_drex.quick_start import REFERENCES, is_finished, prepare_dataset, run_one, shared_parameters
+from recbole_drex.quick_start import REFERENCES, prepare_dataset, shared_parameters
+from recbole_drex.running import is_finished, run_one
 from recbole_drex.values import check_values, parse_value, read_yaml
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, cast
 
+from recbole_drex.cluster import connected
 from recbole_drex.errors import ConfigError, DrexError, ProcessError
 
 _FOLDERS = {"data_path": "atomic_data", "output": "results"}
@@ -23,7 +24,8 @@ def train_on_ray(
     Args:
         workers: number of processes.
         use_gpu: each has a GPU of its own; otherwise each takes one CPU.
-        address: of the Ray cluster, such as ``auto``; default: what ``ray.init`` finds, or a new one on this machine.
+        address: as of :func:`recbole_drex.cluster.connected`; default: the Ray that this process is connected to, or a
+            new one on this machine.
         arguments: of :func:`recbole_drex.quick_start.run`.
 
     Returns:
@@ -42,11 +44,6 @@ def train_on_ray(
         raise ProcessError('training on Ray needs it: pip install "ray[train]"') from error
     if not hasattr(Result, "return_value"):
         raise ProcessError(f"training on Ray needs a newer one than {ray.__version__}; 2.60 does")
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address)
-        except (ConnectionError, RuntimeError) as error:
-            raise ProcessError(f"no Ray at {address}: {error}") from error
     paths = {name: _absolute(arguments[name]) for name in ("raw", "meta", "config_files") if arguments.get(name)}
     paths |= {name: _absolute(arguments.get(name, default)) for name, default in _FOLDERS.items()}
     storage = Path(paths["output"]) / ".ray"
@@ -58,7 +55,8 @@ def train_on_ray(
         run_config=RunConfig(storage_path=str(storage)),
     )
     try:
-        return trainer.fit().return_value
+        with connected(address):
+            return trainer.fit().return_value
     except Exception as error:
         for cause in getattr(error, "worker_failures", {}).values():
             if isinstance(cause, DrexError):

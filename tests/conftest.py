@@ -17,8 +17,10 @@ from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
 from recbole_drex.evaluation.comparison import Comparison
-from recbole_drex.quick_start import Experiment, build, run
+from recbole_drex.quick_start import run
+from recbole_drex.record import Experiment
 from recbole_drex.report.html import write_report
+from recbole_drex.running import build
 from recbole_drex.trainer import make_trainer
 
 NAME = "small"

@@ -20,7 +20,7 @@ import recbole.data.dataset.dataset as recbole_dataset
 from recbole.data.dataset import Dataset
 
 from recbole_drex.dataset import ReviewDataset
-from recbole_drex.quick_start import build
+from recbole_drex.running import build
 
 
 def test_names_are_restored():

@@ -23,7 +23,7 @@ from recbole_drex.evaluation.significance import compare_models, user_means
 from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.terminal import printable, render
-from recbole_drex.quick_start import REFERENCES, load
+from recbole_drex.quick_start import REFERENCES
 from recbole_drex.report.html import seconds
 from recbole_drex.report.trials import (
     STATUSES,
@@ -40,6 +40,7 @@ from recbole_drex.report.trials import (
     trials_text,
     winner_of,
 )
+from recbole_drex.running import load
 from recbole_drex.tuning.results import BEST, TRIALS, Search
 
 _TESTED = ("mae", "rmse", "ndcg@10")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from recbole_drex.errors import ConfigError
-from recbole_drex.quick_start import load
+from recbole_drex.running import load
 from recbole_drex.serve import limits
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")

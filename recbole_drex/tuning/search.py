@@ -17,7 +17,8 @@ from recbole_drex.config import Config
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.files import locked, safe_name
 from recbole_drex.model import canonical_model_name
-from recbole_drex.quick_start import prepare_dataset, run_one
+from recbole_drex.quick_start import prepare_dataset
+from recbole_drex.running import run_one
 from recbole_drex.trainer import BEST as WEIGHTS
 from recbole_drex.trainer import LAST
 from recbole_drex.tuning.memory import check_memory

@@ -135,7 +135,7 @@ def _train(
     noted: dict[str, Any],
     report: Callable[[dict[str, Any]], None] | None,
 ) -> None:
-    from recbole_drex.quick_start import train_one
+    from recbole_drex.running import train_one
 
     config = task.config(parameters, seed)
     better = max if config["valid_metric_bigger"] else min

@@ -1,0 +1,230 @@
+"""One run: built, trained, evaluated in its folder, and built again from there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.utils import ModelType, init_seed
+
+from recbole_drex import checkpoint, ranks, record
+from recbole_drex.config import Config
+from recbole_drex.data.prepare import prepare
+from recbole_drex.data.sources import Sources
+from recbole_drex.dataset import ReviewDataset, split
+from recbole_drex.distributed import is_worker
+from recbole_drex.errors import CheckpointError, ConfigError
+from recbole_drex.evaluation.comparison import HISTORY, RUN
+from recbole_drex.evaluation.result import RESULT, read_result
+from recbole_drex.files import locked, read_json, write_json
+from recbole_drex.record import Experiment, plain
+from recbole_drex.runfiles import finish, logging_to
+from recbole_drex.trainer import BEST, load_model_state, make_trainer
+
+
+def build(config: Config, manifest: dict[str, Any]) -> Experiment:
+    """Load and split the data and make the untrained model, with all randomness fixed by the seed."""
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
+    init_seed(config["seed"], config["reproducibility"])
+    for key, value in record.given_split(manifest).items():
+        config[key] = value
+    dataset = ReviewDataset(config)
+    parts = split(config, dataset)
+    # Seeded anew, so that the initial parameters do not depend on how the data were shuffled.
+    init_seed(config["seed"], config["reproducibility"])
+    model = config.model_class(config, parts.train_dataset).to(config["device"])
+    return Experiment(config, manifest, dataset, parts, model)
+
+
+def run_one(
+    config: Config,
+    manifest: dict[str, Any],
+    run_dir: Path,
+    label: str | None = None,
+    *,
+    resume: bool = True,
+    replace: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Train and evaluate one configuration in ``run_dir``; see :func:`run`.
+
+    With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one goes
+    on from its last finished epoch; one of another configuration is an error, unless ``replace`` allows to start anew.
+    Without ``resume``, the folder's earlier run is replaced. ``label`` names the run in tables; default: its model.
+
+    Raises:
+        CheckpointError: with ``resume``, the folder holds another run or a damaged one.
+        DataError: another process is at work in the folder, or it cannot be written.
+    """
+    if config["nproc"] > 1 and not is_worker():
+        raise ConfigError("parameter 'nproc' is for `recbole-drex run`: several processes train one model")
+    described = record.describe(config, manifest)
+
+    def begin() -> tuple[bool, dict[str, Any] | None]:
+        """Whether an interrupted run is to go on, and the result of a finished one."""
+        stack.enter_context(_held(run_dir))
+        same = _same(run_dir, described)
+        if resume and same and (run_dir / RESULT).is_file():
+            return True, read_result(run_dir)
+        if resume and not same and not replace and (run_dir / RUN).is_file():
+            raise CheckpointError(
+                f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
+            )
+        return resume and same, None
+
+    with contextlib.ExitStack() as stack:
+        go_on, finished = ranks.first_decides(begin)
+        if finished is not None:
+            return finished
+        experiment = _started(config, manifest, run_dir, described, keep=go_on)
+        if ranks.world_size() > 1 and is_closed_form(experiment):
+            if not ranks.rank():
+                tqdm.write(f"note: {config.model} is computed in closed form, by one process", file=sys.stderr)
+            return ranks.first_decides(lambda: _logged_run(experiment, run_dir, label or config.model, command))
+        if ranks.rank():
+            # Only the first process leaves files; what RecBole writes in the others is thrown away.
+            run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
+            config["show_progress"] = config["log_wandb"] = False
+        return _logged_run(experiment, run_dir, label or config.model, command)
+
+
+def is_closed_form(experiment: Experiment) -> bool:
+    """Whether the model is computed in one go, so that there are no batches that processes could share."""
+    return experiment.config["MODEL_TYPE"] == ModelType.TRADITIONAL or getattr(experiment.model, "closed_form", False)
+
+
+def train_one(
+    config: Config, manifest: dict[str, Any], run_dir: Path, on_epoch: Callable[[dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """Train one configuration in ``run_dir`` and read nothing of its test part.
+
+    :func:`run_one` of the same configuration, folder and data evaluates it later. An interrupted training goes on from
+    its last finished epoch; one of another configuration in its place is replaced.
+
+    Args:
+        config, manifest, run_dir: as of :func:`run_one`.
+        on_epoch: called with ``{epoch, seconds, train_loss, valid_score}`` for every validated epoch, those that were
+            done before included.
+
+    Returns:
+        These of all epochs.
+
+    Raises:
+        DrexError: as :func:`run_one`.
+    """
+    described = record.describe(config, manifest)
+    with _held(run_dir):
+        experiment = _started(config, manifest, run_dir, described, keep=_same(run_dir, described))
+        with logging_to(run_dir / "train.log", config):
+            trainer = _resumed(experiment, run_dir)
+            for entry in trainer.history:
+                on_epoch(entry)
+            trainer.train_model(on_epoch)
+            write_json(run_dir / HISTORY, trainer.history)
+            return trainer.history
+
+
+def _held(run_dir: Path) -> contextlib.AbstractContextManager[None]:
+    return locked(run_dir.parent / f".{run_dir.name}.lock", f"the run {run_dir}", timeout=10)
+
+
+def _started(
+    config: Config, manifest: dict[str, Any], run_dir: Path, described: dict[str, Any], keep: bool
+) -> Experiment:
+    """The untrained experiment, and its folder: with what an earlier run left there, or empty but for what it is."""
+    # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
+    experiment = build(config, manifest)
+    if not keep and not ranks.rank():
+        shutil.rmtree(run_dir, ignore_errors=True)
+        write_json(run_dir / RUN, described)
+    return experiment
+
+
+def is_finished(config: Config, manifest: dict[str, Any], run_dir: Path) -> bool:
+    """Whether ``run_dir`` holds a finished run of just this configuration, data and version."""
+    return (run_dir / RESULT).is_file() and _same(run_dir, record.describe(config, manifest))
+
+
+def _same(run_dir: Path, described: dict[str, Any]) -> bool:
+    return (run_dir / RUN).is_file() and read_json(run_dir / RUN, "run", CheckpointError) == described
+
+
+def _logged_run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
+    with logging_to(run_dir / "train.log", experiment.config):
+        return _run(experiment, run_dir, label, command)
+
+
+def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
+    config, trainer = experiment.config, _resumed(experiment, run_dir)
+    title = f"{label} on {config.dataset}, {run_dir.name}"
+    # `leave=None`: the bar stays where it is the only one, and gives way within a comparison.
+    options: dict[str, Any] = {"unit": "epoch", "delay": 2, "leave": None, "disable": ranks.rank() > 0}
+    with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=title, **options) as bar:
+
+        def show(entry: dict[str, Any]) -> None:
+            bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}", refresh=False)
+            bar.update(entry["epoch"] + 1 - bar.n)
+
+        trainer.train_model(show)
+    trained = perf_counter()
+    valid = trainer.evaluate_part(experiment.parts.valid)
+    test = trainer.evaluate_part(experiment.parts.test)
+    seconds = perf_counter() - trained
+    command = command or shlex.join(sys.argv)
+    return ranks.first_decides(lambda: finish(experiment, run_dir, trainer, valid, test, label, seconds, command))
+
+
+def _resumed(experiment: Experiment, run_dir: Path) -> Any:
+    """The trainer, after the epochs that were done before."""
+    for said in (experiment.config, experiment.dataset, experiment.model):
+        logging.getLogger().info(said)
+    trainer = make_trainer(experiment.config, experiment.model, run_dir, experiment.parts)
+    trainer.resume()
+    return trainer
+
+
+def load(run_dir: str | Path) -> Experiment:
+    """Build a finished run again: its data, split and trained model, which predicts as it did.
+
+    Raises:
+        CheckpointError: no finished run there, damaged files, or made by another version or on other data.
+        DataError: the prepared data set is missing or damaged.
+    """
+    run_dir = Path(run_dir)
+    if not (run_dir / RUN).is_file():
+        raise CheckpointError(f"{run_dir} is no run folder: it has no {RUN}")
+    described = read_json(run_dir / RUN, "run", CheckpointError)
+    try:
+        model, dataset, parameters = described["model"], described["dataset"], described["parameters"]
+        root, fingerprint, version = Path(described["data_path"]), described["fingerprint"], described["version"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{run_dir / RUN} is damaged or of another version: {error!r} is missing") from error
+    config = Config(model, dataset, [], {**parameters, "data_path": str(root)})
+    # Defaults may have been edited since; what they were then is part of the run.
+    then, now = described.get("config", {}), plain(config.final_config_dict)
+    changed = {key: then[key] for key in then if key != "data_path" and now.get(key) != then[key]}
+    if changed:
+        config = Config(model, dataset, [], {**parameters, **changed, "data_path": str(root)})
+    manifest = prepare(dataset, root, config.preparation(), Sources())
+    if manifest["fingerprint"] != fingerprint:
+        raise CheckpointError(
+            f"{run_dir} was made by version {version} on data {fingerprint}, not {manifest['fingerprint']}"
+        )
+    experiment = build(config, manifest)
+    load_model_state(experiment.model, checkpoint.load(run_dir / BEST, config["device"]), run_dir)
+    experiment.model.eval()
+    experiment.folder = run_dir
+    return experiment
