@@ -28,7 +28,7 @@ GRID: dict[str, list[Any]] = {
     "modalities": [["rating"], ["review", "rating"]],
 }
 RANGES: dict[str, Any] = {
-    "learning_rate": {"low": 1e-4, "high": 0.1, "log": True, "step": None},
+    "learning_rate": {"low": 1e-4, "high": 0.1, "log": True},
     "embedding_size": [8, 16, 32],
 }
 ERROR = f"RuntimeError: loss is not finite {EVIL} \x1b[2J"

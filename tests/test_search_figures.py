@@ -134,7 +134,7 @@ VALUES = st.one_of(
     st.just([[1], [1, 2], []]),
     st.just([None, 1, "1", True]),
     st.builds(
-        lambda low, log: {"low": low, "high": low * 300, "log": log, "step": None},
+        lambda low, log: {"low": low, "high": low * 300, "log": log},
         st.sampled_from([1e-5, 2]),
         st.booleans(),
     ),
