@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from explained import EVIL
 from planted_runs import write_run
 
 from recbole_drex.tuning.results import SCHEMA, Search, read_search, write_best, write_tables
@@ -15,6 +20,18 @@ from recbole_drex.tuning.trial import name_of
 
 SEEDS = (1, 2)
 METRICS = {"DReX": ("rmse", False), "NARRE": ("rmse", False), "BPR": ("full_ndcg@10", True)}
+
+GRID: dict[str, list[Any]] = {
+    "learning_rate": [0.1, 0.001, 0.01],
+    "reg_weight": [0.0, 1e-5, 1e-3],
+    "use_bilinear": [True, False],
+    "modalities": [["rating"], ["review", "rating"]],
+}
+RANGES: dict[str, Any] = {
+    "learning_rate": {"low": 1e-4, "high": 0.1, "log": True},
+    "embedding_size": [8, 16, 32],
+}
+ERROR = f"RuntimeError: loss is not finite {EVIL} \x1b[2J"
 
 
 def trial(parameters: dict[str, Any], *scores: float, status: str = "finished", error: str | None = None, **noted: Any):
@@ -90,3 +107,40 @@ def write_search(
         write_best(search, model)
     (folder / "search.json").write_text(json.dumps(described))
     return read_search(folder)
+
+
+def grid_trials() -> list[dict[str, Any]]:
+    """All points of ``GRID`` with scores that depend most on the learning rate; two failed and one was stopped."""
+    generator = np.random.default_rng(7)
+    found = []
+    for point in itertools.product(*GRID.values()):
+        parameters = dict(zip(GRID, point, strict=True))
+        base = 0.9 + 0.1 * abs(math.log10(parameters["learning_rate"]) + 2) + 0.02 * parameters["use_bilinear"]
+        found.append(trial(parameters, *(base + generator.normal(scale=0.01, size=len(SEEDS)))))
+    found[3] = trial(found[3]["parameters"], status="failed", error=ERROR, attempts=2)
+    found[9] = trial(found[9]["parameters"], status="failed", error="DataError: no", attempts=2)
+    found[20] = trial(found[20]["parameters"], 1.3, status="stopped")
+    return found
+
+
+def ranged_trials(number: int = 30) -> list[dict[str, Any]]:
+    """Points of ``RANGES``, whose scores are better when bigger."""
+    generator = np.random.default_rng(8)
+    found = []
+    for _ in range(number):
+        rate, size = float(10 ** generator.uniform(-4, -1)), int(generator.choice([8, 16, 32]))
+        score = 0.2 - 0.02 * abs(math.log10(rate) + 2.5) + generator.normal(scale=0.005)
+        found.append(trial({"learning_rate": rate, "embedding_size": size}, score, score + 0.01))
+    return found
+
+
+def frame_of(trials: list[dict[str, Any]]) -> pd.DataFrame:
+    """Parameters and mean scores of the finished trials."""
+    finished = [one for one in trials if one["status"] == "finished"]
+    return pd.DataFrame([{**one["parameters"], "score": np.mean(list(one["scores"].values()))} for one in finished])
+
+
+def both_models(folder: Path) -> Search:
+    """36 trials of DReX and 30 of BPR, both with a tested winner."""
+    trials = {"DReX": grid_trials(), "BPR": ranged_trials()}
+    return write_search(folder, trials, {"DReX": GRID, "BPR": RANGES}, tested=True)
