@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from recbole_drex.cli import main
 from recbole_drex.config import Config
+from recbole_drex.data import atomic
 from recbole_drex.data import prepare as module
 from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.encoder import Encoder
@@ -161,6 +162,14 @@ def test_rebuilding_gives_the_same_bytes(root, raw):
     after = _files(root)
     assert {name: digest for name, (_, digest) in after.items()} == {name: d for name, (_, d) in before.items()}
     assert all(after[name][0] > before[name][0] for name in after)
+
+
+def test_interactions_written_in_blocks_are_the_same(root, raw, monkeypatch):
+    before = _content(root)
+    (root / NAME / f"{NAME}.json").unlink()
+    monkeypatch.setattr(atomic, "_BLOCK", 7)
+    _prepare(root, _sources(raw))
+    assert _content(root) == before
 
 
 @pytest.mark.parametrize("change", [{"user_min": 4}, {"lemmatizer": "none"}, {"max_length": 16}, {"use_title": False}])

@@ -11,9 +11,11 @@ from tqdm import tqdm
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.files import replacing
 
+_BLOCK = 1 << 16  # interactions
+
 
 def write_inter(path: Path, frame: pd.DataFrame, reviewed: np.ndarray, store: FeatureStore) -> None:
-    """Write the interactions.
+    """Write the interactions, so many at a time that the words of all reviews are never in memory together.
 
     Args:
         path: the ``.inter`` file, written atomically.
@@ -25,23 +27,27 @@ def write_inter(path: Path, frame: pd.DataFrame, reviewed: np.ndarray, store: Fe
         DataError: the folder cannot be written or the disk is full.
     """
     vocabulary = np.asarray(store.vocabulary, dtype=object)
-    lemmas = np.full(len(frame), "", dtype=object)
-    rows = np.full(len(frame), np.nan)
-    for row, index in enumerate(tqdm(reviewed, desc="writing atomic files", delay=2)):
-        lemmas[index] = " ".join(vocabulary[store.word_ids[store.offsets[row] : store.offsets[row + 1]]])
-        rows[index] = row
-    table = pd.DataFrame(
-        {
-            "user_id:token": frame["user_id"].astype(str),
-            "item_id:token": frame["item_id"].astype(str),
-            "rating:float": frame["rating"],
-            "timestamp:float": frame["timestamp"],
-            "review:token_seq": lemmas,
-            "review_row:float": rows,
-        }
-    )
-    with replacing(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False)
+    starts = tqdm(range(0, max(1, len(frame)), _BLOCK), desc="writing atomic files", delay=2, unit=f"x{_BLOCK}")
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        for start in starts:
+            block = frame.iloc[start : start + _BLOCK]
+            lemmas = np.full(len(block), "", dtype=object)
+            rows = np.full(len(block), np.nan)
+            first, last = np.searchsorted(reviewed, [start, start + len(block)])
+            for row, index in enumerate(reviewed[first:last] - start, first):
+                lemmas[index] = " ".join(vocabulary[store.word_ids[store.offsets[row] : store.offsets[row + 1]]])
+                rows[index] = row
+            table = pd.DataFrame(
+                {
+                    "user_id:token": block["user_id"].astype(str),
+                    "item_id:token": block["item_id"].astype(str),
+                    "rating:float": block["rating"],
+                    "timestamp:float": block["timestamp"],
+                    "review:token_seq": lemmas,
+                    "review_row:float": rows,
+                }
+            )
+            table.to_csv(file, sep="\t", index=False, header=start == 0)
 
 
 def write_items(path: Path, items: pd.DataFrame) -> None:
