@@ -31,10 +31,10 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import init_seed
 
-from recbole_drex.cli import name_list, seed_list
 from recbole_drex.config import Config
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.files import write_json
+from recbole_drex.options import name_list, seed_list
 from recbole_drex.quick_start import prepare_dataset
 from recbole_drex.record import Experiment
 from recbole_drex.running import build

@@ -36,13 +36,13 @@ from tqdm import tqdm
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.utils import init_seed
 
-from recbole_drex.cli import name_list, seed_list
 from recbole_drex.config import Config
 from recbole_drex.data.texts import TEXTS, ReviewTexts
 from recbole_drex.dataset import REVIEW_ROW
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.evaluation.rating import rating_metrics
 from recbole_drex.files import write_json
+from recbole_drex.options import name_list, seed_list
 from recbole_drex.quick_start import prepare_dataset
 from recbole_drex.running import build
 
