@@ -19,7 +19,7 @@ from recbole_drex.quick_start import run
 from recbole_drex.tuning import memory
 from recbole_drex.tuning.rays import Resources
 from recbole_drex.tuning.results import SEARCH, read_search, trial_table
-from recbole_drex.tuning.search import as_text, resume, tune
+from recbole_drex.tuning.search import resume, tune
 from recbole_drex.tuning.trial import name_of
 
 SEEDS = (2026, 2027)
@@ -83,8 +83,7 @@ def test_the_winner_is_what_a_run_of_its_configuration_gives(search, small, tmp_
     best = search.folder / "best" / "BPR.yaml"
     assert best.read_text().startswith("# BPR on small: the best of 4 trials (grid)")
     results = run(
-        ["BPR"], small.name, data_path=small.root, output=tmp_path, seeds=SEEDS, config_files=[best],
-        parameters={**small.settings, "epochs": 2}, references=False,
+        ["BPR"], small.name, data_path=small.root, output=tmp_path, seeds=SEEDS, config_files=[best], references=False,
     )  # fmt: skip
     for ours, theirs in zip(search.winner_runs("BPR"), results, strict=True):
         assert ours.result["test"] == theirs["test"] and ours.result["valid"] == theirs["valid"]
@@ -278,7 +277,3 @@ def test_resuming_what_is_no_search_or_another(search, tmp_path):
     next(copy.glob("BPR/*/trial.json")).write_text('{"status": "odd"}')
     with pytest.raises(CheckpointError, match="holds no trial"):
         read_search(copy)
-
-
-def test_parameters_in_words():
-    assert as_text({"a": True, "b": [1], "c": "x"}) == "a true, b [1], c x"

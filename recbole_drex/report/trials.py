@@ -153,15 +153,14 @@ def tested(runs: Sequence[Run]) -> dict[str, tuple[float, float | None]]:
 
 
 def command_of(search: Search, model: str) -> str:
-    """The command that runs a model with its best configuration, and with what the search was given besides."""
+    """The command that runs a model with its best configuration."""
     described = search.described
     words = ["recbole-drex", "run", "--model", model, "--dataset", described["dataset"]]
     words += ["--config_files", str(search.folder / BEST / f"{model}.yaml")]
     words += ["--seeds", ",".join(map(str, described["seeds"]))]
-    for name, value in described.get("fixed", {}).get(model, {}).items():
-        if name == "data_path" and Path(value) == Path("atomic_data").resolve():
-            continue
-        words += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+    data_path = described.get("fixed", {}).get(model, {}).get("data_path")
+    if data_path is not None and Path(data_path) != Path("atomic_data").resolve():
+        words += ["--data_path", data_path]
     return shlex.join(words)
 
 

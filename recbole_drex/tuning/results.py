@@ -134,7 +134,7 @@ def _text(value: Any) -> str | None:
 
 
 def write_best(search: Search, model: str) -> Path:
-    """Write the best configuration as a file of parameters that ``--config_files`` takes."""
+    """Write the best configuration, and what was the same in all trials, as a file that ``--config_files`` takes."""
     described, winner = search.described, search.winner(model)
     assert winner is not None
     metric, scores = described["metrics"][model]["metric"], list(winner["scores"].values())
@@ -144,7 +144,8 @@ def write_best(search: Search, model: str) -> Path:
         f"# by {metric} on validation, mean over {len(scores)} seeds: {mean_score(winner):.5f}{spread}.\n"
     )
     path = search.folder / BEST / f"{model}.yaml"
-    write_text(path, said + yaml.safe_dump(winner["parameters"], sort_keys=False, default_flow_style=False))
+    same = {key: value for key, value in described.get("fixed", {}).get(model, {}).items() if key != "data_path"}
+    write_text(path, said + yaml.safe_dump({**winner["parameters"], **same}, sort_keys=False, default_flow_style=False))
     return path
 
 

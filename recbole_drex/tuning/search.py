@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import shutil
 import time
@@ -281,14 +280,3 @@ def _test_winner(folder: Path, described: dict[str, Any], manifest: dict[str, An
     search = read_search(folder)
     write_tables(search)
     write_best(search, model)
-
-
-def as_text(parameters: Mapping[str, Any]) -> str:
-    """Parameters on one line.
-
-    Example:
-        >>> as_text({"learning_rate": 0.001, "modalities": ["review"]})
-        'learning_rate 0.001, modalities ["review"]'
-    """
-    said = {key: value if isinstance(value, str) else json.dumps(value) for key, value in parameters.items()}
-    return ", ".join(f"{key} {value}" for key, value in said.items())
