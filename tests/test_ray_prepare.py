@@ -140,6 +140,7 @@ def test_an_encoder_that_is_killed_costs_nothing(cluster, raw, local, tmp_path, 
     assert _content(tmp_path) == _content(local)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("ray", "local"), ("local", "ray")])
 def test_an_interrupted_preparation_goes_on_with_either_engine(
     cluster, raw, local, tmp_path, monkeypatch, first, second

@@ -117,12 +117,13 @@ def test_a_failed_trial_is_tried_again_and_reported_and_the_others_go_on(call, t
     assert trial_table(found)["modalities"].tolist() == ['["rating"]'] * 2
 
 
+@pytest.mark.slow
 def test_a_search_without_any_finished_trial(call, tmp_path):
     with pytest.raises(CheckpointError, match=r"no trial of DReX was finished.*start"):
         call(tmp_path / "s", ["DReX"], "start: [nothing]\n", seeds=(2026,))
 
 
-@pytest.mark.parametrize("algo", ["random", "optuna", "asha"])
+@pytest.mark.parametrize("algo", [pytest.param("random", marks=pytest.mark.slow), "optuna", "asha"])
 def test_other_algorithms(call, tmp_path, algo):
     space = "learning_rate: {min: 1e-3, max: 1e-1, log: true}\nembedding_size: [4, 8, 16]\nweight_decay: [0.0, 1e-4]\n"
     found = call(tmp_path / algo, space=space, algo=algo, trials=5, seeds=(2026,), resources=Resources(parallel=2))
@@ -186,6 +187,7 @@ def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_it_had_not_been(search, sma
         assert ours.result["test"] == theirs.result["test"]
 
 
+@pytest.mark.slow
 def test_an_optuna_search_goes_on_from_what_it_knows(call, tmp_path):
     found = call(tmp_path / "s", algo="optuna", trials=4, seeds=(2026,), space=SPACE.replace("[4, 8]", "[2, 4, 8, 16]"))
     folder = found.folder
