@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -189,8 +188,6 @@ def _fixed(models: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[st
 
 def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], address: str | None) -> Search:
     resources = Resources(**described["resources"])
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     with locked(folder / ".search.lock", f"the search {folder}", timeout=10):
         with connected(address, cpus=resources.cpus_of_machine if address is None else None):
             for model in described["models"]:
