@@ -145,7 +145,6 @@ def tune(
         "winners": {},
     }  # fmt: skip
     check_memory(resources or Resources(), manifest, local=address is None)
-    write_described(folder, described)
     return _search(folder, described, manifest, address)
 
 
@@ -190,6 +189,7 @@ def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], a
     resources = Resources(**described["resources"])
     with locked(folder / ".search.lock", f"the search {folder}", timeout=10):
         with connected(address, cpus=resources.cpus_of_machine if address is None else None):
+            write_described(folder, described)  # not before: without Ray there is no search to go on with
             for model in described["models"]:
                 if model not in described["winners"]:
                     _search_model(folder, described, manifest, model, resources)
