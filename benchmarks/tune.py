@@ -4,9 +4,8 @@
 
 Runs the same grid of 12 trials twice, one after another and two at once, with one core each and Ray started anew each
 time. A trial's own seconds are those that it noted; what the search took beyond them, after the first trial had begun,
-is Ray's. Memory is the sum of the proportional set sizes (what processes share is counted once) of the workers at its
-peak. Prints a table and writes
-``benchmarks/results/tune.json``.
+is Ray's. Memory is that of the workers at its peak; pages of files, such as libraries, count once, as the workers share
+them. Prints a table and writes ``benchmarks/results/tune.json``.
 """
 
 from __future__ import annotations
@@ -32,11 +31,12 @@ from recbole_drex.tuning.rays import Resources
 from recbole_drex.tuning.search import tune
 from recbole_drex.tuning.trial import TRIAL
 
+WORKER = "ray::ImplicitFunc.train"  # what Ray calls a process at work on a trial
 SPACE = {"learning_rate": [0.01, 0.005, 0.002, 0.001], "embedding_size": [32, 64, 128]}
 
 
 class Memory(threading.Thread):
-    """Watches the memory of the workers: their proportional set sizes, added up."""
+    """Watches the memory of the workers: their own pages added up, and those of files, which they share, once."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -44,17 +44,18 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         while not self.done.wait(0.5):
-            total, count = 0.0, 0
+            own, shared = [], []
             for process in psutil.Process().children(recursive=True):
                 try:
-                    name = " ".join(process.cmdline())
-                    if name.startswith("ray::") and not name.startswith("ray::IDLE"):
-                        total += process.memory_full_info().pss / 2**20
-                        count += 1
+                    if process.cmdline()[:1] == [WORKER]:
+                        memory = process.memory_info()
+                        own.append(memory.rss - memory.shared)
+                        shared.append(memory.shared)
                 except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                     continue  # it ended while it was looked at
+            total = (sum(own) + max(shared, default=0)) / 2**20
             if total > self.peak:
-                self.peak, self.workers = total, count
+                self.peak, self.workers = total, len(own)
 
 
 def measure(options: argparse.Namespace, parallel: int, folder: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.files import locked, safe_name, write_json, write_text
 from recbole_drex.model import canonical_model_name
 from recbole_drex.quick_start import REFERENCES, prepare_dataset, shared_parameters
-from recbole_drex.running import is_finished, run_one
+from recbole_drex.running import check_one_process, is_finished, run_one
 from recbole_drex.values import check_values, parse_value, read_yaml
 
 
@@ -231,6 +231,7 @@ def _jobs(
                         parameters["eval_args"] = {**chosen, "split": {"KF": [folds, fold]}}
                     config = Config(variant.model, dataset, [], parameters)
                     check_values(config.final_config_dict)
+                    check_one_process(config)
                     Protocol.from_config(config)
                     if dataset not in manifests:
                         manifests[dataset] = prepare_dataset(config)

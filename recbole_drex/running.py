@@ -20,6 +20,7 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.utils import ModelType, init_seed
 
 from recbole_drex import checkpoint, ranks, record
+from recbole_drex.allocator import keep_freed_memory, return_freed_memory
 from recbole_drex.config import Config
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
@@ -36,6 +37,7 @@ from recbole_drex.trainer import BEST, load_model_state, make_trainer
 
 def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     """Load and split the data and make the untrained model, with all randomness fixed by the seed."""
+    keep_freed_memory()
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     init_seed(config["seed"], config["reproducibility"])
@@ -46,6 +48,7 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     # Seeded anew, so that the initial parameters do not depend on how the data were shuffled.
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, parts.train_dataset).to(config["device"])
+    return_freed_memory()  # loading and fitting take more of it than training
     return Experiment(config, manifest, dataset, parts, model)
 
 
@@ -69,8 +72,7 @@ def run_one(
         CheckpointError: with ``resume``, the folder holds another run or a damaged one.
         DataError: another process is at work in the folder, or it cannot be written.
     """
-    if config["nproc"] > 1 and not is_worker():
-        raise ConfigError("parameter 'nproc' is for `recbole-drex run`: several processes train one model")
+    check_one_process(config)
     described = record.describe(config, manifest)
 
     def begin() -> tuple[bool, dict[str, Any] | None]:
@@ -99,6 +101,16 @@ def run_one(
             run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
             config["show_progress"] = config["log_wandb"] = False
         return _logged_run(experiment, run_dir, label or config.model, command)
+
+
+def check_one_process(config: Config) -> None:
+    """Check that a configuration asks for no further processes where none are started.
+
+    Raises:
+        ConfigError: ``nproc`` is above 1, and this process is not one of several.
+    """
+    if config["nproc"] > 1 and not is_worker():
+        raise ConfigError("parameter 'nproc' is for `recbole-drex run`: several processes train one model")
 
 
 def is_closed_form(experiment: Experiment) -> bool:

@@ -224,6 +224,11 @@ def test_bad_numbers_are_one_line_on_the_command_line(small, tmp_path, capsys, m
             assert main([*arguments, *more]) == 2
             error = capsys.readouterr().err.splitlines()
             assert len(error) == 1 and message in error[0]
+    alone = "parameter 'nproc' is for `recbole-drex run`"
+    for command in (["compare", "--datasets"], ["tune", "--dataset"]):
+        others = ["--models", "Bias", "--data_path", str(small.root), "--output", str(tmp_path), "--nproc", "2"]
+        assert main([*command, small.name, *others]) == 2
+        assert alone in capsys.readouterr().err
     monkeypatch.setenv("RANK", "0")
     for name, value in (("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "1")):
         monkeypatch.setenv(name, value)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recbole_drex.allocator import return_freed_memory
 from recbole_drex.errors import ConfigError, DrexError
 from recbole_drex.files import write_json
 from recbole_drex.tuning.trial import TRIAL, Task, name_of, read_trial, run_trial
@@ -145,7 +146,10 @@ def _trainable(config: dict[str, Any], task: Task) -> None:
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads:
         torch.set_num_threads(int(threads))
-    run_trial(task, _point(config), tune.report)
+    try:
+        run_trial(task, _point(config), tune.report)
+    finally:
+        return_freed_memory()  # the next trial of this worker starts as the first one did
 
 
 def _point(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 from recbole_drex.config import Config, properties_dir
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.running import check_one_process
 from recbole_drex.values import check_values, read_yaml
 
 ALGORITHMS = ("grid", "random", "optuna", "asha")
@@ -165,6 +166,7 @@ def check_space(model: str, space: Space, dataset: str, fixed: Mapping[str, Any]
         for value in [values.low, values.high] if isinstance(values, Range) else values:
             config = Config(model, dataset, [], {**fixed, name: value})
             check_values(config.final_config_dict)
+            check_one_process(config)
             Protocol.from_config(config)
 
 
