@@ -1,10 +1,10 @@
 """How fast `prepare --engine ray` is beside the local engine, on the cores of this machine.
 
-    python benchmarks/engines.py --raw Movie_Reviews.jsonl.gz --reviews 6000
+    python benchmarks/engines.py --raw Movie_Reviews.jsonl.gz --reviews 4096
 
-Prepares the first reviews of a raw file, all of them kept, with both engines in turn, each time in a process and a folder
-of its own, so that starting Ray and loading the encoders counts. The manifests, which name the hash of every file, must be
-equal. Prints a table and writes ``benchmarks/results/engines.json``.
+Prepares the first reviews of a raw file, all of them kept, with both engines in turn, each time in a process and a
+folder of its own, so that starting Ray and loading the encoders counts. The manifests, which name the hash of every
+file, must be equal. Prints a table and writes ``benchmarks/results/engines.json``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import itertools
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,9 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-from tabulate import tabulate
-
+import harness
 from recbole_drex.data.engine import ENGINES
 from recbole_drex.data.manifest import TIMES
 from recbole_drex.errors import DrexError
@@ -46,7 +43,7 @@ def measure(engine: str, raw: Path, folder: Path) -> tuple[dict[str, Any], dict[
     command = [sys.executable, "-m", "recbole_drex.cli", "prepare", "--dataset", NAME, "--raw", str(raw)]
     command += ["--data_path", str(folder), "--engine", engine, "--user_min", "1", "--item_min", "1"]
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
         raise DrexError(f"{' '.join(command)} failed: {done.stderr.strip().splitlines()[-1]}")
@@ -64,7 +61,7 @@ def _run(options: argparse.Namespace) -> None:
         for repetition in range(options.repetitions):
             for engine in ENGINES:
                 row, manifest = measure(engine, raw, Path(folder) / f"{engine}-{repetition}")
-                rows.append({key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()})
+                rows.append(harness.rounded(row))
                 manifests.append(manifest)
     if any(manifest != manifests[0] for manifest in manifests):
         raise DrexError("the engines made different files")
@@ -73,26 +70,19 @@ def _run(options: argparse.Namespace) -> None:
         / statistics.median(row[name] for row in rows if row["engine"] == "local")
         for name in ("reviews_per_s", "encoded_per_s")
     }
-    print(tabulate(rows, headers="keys", tablefmt="github"))
+    harness.print_rows(rows)
     print(f"Ray's rate is {ratios['reviews_per_s']:.2f} of the local one, without start {ratios['encoded_per_s']:.2f}")
-    machine = {"cores": psutil.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
     ratios = {name: round(value, 3) for name, value in ratios.items()}
     words = manifests[0]["words"]
-    write_json(options.output, {"machine": machine, "words": words, "ratios": ratios, "measured": rows})
+    write_json(options.output, {"machine": harness.machine(), "words": words, "ratios": ratios, "measured": rows})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.make_parser(__doc__, "engines")
     parser.add_argument("--raw", type=Path, required=True, metavar="FILE", help="compressed JSON lines")
-    parser.add_argument("--reviews", type=int, default=6000, help="of its first lines (default: 6000)")
+    parser.add_argument("--reviews", type=int, default=4096, help="of its first lines (default: 4096)")
     parser.add_argument("--repetitions", type=int, default=3, help="of both engines (default: 3)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "engines.json")
-    try:
-        _run(parser.parse_args(arguments))
-    except DrexError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return harness.run(_run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

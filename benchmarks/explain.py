@@ -10,7 +10,6 @@ and tastes are remembered. Prints a table and writes ``benchmarks/results/explai
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -19,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tabulate import tabulate
 
-from recbole_drex.errors import DrexError
+import harness
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.files import write_json
 from recbole_drex.running import load
@@ -50,21 +48,18 @@ def measure(run: Path, users: int) -> list[dict[str, Any]]:
     return rows
 
 
+def _run(options: argparse.Namespace) -> None:
+    rows = [row for run in options.runs for row in measure(run.resolve(), options.users)]
+    machine = {**harness.machine(), "threads": torch.get_num_threads()}
+    write_json(options.output, {"machine": machine, "measured": rows})
+    harness.print_rows(rows)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.make_parser(__doc__, "explain")
     parser.add_argument("runs", type=Path, nargs="+", metavar="DIR", help="folders of finished runs")
     parser.add_argument("--users", type=int, default=200, help="that are explained to (default: 200)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "explain.json")
-    options = parser.parse_args(arguments)
-    try:
-        rows = [row for run in options.runs for row in measure(run.resolve(), options.users)]
-    except DrexError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    machine = {"threads": torch.get_num_threads(), "processor": platform.machine(), "python": platform.python_version()}
-    write_json(options.output, {"machine": machine, "measured": rows})
-    print(tabulate(rows, headers="keys", tablefmt="github"))
-    return 0
+    return harness.run(_run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

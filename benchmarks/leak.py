@@ -31,8 +31,9 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import init_seed
 
+import harness
 from recbole_drex.config import Config
-from recbole_drex.errors import ConfigError, DrexError, unknown_name
+from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.files import write_json
 from recbole_drex.options import name_list, seed_list
 from recbole_drex.quick_start import prepare_dataset
@@ -108,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.make_parser(__doc__, "leak")
     parser.add_argument("--data_path", type=Path, default=Path("atomic_data"), help="folder of prepared data sets")
     parser.add_argument(
         "--datasets", type=name_list, default=["Movie_Critics", "Movie_Reviews"], help="comma-separated"
@@ -118,13 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--documents", type=name_list, default=list(DOCUMENTS), help=f"of {', '.join(DOCUMENTS)}; default: all three"
     )
     parser.add_argument("--seeds", type=seed_list, default=[2026, 2027, 2028], help="comma-separated")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "leak.json")
-    try:
-        _run(parser.parse_args(arguments))
-    except DrexError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return harness.run(_run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

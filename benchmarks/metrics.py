@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import platform
 import sys
 from collections import defaultdict
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from time import process_time
 
 import numpy as np
 from tabulate import tabulate
 
+import harness
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.ranking import own_test_ranks, ranking_per_user
 from recbole_drex.evaluation.rating import rating_metrics
@@ -172,18 +170,9 @@ def _timed(function: Callable[[Rows], Values], rows: Rows) -> tuple[float, Value
     return process_time() - started, values
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "metrics.json")
-    options = parser.parse_args()
+def _run(options: argparse.Namespace) -> int:
     measured = measure(options.rows)
-    machine = {
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
+    machine = {**harness.machine(), "numpy": np.__version__}
     shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in measured.items()}
     print(tabulate([*shown.items(), *machine.items()], headers=["measured", "value"], tablefmt="github"))
     write_json(options.output, {**measured, "machine": machine})
@@ -191,6 +180,12 @@ def main() -> int:
     if not good:
         print(f"wanted: {FASTER:g} times as fast as the loop, differences of at most {NEARER:g}", file=sys.stderr)
     return 0 if good else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = harness.make_parser(__doc__, "metrics")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    return harness.run(_run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

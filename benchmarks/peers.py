@@ -36,10 +36,11 @@ from tqdm import tqdm
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.utils import init_seed
 
+import harness
 from recbole_drex.config import Config
 from recbole_drex.data.texts import TEXTS, ReviewTexts
 from recbole_drex.dataset import REVIEW_ROW
-from recbole_drex.errors import ConfigError, DrexError, unknown_name
+from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.evaluation.rating import rating_metrics
 from recbole_drex.files import write_json
 from recbole_drex.options import name_list, seed_list
@@ -266,7 +267,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.make_parser(__doc__, "peers")
     parser.add_argument("--data_path", type=Path, default=Path("atomic_data"), help="folder of prepared data sets")
     parser.add_argument(
         "--datasets", type=name_list, default=["Movie_Critics", "Movie_Reviews"], help="comma-separated"
@@ -274,13 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", type=name_list, default=list(GRIDS), help=f"of {', '.join(GRIDS)}; default: all")
     parser.add_argument("--seeds", type=seed_list, default=[2026, 2027, 2028], help="splits whose test part is read")
     parser.add_argument("--tuning_seed", type=int, default=11, help="split whose validation part chooses settings")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "peers.json")
-    try:
-        _run(parser.parse_args(arguments))
-    except DrexError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return harness.run(_run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

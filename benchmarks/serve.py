@@ -15,7 +15,6 @@ import argparse
 import http.client
 import json
 import os
-import platform
 import random
 import signal
 import subprocess
@@ -30,9 +29,9 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import psutil
-from tabulate import tabulate
 
-from recbole_drex.errors import DataError, DrexError
+import harness
+from recbole_drex.errors import DataError
 from recbole_drex.files import write_json
 
 
@@ -153,28 +152,23 @@ def _run(options: argparse.Namespace) -> None:
                     "memory_mb_after": process.memory_info().rss / 2**20,
                     "load_before": load,
                 }
-                rows.append({key: round(cell, 2) if isinstance(cell, float) else cell for key, cell in row.items()})
+                rows.append(harness.rounded(row))
     print(f"{health['model']} on {health['dataset']}: {health['users']} users, {health['items']} items;", end=" ")
     print(f"{options.clients} clients, {os.cpu_count()} cores")
-    print(tabulate(rows, headers="keys", tablefmt="github"))
-    machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
-    write_json(options.output, {"served": health, "clients": options.clients, "machine": machine, "measured": rows})
+    harness.print_rows(rows)
+    write_json(
+        options.output, {"served": health, "clients": options.clients, "machine": harness.machine(), "measured": rows}
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.make_parser(__doc__, "serve")
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="folder of a finished run")
     parser.add_argument("--clients", type=int, default=8, help="that ask at once (default: 8)")
     parser.add_argument("--requests", type=int, default=4000, help="that are measured (default: 4000)")
     parser.add_argument("--repetitions", type=int, default=3, help="of each measurement (default: 3)")
     parser.add_argument("--top", type=int, default=10, help="recommendations of an answer (default: 10)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "serve.json")
-    try:
-        _run(parser.parse_args(arguments))
-    except DrexError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return harness.run(_run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ them. Prints a table and writes ``benchmarks/results/tune.json``.
 from __future__ import annotations
 
 import argparse
-import platform
 import shutil
 import sys
 import tempfile
@@ -23,9 +22,8 @@ from typing import Any
 
 import psutil
 import yaml
-from tabulate import tabulate
 
-from recbole_drex.errors import DrexError
+import harness
 from recbole_drex.files import write_json
 from recbole_drex.tuning.rays import Resources
 from recbole_drex.tuning.search import tune
@@ -107,30 +105,23 @@ def _run(options: argparse.Namespace) -> None:
                 time.sleep(2)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    rows = [{key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    rows = [harness.rounded(row) for row in rows]
     one, two = ([row["search_s"] for row in rows if row["parallel"] == parallel] for parallel in (1, 2))
     ratio = sum(two) / sum(one)
-    print(tabulate(rows, headers="keys", tablefmt="github"))
+    harness.print_rows(rows)
     print(f"two at once took {ratio:.2f} of the time of one after another")
-    machine = {"cores": psutil.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
     asked = {"model": options.model, "dataset": options.dataset, "epochs": options.epochs}
-    write_json(options.output, {**asked, "machine": machine, "ratio": round(ratio, 3), "measured": rows})
+    write_json(options.output, {**asked, "machine": harness.machine(), "ratio": round(ratio, 3), "measured": rows})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.make_parser(__doc__, "tune")
     parser.add_argument("--model", default="DReX")
     parser.add_argument("--dataset", default="Movie_Critics")
     parser.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
     parser.add_argument("--epochs", type=int, default=10, help="of each trial, without early stopping (default: 10)")
     parser.add_argument("--repetitions", type=int, default=1, help="of both searches (default: 1)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "tune.json")
-    try:
-        _run(parser.parse_args(arguments))
-    except DrexError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return harness.run(_run, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,12 @@
 """The benchmark of the leak: what it lets a model read, and that nothing else lets it."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-_FILE = Path(__file__).parents[1] / "benchmarks" / "leak.py"
-
-
-@pytest.fixture(scope="module")
-def leak():
-    spec = importlib.util.spec_from_file_location("leak", _FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+import leak
 
 
 @pytest.mark.parametrize("model", ["DeepCoNN", "NARRE"])
-def test_only_documents_of_all_reviews_hold_those_of_test_rows(model, leak, make_experiment):
+def test_only_documents_of_all_reviews_hold_those_of_test_rows(model, make_experiment):
     experiment = make_experiment(model, exclude_target_review=False)
     test = experiment.parts.test.rows._dataset.inter_feat
     reviewed = test["review_row"] >= 0
@@ -29,7 +18,7 @@ def test_only_documents_of_all_reviews_hold_those_of_test_rows(model, leak, make
     assert (own < 0).all()  # and none is taken out when the pair is predicted
 
 
-def test_the_table_has_a_row_for_each_kind_of_documents(leak):
+def test_the_table_has_a_row_for_each_kind_of_documents():
     runs = [
         {"dataset": "demo", "model": "NARRE", "documents": kind, "seed": seed, "mae": mae + seed, "rmse": 2.0}
         for kind, mae in (("others", 0.5), ("all", 0.25))
@@ -44,7 +33,7 @@ def test_the_table_has_a_row_for_each_kind_of_documents(leak):
 @pytest.mark.parametrize(
     "arguments", [["--models", "NARE"], ["--documents", "al"], ["--datasets", ""], ["--seeds", ""]]
 )
-def test_unknown_names_are_refused_in_one_line(leak, arguments, tmp_path, capsys):
+def test_unknown_names_are_refused_in_one_line(arguments, tmp_path, capsys):
     assert leak.main([*arguments, "--output", str(tmp_path / "leak.json")]) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1

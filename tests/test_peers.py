@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-_FILE = Path(__file__).parents[1] / "benchmarks" / "peers.py"
-
-
-@pytest.fixture(scope="module")
-def peers():
-    spec = importlib.util.spec_from_file_location("peers", _FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["peers"] = module  # data classes look up their module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["peers"]
+import peers
 
 
 class Halves:
@@ -33,7 +21,7 @@ class Halves:
         return 9.0
 
 
-def test_without_the_library_one_line_says_what_to_install(peers, tmp_path, capsys, monkeypatch):
+def test_without_the_library_one_line_says_what_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cornac", None)  # as if it were not installed
     assert peers.main(["--output", str(tmp_path / "peers.json")]) == 2
     printed = capsys.readouterr().err
@@ -50,19 +38,19 @@ def test_without_the_library_one_line_says_what_to_install(peers, tmp_path, caps
         (["--models", ""], "one model"),
     ],
 )
-def test_bad_arguments_are_refused_before_anything_runs(peers, tmp_path, capsys, arguments, said):
+def test_bad_arguments_are_refused_before_anything_runs(tmp_path, capsys, arguments, said):
     assert peers.main([*arguments, "--output", str(tmp_path / "peers.json")]) == 2
     assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-def test_settings_are_all_combinations_and_have_different_names(peers):
+def test_settings_are_all_combinations_and_have_different_names():
     for grid in peers.GRIDS.values():
         tried = peers.settings(grid)
         assert len(tried) == np.prod([len(values) for values in grid.values()])
         assert len({peers.in_words(setting) for setting in tried}) == len(tried)
 
 
-def test_errors_use_the_other_numbers_and_the_default_score(peers):
+def test_errors_use_the_other_numbers_and_the_default_score():
     data = SimpleNamespace(uid_map={7: 0, 8: 2}, iid_map={5: 2, 6: 8})
     rows = (np.array([7, 8, 8, 9]), np.array([5, 6, 4, 5]), np.array([1.0, 3.0, 4.0, 5.0]))
     # Predicted: 1; 5; item 4 and user 9 are unknown, so 9, which is clipped to 5.
@@ -70,7 +58,7 @@ def test_errors_use_the_other_numbers_and_the_default_score(peers):
     assert measured == pytest.approx({"mae": 3 / 4, "rmse": np.sqrt(5 / 4)})
 
 
-def test_table_of_a_small_result(peers):
+def test_table_of_a_small_result():
     def model(mae: float, rmse: float) -> dict:
         return {
             "chosen": {"k": 5, "lambda_reg": 0.1},
