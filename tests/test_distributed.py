@@ -395,7 +395,7 @@ def test_a_run_of_two_processes_is_stopped_and_resumed_to_the_same_numbers(small
     assert (folders[0] / "result.json").stat().st_mtime_ns == before
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def cluster():
     """Two local Ray nodes with one CPU each."""
     pytest.importorskip("ray.train")
