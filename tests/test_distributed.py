@@ -115,6 +115,7 @@ def test_two_processes_learn_what_one_learns_of_other_models(more_outputs, model
     _check_that_they_agree(_folders(more_outputs, model), model)
 
 
+@pytest.mark.slow
 def test_what_differs_is_rounding(small, tmp_path_factory):
     """Adam makes steps of full size of gradients that are mere rounding; without it, sums over processes are exact."""
     models = {name: EXACT[name] for name in ("LIRDRec", "NARRE")}
