@@ -32,11 +32,6 @@ def kept_in(folder: str | Path) -> Iterator[None]:
         _FOLDER.reset(token)
 
 
-def is_keeping() -> bool:
-    """Whether arrays are kept on disk now, so that many trainings are expected."""
-    return _FOLDER.get() is not None
-
-
 def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays that ``make`` gives: from disk, if they were made from the same inputs before.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from recbole_drex.errors import ConfigError
-from recbole_drex.memo import is_keeping, kept
+from recbole_drex.memo import kept
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.itemtext import item_coordinates
 from recbole_drex.model.reviewfeatures import SOURCES, ReviewFeatures
@@ -80,8 +80,6 @@ class TextTaste(nn.Module):
             "sources": tuple(sources), "size": size, "seed": seed,
         }  # fmt: skip
         found = {name: torch.from_numpy(value) for name, value in kept("tastes", inputs, fitted).items()}
-        if is_keeping():  # a search explains nothing, and its trials share the memory of the machine
-            self.__dict__.pop("text", None)
         buffers = {
             **found,
             "sums": torch.zeros(table.n_items, len(found["strength"])).index_add_(0, table.item, found["coordinates"]),
