@@ -20,6 +20,7 @@ import recbole.trainer.trainer as recbole_trainer
 from recbole.utils import get_trainer
 
 from recbole_drex import checkpoint, ranks
+from recbole_drex.allocator import return_freed_memory
 from recbole_drex.config import Config
 from recbole_drex.dataset import EvaluationLoaders, Parts
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
@@ -111,6 +112,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         if self.valid_metric not in result:
             raise ConfigError(unknown_name("value of 'valid_metric':", self.valid_metric, result))
+        return_freed_memory()
         # Computed everywhere from the same tables; said by one, lest machines that round differently part ways.
         return ranks.first_decides(lambda: (result[self.valid_metric], result))
 
@@ -213,6 +215,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         ranks.align(self.model, self.config["seed"], epoch_idx)
         loss = ranks.total(super()._train_epoch(train_data, epoch_idx, *args, **kwargs))
         self._epoch_seconds = perf_counter() - started
+        return_freed_memory()  # what a step and what validation allocate is of other sizes, and both would stay
         return loss
 
     def _of_own_rows(self, loss_of: Callable[..., Any]) -> Callable[..., Any]:
