@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,22 @@ def save(path: str | Path, tree: Any) -> None:
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_encode(tree, tensors), allow_nan=True)
     metadata = {"format": str(FORMAT), "tree": skeleton, "sha256": _digest(skeleton, tensors)}
+    write_tensors(path, tensors, metadata)
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        try:
+            save_file(dict(tensors), temporary, metadata=metadata)
+        except SafetensorError as error:  # which is none of the system's, though its reason is
+            raise OSError(str(error)) from error
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Any:

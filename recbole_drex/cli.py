@@ -5,6 +5,7 @@ Each command is a thin call. Heavy imports happen inside the commands, so that `
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -13,6 +14,9 @@ from typing import Any
 
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.options import make_parser
+
+# What libraries meet at files of their own, as TensorBoard does: no room, no permission, or a broken disk.
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output (head, less) has left; what is still buffered must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         hints = {
             "run": "; the same command with --resume goes on from the last finished epoch",

@@ -116,7 +116,7 @@ def compare(
         "datasets": list(dict.fromkeys(datasets)),
         "vary": varied,
     }
-    with locked(output / f".{name}.lock", f"the comparison {folder}", timeout=10):
+    with locked(folder, f"the comparison {folder}", timeout=10):
         _run_all(jobs, folder, described, command)
     return read_comparison(folder)
 

@@ -18,6 +18,10 @@ class DataError(DrexError):
     """Raw files, atomic files or the feature store cannot be used as they are."""
 
 
+class StorageError(DataError):
+    """A file or folder cannot be written: there is no room or no permission. Nothing is wrong with its content."""
+
+
 class ConfigError(DrexError):
     """A parameter, model or data set is unknown or has an illegal value."""
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.errors import ConfigError, DataError, StorageError
 
 _BLOCK = 1 << 22
 
@@ -26,7 +27,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     A reader therefore sees the old file or the whole new one, never a part, and a failure leaves no litter.
 
     Raises:
-        DataError: the folder cannot be written or the disk is full.
+        StorageError: the folder cannot be written or the disk is full.
     """
     path = Path(path)
     temporary: Path | None = None
@@ -42,7 +43,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -86,26 +87,60 @@ def sha256(path: str | Path) -> str:
 
 @contextlib.contextmanager
 def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[None]:
-    """Hold an exclusive lock file while the block runs, so that two processes do not do the same work at once.
+    """Keep a file or folder to this process while the block runs, so that no two do the same work at once.
+
+    What a process that was killed has left of files it was writing, in that folder or beside that file, is removed.
 
     Args:
-        path: the lock file; its folder is made if needed.
+        path: the file or folder, which need not be there; the lock file lies beside it.
         what: named in the error when the lock cannot be had.
         timeout: seconds to wait for the other process.
+
+    Raises:
+        DataError: another process has it.
+        StorageError: nothing can be written there.
     """
     path = Path(path)
-    lock = FileLock(str(path), timeout=timeout)
+    lock = FileLock(str(path.with_name(f".{path.name}.lock")), timeout=timeout)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise DataError(f"another process has been working on {what} for over {timeout:.0f} s (lock {path})") from error
+        raise DataError(
+            f"another process has been working on {what} for over {timeout:.0f} s (lock {lock.lock_file})"
+        ) from error
     except OSError as error:
-        raise DataError(f"cannot write in {path.parent}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write in {path.parent}: {error.strerror or error}") from error
     try:
+        remove_unfinished(path)
         yield
     finally:
         lock.release()
+
+
+def remove_unfinished(path: str | Path) -> None:
+    """Remove what killed processes left of files they were writing: directly in the folder ``path``, or of that file.
+
+    Nobody may be writing there: the caller has locked it.
+    """
+    path = Path(path)
+    folder, start = (path, ".") if path.is_dir() else (path.parent, f".{path.name}.")
+    for left_over in folder.glob(".*.tmp"):
+        if left_over.name.startswith(start):
+            left_over.unlink(missing_ok=True)
+
+
+def remove_folder(path: str | Path) -> None:
+    """Remove a folder with all that is in it, if it is there.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    try:
+        if Path(path).exists():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror or error}") from error
 
 
 def safe_name(name: str, kind: str) -> str:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from recbole_drex import __version__
-from recbole_drex.files import locked, replacing
+from recbole_drex.checkpoint import write_tensors
+from recbole_drex.files import locked
 
 _FOLDER: ContextVar[Path | None] = ContextVar("folder of kept arrays", default=None)
 
@@ -53,10 +55,9 @@ def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.n
         else:
             digest.update(repr(value).encode())
     path = folder / f"{name}-{digest.hexdigest()[:20]}.safetensors"
-    with locked(path.with_suffix(".lock"), f"the arrays {path}"):
+    with locked(path, f"the arrays {path}"):
         with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is made anew
             return load_file(path)
         arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
-        with replacing(path) as temporary:
-            save_file(arrays, temporary)
+        write_tensors(path, {key: torch.from_numpy(value) for key, value in arrays.items()})
         return arrays

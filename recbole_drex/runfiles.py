@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from recbole.utils.logger import RemoveColorFilter
 
 from recbole_drex import record
 from recbole_drex.config import Config
+from recbole_drex.errors import StorageError
 from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY
 from recbole_drex.evaluation.result import read_result, write_interactions, write_result, write_users
 from recbole_drex.explain.explainer import Explainer
@@ -29,7 +31,7 @@ from recbole_drex.trainer import LAST, Evaluation
 def logging_to(path: Path, config: Config) -> Iterator[None]:
     """RecBole logs through the root logger; send that to the run's own file and keep the terminal for progress."""
     root = logging.getLogger()
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RemoveColorFilter())
     before = root.level
@@ -42,7 +44,16 @@ def logging_to(path: Path, config: Config) -> Iterator[None]:
         logging.captureWarnings(False)
         root.setLevel(before)
         root.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # of what could not be written, which has been told
+            handler.close()
+
+
+class _RunLog(logging.FileHandler):
+    """Ends the run when its log cannot be written, where logging would print a traceback and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        raise StorageError(f"cannot write {self.baseFilename}: {error}") from error
 
 
 def finish(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -29,10 +28,10 @@ from recbole_drex.distributed import is_worker
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.comparison import HISTORY, RUN
 from recbole_drex.evaluation.result import RESULT, read_result
-from recbole_drex.files import locked, read_json, write_json
+from recbole_drex.files import locked, read_json, remove_folder, write_json
 from recbole_drex.record import Experiment, plain
 from recbole_drex.runfiles import finish, logging_to
-from recbole_drex.trainer import BEST, load_model_state, make_trainer
+from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
 
 
 def build(config: Config, manifest: dict[str, Any]) -> Experiment:
@@ -80,6 +79,7 @@ def run_one(
         stack.enter_context(_held(run_dir))
         same = _same(run_dir, described)
         if resume and same and (run_dir / RESULT).is_file():
+            (run_dir / LAST).unlink(missing_ok=True)  # of a run that was killed as soon as it had its result
             return True, read_result(run_dir)
         if resume and not same and not replace and (run_dir / RUN).is_file():
             raise CheckpointError(
@@ -150,7 +150,7 @@ def train_one(
 
 
 def _held(run_dir: Path) -> contextlib.AbstractContextManager[None]:
-    return locked(run_dir.parent / f".{run_dir.name}.lock", f"the run {run_dir}", timeout=10)
+    return locked(run_dir, f"the run {run_dir}", timeout=10)
 
 
 def _started(
@@ -160,7 +160,9 @@ def _started(
     # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
     experiment = build(config, manifest)
     if not keep and not ranks.rank():
-        shutil.rmtree(run_dir, ignore_errors=True)
+        # First what tells of a run: one that is half removed must not be taken for one that is finished.
+        (run_dir / RUN).unlink(missing_ok=True)
+        remove_folder(run_dir)
         write_json(run_dir / RUN, described)
     return experiment
 

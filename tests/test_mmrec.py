@@ -296,18 +296,21 @@ def test_damage_is_noticed_and_put_right(tmp_path, raw, made):
     assert f"{manifest['fingerprint']}, {USERS} users, {ITEMS} items, complete" in report
 
 
-def test_a_preparation_that_was_stopped_is_noticed(tmp_path, raw, made, monkeypatch):
+def test_a_preparation_that_was_stopped_replaces_nothing(tmp_path, raw, made, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("recbole_drex.data.mmrec.write_item_features", stop)
-        with pytest.raises(KeyboardInterrupt):
-            made(raw)
-    assert (tmp_path / "data" / "baby" / "baby.train.inter").is_file()
-    with pytest.raises(DataError, match=r"baby\.json is damaged.*--raw"):
-        made()
-    assert made(raw) == made()
+    monkeypatch.setattr("recbole_drex.data.mmrec.write_item_features", stop)
+    with pytest.raises(KeyboardInterrupt):
+        made(raw)
+    assert not (tmp_path / "data" / "baby").exists()
+    monkeypatch.undo()
+    before = made(raw)
+    write(raw, interactions().assign(rating=3.0))
+    monkeypatch.setattr("recbole_drex.data.mmrec.write_item_features", stop)
+    with pytest.raises(KeyboardInterrupt):
+        made(raw)
+    assert made() == before
 
 
 def test_pre_split_files_of_other_origin_are_used_as_they_are(tmp_path, raw, made, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -321,9 +322,41 @@ def test_a_killed_preparation_goes_on(small, tmp_path):
     pd.testing.assert_frame_equal(table, expected)
 
 
+def _stop_before_move(patch: pytest.MonkeyPatch, folder: Path, number: int) -> None:
+    """Interrupt before so many files of the data set have taken their places."""
+    replace, moves = Path.replace, []
+
+    def stopping(self, target):
+        if Path(target).parent == folder:
+            if len(moves) == number:
+                raise KeyboardInterrupt
+            moves.append(target)
+        return replace(self, target)
+
+    patch.setattr(Path, "replace", stopping)
+
+
+def test_a_preparation_stopped_while_files_take_their_places_goes_on_without_raw_files(root, raw, tmp_path):
+    """Of other texts, and without items, so that all files are replaced and some are removed."""
+    folder, other = root / NAME, Sources((raw["reviews"],))
+    with pytest.MonkeyPatch.context() as patch:
+        _stop_before_move(patch, folder, 0)
+        with pytest.raises(KeyboardInterrupt):
+            _prepare(root, other, use_title=False)
+    made = {path.name for path in (folder / "work" / "made").iterdir()}
+    assert made == {f"{NAME}.inter", "features", TEXTS, TIMES, f"{NAME}.json"}
+    for number in range(1, len(made) + 1):
+        stopped = Path(shutil.copytree(root, tmp_path / str(number)))
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            _stop_before_move(patch, stopped / NAME, number)
+            _prepare(stopped, Sources(), use_title=False)
+        assert (stopped / NAME / "work").exists() == (number < len(made))
+        assert _prepare(stopped, Sources(), use_title=False)["items"] == {}
+        assert {path.name for path in (stopped / NAME).iterdir()} == made
+
+
 @pytest.mark.parametrize("left", ["features", "inter"])
-def test_a_preparation_stopped_while_writing_is_noticed(root, raw, left):
-    """Word features are in place, but the manifest is not there yet."""
+def test_a_data_set_without_its_manifest_is_noticed(root, raw, left):
     before = _content(root)
     (root / NAME / f"{NAME}.json").unlink()
     if left == "features":
@@ -434,8 +467,8 @@ def test_two_preparations_at_once_do_the_work_once(raw, tmp_path, monkeypatch):
 
 
 def test_a_lock_that_is_held_is_told(tmp_path):
-    path = tmp_path / ".tiny.lock"
-    with FileLock(path):
+    path = tmp_path / "tiny"
+    with FileLock(tmp_path / ".tiny.lock"):
         with pytest.raises(DataError, match=r"another process.*'tiny'"):
             with locked(path, "data set 'tiny'", timeout=0.1):
                 pass

@@ -157,9 +157,9 @@ def test_an_interrupted_preparation_goes_on_with_either_engine(
     kept: dict[str, int] = {}
     finish = StoreWriter.finish
 
-    def finishing(self, extra):
-        kept.update({name: (self.partial / name).stat().st_mtime_ns for name in finished})
-        finish(self, extra)
+    def finishing(self, target, extra):
+        kept.update({name: (self.folder / name).stat().st_mtime_ns for name in finished})
+        finish(self, target, extra)
 
     monkeypatch.setattr(StoreWriter, "finish", finishing)
     _prepare(tmp_path, raw, second)

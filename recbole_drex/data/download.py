@@ -99,7 +99,7 @@ def download(url: str, target: str | Path) -> Path:
         return target
     _check_address(url, url, target)
     try:
-        with locked(target.with_name(f".{target.name}.lock"), f"the download of {target.name}"):
+        with locked(target, f"the download of {target.name}"):
             if not target.is_file():
                 _fetch(url, target)
     except requests.RequestException as error:

@@ -20,6 +20,8 @@ ITEM_SETTINGS: dict[str, Any] = {"item_features": {}, "images": None, "image_enc
 """Parameters that older formats did not know, with the values that make no difference."""
 TIMES = "seconds.json"
 """Beside the manifest: how long the preparation took."""
+WORK = "work"
+"""Folder in a data set's own that a preparation works in."""
 PARTS = ("train", "valid", "test")
 """Parts of a data set that comes split, as in ``<dataset>.train.inter``."""
 _LIBRARIES = ("numpy", "pandas", "torch", "transformers", "nltk", "simplemma", "recbole", "recbole_drex")
@@ -35,8 +37,8 @@ def interaction_files(folder: Path, dataset: str) -> list[Path]:
 
 
 def is_foreign(folder: Path, dataset: str) -> bool:
-    """Whether there are atomic files of somebody else; a stopped preparation of ours has left word features."""
-    ours = (folder / f"{dataset}.json").is_file() or (folder / "features").is_dir()
+    """Whether there are atomic files of somebody else; a stopped preparation of ours has left its work."""
+    ours = (folder / f"{dataset}.json").is_file() or (folder / "features").is_dir() or (folder / WORK).is_dir()
     return bool(interaction_files(folder, dataset)) and not ours
 
 

@@ -127,7 +127,7 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
 
     Args:
         dataset: name of the data set.
-        folder: where its files go.
+        folder: where its files go; there are none there.
         raw: the folder in MMRec's layout.
         settings: the parameters under "Preparation", of which those of item vectors must not be given.
 
@@ -135,8 +135,7 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
         The manifest; its ``benchmark`` names the parts.
 
     Raises:
-        DataError: a file or row cannot be used, or a ``.npy`` file has fewer rows than there are items. A data set that
-            was prepared before is left as it was.
+        DataError: a file or row cannot be used, or a ``.npy`` file has fewer rows than there are items.
         ConfigError: parameters of item vectors are given.
     """
     started = perf_counter()
@@ -146,10 +145,6 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
     frame = read_mmrec(inter)
     items, modalities = _item_vectors(files, int(frame["item_id"].max()) + 1, inter)
 
-    described = {"format": FORMAT, "dataset": dataset, "benchmark": list(PARTS)}
-    path = folder / f"{dataset}.json"
-    # From here on files of an older preparation are replaced: a manifest without files is one that nobody trusts.
-    write_json(path, described)
     hashes = {}
     parts = [frame[frame["part"] == number].drop(columns="part") for number in range(len(PARTS))]
     for part, rows in zip(PARTS, parts, strict=True):
@@ -161,7 +156,9 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
     mark = fingerprint(list(hashes.values()))
     hashes[f"{FOLDER}/{INDEX}"] = sha256(folder / FOLDER / INDEX)
     manifest = {
-        **described,
+        "format": FORMAT,
+        "dataset": dataset,
+        "benchmark": list(PARTS),
         "fingerprint": mark,
         "sources": sources,
         "malformed": {},
@@ -173,7 +170,7 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
         "versions": versions(),
     }
     write_json(folder / TIMES, {"prepare": perf_counter() - started, "encode": 0.0})
-    write_json(path, manifest)
+    write_json(folder / f"{dataset}.json", manifest)
     return manifest
 
 

@@ -1,14 +1,13 @@
 """Raw reviews to a prepared data set: atomic files, texts, word features and a manifest that vouches for them.
 
-The manifest is written last and names the hash of every file and every setting, so a stale or half-made data set is
-noticed and made anew. Encoding is what takes time: shards of an interrupted preparation, and a finished store of the
-same texts and settings, are used again.
+The manifest names the hash of every file and every setting, so a stale or damaged data set is noticed and made anew;
+until the new one is complete, the old one stays as it is. Encoding is what takes time: shards of an interrupted
+preparation, and a finished store of the same texts and settings, are used again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
@@ -33,10 +32,11 @@ from recbole_drex.data.manifest import (
     versions,
 )
 from recbole_drex.data.mmrec import mmrec_sources, prepare_mmrec
-from recbole_drex.data.modalities import TEXT, Modalities, check_item_settings, item_sources, make_modalities
+from recbole_drex.data.modalities import TEXT, check_item_settings, item_sources, make_modalities
 from recbole_drex.data.readers import read_items, read_reviews
 from recbole_drex.data.sources import Sources
 from recbole_drex.data.spill import RawReviews
+from recbole_drex.data.staging import FEATURES, SHARDS, install, staged
 from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.data.store import FeatureStore, StoreWriter
 from recbole_drex.data.texts import TEXTS, write_texts
@@ -79,7 +79,8 @@ def prepare(
     settings = {key: settings[key] for key in sorted(settings)}
     if not sources.given and is_foreign(folder, dataset):
         return foreign_manifest(folder, dataset)
-    with locked(Path(data_path) / f".{dataset}.lock", f"data set '{dataset}'"):
+    with locked(folder, f"data set '{dataset}'"):
+        install(folder, dataset)  # what an earlier preparation had finished when it was killed
         check_origin(folder, dataset, reviews=bool(sources.reviews), mmrec=bool(sources.mmrec))
         given = _described(settings, sources)
         manifest = usable_manifest(folder, dataset, settings, given)
@@ -90,16 +91,11 @@ def prepare(
                 f"data set '{dataset}' in {folder} was prepared with other settings or is incomplete; "
                 "name its raw reviews with --raw FILE so that it can be prepared anew"
             )
-        if sources.mmrec:
-            return prepare_mmrec(dataset, folder, sources.mmrec, settings)
-        work = folder / "work"
-        try:
+        with staged(folder, dataset) as (work, made):
+            if sources.mmrec:
+                return prepare_mmrec(dataset, made, sources.mmrec, settings)
             with opened_engine(engine, address, settings) as opened:
-                return _build(dataset, folder, work, settings, sources, given, rebuild, opened)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+                return _build(dataset, folder, work, made, settings, sources, given, rebuild, opened)
 
 
 def _described(settings: Mapping[str, Any], sources: Sources) -> list[dict[str, Any]]:
@@ -116,6 +112,7 @@ def _build(
     dataset: str,
     folder: Path,
     work: Path,
+    made: Path,
     settings: dict,
     sources: Sources,
     given: list[dict],
@@ -141,27 +138,28 @@ def _build(
     kept = sorted(frame["item_id"].astype(str).unique())
     modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER)
     encoding = perf_counter()
-    encoded = _encode(dataset, folder, engine, raw, shards, rebuild)
+    features = _encode(dataset, folder, made, engine, raw, shards, rebuild)
     encode_seconds = perf_counter() - encoding
-    store = FeatureStore.open(folder / "features", verify=False)
+    store = FeatureStore.open(features, verify=False)
 
-    # From here on files of an older preparation are replaced: without a manifest nobody trusts them.
-    (folder / f"{dataset}.json").unlink(missing_ok=True)
-    write_inter(folder / f"{dataset}.inter", frame, reviewed, store)
-    files = [f"{dataset}.inter"]
+    write_inter(made / f"{dataset}.inter", frame, reviewed, store)
+    hashes = {f"{dataset}.inter": sha256(made / f"{dataset}.inter")}
     if items is not None:
-        write_items(folder / f"{dataset}.item", items[items["item_id"].isin(kept)])
-        files.append(f"{dataset}.item")
-    files.append("features/features.json")
-    made = _write_modalities(folder / FOLDER, modalities)
+        write_items(made / f"{dataset}.item", items[items["item_id"].isin(kept)])
+        hashes[f"{dataset}.item"] = sha256(made / f"{dataset}.item")
+    hashes[f"{FEATURES}/features.json"] = sha256(features / "features.json")
+    if modalities.vectors:
+        write_item_features(made / FOLDER, modalities.items, modalities.vectors, modalities.signatures)
+    described = ItemFeatures(made / FOLDER).described
+    vectors = {name: f"{FOLDER}/{name}.npy" for name in described}
     # The vectors of texts follow from the other files.
-    files += [f"{FOLDER}/{name}.npy" for name in made if name != TEXT or name in settings["item_features"]]
-    hashes = {name: sha256(folder / name) for name in files}
+    given_vectors = [file for name, file in vectors.items() if name != TEXT or name in settings["item_features"]]
+    hashes |= {file: sha256(made / file) for file in given_vectors}
     # What a model is given; the texts are only shown.
     mark = fingerprint(list(hashes.values()))
-    write_texts(folder / TEXTS, (raw.texts(shard) for shard in shards))
-    others = [TEXTS, *(f"{FOLDER}/{name}.npy" for name in made), *([f"{FOLDER}/{INDEX}"] if made else [])]
-    hashes |= {name: sha256(folder / name) for name in others}
+    write_texts(made / TEXTS, (raw.texts(shard) for shard in shards))
+    others = [TEXTS, *vectors.values(), *([f"{FOLDER}/{INDEX}"] if vectors else [])]
+    hashes |= {name: sha256(made / name) for name in others}
     manifest = {
         "format": FORMAT,
         "dataset": dataset,
@@ -174,45 +172,36 @@ def _build(
         "encoder": _described_encoder(engine),
         "words": len(store.word_ids),
         "vocabulary": len(store.vocabulary),
-        "items": made,
+        "items": described,
         "files": hashes,
         "versions": versions(),
     }
     # Beside the manifest, which is the same for the same data however long it took.
     times: dict[str, float | None] = {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds}
-    if not encoded:
+    if features == folder / FEATURES:
         # What it took to encode the features that are used again, if that is known.
         times["encode"] = read_json(folder / TIMES)["encode"] if (folder / TIMES).is_file() else None
-    write_json(folder / TIMES, times)
-    write_json(folder / f"{dataset}.json", manifest)
+    write_json(made / TIMES, times)
+    write_json(made / f"{dataset}.json", manifest)
     return manifest
 
 
-def _write_modalities(folder: Path, modalities: Modalities) -> dict[str, dict[str, int]]:
-    """Write the vectors of items, or remove what an earlier preparation left where there are none; describes them."""
-    if modalities.vectors:
-        write_item_features(folder, modalities.items, modalities.vectors, modalities.signatures)
-    elif folder.is_dir():
-        shutil.rmtree(folder)
-    return ItemFeatures(folder).described
-
-
 def _encode(
-    dataset: str, folder: Path, engine: Engine, raw: RawReviews, shards: list[np.ndarray], rebuild: bool
-) -> bool:
-    """Fill the feature store with the reviews at the rows ``shards`` of the spilled texts, unless it holds them.
+    dataset: str, folder: Path, made: Path, engine: Engine, raw: RawReviews, shards: list[np.ndarray], rebuild: bool
+) -> Path:
+    """Make a feature store of the reviews at the rows ``shards`` of the spilled texts, unless the data set has it.
 
     Returns:
-        Whether anything was encoded.
+        The folder of the store: in ``made``, or that of the data set as it is in ``folder``.
     """
     described = _described_encoder(engine)
     signature = hashlib.sha256(repr((described, SHARD)).encode())
     for shard in tqdm(shards, desc=f"{dataset}: reading reviews", delay=2):
         for text in raw.texts(shard):
             signature.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    if not rebuild and _holds(folder / "features", signature.hexdigest()):
-        return False
-    writer = StoreWriter(folder / "features", engine.width, signature.hexdigest(), len(shards))
+    if not rebuild and _holds(folder / FEATURES, signature.hexdigest()):
+        return folder / FEATURES
+    writer = StoreWriter(folder / SHARDS, engine.width, signature.hexdigest(), len(shards))
     done = writer.done()
     missing = [index for index in range(len(shards)) if index not in done]
     encoded = engine.encode(lambda index: raw.texts(shards[index]), missing)
@@ -220,8 +209,8 @@ def _encode(
     with tqdm(encoded, desc=title, unit=f"x{SHARD}", delay=2, total=len(shards), initial=len(done)) as progress:
         for index, reviews in progress:
             writer.write_shard(index, reviews)
-    writer.finish(described)
-    return True
+    writer.finish(made / FEATURES, described)
+    return made / FEATURES
 
 
 def _described_encoder(engine: Engine) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from recbole_drex.errors import DataError
-from recbole_drex.files import read_json, replacing, sha256, write_json
+from recbole_drex.files import read_json, remove_folder, replacing, sha256, write_json
 
 FORMAT = 1
 _FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json")
@@ -70,13 +69,13 @@ def pack(vectors: Sequence[np.ndarray], lemmas: Sequence[Sequence[str]], width: 
 
 
 class StoreWriter:
-    """Collects encoded reviews in ``<folder>.partial`` and turns them into ``<folder>`` when all are there.
+    """Collects encoded reviews, shard by shard, and assembles them into a store when all are there.
 
     Shards are whole or absent, so a run that was stopped goes on with those that :meth:`done` does not list. Shards of
     another signature, width or number belong to other data and are discarded.
 
     Args:
-        folder: where the finished store shall lie.
+        folder: where the shards lie.
         width: length of a word's vector.
         signature: hash of all that decides the content (texts, settings of text and encoder).
         n_shards: number of shards that make up the store; may be 0 for a data set without reviews.
@@ -87,16 +86,11 @@ class StoreWriter:
 
     def __init__(self, folder: str | Path, width: int, signature: str, n_shards: int):
         self.folder = Path(folder)
-        self.partial = self.folder.with_name(self.folder.name + ".partial")
         self.width, self.signature, self.n_shards = width, signature, n_shards
         plan = {"format": FORMAT, "width": width, "signature": signature, "shards": n_shards}
-        if _read_if_whole(self.partial / "plan.json") != plan:
-            try:
-                if self.partial.exists():
-                    shutil.rmtree(self.partial)
-            except OSError as error:
-                raise DataError(f"cannot remove {self.partial}: {error.strerror or error}") from error
-            write_json(self.partial / "plan.json", plan)
+        if _read_if_whole(self.folder / "plan.json") != plan:
+            remove_folder(self.folder)
+            write_json(self.folder / "plan.json", plan)
 
     def done(self) -> set[int]:
         """Numbers of the shards already written."""
@@ -126,46 +120,29 @@ class StoreWriter:
                 vectors=shard.vectors,
             )
 
-    def finish(self, extra: dict[str, Any]) -> None:
-        """Assemble all shards into the store, put it in place of an older one, and remove the shards.
-
-        May be stopped at any moment: until the store is in place, the shards stay and ``finish`` can run again.
+    def finish(self, target: str | Path, extra: dict[str, Any]) -> None:
+        """Assemble all shards into a store; they stay where they are, so that this can be done again.
 
         Args:
+            target: folder of the store, made anew; what describes it is written last.
             extra: settings to keep with the store (encoder, text), as JSON values.
 
         Raises:
             DataError: a shard is missing or damaged (it is removed, so that the next run makes it anew), or the disk
                 is full.
         """
+        target = Path(target)
         missing = sorted(set(range(self.n_shards)) - self.done())
         if missing:
-            raise DataError(f"feature store {self.folder} lacks shards {missing[:10]}: run the preparation again")
-        assembled = self.partial / "assembled"
-        old = self.folder.with_name(self.folder.name + ".old")
-        try:
-            for left_over in (assembled, old):
-                if left_over.exists():
-                    shutil.rmtree(left_over)
-            assembled.mkdir()
-            sizes = self._assemble(assembled)
-            files = {
-                name: {"bytes": (assembled / name).stat().st_size, "sha256": sha256(assembled / name)}
-                for name in _FILES
-            }
-            description = {"format": FORMAT, "signature": self.signature, **sizes, "files": files, "settings": extra}
-            write_json(assembled / "features.json", description)
-            if self.folder.exists():
-                self.folder.rename(old)
-            assembled.rename(self.folder)
-            if old.exists():
-                shutil.rmtree(old)
-            shutil.rmtree(self.partial)
-        except OSError as error:
-            raise DataError(f"cannot write feature store {self.folder}: {error.strerror or error}") from error
+            raise DataError(f"feature store {target} lacks shards {missing[:10]}: run the preparation again")
+        remove_folder(target)
+        sizes = self._assemble(target)
+        files = {name: {"bytes": (target / name).stat().st_size, "sha256": sha256(target / name)} for name in _FILES}
+        description = {"format": FORMAT, "signature": self.signature, **sizes, "files": files, "settings": extra}
+        write_json(target / "features.json", description)
 
     def _shard(self, k: int) -> Path:
-        return self.partial / f"shard-{k:06d}.npz"
+        return self.folder / f"shard-{k:06d}.npz"
 
     def _load(self, k: int, *names: str) -> list[np.ndarray]:
         path = self._shard(k)
@@ -222,7 +199,7 @@ class FeatureStore:
         """Open the store in ``folder``.
 
         Args:
-            folder: what :class:`StoreWriter` was given; the folder above it bears the data set's name.
+            folder: what :meth:`StoreWriter.finish` was given; the folder above it bears the data set's name.
             verify: compare the hashes of all files (about a second per GB) and not their sizes alone.
 
         Raises:

@@ -187,7 +187,7 @@ def _fixed(models: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[st
 
 def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], address: str | None) -> Search:
     resources = Resources(**described["resources"])
-    with locked(folder / ".search.lock", f"the search {folder}", timeout=10):
+    with locked(folder, f"the search {folder}", timeout=10):
         with connected(address, cpus=resources.cpus_of_machine if address is None else None):
             write_described(folder, described)  # not before: without Ray there is no search to go on with
             for model in described["models"]:

@@ -81,7 +81,7 @@ def run_trial(task: Task, parameters: dict[str, Any], report: Callable[[dict[str
     """
     folder = task.trial_folder(parameters)
     # Some algorithms propose a configuration twice, perhaps while the first trial of it is at work.
-    with locked(folder.parent / f".{folder.name}.lock", f"the trial {folder}", timeout=_PATIENCE):
+    with locked(folder, f"the trial {folder}", timeout=_PATIENCE):
         before = read_trial(folder) if (folder / TRIAL).is_file() else {"attempts": 0, "status": "running"}
         if before["status"] == "finished":
             report({"score": mean_score(before), "epoch": before["epochs"], "seed": task.seeds[-1]})

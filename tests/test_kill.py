@@ -1,0 +1,164 @@
+"""Whatever is killed, at whatever moment: the same command again gives what it gives when nothing happens."""
+
+from __future__ import annotations
+
+import collections
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from killing import COMMAND, Victim, content
+
+from recbole_drex.cli import main
+from recbole_drex.config import Config
+from recbole_drex.data.manifest import TIMES
+from recbole_drex.data.prepare import prepare
+from recbole_drex.data.sources import Sources
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+KILLS = {"encode": 16, "prepare": 12, "DReX": 10, "NARRE": 6, "BPR": 6, "tune": 6}
+assert sum(KILLS.values()) >= 50
+SEED = 20260
+# What a run or search notes of itself that differs without any kill.
+DIFFERING = ("seconds", "peak_memory_mb", "command", "attempts")
+LOGS = ("train.log", "tensorboard")
+SHARDS_OF_32 = """
+import sys
+from recbole_drex.cli import main
+from recbole_drex.data import prepare
+prepare.SHARD = 32
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, with more shards than few reviews would fill."""
+
+
+def _words(**options: Any) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
+
+
+# Preparation ----------------------------------------------------------------------------------------------------------
+
+
+def _preparing(folder: Path, name: str) -> str:
+    made = folder / name / "work" / "made"
+    if made.is_dir():
+        return "writing"
+    return "encoding" if list((folder / name / "features.partial").glob("shard-*")) else "reading"
+
+
+def test_encoding(small, tmp_path):
+    def command(folder: Path) -> list[str]:
+        given = {"dataset": small.name, "data_path": folder, **small.settings}
+        files = _words(raw=small.raw["reviews"], meta=small.raw["meta"])
+        return [sys.executable, "-c", SHARDS_OF_32, "prepare", *_words(**given), *files]
+
+    victim = Victim(command, lambda folder: content(folder, ignored=[TIMES]), lambda f: _preparing(f, small.name))
+    hits = victim.is_killed(tmp_path, KILLS["encode"], SEED)
+    assert hits["encoding"] >= 5
+
+
+def _rating_lines(path: Path) -> None:
+    """Many ratings and few reviews, so that reading and writing take longer than encoding."""
+    rng = np.random.default_rng(1)
+    with path.open("w") as file:
+        for number, (user, item) in enumerate(zip(*rng.integers(0, [[2000], [300]], (2, 60_000)), strict=True)):
+            row: dict[str, Any] = {"user_id": f"u{user}", "parent_asin": f"i{item}", "timestamp": 10**9 + number}
+            row["rating"] = float(rng.integers(1, 6))
+            if number % 1000 == 0:
+                row["text"] = f"A fine story with {number} characters."
+            file.write(json.dumps(row) + "\n")
+
+
+def test_preparing_over_an_older_data_set(tmp_path):
+    name, raw, older = "ratings", tmp_path / "raw.jsonl", tmp_path / "older"
+    _rating_lines(raw)
+    small_limits, large_limits = {"user_min": 2, "item_min": 2}, {"user_min": 28, "item_min": 5}
+    given = _words(dataset=name, raw=raw)
+    assert main(["prepare", *given, *_words(data_path=older, **small_limits)]) == 0
+    manifest = json.loads((older / name / f"{name}.json").read_text())
+
+    def command(folder: Path) -> list[str]:
+        return [*COMMAND, "prepare", *given, *_words(data_path=folder, **large_limits, use_title=False)]
+
+    found = collections.Counter[str]()
+
+    def one_of_both_is_whole(folder: Path) -> None:
+        """Without the raw file, as for somebody who has it no more."""
+        for limits, which in ((small_limits, "older"), ({**large_limits, "use_title": False}, "newer")):
+            settings = Config("DReX", name, config_dict=limits).preparation()
+            if json.loads((folder / name / f"{name}.json").read_text())["settings"] == settings:
+                found[which] += 1
+                assert (prepare(name, folder, settings, Sources()) == manifest) == (which == "older")
+
+    victim = Victim(
+        command,
+        lambda folder: content(folder, ignored=[TIMES]),
+        lambda folder: _preparing(folder, name),
+        begin=lambda folder: shutil.copytree(older, folder),
+        after_kill=one_of_both_is_whole,
+    )
+    hits = victim.is_killed(tmp_path, KILLS["prepare"], SEED)
+    assert hits["reading"] + hits["writing"] >= 5
+    assert sum(found.values()) == KILLS["prepare"] and found["older"] >= 5
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+RUNS: dict[str, dict[str, Any]] = {
+    "DReX": {"epochs": 12, "explained_users": 5, "measured_users": 3},
+    "NARRE": {"epochs": 8, "word_size": 8, "filters": 8, "measured_users": 0},
+    "BPR": {"epochs": 30, "stopping_step": 100},
+}
+
+
+def _training(folder: Path) -> str:
+    for name, phase in (("*.parquet", "evaluating"), ("last.safetensors", "training")):
+        if list(folder.rglob(name)):
+            return phase
+    return "loading"
+
+
+@pytest.mark.parametrize("model", RUNS)
+def test_training(small, tmp_path, model):
+    def command(folder: Path) -> list[str]:
+        given = {"model": model, "dataset": small.name, "data_path": small.root, "output": folder}
+        own = {"train_batch_size": 128, **small.settings, **RUNS[model]}
+        return [*COMMAND, "run", "--no_references", "--resume", *_words(**given, **own)]
+
+    victim = Victim(command, lambda folder: content(folder, DIFFERING, LOGS), _training)
+    hits = victim.is_killed(tmp_path, KILLS[model], SEED)
+    assert hits["training"] >= 2
+
+
+# Search ---------------------------------------------------------------------------------------------------------------
+
+
+def _searching(folder: Path) -> str:
+    if not (folder / "search.json").is_file():
+        return "starting"
+    return "testing" if list(folder.rglob("result.json")) else "trying"
+
+
+def test_search(small, tmp_path):
+    space = tmp_path / "space.yaml"
+    space.write_text("learning_rate: [0.02, 0.002]\nembedding_size: [4, 8]\n")
+
+    def command(folder: Path) -> list[str]:
+        if (folder / "search.json").is_file():
+            return [*COMMAND, "tune", "--resume", str(folder)]
+        given = {"models": "BPR", "dataset": small.name, "data_path": small.root, "space": space, "output": folder}
+        return [*COMMAND, "tune", *_words(**given, seeds="1,2", parallel=2, epochs=25, **small.settings)]
+
+    def searched(folder: Path) -> dict[str, Any]:
+        table = pd.read_csv(folder / "trials.csv").drop(columns=["seconds", "attempts"]).to_dict("records")
+        tables = ("trials.csv", "trials.parquet", "search.html", "figures", "ray")
+        return {**content(folder, DIFFERING, [*LOGS, *tables]), "table": table}
+
+    hits = Victim(command, searched, _searching).is_killed(tmp_path, KILLS["tune"], SEED)
+    assert hits["trying"] >= 2
