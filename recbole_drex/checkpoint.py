@@ -70,7 +70,11 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Any:
         raise CheckpointError(f"checkpoint {path} was not written by recbole_drex, or by another version of it")
     if metadata.get("sha256") != _digest(metadata.get("tree", ""), tensors):
         raise CheckpointError(f"checkpoint {path} is damaged: its content does not match its hash")
-    return _decode(json.loads(metadata["tree"]), tensors, torch.device(device))
+    try:
+        return _decode(json.loads(metadata["tree"]), tensors, torch.device(device))
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, RecursionError) as error:
+        # The hash is right, so somebody has made it so.
+        raise CheckpointError(f"checkpoint {path} was not written by recbole_drex: {error!r}") from error
 
 
 def _digest(skeleton: str, tensors: dict[str, torch.Tensor]) -> str:

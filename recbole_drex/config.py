@@ -108,6 +108,8 @@ class Config(RecBoleConfig):
         for key, value in self.external_config_dict.items():
             if key not in self.legal:
                 raise ConfigError(unknown_name(f"parameter of {self.model}:", key, self.legal))
+            if isinstance(value, str) and "\0" in value:
+                raise ConfigError(f"parameter '{key}' holds a NUL character: {value!r}")
             default = internal.get(key)
             if value is None or default is None:
                 continue

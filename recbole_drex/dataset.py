@@ -65,10 +65,34 @@ class ReviewDataset(Dataset):
     inter_feat: Any  # a data frame until the data set is built, then RecBole's Interaction
     unrated: Any
 
+    def _load_feat(self, filepath, source):
+        try:
+            return super()._load_feat(filepath, source)
+        except ValueError as error:  # of the header or a number; also not UTF-8, or no table that pandas can read
+            raise DataError(f"{filepath} cannot be read as an atomic file: {error}") from error
+
+    def _check_fields(self) -> None:
+        """Check the interactions of files that anybody may have written."""
+        where = f"data set '{self.dataset_name}' in {self.dataset_path}"
+        kinds = {self.uid_field: FeatureType.TOKEN, self.iid_field: FeatureType.TOKEN}
+        for field, kind in {**kinds, self.rating_field: FeatureType.FLOAT}.items():
+            if field not in self.inter_feat:
+                raise DataError(f"{where} has no field '{field}'")
+            if self.field2type[field] != kind:
+                raise DataError(f"{where}: field '{field}' must be a {kind.value}, not {self.field2type[field].value}")
+        for field in self.inter_feat:
+            if self.field2type[field] == FeatureType.FLOAT:
+                # Tensors are of 32 bits.
+                with np.errstate(over="ignore"):
+                    infinite = np.isinf(self.inter_feat[field].to_numpy(np.float32))
+                if infinite.any():
+                    row = self.inter_feat.iloc[int(infinite.argmax())]
+                    pair = f"user '{row[self.uid_field]}', item '{row[self.iid_field]}'"
+                    raise DataError(f"{where}: field '{field}' is infinite or too large ({pair})")
+
     def _data_processing(self) -> None:
         self.rating_field = self.config["RATING_FIELD"]
-        if self.rating_field not in self.inter_feat:
-            raise DataError(f"data set '{self.dataset_name}' in {self.dataset_path} has no field '{self.rating_field}'")
+        self._check_fields()
         missing = self.inter_feat[self.rating_field].isna().to_numpy()
         if missing.any() and self.benchmark_filename_list is not None:
             raise DataError(f"data set '{self.dataset_name}': pre-split files must not hold rows without a rating")

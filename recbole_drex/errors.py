@@ -11,7 +11,11 @@ from collections.abc import Iterable
 
 
 class DrexError(Exception):
-    """Base of all errors caused by an input. The message names the file, line or key at fault."""
+    """Base of all errors caused by an input. The message names the file, line or key at fault, in one line."""
+
+    def __str__(self) -> str:
+        # What a library or the input itself says, which messages quote, may go over several lines.
+        return " ".join(super().__str__().split())
 
 
 class DataError(DrexError):

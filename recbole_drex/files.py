@@ -72,7 +72,7 @@ def read_json(path: str | Path, what: str = "file", error: type[Exception] = Dat
     """Read a JSON file; ``error`` names the path when it is missing or damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as cause:
+    except (OSError, ValueError, RecursionError) as cause:  # no UTF-8, no JSON, a number or nesting beyond all bounds
         raise error(f"cannot read {what} {path}: {cause}") from cause
 
 
@@ -149,7 +149,7 @@ def safe_name(name: str, kind: str) -> str:
     Raises:
         ConfigError: it is empty, climbs out of its folder (``../x``), or holds separators or odd characters.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or ".." in name:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or ".." in name:
         raise ConfigError(
             f"{kind} name {name!r} is not legal: use letters, digits, '.', '_' and '-', starting with a letter or digit"
         )

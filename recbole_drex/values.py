@@ -12,8 +12,22 @@ import yaml
 from recbole_drex.errors import ConfigError, unknown_name
 
 
+_DEEPEST = 100
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as a number, which YAML 1.1 does only for 1.0e-3."""
+    """Safe YAML that reads 1e-3 as a number, which YAML 1.1 does only for 1.0e-3, and knows no aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            # A few lines of aliases stand for more values than fit in memory, or for a value that holds itself.
+            raise yaml.YAMLError(f"aliases are not read: *{self.peek_event().anchor}{self.peek_event().start_mark}")
+        return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        if self.flow_level == _DEEPEST:  # every bracket is compared with all that are open
+            raise yaml.YAMLError(f"more than {_DEEPEST} brackets in one another")
+        super().fetch_flow_collection_start(token_class)
 
 
 _Loader.add_implicit_resolver(
@@ -21,6 +35,20 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
     list("-+0123456789"),
 )
+
+
+def _parse(text: str) -> Any:
+    """What YAML makes of ``text``.
+
+    Raises:
+        YAMLError: it is none, or nested more deeply than can be read, or a date or number that cannot be.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+    except ValueError as error:  # 2020-13-45; an integer of thousands of digits
+        raise yaml.YAMLError(str(error)) from error
 
 
 def parse_value(text: str) -> Any:
@@ -31,7 +59,7 @@ def parse_value(text: str) -> Any:
         (0.001, False, [1, 2], 'DReX')
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
+        return _parse(text)
     except yaml.YAMLError:
         return text
 
@@ -43,9 +71,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, no YAML, or not a mapping; the message names the file (and the line).
     """
     try:
-        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a safe loader)
+        value = _parse(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read configuration {path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"cannot read configuration {path}: {error}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):

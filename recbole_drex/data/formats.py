@@ -10,6 +10,7 @@ import csv
 import gzip
 import itertools
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -82,7 +83,7 @@ def read_chunks(path: RawFile, names: Names, needed: Collection[str]) -> Iterato
         raise DataError(f"{path} is truncated: its gzip data end in the middle; fetch it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} holds damaged gzip data ({error}); fetch it again") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter from the name of a column
         raise DataError(f"{path} is no readable Parquet file: {error}") from error
     except OSError as error:
         if "zstd" in str(error).lower() or "compressed stream" in str(error):
@@ -115,11 +116,15 @@ def _opened(path: RawFile) -> Iterator[BinaryIO]:
 
 
 def _require(path: RawFile, found: Collection[str], names: Names, needed: Collection[str], where: str) -> None:
+    times = Counter(list(found))
     for canonical in needed:
         if not set(names[canonical]) & set(found):
             listed = ", ".join(map(str, found)) or "nothing"
             looked = ", ".join(names[canonical])
-            raise DataError(f"{path}: no column '{canonical}' (looked for {looked}) in {where}; found: {listed}")
+            raise DataError(f"{path}: no column '{canonical}' (looked for {looked}) in {where}; found: {listed:.500}")
+    for name in itertools.chain.from_iterable(names.values()):
+        if times[name] > 1:
+            raise DataError(f"{path}: column '{name}' is there {times[name]} times in {where}")
 
 
 def _columns(names: Names, found: Collection[str], size: int, get: Get) -> dict[str, list[Any]]:
@@ -246,6 +251,9 @@ def _plain(batch: pa.RecordBatch) -> Get:
         if pa.types.is_timestamp(column.type):  # a moment becomes seconds, as everywhere
             column = column.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64(), safe=False)
             return [None if moment is None else moment / 1e6 for moment in column.to_pylist()]
-        return column.to_pylist()
+        try:
+            return column.to_pylist()
+        except (ValueError, OverflowError) as error:  # text that is not UTF-8, a date that no calendar has
+            raise pa.ArrowInvalid(f"column '{name}': {error}") from error
 
     return get

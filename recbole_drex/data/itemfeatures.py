@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -59,15 +60,22 @@ def read_table(path: str | Path) -> np.ndarray:
         DataError: the file is missing, no ``.npy`` file, no table of numbers, or holds pickled objects (which could run
             code).
     """
-    try:
-        table = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no readable .npy file of numbers: {error}") from error
-    if not isinstance(table, np.ndarray):
-        table.close()
-        raise DataError(f"{path} holds several arrays (.npz); give one .npy file for each modality")
+    table = _mapped(Path(path))
     _check_table(table, path)
-    return table
+    return np.array(table)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The array of a ``.npy`` file, mapped from disk; DataError if it is none."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                raise DataError(f"{path} holds several arrays (.npz); give one .npy file for each modality")
+        # Mapped, a file that is shorter than its header says is noticed before memory is taken for what it says.
+        return np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, OverflowError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        # Its header is a Python literal: these are the ways in which numpy fails to read one.
+        raise DataError(f"{path} is no readable .npy file of numbers: {error}") from error
 
 
 def _check_table(table: np.ndarray, where: str | Path) -> None:
@@ -135,8 +143,11 @@ class ItemFeatures:
         try:
             if index["format"] != FORMAT:
                 raise DataError(f"{self.folder / INDEX} is of another version; prepare the data set anew")
-            self.items, self._described = index["items"], index["modalities"]
-        except (KeyError, TypeError) as error:
+            self.items = [str(item) for item in index["items"]]
+            for name, entry in index["modalities"].items():
+                sizes = {key: int(entry[key]) for key in ("width", "missing")}
+                self._described[safe_name(name, "modality")] = {**entry, **sizes, "sha256": entry["sha256"]}
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise DataError(f"{self.folder / INDEX} is damaged ({error!r}); prepare the data set anew") from error
 
     @property
@@ -170,7 +181,9 @@ class ItemFeatures:
         path = self.folder / f"{name}.npy"
         if not path.is_file() or sha256(path) != self._described[name]["sha256"]:
             raise DataError(f"{path} is missing or damaged: its hash is not the index's; prepare the data set anew")
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        stored = _mapped(path)
+        if stored.shape != (len(self.items), self._described[name]["width"]):
+            raise DataError(f"{path} and {INDEX} do not belong together; prepare the data set anew")
         place = {item: row for row, item in enumerate(self.items)}
         rows = np.array([place.get(item, -1) for item in items], dtype=np.int64)
         vectors = np.zeros((len(items), stored.shape[1]), dtype=np.float32)

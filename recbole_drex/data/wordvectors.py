@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,8 @@ from recbole_drex.files import sha256
 
 ENCODER = "encoder"
 _LONGEST = 1 << 10  # bytes of a word in a binary file; more means that the file is broken
+_WIDEST = 1 << 16  # numbers of a vector; more, too
+_LARGEST = 1e6  # no trained vector comes near; beyond, sums of squares would soon be infinite
 
 Found = dict[int, np.ndarray]  # place of a word among those asked for -> its vector
 
@@ -111,10 +114,10 @@ def _from_file(path: Path, place: Mapping[str, int]) -> Found:
     try:
         with opened(path, "rb") as file:
             for where, word, vector in _entries(file, path, place):
-                if not np.isfinite(vector).all():
-                    raise DataError(f"{where}: the vector of '{word}' holds values that are no numbers")
+                if not (np.abs(vector) <= _LARGEST).all():
+                    raise DataError(f"{where}: the vector of '{word}' holds values that are no numbers or above 1e6")
                 found.setdefault(place[word], vector)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read word vectors {path}: {error}; give 'encoder' or the path of a file") from error
     return found
 
@@ -125,20 +128,16 @@ def _entries(file: BinaryIO, path: Path, wanted: Mapping[str, int]) -> Iterator[
     if not first.strip():
         raise DataError(f"word vectors {path}: the file is empty")
     header = first.split()
-    if len(header) == 2 and all(part.isdigit() for part in header):
-        count, width = int(header[0]), int(header[1])
-        begin = file.tell()
-        line = file.readline(width * 64 + _LONGEST)
-        file.seek(begin)
-        if _numbers(line, width) is None and len(line.split()) != width + 1:
-            yield from _binary(file, path, count, width, wanted)
-            return
-        start = 2
-    else:
-        width, start = len(header) - 1, 1
-        file.seek(0)
-    if width < 2:
+    counted = len(header) == 2 and all(part.isdigit() and len(part) < 10 for part in header)
+    count, width = (int(header[0]), int(header[1])) if counted else (0, len(header) - 1)
+    if not 2 <= width <= _WIDEST:
         raise DataError(f"{path}, line 1: neither a word with its vector nor 'words width'")
+    begin, start = (file.tell(), 2) if counted else (0, 1)
+    line = file.readline(width * 64 + _LONGEST) if counted else first
+    file.seek(begin)
+    if counted and _numbers(line, width) is None and len(line.split()) != width + 1:
+        yield from _binary(file, path, count, width, wanted)
+        return
     for number, line in enumerate(file, start):
         # A word may hold spaces (some of GloVe's do), a number may not.
         word = line.rsplit(None, width)[0].decode("utf-8", "replace") if line.strip() else ""

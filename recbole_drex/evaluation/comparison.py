@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pandas as pd
@@ -67,7 +68,10 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """Per epoch ``{epoch, seconds, train_loss, valid_score}``; empty for a model without epochs."""
-        return read_json(self.folder / HISTORY, "history", CheckpointError)
+        history = read_json(self.folder / HISTORY, "history", CheckpointError)
+        if not isinstance(history, list) or not all(_is_epoch(entry) for entry in history):
+            raise CheckpointError(f"{self.folder / HISTORY} is damaged: it holds no epochs")
+        return history
 
     @property
     def explains(self) -> bool:
@@ -119,6 +123,11 @@ class Comparison:
     def results(self) -> list[dict[str, Any]]:
         """The contents of all result files."""
         return [run.result for run in self.runs]
+
+
+def _is_epoch(entry: Any) -> bool:
+    keys = ("epoch", "seconds", "train_loss", "valid_score")
+    return isinstance(entry, dict) and all(isinstance(entry.get(key, ""), (int, float, NoneType)) for key in keys)
 
 
 def replicate_name(seed: int, fold: int | None) -> str:
@@ -191,7 +200,7 @@ def read_comparison(folder: str | Path) -> Comparison:
             failures=tuple(failures),
             vary=dict(content["vary"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
 
 

@@ -121,10 +121,7 @@ def read_interactions(run_dir: str | Path) -> pd.DataFrame:
         CheckpointError: the file is missing, damaged or has other columns; the message names it.
     """
     path = Path(run_dir) / INTERACTIONS
-    table = _read_parquet(path, "interactions")
-    if not table.schema.equals(_COLUMNS):
-        raise CheckpointError(f"{path} is no interactions file of this version: it has columns {table.schema.names}")
-    return table.to_pandas()
+    return _read_parquet(path, "interactions", _COLUMNS)
 
 
 def write_users(run_dir: str | Path, frame: pd.DataFrame) -> Path:
@@ -154,7 +151,7 @@ def read_users(run_dir: str | Path) -> pd.DataFrame:
         CheckpointError: the file is missing, damaged or has other columns; the message names it.
     """
     path = Path(run_dir) / USERS
-    frame = _read_parquet(path, "users").to_pandas()
+    frame = _read_parquet(path, "users")
     if not {"user_id", *_USER_COLUMNS} <= set(frame.columns):
         raise CheckpointError(f"{path} is no users file of this version: it has columns {list(frame.columns)}")
     return frame.set_index("user_id")
@@ -166,11 +163,15 @@ def _write_parquet(path: Path, table: pa.Table) -> Path:
     return path
 
 
-def _read_parquet(path: Path, what: str) -> pa.Table:
+def _read_parquet(path: Path, what: str, columns: pa.Schema | None = None) -> pd.DataFrame:
     try:
         with path.open("rb") as file:
-            return pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
+            table = pq.ParquetFile(file).read()
+        if columns is not None and not table.schema.equals(columns):
+            raise CheckpointError(f"{path} is no {what} file of this version: it has columns {table.schema.names}")
+        table.validate(full=True)
+        return table.to_pandas(ignore_metadata=True)
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise CheckpointError(f"cannot read {what} {path}: {error}") from error
 
 

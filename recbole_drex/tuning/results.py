@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from recbole_drex.errors import CheckpointError
+from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.comparison import Run, read_run
-from recbole_drex.files import read_json, replacing, write_json, write_text
+from recbole_drex.files import read_json, replacing, safe_name, write_json, write_text
 from recbole_drex.tuning.trial import TRIAL, mean_score, read_trial
 
 SEARCH, TRIALS, BEST = "search.json", "trials", "best"
@@ -68,22 +68,30 @@ def read_search(folder: str | Path) -> Search:
     if described["schema"] != SCHEMA:
         raise CheckpointError(f"{folder / SEARCH} has schema {described['schema']!r}; this version reads {SCHEMA}")
     search = Search(folder, described, {})
-    for model in described["models"]:
-        found = [
-            {**read_trial(path.parent), "name": path.parent.name, "folder": path.parent}
-            for path in sorted((folder / model).glob(f"*/{TRIAL}"))
-        ]
-        sign = -1 if search.bigger(model) else 1
-        # Trials with fewer seeds than others are compared with nobody.
-        search.trials[model] = sorted(
-            found,
-            key=lambda trial: (
-                trial["status"] != "finished",
-                sign * score if (score := mean_score(trial)) is not None else np.inf,
-                trial["name"],
-            ),
-        )
+    try:
+        for model in described["models"]:
+            search.trials[model] = _trials_of(search, safe_name(model, "model"))
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{folder / SEARCH} is damaged: {error!r}") from error
     return search
+
+
+def _trials_of(search: Search, model: str) -> list[dict[str, Any]]:
+    """What the trials of a model noted, in the order of :attr:`Search.trials`."""
+    sign = -1 if search.bigger(model) else 1
+    found = [
+        {**read_trial(path.parent), "name": path.parent.name, "folder": path.parent}
+        for path in sorted((search.folder / model).glob(f"*/{TRIAL}"))
+    ]
+    # Trials with fewer seeds than others are compared with nobody.
+    return sorted(
+        found,
+        key=lambda trial: (
+            trial["status"] != "finished",
+            sign * score if (score := mean_score(trial)) is not None else np.inf,
+            trial["name"],
+        ),
+    )
 
 
 def trial_table(search: Search) -> pd.DataFrame:

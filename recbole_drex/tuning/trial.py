@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from recbole_drex.config import Config
@@ -167,6 +168,17 @@ def read_trial(folder: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged or none of ours.
     """
     trial = read_json(folder / TRIAL, "trial", CheckpointError)
-    if not isinstance(trial, dict) or trial.get("status") not in STATES or "parameters" not in trial:
+    if not isinstance(trial, dict) or not _is_trial(trial):
         raise CheckpointError(f"{folder / TRIAL} is damaged: it holds no trial")
     return trial
+
+
+def _is_trial(noted: Mapping[str, Any]) -> bool:
+    scores, numbers = noted.get("scores"), ("epochs", "seconds", "attempts")
+    return (
+        noted.get("status") in STATES
+        and isinstance(noted.get("parameters"), dict)
+        and isinstance(scores, dict)
+        and all(isinstance(number, (int, float)) for number in [*scores.values(), *map(noted.get, numbers)])
+        and isinstance(noted.get("error", 0), (str, NoneType))
+    )
