@@ -34,6 +34,7 @@ PREPARATION = (
     "encode_text",
     "max_length",
     "precision",
+    "store_dtype",
     "item_features",
     "images",
     "image_encoder",

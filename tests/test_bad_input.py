@@ -170,6 +170,7 @@ PARAMETERS = [
     (["--encoder", "minilmm"], "did you mean 'minilm'?"),
     (["--lemmatizer", "simplema"], "did you mean 'simplemma'?"),
     (["--precision", "float8"], "float32"),
+    (["--store_dtype", "int4"], "float16, int8"),
     (["--encode_text", "cleaned"], "did you mean 'clean'?"),
     (["--max_length", "100000"], "max_length"),
     (["--user_min", "few"], "'user_min' must be int"),

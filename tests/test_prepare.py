@@ -184,6 +184,27 @@ def test_other_settings_prepare_anew(root, raw, change):
         _prepare(root, Sources())
 
 
+def test_word_features_of_8_bits(root, raw, make_config):
+    """They are encoded alike and rounded; a data set of 16 bits names no setting that older versions do not know."""
+    exact, before = FeatureStore.open(root / NAME / "features"), json.loads((root / NAME / f"{NAME}.json").read_text())
+    exact_vectors = exact.read(np.arange(len(exact.word_ids)))
+    assert "store_dtype" not in before["settings"]
+    manifest = _prepare(root, _sources(raw), store_dtype="int8")
+    assert manifest["settings"] == {**before["settings"], "store_dtype": "int8"}
+    assert manifest["fingerprint"] != before["fingerprint"]
+    assert {**manifest["files"], **before["files"]} == {**before["files"]}, "the same files, but for the features"
+    store = FeatureStore.open(root / NAME / "features")
+    assert (store.dtype, store.signature) == ("int8", exact.signature)
+    np.testing.assert_array_equal(store.offsets, exact.offsets)
+    vectors = store.read(np.arange(len(store.word_ids)))
+    assert not np.array_equal(vectors, exact_vectors)
+    np.testing.assert_allclose(vectors, exact_vectors, atol=float(exact_vectors.abs().max()) / 253)
+    assert _prepare(root, Sources(), store_dtype="int8") == manifest
+    with pytest.raises(DataError, match=r"other settings.*--raw"):
+        _prepare(root, Sources())
+    assert _prepare(root, _sources(raw)) == before
+
+
 def test_changed_raw_reviews_prepare_anew(root, raw, tmp_path):
     lines = gzip.decompress(raw["reviews"].read_bytes()).splitlines(keepends=True)
     changed = tmp_path / raw["reviews"].name

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.data.store import FeatureStore, StoreWriter, pack
+from recbole_drex.data.store import DTYPES, FeatureStore, StoreWriter, pack, quantise
 from recbole_drex.errors import DataError
 
 WIDTH = 5
@@ -28,34 +28,90 @@ def make_shard(seed: int, lengths: list[int]) -> Shard:
     return vectors, [[f"word{rng.integers(9)}" for _ in range(n)] for n in lengths]
 
 
-def write(folder: Path, shards: list[Shard], signature: str = "s") -> FeatureStore:
-    writer = StoreWriter(folder.with_name("shards"), WIDTH, signature, len(shards))
+def write(folder: Path, shards: list[Shard], signature: str = "s", dtype: str = "float16") -> FeatureStore:
+    writer = StoreWriter(folder.with_name("shards"), WIDTH, signature, len(shards), dtype)
     for k, shard in enumerate(shards):
         writer.write_shard(k, pack(*shard, WIDTH))
     writer.finish(folder, {"encoder": {"name": "none"}})
     return FeatureStore.open(folder)
 
 
-def check(store: FeatureStore, shards: list[Shard]) -> None:
+def check(store: FeatureStore, shards: list[Shard], dtype: str = "float16") -> None:
     vectors = [array for shard in shards for array in shard[0]]
     lemmas = [words for shard in shards for words in shard[1]]
     assert len(store) == len(vectors)
     assert store.width == WIDTH
-    assert store.vectors.dtype == np.float16
+    assert store.vectors.dtype == dtype == store.dtype
     assert store.offsets.dtype == np.int64
     assert store.word_ids.dtype == np.int32
     assert len(set(store.vocabulary)) == len(store.vocabulary)
     for row, (array, words) in enumerate(zip(vectors, lemmas, strict=True)):
         span = slice(store.offsets[row], store.offsets[row + 1])
-        np.testing.assert_array_equal(store.vectors[span], array)
+        found = store.read(np.arange(span.start, span.stop)).numpy()
+        assert found.dtype == np.float32 and found.shape == array.shape
+        if dtype == "float16":
+            np.testing.assert_array_equal(store.vectors[span], array)
+            np.testing.assert_array_equal(found, array)
+        else:
+            np.testing.assert_array_equal(store.vectors[span], quantise(array)[0])
+            np.testing.assert_array_equal(store.scales[span], quantise(array)[1])
+            np.testing.assert_allclose(found, array, atol=np.abs(array).max(initial=0) / 253)
         assert [store.vocabulary[i] for i in store.word_ids[span]] == words[: len(array)]
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=4))
-def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lengths: list[list[int]]) -> None:
+@given(st.lists(st.lists(st.integers(0, 4), max_size=4), max_size=4), st.sampled_from(DTYPES))
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lengths: list[list[int]], dtype: str) -> None:
     shards = [make_shard(k, shard) for k, shard in enumerate(lengths)]
-    check(write(tmp_path_factory.mktemp("data") / "features", shards), shards)
+    check(write(tmp_path_factory.mktemp("data") / "features", shards, dtype=dtype), shards, dtype)
+
+
+@given(st.lists(st.lists(st.floats(width=16, allow_nan=False, allow_infinity=False), min_size=3, max_size=3)))
+def test_rounding_is_off_by_half_a_scale_at_most(values: list[list[float]]) -> None:
+    vectors = np.array(values, dtype=np.float16).reshape(-1, 3)
+    numbers, scales = quantise(vectors)
+    assert numbers.dtype == np.int8 and scales.dtype == np.float32 and scales.shape == vectors.shape[:1]
+    error = np.abs(vectors - numbers.astype(np.float64) * scales[:, None])
+    assert (error <= scales[:, None] * 0.50001).all()
+    largest = np.abs(vectors).max(1, initial=0)
+    assert (np.abs(numbers).max(1, initial=0) == np.where(largest > 0, 127, 0)).all()
+    np.testing.assert_allclose(scales * 127, largest, rtol=1e-6)
+    # Vectors are rounded one by one, and back and forth.
+    for one, other in zip(quantise(-vectors[::-1]), (-numbers[::-1], scales[::-1]), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_any_positions_are_read(tmp_path: Path) -> None:
+    shards = [make_shard(0, [3, 0, 2])]
+    stores = [write(tmp_path / dtype, shards, dtype=dtype) for dtype in DTYPES]
+    positions = np.array([4, 0, 0, 2])
+    for store in stores:
+        np.testing.assert_array_equal(store.read(positions), store.read(np.arange(5))[positions])
+        assert store.read(positions[:0]).shape == (0, WIDTH)
+        means = store.means(np.array([2, -1, 1, 0]))
+        np.testing.assert_allclose(means[[0, 3]], [store.read(at).mean(0) for at in (np.arange(3, 5), np.arange(3))])
+        assert not means[[1, 2]].any()
+
+
+def test_bytes_of_a_word(tmp_path: Path) -> None:
+    for dtype, bytes_ in (("float16", 2 * WIDTH), ("int8", WIDTH + 4)):
+        store = write(tmp_path / dtype, [make_shard(0, [7])], dtype=dtype)
+        files = [store.vectors] if store.scales is None else [store.vectors, store.scales]
+        assert all(isinstance(file, np.memmap) and not file.flags.writeable for file in files)
+        assert sum(file.nbytes for file in files) == 7 * bytes_
+
+
+def test_a_store_of_another_kind_of_number_takes_the_same_shards(tmp_path: Path) -> None:
+    folder, shards = tmp_path / "features", [make_shard(k, [2, 1]) for k in range(2)]
+    parts = tmp_path / "shards"
+    StoreWriter(parts, WIDTH, "s", 2).write_shard(1, pack(*shards[1], WIDTH))
+    again = StoreWriter(parts, WIDTH, "s", 2, "int8")
+    assert again.done() == {1}
+    again.write_shard(0, pack(*shards[0], WIDTH))
+    again.finish(folder, {})
+    check(FeatureStore.open(folder), shards, "int8")
+    check(write(folder, shards), shards)
+    assert not (folder / "scales.npy").exists()
 
 
 def test_files_are_standard_and_mapped(tmp_path: Path) -> None:
@@ -130,7 +186,7 @@ LOOP = """
 import sys
 from tests.test_store import *
 folder, shards = Path(sys.argv[1]), [make_shard(k, [3, 0, 40]) for k in range(6)]
-writer = StoreWriter(folder.with_name("shards"), WIDTH, "s", 6)
+writer = StoreWriter(folder.with_name("shards"), WIDTH, "s", 6, sys.argv[2])
 print("started", flush=True)
 for k in sorted(set(range(6)) - writer.done()):
     writer.write_shard(k, pack(*shards[k], WIDTH))
@@ -138,27 +194,31 @@ writer.finish(folder, {})
 """
 
 
-def test_kill_at_any_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("int8", marks=pytest.mark.slow)])
+def test_kill_at_any_moment(tmp_path: Path, dtype: str) -> None:
     folder, root = tmp_path / "features", Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     for milliseconds in (1, 4, 8, 12, 16, 20):
         process = subprocess.Popen(
-            [sys.executable, "-c", LOOP, str(folder)], cwd=root, env=environment, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-c", LOOP, str(folder), dtype], cwd=root, env=environment, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(milliseconds / 1000)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-    subprocess.run([sys.executable, "-c", LOOP, str(folder)], cwd=root, env=environment, check=True)
-    check(FeatureStore.open(folder), [make_shard(k, [3, 0, 40]) for k in range(6)])
+    subprocess.run([sys.executable, "-c", LOOP, str(folder), dtype], cwd=root, env=environment, check=True)
+    check(FeatureStore.open(folder), [make_shard(k, [3, 0, 40]) for k in range(6)], dtype)
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json", "features.json"])
+@pytest.mark.parametrize(
+    "name", ["vectors.npy", "scales.npy", "offsets.npy", "word_ids.npy", "vocabulary.json", "features.json"]
+)
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "empty"])
 def test_damage_is_noticed_and_named(tmp_path: Path, name: str, damage: str) -> None:
-    write(tmp_path / "Games" / "features", [make_shard(0, [3, 2])])
+    write(tmp_path / "Games" / "features", [make_shard(0, [3, 2])], dtype="int8")
     path = tmp_path / "Games" / "features" / name
     content = bytearray(path.read_bytes())
     if damage == "flip":
@@ -186,6 +246,15 @@ def test_files_of_two_stores_are_not_mixed(tmp_path: Path) -> None:
     description = json.loads((tmp_path / "a" / "features.json").read_text())
     description["words"] = 4
     (tmp_path / "a" / "features.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match="do not belong together"):
+        FeatureStore.open(tmp_path / "a")
+
+
+def test_numbers_of_another_kind_are_not_taken_for_the_right_ones(tmp_path: Path) -> None:
+    write(tmp_path / "a", [make_shard(0, [3, 2])], dtype="int8")
+    description = json.loads((tmp_path / "a" / "features.json").read_text())
+    assert description["format"] == 2, "programs that know no int8 know no format 2"
+    (tmp_path / "a" / "features.json").write_text(json.dumps({**description, "format": 1}))
     with pytest.raises(DataError, match="do not belong together"):
         FeatureStore.open(tmp_path / "a")
 

@@ -18,6 +18,8 @@ FORMAT = 3
 _OLDER = (1, 2)  # without review texts (1) and without item vectors (1, 2), otherwise the same
 ITEM_SETTINGS: dict[str, Any] = {"item_features": {}, "images": None, "image_encoder": None}
 """Parameters that older formats did not know, with the values that make no difference."""
+STORE_SETTINGS: dict[str, Any] = {"store_dtype": "float16"}
+"""Parameters that a manifest names only where they differ from this, so that manifests of older versions stay equal."""
 TIMES = "seconds.json"
 """Beside the manifest: how long the preparation took."""
 WORK = "work"
@@ -131,7 +133,7 @@ def usable_manifest(
             return None
         if "benchmark" in manifest:
             refuse_item_settings(settings)
-        elif {**ITEM_SETTINGS, **manifest["settings"]} != settings:
+        elif {**ITEM_SETTINGS, **STORE_SETTINGS, **manifest["settings"]} != settings:
             return None
         if given and manifest["sources"] != given:
             return None

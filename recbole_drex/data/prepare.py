@@ -22,6 +22,7 @@ from recbole_drex.data.filter import filter_reviews
 from recbole_drex.data.itemfeatures import FOLDER, INDEX, ItemFeatures, write_item_features
 from recbole_drex.data.manifest import (
     FORMAT,
+    STORE_SETTINGS,
     TIMES,
     check_origin,
     fingerprint,
@@ -38,10 +39,11 @@ from recbole_drex.data.sources import Sources
 from recbole_drex.data.spill import RawReviews
 from recbole_drex.data.staging import FEATURES, SHARDS, install, staged
 from recbole_drex.data.statistics import dataset_statistics
-from recbole_drex.data.store import FeatureStore, StoreWriter
+from recbole_drex.data.store import DTYPES, FeatureStore, StoreWriter
 from recbole_drex.data.texts import TEXTS, write_texts
 from recbole_drex.errors import DataError
 from recbole_drex.files import locked, read_json, safe_name, sha256, write_json
+from recbole_drex.values import choice
 
 SHARD = 1024  # reviews; what an interruption can cost is the encoding of so many
 
@@ -75,6 +77,7 @@ def prepare(
         ConfigError: an illegal setting, an unknown engine, or no Ray that could be used.
     """
     check_engine(engine, address)
+    choice(settings, "store_dtype", DTYPES)
     folder = Path(data_path) / safe_name(dataset, "data set")
     settings = {key: settings[key] for key in sorted(settings)}
     if not sources.given and is_foreign(folder, dataset):
@@ -138,7 +141,7 @@ def _build(
     kept = sorted(frame["item_id"].astype(str).unique())
     modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER)
     encoding = perf_counter()
-    features = _encode(dataset, folder, made, engine, raw, shards, rebuild)
+    features = _encode(dataset, folder, made, engine, raw, shards, settings["store_dtype"], rebuild)
     encode_seconds = perf_counter() - encoding
     store = FeatureStore.open(features, verify=False)
 
@@ -166,7 +169,7 @@ def _build(
         "fingerprint": mark,
         "sources": given,
         "malformed": {source["name"]: source["bad_lines"] for source in raw.sources},
-        "settings": settings,
+        "settings": {key: value for key, value in settings.items() if (key, value) not in STORE_SETTINGS.items()},
         "counts": counts,
         "statistics": dataset_statistics(frame),
         "encoder": _described_encoder(engine),
@@ -187,7 +190,14 @@ def _build(
 
 
 def _encode(
-    dataset: str, folder: Path, made: Path, engine: Engine, raw: RawReviews, shards: list[np.ndarray], rebuild: bool
+    dataset: str,
+    folder: Path,
+    made: Path,
+    engine: Engine,
+    raw: RawReviews,
+    shards: list[np.ndarray],
+    dtype: str,
+    rebuild: bool,
 ) -> Path:
     """Make a feature store of the reviews at the rows ``shards`` of the spilled texts, unless the data set has it.
 
@@ -199,9 +209,9 @@ def _encode(
     for shard in tqdm(shards, desc=f"{dataset}: reading reviews", delay=2):
         for text in raw.texts(shard):
             signature.update(text.encode("utf-8", "surrogatepass") + b"\0")
-    if not rebuild and _holds(folder / FEATURES, signature.hexdigest()):
+    if not rebuild and _holds(folder / FEATURES, signature.hexdigest(), dtype):
         return folder / FEATURES
-    writer = StoreWriter(folder / SHARDS, engine.width, signature.hexdigest(), len(shards))
+    writer = StoreWriter(folder / SHARDS, engine.width, signature.hexdigest(), len(shards), dtype)
     done = writer.done()
     missing = [index for index in range(len(shards)) if index not in done]
     encoded = engine.encode(lambda index: raw.texts(shards[index]), missing)
@@ -219,9 +229,10 @@ def _described_encoder(engine: Engine) -> dict[str, Any]:
     return {**encoder, **words}
 
 
-def _holds(folder: Path, signature: str) -> bool:
-    """Whether a whole feature store of this signature lies in ``folder``."""
+def _holds(folder: Path, signature: str, dtype: str) -> bool:
+    """Whether a whole feature store of this signature and kind of number lies in ``folder``."""
     try:
-        return FeatureStore.open(folder).signature == signature
+        store = FeatureStore.open(folder)
     except DataError:  # absent or damaged: made anew, as if it had never been
         return False
+    return (store.signature, store.dtype) == (signature, dtype)

@@ -1,4 +1,4 @@
-"""Word embeddings of all reviews in memory-mapped 16-bit files, written shard by shard so that a break costs little."""
+"""Word embeddings of all reviews in memory-mapped files, written shard by shard so that a break costs little."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recbole_drex.errors import DataError
 from recbole_drex.files import read_json, remove_folder, replacing, sha256, write_json
 
-FORMAT = 1
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float16", "int8")
+"""How vectors may be stored."""
+_FORMATS = {"float16": 1, "int8": 2}  # programs that know no int8 know no format 2
+_SHARDS = 1  # format of the shards
 _FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json")
+_SCALES = "scales.npy"
+_LARGEST = 127  # of the whole numbers that stand for the largest value of a vector
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,28 @@ def pack(vectors: Sequence[np.ndarray], lemmas: Sequence[Sequence[str]], width: 
     return Shard(counts, ids, list(vocabulary), np.concatenate([np.zeros((0, width), dtype=np.float16), *vectors]))
 
 
+def quantise(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round vectors to whole numbers of 8 bits times a scale of their own, symmetrically.
+
+    A value is off by half a scale at most, so by 1/254 of the largest value of its vector.
+
+    Args:
+        vectors: float16 (n, width), finite.
+
+    Returns:
+        int8 (n, width) from -127 to 127, and the scales, float32 (n,), 0 for a vector of zeros.
+
+    Example:
+        >>> numbers, scales = quantise(np.array([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]], np.float16))
+        >>> numbers.tolist(), scales.round(6).tolist()
+        ([[64, -127, 32], [0, 0, 0]], [0.015748, 0.0])
+    """
+    wide = vectors.astype(np.float32)
+    scales = np.abs(wide).max(1, initial=0) / np.float32(_LARGEST)
+    steps = wide / np.where(scales > 0, scales, 1)[:, None]
+    return np.rint(steps).astype(np.int8), scales
+
+
 class StoreWriter:
     """Collects encoded reviews, shard by shard, and assembles them into a store when all are there.
 
@@ -79,15 +109,16 @@ class StoreWriter:
         width: length of a word's vector.
         signature: hash of all that decides the content (texts, settings of text and encoder).
         n_shards: number of shards that make up the store; may be 0 for a data set without reviews.
+        dtype: how the finished store keeps vectors, one of :data:`DTYPES`. Shards are float16 and serve for either.
 
     Raises:
         DataError: the folder cannot be written.
     """
 
-    def __init__(self, folder: str | Path, width: int, signature: str, n_shards: int):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, width: int, signature: str, n_shards: int, dtype: str = "float16"):
+        self.folder, self.dtype = Path(folder), dtype
         self.width, self.signature, self.n_shards = width, signature, n_shards
-        plan = {"format": FORMAT, "width": width, "signature": signature, "shards": n_shards}
+        plan = {"format": _SHARDS, "width": width, "signature": signature, "shards": n_shards}
         if _read_if_whole(self.folder / "plan.json") != plan:
             remove_folder(self.folder)
             write_json(self.folder / "plan.json", plan)
@@ -137,9 +168,12 @@ class StoreWriter:
             raise DataError(f"feature store {target} lacks shards {missing[:10]}: run the preparation again")
         remove_folder(target)
         sizes = self._assemble(target)
-        files = {name: {"bytes": (target / name).stat().st_size, "sha256": sha256(target / name)} for name in _FILES}
-        description = {"format": FORMAT, "signature": self.signature, **sizes, "files": files, "settings": extra}
-        write_json(target / "features.json", description)
+        files = {
+            name: {"bytes": (target / name).stat().st_size, "sha256": sha256(target / name)}
+            for name in _files(self.dtype)
+        }
+        described = {"format": _FORMATS[self.dtype], "signature": self.signature, **sizes}
+        write_json(target / "features.json", {**described, "files": files, "settings": extra})
 
     def _shard(self, k: int) -> Path:
         return self.folder / f"shard-{k:06d}.npz"
@@ -163,12 +197,21 @@ class StoreWriter:
             ids.append(np.array(known, dtype=np.int32)[local_ids])
         word_ids = np.concatenate(ids)
         counts = np.concatenate([np.zeros(1, dtype=np.int64), *(part[0] for part in parts)])
+        others = {"offsets.npy": np.cumsum(counts), "word_ids.npy": word_ids}
+        scales = [np.zeros(0, dtype=np.float32)]
         with replacing(target / "vectors.npy") as path, path.open("wb") as file:
-            header = {"descr": "<f2", "fortran_order": False, "shape": (len(word_ids), self.width)}
+            descr = np.dtype(self.dtype).newbyteorder("<").str
+            header = {"descr": descr, "fortran_order": False, "shape": (len(word_ids), self.width)}
             np.lib.format.write_array_header_1_0(file, header)
             for k in range(self.n_shards):
-                file.write(self._load(k, "vectors")[0].astype("<f2", copy=False).data)
-        for name, array in (("offsets.npy", np.cumsum(counts)), ("word_ids.npy", word_ids)):
+                (vectors,) = self._load(k, "vectors")
+                if self.dtype == "int8":
+                    vectors, part = quantise(vectors)
+                    scales.append(part)
+                file.write(vectors.astype(descr, copy=False).data)
+        if self.dtype == "int8":
+            others[_SCALES] = np.concatenate(scales)
+        for name, array in others.items():
             with replacing(target / name) as path, path.open("wb") as file:
                 np.save(file, array)
         write_json(target / "vocabulary.json", list(vocabulary))
@@ -178,10 +221,12 @@ class StoreWriter:
 class FeatureStore:
     """The finished store, read through memory maps.
 
-    Words of review ``r`` are rows ``offsets[r]`` to ``offsets[r + 1]`` of ``vectors`` and ``word_ids``.
+    Words of review ``r`` are at positions ``offsets[r]`` to ``offsets[r + 1]`` of the store; :meth:`read` gives their
+    vectors, however they are stored.
 
     Attributes:
-        vectors: float16 (words, width), mapped from disk, read-only.
+        vectors: float16 or int8 (words, width), mapped from disk, read-only.
+        scales: what int8 vectors are multiplied by, float32 (words,), mapped from disk; None for float16.
         offsets: int64 (reviews + 1).
         word_ids: int32 (words), positions in ``vocabulary``.
         vocabulary: the distinct lemmas.
@@ -190,9 +235,9 @@ class FeatureStore:
     """
 
     def __init__(self, vectors: np.ndarray, offsets: np.ndarray, word_ids: np.ndarray, vocabulary: list[str],
-                 settings: dict[str, Any], signature: str):  # fmt: skip
+                 settings: dict[str, Any], signature: str, scales: np.ndarray | None = None):  # fmt: skip
         self.vectors, self.offsets, self.word_ids, self.vocabulary = vectors, offsets, word_ids, vocabulary
-        self.settings, self.signature = settings, signature
+        self.settings, self.signature, self.scales = settings, signature, scales
 
     @classmethod
     def open(cls, folder: str | Path, verify: bool = True) -> FeatureStore:
@@ -210,10 +255,12 @@ class FeatureStore:
         if not folder.is_dir():
             raise DataError(f"there is no feature store {folder}: {rebuild}")
         description = _read_if_whole(folder / "features.json")
-        if not isinstance(description, dict) or description.get("format") != FORMAT:
+        dtypes = {number: name for name, number in _FORMATS.items()}
+        dtype = dtypes.get(description.get("format")) if isinstance(description, dict) else None
+        if dtype is None:
             raise DataError(f"{folder / 'features.json'} is missing, damaged or of another version: {rebuild}")
         try:
-            for name in _FILES:
+            for name in _files(dtype):
                 path, expected = folder / name, description["files"][name]
                 if not path.is_file():
                     raise DataError(f"{path} is missing: {rebuild}")
@@ -228,12 +275,13 @@ class FeatureStore:
                 read_json(folder / "vocabulary.json", "vocabulary"),
                 description["settings"],
                 description["signature"],
+                np.load(folder / _SCALES, mmap_mode="r", allow_pickle=False) if dtype == "int8" else None,
             )
             sizes = tuple(description[key] for key in ("reviews", "words", "width", "vocabulary"))
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise DataError(f"feature store {folder} is damaged ({error}): {rebuild}") from error
         if sizes != (len(store), len(store.word_ids), store.width, len(store.vocabulary)) or (
-            store.vectors.shape[0] != sizes[1] or store.offsets[-1] != sizes[1]
+            store.vectors.shape[0] != sizes[1] or store.offsets[-1] != sizes[1] or store.dtype != dtype
         ):
             raise DataError(f"the files of feature store {folder} do not belong together: {rebuild}")
         return store
@@ -247,6 +295,25 @@ class FeatureStore:
         """Length of a word's vector."""
         return int(self.vectors.shape[1])
 
+    @property
+    def dtype(self) -> str:
+        """How vectors are stored, one of :data:`DTYPES`."""
+        return self.vectors.dtype.name
+
+    def read(self, positions: np.ndarray) -> torch.Tensor:
+        """Vectors of words, float32 (k, width).
+
+        Args:
+            positions: of the words in the store, in any order, int64 (k,).
+        """
+        import torch
+
+        # Torch widens numbers of 16 bits many times faster than NumPy.
+        vectors = torch.from_numpy(self.vectors[positions]).float()
+        if self.scales is not None:
+            vectors *= torch.from_numpy(self.scales[positions])[:, None]
+        return vectors
+
     def means(self, reviews: np.ndarray) -> np.ndarray:
         """Mean of the words' vectors of each review, (n, width) float32; zeros for -1 and for reviews without words.
 
@@ -255,10 +322,15 @@ class FeatureStore:
         """
         result = np.zeros((len(reviews), self.width), dtype=np.float32)
         for place in np.flatnonzero(reviews >= 0):
-            words = self.vectors[self.offsets[reviews[place]] : self.offsets[reviews[place] + 1]]
+            words = self.read(np.arange(self.offsets[reviews[place]], self.offsets[reviews[place] + 1]))
             if len(words):
-                result[place] = words.astype(np.float32).mean(0)
+                result[place] = words.numpy().mean(0)
         return result
+
+
+def _files(dtype: str) -> tuple[str, ...]:
+    """What a store is made of, beside its description."""
+    return (*_FILES, _SCALES) if dtype == "int8" else _FILES
 
 
 def _read_if_whole(path: Path) -> Any:

@@ -59,7 +59,7 @@ class WordAttention(nn.Module):
     vector of the encoder's width and pooled raw, and only the pooled vector is projected. This is exact.
 
     Args:
-        store: word features of all reviews, 16 bit, memory-mapped.
+        store: word features of all reviews, memory-mapped.
         size: d, the width of the projection.
     """
 
@@ -98,7 +98,7 @@ class WordAttention(nn.Module):
 
     def vectors_at(self, positions: torch.Tensor) -> torch.Tensor:
         """Embeddings of words at positions in the store (k,): (k, width)."""
-        return torch.from_numpy(self.store.vectors[positions.cpu().numpy()]).to(self.scorer.weight)
+        return self.store.read(positions.cpu().numpy()).to(self.scorer.weight)
 
     @torch.no_grad()
     def read_all(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

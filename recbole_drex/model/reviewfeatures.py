@@ -84,7 +84,7 @@ class _MeanWords:
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
         total = self.values[review] * self.length[review, None]
-        _add_at(total, case, -self.store.vectors[position].astype(np.float32))
+        _add_at(total, case, -self.store.read(position).numpy())
         left = self.length[review] - np.bincount(case, minlength=len(review))
         return np.where(left[:, None] > 0, total / np.maximum(left, 1)[:, None], 0).astype(np.float32)
 
