@@ -20,6 +20,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "recbole_drex.cli"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 PATIENCE = 300.0  # seconds that a command may take
 # Agents of Ray that hold and write nothing may outlive it by minutes.
 HARMLESS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
@@ -32,8 +33,7 @@ class Process:
         self._folder, self._before = folder, _times(folder)
         # A pipe would be kept open by what the process leaves behind.
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=self._errors)
+        self._process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=self._errors)
         self.started = time.monotonic()
 
     def wait_for_a_file(self) -> float:
@@ -132,7 +132,7 @@ def check_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def content(folder: Path, differing: Collection[str] = (), ignored: Collection[str] = ()) -> dict[str, Any]:
-    """What the files in a folder hold, by their paths: bytes, or the value of JSON.
+    """What the files in a folder hold, by their paths: bytes, or the value of JSON; where the folder lies is left out.
 
     Args:
         folder: the folder.
@@ -143,7 +143,7 @@ def content(folder: Path, differing: Collection[str] = (), ignored: Collection[s
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and not set(parts) & set(ignored) and path.suffix != ".lock":
-            whole = path.read_bytes()
+            whole = path.read_bytes().replace(bytes(folder), b"FOLDER")
             found["/".join(parts)] = _without(json.loads(whole), differing) if path.suffix == ".json" else whole
     return found
 

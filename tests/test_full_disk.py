@@ -16,6 +16,8 @@ from killing import check_equal, content
 from recbole_drex.cli import main
 from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.manifest import TIMES
+from recbole_drex.errors import StorageError
+from recbole_drex.tuning.trial import Task, read_trial, run_trial
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +102,19 @@ def test_run(small, tmp_path, disk, capfd, model):
     print(told)
     assert len(told) >= 3 and all("No space left" in line for line in told)
     check_equal(content(disk, DIFFERING, [*LOGS, "filling"]), wanted)
+
+
+def test_a_trial_is_none_that_failed(small, disk):
+    fixed = {**small.settings, "epochs": 2, "data_path": str(small.root)}
+    task = Task("BPR", small.name, disk / "search", (2026, 2027), fixed, small.manifest)
+    parameters, reports = {"embedding_size": 512}, []
+    _leave_room(disk, 300 << 10)
+    with pytest.raises(StorageError, match="No space left"):
+        run_trial(task, parameters, reports.append)
+    assert read_trial(task.trial_folder(parameters))["status"] == "running" and not reports
+    _leave_room(disk, SIZE)
+    run_trial(task, parameters, reports.append)
+    assert read_trial(task.trial_folder(parameters))["status"] == "finished" and len(reports) == 3
 
 
 def test_files_may_not_grow(tmp_path, capfd):

@@ -10,7 +10,7 @@ from recbole_drex.data.itemfeatures import FOLDER
 from recbole_drex.data.manifest import PARTS, TIMES, WORK
 from recbole_drex.data.texts import TEXTS
 from recbole_drex.errors import StorageError
-from recbole_drex.files import read_json, remove_folder
+from recbole_drex.files import read_json, remove_folder, sync_folder
 
 FEATURES, SHARDS = "features", "features.partial"
 """The word features of a data set, and those of an unfinished preparation, which the next one goes on with."""
@@ -69,6 +69,7 @@ def install(folder: Path, dataset: str) -> None:
                 new.replace(old)
         except OSError as error:
             raise StorageError(f"cannot put {old} in place: {error.strerror or error}") from error
+    sync_folder(folder)
     remove_folder(folder / WORK)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_drex.allocator import return_freed_memory
-from recbole_drex.errors import ConfigError, DrexError
+from recbole_drex.errors import ConfigError, DrexError, StorageError
 from recbole_drex.files import write_json
 from recbole_drex.tuning.trial import TRIAL, Task, name_of, read_trial, run_trial
 
@@ -67,7 +67,7 @@ def run_trials(
 ) -> None:
     """Run the trials of one model; Ray must be connected. What they did is in their folders afterwards.
 
-    A trial that fails is tried once more, and the others go on whatever becomes of it.
+    A trial that fails is tried once more, and the others go on whatever becomes of it, but for a full disk.
 
     Args:
         task: what they share.
@@ -84,6 +84,7 @@ def run_trials(
 
     Raises:
         ConfigError: Optuna is wanted and not installed.
+        StorageError: a trial could not write its files; it is none that ended.
         KeyboardInterrupt: the user stopped it; what ended is kept.
     """
     # Told by this project in its own words; and a Ctrl-C ends the search at once, since every epoch is kept anyway.
@@ -130,8 +131,14 @@ def run_trials(
         grid = tuner.fit()
     finally:
         progress.close()
+    full: Exception | None = None
     for result in (grid[number] for number in range(len(grid))):
-        _conclude(task, _point(result.config or {}), result.error)
+        if isinstance(result.error, StorageError):
+            full = getattr(result.error, "cause", result.error)  # without Ray's traceback
+        else:
+            _conclude(task, _point(result.config or {}), result.error)
+    if full is not None:
+        raise full
 
 
 def _trainable(config: dict[str, Any], task: Task) -> None:

@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any
 
 from recbole_drex.config import Config
-from recbole_drex.errors import CheckpointError, DrexError
+from recbole_drex.errors import CheckpointError, DrexError, StorageError
 from recbole_drex.files import locked, read_json, write_json, write_text
 from recbole_drex.memo import kept_in
 
@@ -78,7 +78,8 @@ def run_trial(task: Task, parameters: dict[str, Any], report: Callable[[dict[str
             are done and the one at work. It may raise to stop the trial.
 
     Raises:
-        Exception: whatever training raises; ``error.log`` in the trial's folder has the traceback.
+        StorageError: files cannot be written; the trial stays ``running``, and the same call goes on with it.
+        Exception: whatever else training raises; ``error.log`` in the trial's folder has the traceback.
     """
     folder = task.trial_folder(parameters)
     # Some algorithms propose a configuration twice, perhaps while the first trial of it is at work.
@@ -117,6 +118,8 @@ def _run(
                 write_json(folder / TRIAL, noted)
                 if number:
                     report({"score": mean_score(noted), "epoch": noted["epochs"], "seed": seed})
+    except StorageError:
+        raise  # nothing is wrong with the configuration: it is tried again once there is room
     except Exception as error:
         noted["error"] = str(error) if isinstance(error, DrexError) else f"{type(error).__name__}: {error}"
         noted["status"] = "failed"
