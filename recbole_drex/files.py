@@ -101,7 +101,7 @@ def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[Non
         DataError: another process has it.
         StorageError: nothing can be written there.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     lock = FileLock(str(path.with_name(f".{path.name}.lock")), timeout=timeout)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

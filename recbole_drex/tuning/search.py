@@ -13,7 +13,7 @@ from recbole_drex import __version__
 from recbole_drex.cluster import connected
 from recbole_drex.config import Config
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
-from recbole_drex.files import locked, safe_name
+from recbole_drex.files import locked, remove_unfinished, safe_name
 from recbole_drex.model import canonical_model_name
 from recbole_drex.quick_start import prepare_dataset
 from recbole_drex.running import run_one
@@ -21,7 +21,16 @@ from recbole_drex.trainer import BEST as WEIGHTS
 from recbole_drex.trainer import LAST
 from recbole_drex.tuning.memory import check_memory
 from recbole_drex.tuning.rays import Resources, run_trials
-from recbole_drex.tuning.results import SCHEMA, SEARCH, Search, read_search, write_best, write_described, write_tables
+from recbole_drex.tuning.results import (
+    BEST,
+    SCHEMA,
+    SEARCH,
+    Search,
+    read_search,
+    write_best,
+    write_described,
+    write_tables,
+)
 from recbole_drex.tuning.space import (
     ALGORITHMS,
     MOST_POINTS,
@@ -187,7 +196,9 @@ def _fixed(models: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[st
 
 def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], address: str | None) -> Search:
     resources = Resources(**described["resources"])
-    with locked(folder, f"the search {folder}", timeout=10):
+    with locked(folder / SEARCH, f"the search {folder}", timeout=10):
+        remove_unfinished(folder)
+        remove_unfinished(folder / BEST)
         with connected(address, cpus=resources.cpus_of_machine if address is None else None):
             write_described(folder, described)  # not before: without Ray there is no search to go on with
             for model in described["models"]:
@@ -267,6 +278,9 @@ def _test_winner(folder: Path, described: dict[str, Any], manifest: dict[str, An
         if trial is not winner:
             for path in [*trial["folder"].glob(f"seed-*/{WEIGHTS}"), *trial["folder"].glob(f"seed-*/{LAST}")]:
                 path.unlink()
+    write_tables(search)
+    write_best(search, model)
+    # Last, as nothing is done again for a model that has its winner.
     described["winners"][model] = {
         "trial": winner["name"],
         "parameters": winner["parameters"],
@@ -274,6 +288,3 @@ def _test_winner(folder: Path, described: dict[str, Any], manifest: dict[str, An
         "trials": len(search.trials[model]),
     }
     write_described(folder, described)
-    search = read_search(folder)
-    write_tables(search)
-    write_best(search, model)
