@@ -40,6 +40,9 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     init_seed(config["seed"], config["reproducibility"])
+    # Threads that share a sum, as gradients of indexing are, would add in an order of chance.
+    torch.use_deterministic_algorithms(bool(config["reproducibility"]), warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # which costs time and changes nothing here
     for key, value in record.given_split(manifest).items():
         config[key] = value
     dataset = ReviewDataset(config)
