@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error, ndcg_score
 
-from recbole_drex import load, run
+from recbole_drex import load, run, running
 from recbole_drex.cli import main
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.evaluation.ranking import own_test_metrics
@@ -199,6 +199,27 @@ def test_an_interrupted_reference_of_other_settings_does_not_block_a_run(small, 
     results = _run(small, tmp_path, ["ItemMean"])
     assert [result["model"] for result in results] == ["ItemMean", "GlobalMean", "Bias", "BiasedMF"]
     assert read_result(folder)["model"] == "Bias"
+
+
+def test_a_run_killed_while_it_is_replaced_or_finished_is_not_mistaken(small, tmp_path, monkeypatch):
+    folder = _folder(tmp_path, "Bias")
+    _run(small, tmp_path, ["Bias"], references=False)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "remove_folder", stop)
+    with pytest.raises(KeyboardInterrupt):
+        _run(small, tmp_path, ["Bias"], references=False)
+    monkeypatch.undo()
+    assert (folder / "result.json").is_file()
+    (folder / "model.safetensors").unlink()  # as if it had been removed so far
+    _run(small, tmp_path, ["Bias"], references=False, resume=True)
+    assert (folder / "model.safetensors").is_file()
+    before = (folder / "result.json").stat().st_mtime_ns
+    (folder / "last.safetensors").touch()  # is removed after the result is written
+    _run(small, tmp_path, ["Bias"], references=False, resume=True)
+    assert (folder / "result.json").stat().st_mtime_ns == before and not (folder / "last.safetensors").exists()
 
 
 def _start_and_stop(arguments: list[str], folder: Path, how: int, cwd: Path) -> subprocess.CompletedProcess[str]:
