@@ -160,7 +160,7 @@ def test_search(small, tmp_path):
 
     def searched(folder: Path) -> dict[str, Any]:
         table = pd.read_csv(folder / "trials.csv").drop(columns=["seconds", "attempts"]).to_dict("records")
-        tables = ("trials.csv", "trials.parquet", "search.html", "figures", "ray")
+        tables = ("trials.csv", "trials.parquet", "report.html", "figures", "ray")
         return {**content(folder, DIFFERING, [*LOGS, *tables]), "table": table}
 
     hits = Victim(command, searched, _searching).is_killed(tmp_path, KILLS["tune"], SEED)
