@@ -145,7 +145,7 @@ def test_training(small, tmp_path, model):
 def _searching(folder: Path) -> str:
     if not (folder / "search.json").is_file():
         return "starting"
-    return "testing" if list(folder.rglob("result.json")) else "trying"
+    return "testing" if list(folder.glob("BPR/*/seed-*/result.json")) else "trying"
 
 
 def test_search(small, tmp_path):
