@@ -40,9 +40,10 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     init_seed(config["seed"], config["reproducibility"])
-    # Threads that share a sum, as gradients of indexing are, would add in an order of chance.
+    # Threads that share a sum, as gradients of indexing are, would add in an order of chance. That torch then also
+    # fills new memory only costs time.
     torch.use_deterministic_algorithms(bool(config["reproducibility"]), warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # which costs time and changes nothing here
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     for key, value in record.given_split(manifest).items():
         config[key] = value
     dataset = ReviewDataset(config)
