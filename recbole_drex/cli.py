@@ -15,8 +15,11 @@ from typing import Any
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.options import make_parser
 
-# What libraries meet at files of their own, as TensorBoard does: no room, no permission, or a broken disk.
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+# What the system refuses: no room, no permission, a broken disk (libraries meet them at files of their own, as
+# TensorBoard does), or a name that is too long.
+_REFUSED = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = make_parser()
     try:
+        for argument in arguments:
+            if not argument.isascii() and any("\ud800" <= char <= "\udfff" for char in argument):
+                raise ConfigError(f"argument {argument!r} is not in UTF-8")
         if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
             raise ConfigError(unknown_name("command", arguments[0], commands))
         options, rest = parser.parse_known_args(arguments)
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno not in _STORAGE:
+        if error.errno not in _REFUSED:
             raise
         print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 2

@@ -20,7 +20,7 @@ from recbole.utils.argument_list import (
 from recbole_drex.distributed import local_rank
 from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.model import MODELS, canonical_model_name, get_model
-from recbole_drex.values import parse_value, read_yaml
+from recbole_drex.values import parse_value, read_yaml, refuse_odd
 
 PREPARATION = (
     "user_min",
@@ -40,6 +40,18 @@ PREPARATION = (
     "image_encoder",
 )
 """Parameters that shape the prepared files; a change of one makes a data set stale."""
+
+
+# What RecBole's own overall.yaml and sample.yaml say of parameters that have no default which would tell their type.
+_NULL_BY_DEFAULT: dict[str, type] = {
+    **dict.fromkeys(("clip_grad_norm", "threshold", "val_interval", "seq_len", "unload_col", "unused_col"), dict),
+    **dict.fromkeys(("preload_weight", "discretization"), dict),
+    **dict.fromkeys((f"alias_of_{side}_id" for side in ("user", "item", "entity", "relation")), list),
+    **dict.fromkeys(("additional_feat_suffix", "normalize_field", "benchmark_filename"), list),
+    **dict.fromkeys(("rm_dup_inter", "transform", "dataset_save_path", "dataloaders_save_path"), str),
+    "normalize_all": bool,
+}
+_SEVERAL_TYPES = ("metrics", "topk", "load_col", "gpu_id")  # a single value for a list, a number for a text
 
 
 def properties_dir() -> Path:
@@ -109,20 +121,17 @@ class Config(RecBoleConfig):
         for key, value in self.external_config_dict.items():
             if key not in self.legal:
                 raise ConfigError(unknown_name(f"parameter of {self.model}:", key, self.legal))
-            if isinstance(value, str) and "\0" in value:
-                raise ConfigError(f"parameter '{key}' holds a NUL character: {value!r}")
+            refuse_odd(value, f"parameter '{key}'")
             default = internal.get(key)
-            if value is None or default is None:
+            wanted = _NULL_BY_DEFAULT.get(key) if default is None else type(default)
+            if wanted is None or wanted not in (bool, int, float, str, list, dict) or key in _SEVERAL_TYPES:
                 continue
-            wanted = (int, float) if type(default) is float else type(default)
-            if isinstance(default, (bool, int, float, list, dict)) and (
-                not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool))
-            ):
-                if key in ("metrics", "topk", "load_col"):
-                    continue  # RecBole takes a single value for a list here
-                raise ConfigError(
-                    f"parameter '{key}' must be {type(default).__name__}, like {default!r}, but is {value!r}"
-                )
+            if value is None and (key in _NULL_BY_DEFAULT or wanted in (list, dict)):
+                continue
+            fits = isinstance(value, (int, float) if wanted is float else wanted)
+            if not fits or isinstance(value, bool) != (wanted is bool):
+                like = "" if default is None else f", like {default!r},"
+                raise ConfigError(f"parameter '{key}' must be {wanted.__name__}{like} but is {value!r}")
 
     def _init_device(self) -> None:
         super()._init_device()

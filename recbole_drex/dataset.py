@@ -59,11 +59,18 @@ class ReviewDataset(Dataset):
     whose (user, item) pair is rated too is dropped, since it might speak of a test row.
 
     Raises:
-        DataError: no rated rows, or pre-split files (``benchmark_filename``) that hold rows without a rating.
+        DataError: files that cannot be read, lack a field or hold numbers that are none; no rated rows; pre-split files
+            (``benchmark_filename``) that hold rows without a rating; or parameters of RecBole that do not fit the data.
     """
 
     inter_feat: Any  # a data frame until the data set is built, then RecBole's Interaction
     unrated: Any
+
+    def __init__(self, config):
+        try:
+            super().__init__(config)
+        except (ValueError, NotImplementedError) as error:  # RecBole's answer to parameters that do not fit the data
+            raise DataError(f"data set '{config['dataset']}': {error}") from error
 
     def _load_feat(self, filepath, source):
         try:
@@ -208,6 +215,7 @@ class ReviewDataset(Dataset):
         Raises:
             ConfigError: there is no such field, or it is ``reviews``: the reviews of an item would bring the review of
                 the interaction that is predicted.
+            DataError: the field holds NaN or infinite numbers.
         """
         parts = [self.inter_feat, self.unrated]
 
@@ -220,6 +228,8 @@ class ReviewDataset(Dataset):
         for field in fields:
             if field in self.inter_feat:
                 vectors[field] = column(field, 0.0).float()
+                if not torch.isfinite(vectors[field]).all():
+                    raise DataError(f"field '{field}' of {self.dataset_name}.inter holds NaN or infinity")
             elif field in self.item_modalities and field != ITEM_REVIEWS:
                 vectors[field] = self.item_vectors(field)[item]
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import yaml
 
 from recbole_drex.errors import ConfigError, unknown_name
-
 
 _DEEPEST = 100
 
@@ -79,6 +79,27 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"configuration {path} must hold 'name: value' lines, not a {type(value).__name__}")
     return value
+
+
+_NO_TEXT = re.compile("[\\0\ud800-\udfff]")  # no file's name holds them
+
+
+def refuse_odd(value: Any, what: str) -> None:
+    """Refuse what neither a file's name nor the record of a run can hold.
+
+    Raises:
+        ConfigError: NaN, an infinite number, a NUL or half of a surrogate pair in ``value`` or in what it consists of;
+            ``what`` names it in the message.
+    """
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            refuse_odd(one, what)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{what} must be finite, but there is {value}")
+    elif isinstance(value, str) and _NO_TEXT.search(value):
+        raise ConfigError(f"{what} holds a character that no text has: {value!r:.200}")
 
 
 _LEAST = {

@@ -16,12 +16,26 @@ from typing import Any
 from recbole_drex.errors import DrexError
 
 TOKENS = (
-    *(b"0", b"-1", b"1e400", b"-1e400", b"NaN", b"nan", b"-inf", b"Infinity", b"9" * 25, b"9" * 5000, b"1e-999", b"0x_"),
-    *(b"2147483648", b"-9223372036854775809", b"18446744073709551616", b"0.1e", b"1_0", b"true", b"null", b"None", b"NA"),
-    *(b"", b'"', b"'", b'""', b"\\", b"\\u0000", b"\\ud800", b"\0", b"\n", b"\r", b"\r\n", b"\t", b",", b":", b": ", b"#"),
-    *(b"[", b"]", b"{", b"}", b"[]", b"{}", b"&a [*a]", b"*a", b"<<: ", b"!!python/name:os.system", b"2020-13-45", b"? "),
-    *(b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xff\xfe", b"\xe2\x80\xa8", "\u0660".encode(), b"[PAD]"),
-    *(b"../../x", b"/dev/null", b"%s%n", b"x" * 5000, b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1"),
+    *b"0 -1 1e400 -1e400 NaN nan -inf Infinity 1e-999 0x_ 0.1e 1_0 2147483648 -9223372036854775809".split(),
+    *b'18446744073709551616 true null None NA " \' "" \\ \\u0000 \\ud800 , : # [ ] { } [] {} &a *a <<: ?'.split(),
+    *b"!!python/name:os.system 2020-13-45 [PAD] ../../x /dev/null %s%n".split(),
+    *b"\x1f\x8b \x28\xb5\x2f\xfd PK\x03\x04 PAR1 \xff \xc3 \xed\xa0\x80 \xef\xbb\xbf \xff\xfe".split(),
+    *(
+        b"\xe2\x80\xa8",
+        b"\xd9\xa0",
+        b"",
+        b" ",
+        b"\t",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\0",
+        b"&a [*a]",
+        b": ",
+        b"9" * 25,
+        b"9" * 5000,
+        b"x" * 5000,
+    ),
 )
 """What has confused readers of text before, and the first bytes of some formats."""
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1)
@@ -108,18 +122,18 @@ _CHANGES = (_flip, _flip, _number, _token, _word, _word, _delete, _repeat, _trun
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail what takes longer, wherever it is."""
+    """Fail what takes more processor time, wherever it is; another process at work beside does not count."""
 
     def late(*_: Any) -> None:
         raise AssertionError(f"took longer than {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def fuzzed(inputs: Iterable[Any], use: Callable[[Any], Any], seconds: float = 10.0) -> Counter[str]:

@@ -158,6 +158,7 @@ BAD = {
     "tab in the user": (line(user="a\tb"), "user_id is"),
     "space in the user": (line(user="a b"), "user_id is"),
     "NUL in the item": (line(item="a\0b"), "item_id is"),
+    "nobody": (line(user="[PAD]"), r"user_id is '\[PAD\]'"),
     "true as user": (line(user=True), "user_id is True"),
     "rating too high": (line(rating=5.5), r"rating is 5\.5"),
     "rating too low": (line(rating=0), "rating is 0"),

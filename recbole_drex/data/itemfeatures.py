@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tokenize
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from recbole_drex.data.arrays import map_array
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.files import read_json, replacing, safe_name, sha256, write_json
 
@@ -71,10 +71,8 @@ def _mapped(path: Path) -> np.ndarray:
         with path.open("rb") as file:
             if file.read(4) == b"PK\x03\x04":
                 raise DataError(f"{path} holds several arrays (.npz); give one .npy file for each modality")
-        # Mapped, a file that is shorter than its header says is noticed before memory is taken for what it says.
-        return np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, OverflowError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        # Its header is a Python literal: these are the ways in which numpy fails to read one.
+        return map_array(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is no readable .npy file of numbers: {error}") from error
 
 

@@ -122,9 +122,9 @@ def read_reviews(
     """Read review files into one table, in the order of the files, and their texts into ``spill``.
 
     A malformed row is skipped and counted: one that cannot be parsed or has no user or item id, an id with white space
-    or NUL inside, a rating that is no number in ``rating_range``, a time before 1970 or after 2100, or another value
-    where a text belongs. A rating, time or text that is null, absent or blank is missing, not malformed. Numbers may be
-    written as strings; timestamps above 1e11 are milliseconds.
+    or NUL inside or that RecBole uses for nobody (``[PAD]``), a rating that is no number in ``rating_range``, a time
+    before 1970 or after 2100, or another value where a text belongs. A rating, time or text that is null, absent or
+    blank is missing, not malformed. Numbers may be written as strings; timestamps above 1e11 are milliseconds.
 
     Args:
         paths: one file or several: JSON lines (Amazon Reviews 2023, 2018 or 2014), CSV, TSV or Parquet; what holds

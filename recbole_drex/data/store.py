@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recbole_drex.data.arrays import map_array
 from recbole_drex.errors import DataError
 from recbole_drex.files import read_json, remove_folder, replacing, sha256, write_json
 
@@ -255,8 +256,8 @@ class FeatureStore:
         if not folder.is_dir():
             raise DataError(f"there is no feature store {folder}: {rebuild}")
         description = _read_if_whole(folder / "features.json")
-        dtypes = {number: name for name, number in _FORMATS.items()}
-        dtype = dtypes.get(description.get("format")) if isinstance(description, dict) else None
+        number = description.get("format") if isinstance(description, dict) else None
+        dtype = next((dtype for dtype, its_number in _FORMATS.items() if its_number == number), None)
         if dtype is None:
             raise DataError(f"{folder / 'features.json'} is missing, damaged or of another version: {rebuild}")
         try:
@@ -269,13 +270,13 @@ class FeatureStore:
                 if verify and sha256(path) != expected["sha256"]:
                     raise DataError(f"{path} is damaged (its SHA-256 is not the one recorded): {rebuild}")
             store = cls(
-                np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False),
-                np.load(folder / "offsets.npy", allow_pickle=False),
-                np.load(folder / "word_ids.npy", allow_pickle=False),
+                map_array(folder / "vectors.npy"),
+                np.array(map_array(folder / "offsets.npy")),
+                np.array(map_array(folder / "word_ids.npy")),
                 read_json(folder / "vocabulary.json", "vocabulary"),
                 description["settings"],
                 description["signature"],
-                np.load(folder / _SCALES, mmap_mode="r", allow_pickle=False) if dtype == "int8" else None,
+                map_array(folder / _SCALES) if dtype == "int8" else None,
             )
             sizes = tuple(description[key] for key in ("reviews", "words", "width", "vocabulary"))
         except (KeyError, TypeError, ValueError, OSError) as error:

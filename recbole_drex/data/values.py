@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 _NO_NUMBER = -math.inf
+_NOBODY = "[PAD]"  # RecBole's name for no user and no item
 _INSIDE = re.compile(r"[\s\0]")
 
 
@@ -32,7 +33,7 @@ class IdCodes(dict[Any, int]):
 
     def __missing__(self, raw: str) -> int:
         name = raw.strip()
-        if not name or _INSIDE.search(name):
+        if not name or name == _NOBODY or _INSIDE.search(name):
             code = -1
         elif name != raw:
             code = self[name]

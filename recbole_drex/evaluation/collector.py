@@ -26,6 +26,9 @@ LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"
 _COLLECTED = (ROWS, FULL, "rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label")
 
 
+_CELLS = 1 << 24  # scores that are compared at once
+
+
 class ReviewCollector(Collector):
     """RecBole's collector, which also serves the metrics of this project.
 
@@ -82,16 +85,16 @@ class ReviewCollector(Collector):
     def _ranks(self, scores, users, positive_u, positive_i) -> torch.Tensor:
         tie_key = self.data_struct.get(TIE_KEYS).to(scores.device)
         positive_u, positive_i = positive_u.to(scores.device), positive_i.to(scores.device)
-        own = scores[positive_u, positive_i][:, None]
-        others = scores[positive_u]
-        ahead = (others > own) | ((others == own) & (tie_key[None, :] < tie_key[positive_i][:, None]))
-        tied = ((others == own).sum(1) > 1).double()
-        rank = 1 + ahead.sum(1)
+        sample = None
+        if self.config["candidates"] == "sampled":
+            sample = self._sample(scores, users, positive_u, positive_i)
+        # A single user may have many thousands of positives, each of which is compared with every item.
+        step = max(1, _CELLS // scores.shape[1])
+        parts = zip(positive_u.split(step), positive_i.split(step), strict=True)
+        places = torch.cat([_places(scores, tie_key, sample, user, item) for user, item in parts])
         key = self._dataset.pair_key(users[positive_u.cpu()], positive_i.cpu())
         rating = self._ratings[torch.searchsorted(self._keys, key)]
-        columns = [users[positive_u.cpu()], positive_i, rating, rank, tied]
-        if self.config["candidates"] == "sampled":
-            columns.append(1 + (ahead & self._sample(scores, users, positive_u, positive_i)[positive_u]).sum(1))
+        columns = [users[positive_u.cpu()], positive_i, rating, *places.unbind(1)]
         return torch.stack([column.detach().cpu().double() for column in columns], 1)
 
     def _sample(self, scores, users, positive_u, positive_i) -> torch.Tensor:
@@ -117,6 +120,18 @@ class ReviewCollector(Collector):
                 self.tables[name] = returned.get(key).numpy()
                 del self.data_struct[key]
         return returned
+
+
+def _places(
+    scores: torch.Tensor, tie_key: torch.Tensor, sample: torch.Tensor | None, user: torch.Tensor, item: torch.Tensor
+) -> torch.Tensor:
+    """Rank of each pair's item, whether it is tied and, of a sample, the rank in that: shape ``(b, 2 or 3)``."""
+    own, others = scores[user, item][:, None], scores[user]
+    ahead = (others > own) | ((others == own) & (tie_key[None, :] < tie_key[item][:, None]))
+    columns = [1 + ahead.sum(1), (others == own).sum(1) > 1]
+    if sample is not None:
+        columns.append(1 + (ahead & sample[user]).sum(1))
+    return torch.stack([column.double() for column in columns], 1)
 
 
 def distribution_columns(

@@ -170,7 +170,7 @@ def _read_parquet(path: Path, what: str, columns: pa.Schema | None = None) -> pd
         if columns is not None and not table.schema.equals(columns):
             raise CheckpointError(f"{path} is no {what} file of this version: it has columns {table.schema.names}")
         table.validate(full=True)
-        return table.to_pandas(ignore_metadata=True)
+        return table.replace_schema_metadata(None).to_pandas()
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise CheckpointError(f"cannot read {what} {path}: {error}") from error
 
