@@ -66,11 +66,11 @@ class Part:
 
     Attributes:
         table: ``user_id``, ``item_id`` (string), ``rating``, ``timestamp`` (double) and ``has_review`` (bool), as in
-            :class:`recbole_drex.data.spill.RawReviews`, and ``text`` (string, null = no review).
-        source: of the last part, which has no rows, an entry of ``RawReviews.sources``; None before.
+            :class:`recbole_drex.data.spill.RawReviews`, and ``text`` (string, null = no review); none in the last part.
+        source: of the last part, an entry of ``RawReviews.sources``; None before.
     """
 
-    table: pa.Table
+    table: pa.Table | None
     source: dict[str, Any] | None = None
 
 
@@ -96,7 +96,7 @@ def read_file(path: RawFile, rules: Rules) -> Iterator[Part]:
         table, bad = _check_reviews(chunk, rules.rating_range, rules.use_title)
         tally.add(len(table), chunk.bad + bad)
         yield Part(table)
-    yield Part(table[:0], tally.source(rules.bad_line_share))
+    yield Part(None, tally.source(rules.bad_line_share))
 
 
 def read_reviews(
@@ -146,8 +146,9 @@ def read_reviews(
     sources: dict[int, dict[str, Any]] = {}
     with SpillWriter(Path(spill), len(files)) as writer:
         for number, part in read(files, rules):
-            writer.write(number, part.table.select(["text"]))
-            tables[number].append(part.table.drop_columns(["text"]))
+            if part.table is not None:
+                writer.write(number, part.table.select(["text"]))
+                tables[number].append(part.table.drop_columns(["text"]))
             if part.source is not None:
                 sources[number] = part.source
     frame = _coded(pa.concat_tables(table for parts in tables for table in parts))
