@@ -75,8 +75,8 @@ def read_chunks(path: RawFile, names: Names, needed: Collection[str], types: Typ
     name = PurePath(path.name)
     suffix = (name.with_suffix("") if name.suffix in _PACKED else name).suffix.lower()
     readers: dict[str, Callable[[BinaryIO], Iterator[Chunk]]] = {
-        ".jsonl": lambda stream: _json(stream, path, names, needed, types),
-        ".json": lambda stream: _json(stream, path, names, needed, types),
+        ".jsonl": lambda stream: _json(stream, path, names, needed, types or {}),
+        ".json": lambda stream: _json(stream, path, names, needed, types or {}),
         ".csv": lambda stream: _csv(stream, path, names, needed, ","),
         ".tsv": lambda stream: _csv(stream, path, names, needed, "\t"),
         ".parquet": lambda stream: _parquet(stream, path, names, needed),
@@ -175,10 +175,8 @@ def ahead(values: Iterator[T]) -> Iterator[T]:
             yield cast(T, value)
 
 
-def _json(
-    stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str], types: Types | None
-) -> Iterator[Chunk]:
-    read = typed_reader(names, types) if types else None
+def _json(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str], types: Types) -> Iterator[Chunk]:
+    read = typed_reader(names, types)
     start, checked = 1, False
     for block in ahead(_blocks(stream)):
         exact = functools.partial(_exact, block, start, names)
@@ -189,7 +187,7 @@ def _json(
                 _require(path, found, names, needed, f"the first {len(rows)} rows")
                 checked = True
         stop = start + block.count(b"\n") + 1
-        columns = read(block, stop - start) if read else None
+        columns = read(block, stop - start)
         yield exact() if columns is None else Chunk(range(start, stop), columns, [], exact)
         start = stop
 

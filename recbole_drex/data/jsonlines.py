@@ -54,7 +54,7 @@ def typed_reader(
 
     Args:
         names: canonical name -> keys, the first one with a value counts.
-        types: canonical name -> type of its values.
+        types: canonical name -> type of its values; without one for every name, no block is read at once.
 
     Returns:
         Gives the columns of a block of so many lines by canonical name, a row a line, null where a row has no such
@@ -62,7 +62,10 @@ def typed_reader(
         so that line by line the same would come out (but for objects nested over a thousand times under keys that
         nobody asked for).
     """
-    schema = {name: types[canonical] for canonical, accepted in names.items() for name in accepted}
+    wanted = [(name, types.get(canonical)) for canonical, accepted in names.items() for name in accepted]
+    schema = dict(wanted)
+    if any(kind is None or schema[name] != kind for name, kind in wanted):  # a key may be wanted in two types
+        return lambda block, lines: None
     options = pj.ParseOptions(explicit_schema=pa.schema(schema.items()), unexpected_field_behavior="ignore")
 
     def read(block: bytes, lines: int) -> dict[str, pa.Array] | None:
@@ -79,9 +82,7 @@ def typed_reader(
             return None
         return {canonical: _first([table[name] for name in accepted]) for canonical, accepted in names.items()}
 
-    # A key that is wanted in two types has none.
-    clash = any(schema[name] != types[canonical] for canonical, accepted in names.items() for name in accepted)
-    return (lambda block, lines: None) if clash else read
+    return read
 
 
 def _first(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
