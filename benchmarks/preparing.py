@@ -202,7 +202,7 @@ def _run(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = harness.make_parser(__doc__, "preparing")
     parser.add_argument("--reviews", type=int, default=5_000_000, help="(default: %(default)s)")
-    parser.add_argument("--share", type=int, default=500_000, help="what pandas is given (default: %(default)s)")
+    parser.add_argument("--share", type=int, default=1_000_000, help="what pandas is given (default: %(default)s)")
     parser.add_argument(
         "--sizes", type=int, nargs="+", metavar="N", default=[30_000, 100_000, 300_000, 1_000_000],
         help="numbers of reviews for the growth of time (default: %(default)s)",

@@ -259,7 +259,7 @@ def _judge(chunk: Chunk, flaws: Mapping[str, np.ndarray]) -> tuple[np.ndarray, l
     """Tell which rows have no flaw, and the first flaw of each of the others."""
     good = ~np.logical_or.reduce(list(flaws.values()))
     bad = []
-    for place in np.flatnonzero(~good):
+    for place in np.flatnonzero(~good).tolist():
         name = next(name for name, mask in flaws.items() if mask[place])
         bad.append((chunk.lines[place], f"{name} is {chunk.columns[name][place]!r:.80}"))
     return good, bad
