@@ -7,30 +7,36 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
+import functools
 import itertools
-import zlib
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from recbole_drex.data.jsonlines import LONGEST, judged, typed_reader
 from recbole_drex.data.remote import RawFile, RemoteFile, size_of
 from recbole_drex.errors import DataError
 
-_BLOCK = 1 << 20  # bytes of lines parsed together
+_BLOCK = 1 << 22  # bytes of lines parsed together
 _ROWS = 1 << 12  # rows of a CSV or Parquet file taken together
-_LONGEST = 1 << 24  # bytes; no review is longer, so a longer line is a damaged one
-_PACKED = {".gz": (b"\x1f\x8b", "gzip"), ".zst": (b"\x28\xb5\x2f\xfd", "Zstandard")}  # first bytes, name
-_FIRST = 100  # rows in which the keys of a JSON file must show up
+_PACKED = {  # first bytes, codec, name
+    ".gz": (b"\x1f\x8b", "gzip", "gzip"),
+    ".zst": (b"\x28\xb5\x2f\xfd", "zstd", "Zstandard"),
+}
+_FIRST = 100  # lines in which the keys of a JSON file must show up
+_READ = 1 << 20  # bytes taken from the disk at a time
 
+T = TypeVar("T")
 Names = Mapping[str, Sequence[str]]
+Types = Mapping[str, pa.DataType]
 Get = Callable[[str], list[Any]]
 
 
@@ -40,22 +46,27 @@ class Chunk:
 
     Attributes:
         lines: line (Parquet: row) number of every usable row, from 1.
-        columns: raw values by canonical name, as long as ``lines``; None where a row has no such value.
+        columns: raw values by canonical name, as long as ``lines``, None where a row has no such value; or arrays of
+            the types that were asked for.
         bad: line number and reason of the rows that could not be parsed.
+        exact: where ``columns`` are arrays, gives the same rows with raw values.
     """
 
-    lines: list[int]
-    columns: dict[str, list[Any]]
+    lines: Sequence[int]
+    columns: Mapping[str, list[Any] | pa.Array]
     bad: list[tuple[int, str]]
+    exact: Callable[[], Chunk] | None = None
 
 
-def read_chunks(path: RawFile, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
+def read_chunks(path: RawFile, names: Names, needed: Collection[str], types: Types | None = None) -> Iterator[Chunk]:
     """Read ``.jsonl``, ``.json`` (an object a line), ``.csv``, ``.tsv`` (all also ``.gz`` or ``.zst``) or ``.parquet``.
 
     Args:
         path: the file. The compression is recognised by its first bytes, the format by the name.
         names: canonical name -> names in the file, the first one with a value counts.
         needed: canonical names without which the file is of no use.
+        types: canonical name -> type of the arrays that columns may come in, where all of a chunk's values are of it;
+            None for raw values always.
 
     Raises:
         DataError: the file is missing, a folder, unreadable, empty, truncated, not in its format or not in UTF-8, or a
@@ -64,8 +75,8 @@ def read_chunks(path: RawFile, names: Names, needed: Collection[str]) -> Iterato
     name = PurePath(path.name)
     suffix = (name.with_suffix("") if name.suffix in _PACKED else name).suffix.lower()
     readers: dict[str, Callable[[BinaryIO], Iterator[Chunk]]] = {
-        ".jsonl": lambda stream: _json(stream, path, names, needed),
-        ".json": lambda stream: _json(stream, path, names, needed),
+        ".jsonl": lambda stream: _json(stream, path, names, needed, types or {}),
+        ".json": lambda stream: _json(stream, path, names, needed, types or {}),
         ".csv": lambda stream: _csv(stream, path, names, needed, ","),
         ".tsv": lambda stream: _csv(stream, path, names, needed, "\t"),
         ".parquet": lambda stream: _parquet(stream, path, names, needed),
@@ -79,15 +90,9 @@ def read_chunks(path: RawFile, names: Names, needed: Collection[str]) -> Iterato
     try:
         with _opened(path) as stream:
             yield from readers[suffix](stream)
-    except EOFError as error:
-        raise DataError(f"{path} is truncated: its gzip data end in the middle; fetch it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} holds damaged gzip data ({error}); fetch it again") from error
     except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter from the name of a column
         raise DataError(f"{path} is no readable Parquet file: {error}") from error
     except OSError as error:
-        if "zstd" in str(error).lower() or "compressed stream" in str(error):
-            raise DataError(f"{path} holds damaged or truncated Zstandard data ({error}); fetch it again") from error
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
@@ -104,15 +109,21 @@ def _opened(path: RawFile) -> Iterator[BinaryIO]:
             raise DataError(f"{path}:1: encoded as UTF-16; convert the file to UTF-8")
         ending = PurePath(path.name).suffix
         if ending in _PACKED and not magic.startswith(_PACKED[ending][0]):
-            raise DataError(f"{path} is named {ending} but holds no {_PACKED[ending][1]} data")
+            raise DataError(f"{path} is named {ending} but holds no {_PACKED[ending][2]} data")
         with tqdm.wrapattr(file, "read", total=size, desc=f"reading {path.name}", delay=2) as counted:
             raw = cast(BinaryIO, counted)
-            if magic.startswith(_PACKED[".gz"][0]):
-                yield cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-            elif magic.startswith(_PACKED[".zst"][0]):
-                yield cast(BinaryIO, pa.CompressedInputStream(raw, "zstd"))
-            else:
+            packed = [(codec, name) for first, codec, name in _PACKED.values() if magic.startswith(first)]
+            if not packed:
                 yield raw
+                return
+            codec, name = packed[0]
+            buffered = pa.BufferedInputStream(pa.PythonFile(raw, "r"), _READ)
+            try:
+                yield cast(BinaryIO, pa.CompressedInputStream(buffered, codec))
+            except OSError as error:
+                if not re.search("zlib|zstd|compressed stream", str(error), re.IGNORECASE):
+                    raise
+                raise DataError(f"{path} holds damaged or truncated {name} data ({error}); fetch it again") from error
 
 
 def _require(path: RawFile, found: Collection[str], names: Names, needed: Collection[str], where: str) -> None:
@@ -134,62 +145,64 @@ def _columns(names: Names, found: Collection[str], size: int, get: Get) -> dict[
         present = [name for name in accepted if name in found]
         values = get(present[0]) if present else [None] * size
         for name in present[1:]:
-            if None in values:
+            if (missing := values.count(None)) == size:
+                values = get(name)
+            elif missing:
                 values = [new if old is None else old for old, new in zip(values, get(name), strict=True)]
         columns[canonical] = values
     return columns
 
 
-def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
-    """Yield lines without their ends, many at a time. Of a line that is too long only the beginning is kept."""
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield whole lines, many at a time, without the last one's end. Of one that is too long the beginning is kept."""
     head, tail = stream.read(3).removeprefix(b"\xef\xbb\xbf"), b""
     while block := head + stream.read(_BLOCK):
         head = b""
-        lines = block.split(b"\n")
-        lines[0] = tail + lines[0]
-        tail = lines.pop()[: _LONGEST + 1]
-        yield lines
-    yield [tail]
+        lines, end, tail = (tail + block).rpartition(b"\n")
+        tail = tail[: LONGEST + 1]
+        if end:
+            yield lines
+    yield tail
 
 
-def _json(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
+def ahead(values: Iterator[T]) -> Iterator[T]:
+    """The same values, each made by a thread while the one before it is used."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, values, end)
+        while (value := coming.result()) is not end:
+            coming = thread.submit(next, values, end)
+            yield cast(T, value)
+
+
+def _json(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str], types: Types) -> Iterator[Chunk]:
+    read = typed_reader(names, types)
+    start, checked = 1, False
+    for block in ahead(_blocks(stream)):
+        exact = functools.partial(_exact, block, start, names)
+        if not checked:
+            _, rows, _ = judged(b"\n".join(block.split(b"\n", _FIRST)[:_FIRST]), start)
+            if rows:
+                found = dict.fromkeys(itertools.chain.from_iterable(rows))
+                _require(path, found, names, needed, f"the first {len(rows)} rows")
+                checked = True
+        stop = start + block.count(b"\n") + 1
+        columns = read(block, stop - start)
+        yield exact() if columns is None else Chunk(range(start, stop), columns, [], exact)
+        start = stop
+
+
+def _exact(block: bytes, start: int, names: Names) -> Chunk:
+    lines, rows, bad = judged(block, start)
     known = {name for accepted in names.values() for name in accepted}
-    number, checked = 0, False
-    for block in _blocks(stream):
-        lines: list[int] = []
-        rows: list[dict[str, Any]] = []
-        bad: list[tuple[int, str]] = []
-        for number, line in enumerate(block, number + 1):  # noqa: B020 - it goes on where the last block stopped
-            if len(line) > _LONGEST:
-                bad.append((number, "longer than 16 MiB"))
-                continue
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                if line.strip():
-                    bad.append((number, f"no JSON: {error}"))
-                continue
-            if type(row) is dict:
-                lines.append(number)
-                rows.append(row)
-            else:
-                bad.append((number, "no JSON object"))
-        if rows and not checked:
-            found = dict.fromkeys(itertools.chain.from_iterable(rows[:_FIRST]))
-            _require(path, found, names, needed, f"the first {len(rows[:_FIRST])} rows")
-            checked = True
-        yield Chunk(lines, _columns(names, known, len(rows), _getter(rows)), bad)
-
-
-def _getter(rows: list[dict[str, Any]]) -> Get:
-    return lambda name: [row.get(name) for row in rows]
+    return Chunk(lines, _columns(names, known, len(rows), lambda name: [row.get(name) for row in rows]), bad)
 
 
 def _csv(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str], delimiter: str) -> Iterator[Chunk]:
     foreign: list[int] = []  # lines that are not UTF-8, until their row is judged
 
     def text() -> Iterator[str]:
-        for number, line in enumerate(itertools.chain.from_iterable(_blocks(stream)), 1):
+        for number, line in enumerate((line for block in _blocks(stream) for line in block.split(b"\n")), 1):
             # Some writers leave a lone carriage return unquoted; inside a field it is a space.
             line = line.rstrip(b"\r").replace(b"\r", b" ")
             try:
@@ -198,7 +211,7 @@ def _csv(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str],
                 foreign.append(number)
                 yield line.decode(errors="replace") + "\n"
 
-    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))  # the module's default is 128 KiB
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))  # the module's default is 128 KiB
     records = csv.reader(text(), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     more = True

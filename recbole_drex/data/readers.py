@@ -1,14 +1,11 @@
 """Raw reviews and item descriptions, read in one streaming pass.
 
-Every chunk of a file is checked column by column; the accepted rows become a table of coded ids and numbers while their
-texts go to a Parquet file, so that millions of reviews fit in memory.
+Every chunk of a file is checked column by column; the accepted rows become a table of ids and numbers while their texts
+go to a Parquet file, so that millions of reviews fit in memory.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from recbole_drex.data.formats import Chunk, read_chunks
+from recbole_drex.data.formats import Chunk, ahead, read_chunks
 from recbole_drex.data.manifest import source
 from recbole_drex.data.remote import RawFile, RemoteFile, raw_file, raw_files
 from recbole_drex.data.spill import RawReviews, SpillWriter
-from recbole_drex.data.values import IdCodes, numbers, stripped, words
+from recbole_drex.data.values import ids, numbers, stripped, words
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 
 _LATEST = 4_102_444_800.0  # 2100-01-01 in seconds
@@ -37,6 +35,7 @@ _REVIEW = {
     "title": ("title", "summary"),
     "text": ("text", "reviewText"),
 }
+_TYPES = {name: pa.float64() if name in ("rating", "timestamp") else pa.string() for name in _REVIEW}
 _ITEM = {
     "item_id": ("item_id", "parent_asin", "asin"),
     "title": ("title",),
@@ -66,17 +65,12 @@ class Part:
     """Consecutive accepted reviews of a file, and at its end what there is to say about it.
 
     Attributes:
-        frame: ``user_id`` and ``item_id`` (codes in the order of appearance in this file), ``rating``, ``timestamp``
-            and ``has_review`` as in :class:`recbole_drex.data.spill.RawReviews`.
-        texts: the reviews, null = none.
-        users, items: ids that the parts before did not know, in the order of their codes.
-        source: of the last part, which has no rows, an entry of ``RawReviews.sources``; None before.
+        table: ``user_id``, ``item_id`` (string), ``rating``, ``timestamp`` (double) and ``has_review`` (bool), as in
+            :class:`recbole_drex.data.spill.RawReviews`, and ``text`` (string, null = no review); none in the last part.
+        source: of the last part, an entry of ``RawReviews.sources``; None before.
     """
 
-    frame: pd.DataFrame | None
-    texts: pa.Array | None
-    users: list[str]
-    items: list[str]
+    table: pa.Table | None
     source: dict[str, Any] | None = None
 
 
@@ -97,16 +91,12 @@ def read_file(path: RawFile, rules: Rules) -> Iterator[Part]:
     Raises:
         DataError: it cannot be read, lacks a column, holds no reviews or too many malformed rows.
     """
-    users, items, tally = IdCodes(), IdCodes(), _Tally(path)
-    n_users = n_items = 0
-    with _without_collector():
-        for chunk in read_chunks(path, rules.names, rules.needed):
-            frame, texts, bad = _check_reviews(chunk, users, items, rules.rating_range, rules.use_title)
-            tally.add(len(frame), chunk.bad + bad)
-            part = Part(frame, pa.array(texts, pa.string()), users.since(n_users), items.since(n_items))
-            n_users, n_items = n_users + len(part.users), n_items + len(part.items)
-            yield part
-    yield Part(None, None, [], [], tally.source(rules.bad_line_share))
+    tally = _Tally(path)
+    for chunk in ahead(read_chunks(path, rules.names, rules.needed, _TYPES)):
+        table, bad = _check_reviews(chunk, rules.rating_range, rules.use_title)
+        tally.add(len(table), chunk.bad + bad)
+        yield Part(table)
+    yield Part(None, tally.source(rules.bad_line_share))
 
 
 def read_reviews(
@@ -152,32 +142,24 @@ def read_reviews(
         raise DataError("no review file was given")
 
     rules = Rules(names, tuple(needed), rating_range, bad_line_share, use_title)
-    parts: list[list[Part]] = [[] for _ in files]
+    tables: list[list[pa.Table]] = [[] for _ in files]
+    sources: dict[int, dict[str, Any]] = {}
     with SpillWriter(Path(spill), len(files)) as writer:
         for number, part in read(files, rules):
-            if part.texts is not None and len(part.texts):
-                writer.write(number, part.texts)
-            parts[number].append(dataclasses.replace(part, texts=None))
-    frame = _merge(parts)
-    return RawReviews(frame, [part.source for file in parts for part in file if part.source], writer.paths)
+            if part.table is not None:
+                writer.write(number, part.table.select(["text"]))
+                tables[number].append(part.table.drop_columns(["text"]))
+            if part.source is not None:
+                sources[number] = part.source
+    frame = _coded(pa.concat_tables(table for parts in tables for table in parts))
+    return RawReviews(frame, [sources[number] for number in range(len(files))], writer.paths)
 
 
-def _merge(files: list[list[Part]]) -> pd.DataFrame:
-    """One table of the parts of all files, in which an id has one code everywhere."""
-    frames = [pd.concat([part.frame for part in parts if part.frame is not None]) for parts in files]
-    frame = pd.concat(frames, ignore_index=True)
-    for column, known in (("user_id", "users"), ("item_id", "items")):
-        codes: dict[str, int] = {}
-        coded = []
-        for parts, table in zip(files, frames, strict=True):
-            ids = [name for part in parts for name in getattr(part, known)]
-            codes_of_file = np.fromiter((codes.setdefault(name, len(codes)) for name in ids), np.int32, len(ids))
-            coded.append(codes_of_file[table[column].to_numpy()])
-        values = pd.Categorical.from_codes(np.concatenate(coded), pd.Index(list(codes), dtype=None if codes else "str"))
-        # Ids of rows that were malformed elsewhere must not count.
-        frame[column] = values.remove_unused_categories()
-    frame["row"] = np.arange(len(frame), dtype=np.int64)
-    return frame
+def _coded(table: pa.Table) -> pd.DataFrame:
+    """The table with categorical ids and the numbers of its rows."""
+    for place, name in enumerate(("user_id", "item_id")):
+        table = table.set_column(place, name, table[name].dictionary_encode())
+    return table.append_column("row", pa.array(np.arange(len(table)))).to_pandas()
 
 
 def read_items(path: str | RawFile) -> pd.DataFrame:
@@ -193,34 +175,19 @@ def read_items(path: str | RawFile) -> pd.DataFrame:
         DataError: as :func:`read_reviews`, with malformed rows (no item id, or no text where one belongs) up to 0.1 %.
     """
     path = raw_file(path)
-    items = IdCodes()
     parts: list[pd.DataFrame] = []
     tally = _Tally(path)
     for chunk in read_chunks(path, _ITEM, ["item_id"]):
-        codes = items.codes(chunk.columns["item_id"])
+        items = ids(chunk.columns["item_id"])
         columns = {"title": words(chunk.columns["title"]), "description": words(chunk.columns["description"])}
         columns["categories"] = words(chunk.columns["categories"], "_")
-        flaws = {"item_id": codes < 0}
+        flaws = {"item_id": _null(items)}
         flaws |= {name: np.array([text is None for text in texts], bool) for name, texts in columns.items()}
         good, bad = _judge(chunk, flaws)
         tally.add(int(good.sum()), chunk.bad + bad)
-        parts.append(pd.DataFrame({"item_id": codes, **columns})[good])
+        parts.append(pd.DataFrame({"item_id": items.to_pylist(), **columns})[good])
     tally.source(0.001)
-    frame = pd.concat(parts).drop_duplicates("item_id", ignore_index=True)
-    frame["item_id"] = items.names()[frame["item_id"].to_numpy()]
-    return frame[list(_ITEM)].astype(str)
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Suspend the search for reference cycles: parsed rows have none, and looking takes a fifth of the reading time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    return pd.concat(parts).drop_duplicates("item_id", ignore_index=True)[list(_ITEM)].astype(str)
 
 
 class _Tally:
@@ -250,39 +217,49 @@ class _Tally:
 
 
 def _check_reviews(
-    chunk: Chunk, users: IdCodes, items: IdCodes, rating_range: tuple[float, float], use_title: bool
-) -> tuple[pd.DataFrame, list[str | None], list[tuple[int, str]]]:
-    """Split a chunk into the table of its good rows, their texts and what is wrong with the others."""
+    chunk: Chunk, rating_range: tuple[float, float], use_title: bool
+) -> tuple[pa.Table, list[tuple[int, str]]]:
+    """Split a chunk into the table of its good rows and what is wrong with the others, which raw values tell."""
     columns = chunk.columns
-    user, item = users.codes(columns["user_id"]), items.codes(columns["item_id"])
+    user, item = ids(columns["user_id"]), ids(columns["item_id"])
     rating, time = numbers(columns["rating"]), numbers(columns["timestamp"])
     time = np.where(time > _MILLISECONDS, time / 1000, time)
     low, high = rating_range
-    titles, texts = stripped(columns["title"]), stripped(columns["text"])
+    title, text = stripped(columns["title"]), stripped(columns["text"])
     flaws = {
-        "user_id": user < 0,
-        "item_id": item < 0,
+        "user_id": _null(user),
+        "item_id": _null(item),
         "rating": (rating < low) | (rating > high),
         "timestamp": (time < 0) | (time > _LATEST),
-        "title": np.array([title is None for title in titles], bool),
-        "text": np.array([text is None for text in texts], bool),
+        "title": _null(title),
+        "text": _null(text),
     }
+    if chunk.exact and any(mask.any() for mask in flaws.values()):
+        return _check_reviews(chunk.exact(), rating_range, use_title)
     good, bad = _judge(chunk, flaws)
+    title, text = _present(title), _present(text)
     if use_title:
-        texts = [
-            f"{title}. {text}" if title and text else title or text for title, text in zip(titles, texts, strict=True)
-        ]
-    reviews = [text or None for text, kept in zip(texts, good.tolist(), strict=True) if kept]
-    part = {"user_id": user[good], "item_id": item[good], "rating": rating[good], "timestamp": time[good]}
-    has_review = np.array([text is not None for text in reviews], bool)
-    return pd.DataFrame({**part, "has_review": has_review}), reviews, bad
+        text = pc.coalesce(pc.binary_join_element_wise(title, text, ". "), title, text)
+    arrays = {"user_id": user, "item_id": item, "rating": rating, "timestamp": time, "has_review": text.is_valid()}
+    table = pa.table({**arrays, "text": text})
+    return (table.filter(pa.array(good)) if bad else table), bad
+
+
+def _null(array: pa.Array) -> np.ndarray:
+    """Which values are null."""
+    return array.is_null().to_numpy(zero_copy_only=False)
+
+
+def _present(texts: pa.StringArray) -> pa.StringArray:
+    """The texts, null where they are empty."""
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def _judge(chunk: Chunk, flaws: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """Tell which rows have no flaw, and the first flaw of each of the others."""
     good = ~np.logical_or.reduce(list(flaws.values()))
     bad = []
-    for place in np.flatnonzero(~good):
+    for place in np.flatnonzero(~good).tolist():
         name = next(name for name, mask in flaws.items() if mask[place])
         bad.append((chunk.lines[place], f"{name} is {chunk.columns[name][place]!r:.80}"))
     return good, bad

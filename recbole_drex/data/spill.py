@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from recbole_drex.data.texts import ReviewTexts
 from recbole_drex.files import replacing
 
+_GROUP = 1 << 12  # texts read together
 SCHEMA = pa.schema([("text", pa.string())])
 
 
@@ -79,9 +80,11 @@ class SpillWriter(contextlib.ExitStack):
         self.paths = [path.with_name(f"{file}-{path.name}") if file else path for file in range(n_files)]
         self._writers: dict[int, pq.ParquetWriter] = {}
 
-    def write(self, file: int, texts: pa.Array) -> None:
-        """Append texts of raw file number ``file``; null = no review."""
+    def write(self, file: int, texts: pa.Table) -> None:
+        """Append texts of raw file number ``file``: a table with the one column ``text``, null = no review."""
         if file not in self._writers:
             temporary = self.enter_context(replacing(self.paths[file]))
-            self._writers[file] = self.enter_context(pq.ParquetWriter(temporary, SCHEMA, compression="zstd"))
-        self._writers[file].write_table(pa.table([texts], schema=SCHEMA))
+            options = {"compression": "lz4", "use_dictionary": False, "write_statistics": False}
+            self._writers[file] = self.enter_context(pq.ParquetWriter(temporary, SCHEMA, **options))
+        if len(texts):
+            self._writers[file].write_table(texts, row_group_size=_GROUP)

@@ -3,68 +3,44 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 _NO_NUMBER = -math.inf
 _NOBODY = "[PAD]"  # RecBole's name for no user and no item
-_INSIDE = re.compile(r"[\s\0]")
+_SPACE = "".join(filter(str.isspace, map(chr, range(0x10000))))  # Arrow's own idea of white space is another
+_ID = rf"^[^{_SPACE}\x00]+$"
 
 
-class IdCodes(dict[Any, int]):
-    """Raw id -> code from 0 in the order of appearance, -1 for what is no id.
+def ids(values: list[Any] | pa.StringArray) -> pa.StringArray:
+    """Ids without the white space around them; null where a value is no id.
 
-    It fills itself while it is looked up in, so that every distinct id is judged only once.
+    An id is a text or a whole number, not blank, with neither white space nor NUL inside, and not RecBole's ``[PAD]``.
 
     Example:
-        >>> ids = IdCodes()
-        >>> ids.codes(["u7", " u7 ", 12, "u 7", None]).tolist()
-        [0, 0, 1, -1, -1]
-        >>> list(ids.names())
-        ['u7', '12']
+        >>> ids(["u7", " u7 ", 12, "u 7", None]).to_pylist()
+        ['u7', 'u7', '12', None, None]
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._names: list[str] = []
-
-    def __missing__(self, raw: str) -> int:
-        name = raw.strip()
-        if not name or name == _NOBODY or _INSIDE.search(name):
-            code = -1
-        elif name != raw:
-            code = self[name]
-        else:
-            code = len(self._names)
-            self._names.append(name)
-        self[raw] = code
-        return code
-
-    def codes(self, values: list[Any]) -> np.ndarray:
-        """Code texts and whole numbers, shape ``(len(values),)``, int32; anything else is no id."""
-        if set(map(type, values)) - {str}:
-            values = [value if type(value) is str else str(value) if type(value) is int else "" for value in values]
-        return np.fromiter(map(self.__getitem__, values), np.int32, len(values))
-
-    def names(self) -> pd.Index:
-        """The ids in the order of their codes."""
-        return pd.Index(self._names, dtype=None if self._names else "str")
-
-    def since(self, code: int) -> list[str]:
-        """The ids from ``code`` on, in the order of their codes."""
-        return self._names[code:]
+    if isinstance(values, list):
+        values = [value if type(value) is str else str(value) if type(value) is int else None for value in values]
+    names = pc.utf8_trim(pa.array(values, pa.string()), _SPACE)
+    legal = pc.and_(pc.match_substring_regex(names, _ID), pc.not_equal(names, _NOBODY))
+    return pc.if_else(legal, names, pa.scalar(None, pa.string()))
 
 
-def numbers(values: list[Any]) -> np.ndarray:
+def numbers(values: list[Any] | pa.DoubleArray) -> np.ndarray:
     """Convert to float64: NaN where missing (None or blank), -inf where it is no finite number.
 
     Example:
         >>> numbers([4, "4.5", None, " ", "four", True, float("nan")]).tolist()
         [4.0, 4.5, nan, nan, -inf, -inf, -inf]
     """
+    if isinstance(values, pa.Array):
+        array = values.to_numpy(zero_copy_only=False)
+        return np.where(np.isinf(array), _NO_NUMBER, array)
     if set(map(type, values)) - {int, float, type(None)}:
         values = [_number(value) for value in values]
         return np.array(values, dtype=np.float64)
@@ -85,16 +61,18 @@ def _number(value: Any) -> float:
     return number if math.isfinite(number) else _NO_NUMBER
 
 
-def stripped(values: list[Any]) -> list[str | None]:
-    """Strip texts: ``""`` where missing, None where the value is no text.
+def stripped(values: list[Any] | pa.StringArray) -> pa.StringArray:
+    """Strip texts: ``""`` where missing, null where the value is no text.
 
     Example:
-        >>> stripped([" good ", None, 3])
+        >>> stripped([" good ", None, 3]).to_pylist()
         ['good', '', None]
     """
-    if not set(map(type, values)) - {str}:
-        return [value.strip() for value in values]
-    return [value.strip() if isinstance(value, str) else "" if value is None else None for value in values]
+    if isinstance(values, list):
+        values = [value if isinstance(value, str) else "" if value is None else None for value in values]
+    else:
+        values = values.fill_null("")
+    return pc.utf8_trim(pa.array(values, pa.string()), _SPACE)
 
 
 def words(values: list[Any], joint: str = " ") -> list[str | None]:
