@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +12,9 @@ from torch import nn
 
 from recbole_drex.data.store import FeatureStore
 
-_BLOCK_WORDS = 1 << 15  # words widened to float32 at a time when all reviews are read
+# Words widened to float32 at a time: few enough to stay in a processor's cache until they are scored and summed.
+_BLOCK_WORDS = 1 << 11
+_GPU_BLOCK_WORDS = 1 << 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +54,37 @@ def _weighted_sums(words: torch.Tensor, weights: torch.Tensor, review: torch.Ten
     )
 
 
+class _Pooling(torch.autograd.Function):
+    r"""Pooled words of reviews as a function of the scoring vector.
+
+    Nothing of a word is kept for the backward pass but its weight: words are read again, block by block. With the
+    weights :math:`a_k` of a review, its pooled words :math:`p` and the gradient :math:`g` with respect to them, the
+    gradient with respect to the scoring vector is :math:`\sum_k a_k (g^\top x_k - g^\top p) x_k`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vector: torch.Tensor, attention: WordAttention, reviews: torch.Tensor) -> torch.Tensor:
+        pooled, weights = attention.pool(vector, reviews)
+        ctx.attention = attention
+        ctx.save_for_backward(reviews, pooled, weights)
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient,), (reviews, pooled, weights) = gradients, ctx.saved_tensors
+        mean = (gradient * pooled).sum(1)
+        result = pooled.new_zeros(pooled.shape[1])
+        start = 0
+        for rows, words, review in ctx.attention.blocks(reviews):
+            weight = weights[start : start + len(words)].requires_grad_()
+            with torch.enable_grad():
+                sums = _weighted_sums(words, weight, review, rows.stop - rows.start)
+            (slope,) = torch.autograd.grad(sums, weight, gradient[rows])
+            result += words.T @ (weight.detach() * (slope - mean[rows][review]))
+            start += len(words)
+        return result, None, None
+
+
 class WordAttention(nn.Module):
     r"""Turns reviews into attention-weighted means of their words' raw embeddings (paper, section 3.2.1).
 
@@ -79,9 +114,7 @@ class WordAttention(nn.Module):
 
     def forward(self, reviews: torch.Tensor) -> torch.Tensor:
         """Pooled raw embeddings (n, width) of the reviews at store rows ``reviews`` (n,), each with a word or more."""
-        words, review = self._words(reviews)
-        weights = softmax_within(words @ self.scoring_vector(), review, len(reviews))
-        return _weighted_sums(words, weights, review, len(reviews))
+        return _Pooling.apply(self.scoring_vector(), self, reviews)
 
     def positions(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Words of the reviews at store rows ``reviews``: their positions in the store, and which review each is of."""
@@ -92,17 +125,30 @@ class WordAttention(nn.Module):
         index = torch.arange(len(review), device=reviews.device) - first[review] + starts[review]
         return index, review
 
-    def _words(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        index, review = self.positions(reviews)
-        return self.vectors_at(index), review
-
     def vectors_at(self, positions: torch.Tensor) -> torch.Tensor:
         """Embeddings of words at positions in the store (k,): (k, width)."""
         return self.store.read(positions.cpu().numpy()).to(self.scorer.weight)
 
-    @torch.no_grad()
+    def blocks(self, reviews: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """Words of many reviews, a block of whole reviews at a time.
+
+        Args:
+            reviews: store rows (n,).
+
+        Yields:
+            Which of the reviews; the embeddings of their words (k, width); which review of the block each is of, (k,).
+        """
+        size = _BLOCK_WORDS if reviews.device.type == "cpu" else _GPU_BLOCK_WORDS
+        ends = torch.cumsum(self.offsets[reviews + 1] - self.offsets[reviews], 0)
+        counts = torch.unique_consecutive(torch.div(ends, size, rounding_mode="floor"), return_counts=True)[1]
+        start = 0
+        for count in counts.tolist():
+            index, review = self.positions(reviews[start : start + count])
+            yield slice(start, start + count), self.vectors_at(index), review
+            start += count
+
     def read_all(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pool many reviews block by block, in the order of the store.
+        """Pool reviews, without a gradient.
 
         Args:
             reviews: store rows (n,), each with at least one word.
@@ -110,15 +156,13 @@ class WordAttention(nn.Module):
         Returns:
             Pooled raw embeddings (n, width), and the attention weights of their words, one after the other.
         """
-        pooled = torch.empty(len(reviews), self.width, device=reviews.device)
-        weights = [torch.empty(0, device=reviews.device)]
-        lengths = self.offsets[reviews + 1] - self.offsets[reviews]
-        vector = self.scoring_vector()
-        block = torch.div(torch.cumsum(lengths, 0), _BLOCK_WORDS, rounding_mode="floor")
-        start = 0
-        for size in torch.unique_consecutive(block, return_counts=True)[1].tolist():
-            words, review = self._words(reviews[start : start + size])
-            weights.append(softmax_within(words @ vector, review, size))
-            pooled[start : start + size] = _weighted_sums(words, weights[-1], review, size)
-            start += size
+        with torch.no_grad():
+            return self.pool(self.scoring_vector(), reviews)
+
+    def pool(self, vector: torch.Tensor, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`read_all`, with words scored by ``vector`` (width,)."""
+        pooled, weights = vector.new_empty(len(reviews), self.width), [vector.new_empty(0)]
+        for rows, words, review in self.blocks(reviews):
+            weights.append(softmax_within(words @ vector, review, rows.stop - rows.start))
+            pooled[rows] = _weighted_sums(words, weights[-1], review, rows.stop - rows.start)
         return pooled, torch.cat(weights)
