@@ -2,10 +2,10 @@
 
     python benchmarks/attention.py
 
-Reviews are drawn in batches of 512, as many as a step of DReX reads, until all are read once. Their pooled and projected
-features and the gradients of all parameters are computed in turn by :class:`WordAttention` and by projecting every word.
-The words are generated, about ten a review as in Movie_Critics, unless ``--features`` names a feature store. Prints a
-table and writes ``benchmarks/results/attention.json``.
+Reviews are drawn in batches of 512, as many as a step of DReX reads, until all are read once. Their pooled and
+projected features and the gradients of all parameters are computed in turn by ``WordAttention`` and by projecting every
+word. The words are generated, about ten a review as in Movie_Critics, unless ``--features`` names a feature store.
+Prints a table and writes ``benchmarks/results/attention.json``.
 """
 
 from __future__ import annotations
@@ -119,16 +119,13 @@ def _run(options: argparse.Namespace) -> None:
         harness.Finding("words read in forward and again in backward", memory, shares["fast"], "of bandwidth", 0.4),
         harness.Finding("words of all reviews read in forward alone", memory, shares["read"], "of bandwidth", 0.4),
     ]  # fmt: skip
-    harness.conclude(
-        options.output, findings, gb_per_s=round(best / 1e9, 1), seconds=[harness.rounded(t, 4) for t in taken]
-    )
+    measured = [harness.rounded(one, 4) for one in taken]
+    harness.conclude(options.output, findings, gb_per_s=round(best / 1e9, 1), seconds=measured)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = harness.make_parser(__doc__, "attention")
-    parser.add_argument(
-        "--features", type=Path, metavar="DIR", help="a feature store, such as DIR/Movie_Critics/features"
-    )
+    parser.add_argument("--features", type=Path, metavar="DIR", help="feature store of a prepared data set")
     parser.add_argument("--reviews", type=int, default=30_000, help="to generate otherwise (default: 30000)")
     parser.add_argument("--repetitions", type=int, default=7, help="of all (default: 7)")
     return harness.run(_run, parser.parse_args(arguments))
