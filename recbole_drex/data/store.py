@@ -309,9 +309,9 @@ class FeatureStore:
         import torch
 
         # Torch widens numbers of 16 bits many times faster than NumPy.
-        vectors = torch.from_numpy(self.vectors[positions]).float()
+        vectors = torch.from_numpy(np.take(self.vectors, positions, axis=0)).float()
         if self.scales is not None:
-            vectors *= torch.from_numpy(self.scales[positions])[:, None]
+            vectors *= torch.from_numpy(np.take(self.scales, positions))[:, None]
         return vectors
 
     def means(self, reviews: np.ndarray) -> np.ndarray:

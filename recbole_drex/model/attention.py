@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,9 +38,10 @@ def softmax_within(scores: torch.Tensor, group: torch.Tensor, n_groups: int) -> 
     """Softmax of ``scores`` (n,) within the groups given by ``group`` (n,), sorted or not."""
     top = torch.full((n_groups,), -torch.inf, dtype=scores.dtype, device=scores.device)
     top = top.scatter_reduce(0, group, scores.detach(), "amax")  # cancels, so it needs no gradient
-    exponential = torch.exp(scores - top[group])
+    # Not by an index, whose gradient is added up one element at a time.
+    exponential = torch.exp(scores - top.index_select(0, group))
     total = torch.zeros(n_groups, dtype=scores.dtype, device=scores.device).index_add_(0, group, exponential)
-    return exponential / total[group]
+    return exponential / total.index_select(0, group)
 
 
 def _weighted_sums(words: torch.Tensor, weights: torch.Tensor, review: torch.Tensor, n_reviews: int) -> torch.Tensor:
@@ -52,37 +52,6 @@ def _weighted_sums(words: torch.Tensor, weights: torch.Tensor, review: torch.Ten
     return nn.functional.embedding_bag(
         index, words, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
-
-
-class _Pooling(torch.autograd.Function):
-    r"""Pooled words of reviews as a function of the scoring vector.
-
-    Nothing of a word is kept for the backward pass but its weight: words are read again, block by block. With the
-    weights :math:`a_k` of a review, its pooled words :math:`p` and the gradient :math:`g` with respect to them, the
-    gradient with respect to the scoring vector is :math:`\sum_k a_k (g^\top x_k - g^\top p) x_k`.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, vector: torch.Tensor, attention: WordAttention, reviews: torch.Tensor) -> torch.Tensor:
-        pooled, weights = attention.pool(vector, reviews)
-        ctx.attention = attention
-        ctx.save_for_backward(reviews, pooled, weights)
-        return pooled
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (gradient,), (reviews, pooled, weights) = gradients, ctx.saved_tensors
-        mean = (gradient * pooled).sum(1)
-        result = pooled.new_zeros(pooled.shape[1])
-        start = 0
-        for rows, words, review in ctx.attention.blocks(reviews):
-            weight = weights[start : start + len(words)].requires_grad_()
-            with torch.enable_grad():
-                sums = _weighted_sums(words, weight, review, rows.stop - rows.start)
-            (slope,) = torch.autograd.grad(sums, weight, gradient[rows])
-            result += words.T @ (weight.detach() * (slope - mean[rows][review]))
-            start += len(words)
-        return result, None, None
 
 
 class WordAttention(nn.Module):
@@ -114,7 +83,8 @@ class WordAttention(nn.Module):
 
     def forward(self, reviews: torch.Tensor) -> torch.Tensor:
         """Pooled raw embeddings (n, width) of the reviews at store rows ``reviews`` (n,), each with a word or more."""
-        return _Pooling.apply(self.scoring_vector(), self, reviews)
+        vector = self.scoring_vector()
+        return torch.cat([vector.new_empty(0, self.width), *(pooled for _, pooled, _ in self._pooled(vector, reviews))])
 
     def positions(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Words of the reviews at store rows ``reviews``: their positions in the store, and which review each is of."""
@@ -122,33 +92,32 @@ class WordAttention(nn.Module):
         lengths = self.offsets[reviews + 1] - starts
         review = torch.repeat_interleave(torch.arange(len(reviews), device=reviews.device), lengths)
         first = torch.cumsum(lengths, 0) - lengths
-        index = torch.arange(len(review), device=reviews.device) - first[review] + starts[review]
+        index = torch.arange(len(review), device=reviews.device) + (starts - first).index_select(0, review)
         return index, review
 
     def vectors_at(self, positions: torch.Tensor) -> torch.Tensor:
         """Embeddings of words at positions in the store (k,): (k, width)."""
         return self.store.read(positions.cpu().numpy()).to(self.scorer.weight)
 
-    def blocks(self, reviews: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """Words of many reviews, a block of whole reviews at a time.
-
-        Args:
-            reviews: store rows (n,).
-
-        Yields:
-            Which of the reviews; the embeddings of their words (k, width); which review of the block each is of, (k,).
-        """
+    def _pooled(
+        self, vector: torch.Tensor, reviews: torch.Tensor
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """Pool reviews, some whole ones at a time: which of them, their pooled words, and the weights of these."""
         size = _BLOCK_WORDS if reviews.device.type == "cpu" else _GPU_BLOCK_WORDS
         ends = torch.cumsum(self.offsets[reviews + 1] - self.offsets[reviews], 0)
-        counts = torch.unique_consecutive(torch.div(ends, size, rounding_mode="floor"), return_counts=True)[1]
+        block = torch.div(ends, size, rounding_mode="floor")
         start = 0
-        for count in counts.tolist():
-            index, review = self.positions(reviews[start : start + count])
-            yield slice(start, start + count), self.vectors_at(index), review
+        for count in torch.unique_consecutive(block, return_counts=True)[1].tolist():
+            rows = slice(start, start + count)
+            position, review = self.positions(reviews[rows])
+            words = self.vectors_at(position)
+            weights = softmax_within(words @ vector, review, count)
+            yield rows, _weighted_sums(words, weights, review, count), weights
             start += count
 
+    @torch.no_grad()
     def read_all(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pool reviews, without a gradient.
+        """Pool many reviews, without a gradient.
 
         Args:
             reviews: store rows (n,), each with at least one word.
@@ -156,13 +125,9 @@ class WordAttention(nn.Module):
         Returns:
             Pooled raw embeddings (n, width), and the attention weights of their words, one after the other.
         """
-        with torch.no_grad():
-            return self.pool(self.scoring_vector(), reviews)
-
-    def pool(self, vector: torch.Tensor, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As :meth:`read_all`, with words scored by ``vector`` (width,)."""
-        pooled, weights = vector.new_empty(len(reviews), self.width), [vector.new_empty(0)]
-        for rows, words, review in self.blocks(reviews):
-            weights.append(softmax_within(words @ vector, review, rows.stop - rows.start))
-            pooled[rows] = _weighted_sums(words, weights[-1], review, rows.stop - rows.start)
-        return pooled, torch.cat(weights)
+        vector = self.scoring_vector()
+        result, weights = vector.new_empty(len(reviews), self.width), [vector.new_empty(0)]
+        for rows, pooled, own in self._pooled(vector, reviews):
+            result[rows] = pooled
+            weights.append(own)
+        return result, torch.cat(weights)
