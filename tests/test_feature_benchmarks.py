@@ -34,6 +34,8 @@ def test_attention_equals_the_equations(tmp_path, few_threads, capsys):
     speed, features, gradients, *shares = _findings(output)
     assert speed["value"] > 0 and "generated words" in speed["what"]
     assert features["reached"] and gradients["reached"]
+    apart = json.loads(output.read_text())["apart"]
+    assert apart["gradients"] < 1e-4, "rounding in single precision"
     assert all(share["value"] > 0 for share in shares)
     assert "the store read once" in capsys.readouterr().out
 

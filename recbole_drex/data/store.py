@@ -255,8 +255,8 @@ class FeatureStore:
         if not folder.is_dir():
             raise DataError(f"there is no feature store {folder}: {rebuild}")
         description = _read_if_whole(folder / "features.json")
-        dtypes = {number: name for name, number in _FORMATS.items()}
-        dtype = dtypes.get(description.get("format")) if isinstance(description, dict) else None
+        number = description.get("format") if isinstance(description, dict) else None
+        dtype = next((name for name, known in _FORMATS.items() if known == number), None)
         if dtype is None:
             raise DataError(f"{folder / 'features.json'} is missing, damaged or of another version: {rebuild}")
         try:
