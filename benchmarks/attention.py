@@ -79,7 +79,9 @@ def differences(attention: WordAttention, reviews: torch.Tensor) -> dict[str, fl
         return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
 
     return {
-        "features": float((learned(attention, reviews) - expected).detach().abs().max() / expected.abs().max()),
+        "features": float(
+            (learned(attention, reviews) - expected).detach().abs().max() / expected.detach().abs().max()
+        ),
         "gradients": worst(attention, learned),
         "gradients_in_float64": worst(exact, learned),
         "gradients_of_the_equations_in_float32": worst(attention, literal),
