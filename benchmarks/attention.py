@@ -38,13 +38,13 @@ Compute = Callable[[WordAttention, torch.Tensor], torch.Tensor]
 def generate(folder: Path, reviews: int) -> FeatureStore:
     """A store of random words."""
     rng = np.random.default_rng(0)
-    writer = StoreWriter(folder, WIDTH, "generated", -(-reviews // _SHARD))
+    writer = StoreWriter(folder / "shards", WIDTH, "generated", -(-reviews // _SHARD))
     for number in range(writer.n_shards):
         counts = 1 + rng.poisson(_WORDS, size=min(_SHARD, reviews - number * _SHARD))
         vectors = rng.standard_normal((counts.sum(), WIDTH), dtype=np.float32).astype(np.float16)
         writer.write_shard(number, Shard(counts, np.zeros(len(vectors), dtype=np.int32), ["word"], vectors))
-    writer.finish({})
-    return FeatureStore.open(folder)
+    writer.finish(folder / "features", {})
+    return FeatureStore.open(folder / "features")
 
 
 def learned(attention: WordAttention, reviews: torch.Tensor) -> torch.Tensor:

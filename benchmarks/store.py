@@ -31,15 +31,16 @@ _AIMS = {"float16": 0.5, "int8": 0.26}  # a quarter, and a hundredth for the sca
 
 def round_store(source: FeatureStore, folder: Path) -> FeatureStore:
     """Write a store of 16 bits anew in 8, with nothing encoded again."""
-    starts = range(0, len(source), _REVIEWS)
-    writer = StoreWriter(folder, source.width, source.signature, len(starts), "int8")
+    starts, shards = range(0, len(source), _REVIEWS), folder.with_name("shards")
+    writer = StoreWriter(shards, source.width, source.signature, len(starts), "int8")
     vocabulary = np.array(source.vocabulary, dtype=object)
     for number, start in enumerate(starts):
         ends = source.offsets[start : start + _REVIEWS + 1]
         reviews = [slice(*span) for span in itertools.pairwise(ends)]
         lemmas = [vocabulary[source.word_ids[review]].tolist() for review in reviews]
         writer.write_shard(number, pack([np.array(source.vectors[one]) for one in reviews], lemmas, source.width))
-    writer.finish(source.settings)
+    writer.finish(folder, source.settings)
+    shutil.rmtree(shards)
     return FeatureStore.open(folder)
 
 
