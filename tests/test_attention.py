@@ -29,6 +29,12 @@ def literal(attention: WordAttention, review: int) -> tuple[torch.Tensor, torch.
     return (weights[:, None] * z).sum(0), weights
 
 
+@pytest.fixture(autouse=True, params=[50, 1 << 11])
+def _many_blocks_or_one(request, monkeypatch):
+    """Words of a block: many blocks, some of one long review; or all in one."""
+    monkeypatch.setattr("recbole_drex.model.attention._BLOCK_WORDS", request.param)
+
+
 def test_features_equal_the_equations(attention):
     reviews = torch.tensor([5, 0, 17, 5, 900, 3])
     fast = attention.projection(attention(reviews))
@@ -37,7 +43,7 @@ def test_features_equal_the_equations(attention):
 
 
 def test_gradients_equal_those_of_the_equations(attention):
-    reviews = torch.tensor([5, 0, 17, 900, 3, 44])
+    reviews = torch.tensor([5, 0, 17, 900, 3, 44, 5])
     target = torch.randn(len(reviews), 16, generator=torch.Generator().manual_seed(0))
     parameters = list(attention.parameters())
 
@@ -62,8 +68,7 @@ def test_the_bias_moves_no_weight(attention):
     torch.testing.assert_close(after, slow, atol=1e-5, rtol=1e-4)
 
 
-def test_all_reviews_read_in_blocks_equal_single_ones(attention, monkeypatch):
-    monkeypatch.setattr("recbole_drex.model.attention._BLOCK_WORDS", 50)  # many blocks, some of one long review
+def test_all_reviews_read_equal_single_ones(attention):
     reviews = torch.randperm(len(attention.store), generator=torch.Generator().manual_seed(1))[:200]
     pooled, weights = attention.read_all(reviews)
     with torch.no_grad():

@@ -126,6 +126,14 @@ def test_ray_makes_the_same_bytes(cluster, raw, local, tmp_path, monkeypatch):
     assert (tmp_path / NAME / f"{NAME}.json").stat().st_mtime_ns == times
 
 
+@pytest.mark.slow
+def test_ray_makes_the_same_bytes_in_8_bits(cluster, raw, tmp_path):
+    for engine in ("local", "ray"):
+        _prepare(tmp_path / engine, raw, engine, store_dtype="int8")
+    assert _content(tmp_path / "ray") == _content(tmp_path / "local")
+    assert "features/scales.npy" in _content(tmp_path / "ray")
+
+
 def test_an_encoder_that_is_killed_costs_nothing(cluster, raw, local, tmp_path, monkeypatch):
     killed: list[int] = []
 

@@ -257,7 +257,7 @@ class FeatureStore:
             raise DataError(f"there is no feature store {folder}: {rebuild}")
         description = _read_if_whole(folder / "features.json")
         number = description.get("format") if isinstance(description, dict) else None
-        dtype = next((dtype for dtype, its_number in _FORMATS.items() if its_number == number), None)
+        dtype = next((name for name, known in _FORMATS.items() if known == number), None)
         if dtype is None:
             raise DataError(f"{folder / 'features.json'} is missing, damaged or of another version: {rebuild}")
         try:
@@ -310,9 +310,9 @@ class FeatureStore:
         import torch
 
         # Torch widens numbers of 16 bits many times faster than NumPy.
-        vectors = torch.from_numpy(self.vectors[positions]).float()
+        vectors = torch.from_numpy(np.take(self.vectors, positions, axis=0)).float()
         if self.scales is not None:
-            vectors *= torch.from_numpy(self.scales[positions])[:, None]
+            vectors *= torch.from_numpy(np.take(self.scales, positions))[:, None]
         return vectors
 
     def means(self, reviews: np.ndarray) -> np.ndarray:

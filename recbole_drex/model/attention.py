@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from torch import nn
 
 from recbole_drex.data.store import FeatureStore
 
-_BLOCK_WORDS = 1 << 15  # words widened to float32 at a time when all reviews are read
+# Words widened to float32 at a time: few enough to stay in a processor's cache until they are scored and summed.
+_BLOCK_WORDS = 1 << 11
+_GPU_BLOCK_WORDS = 1 << 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +38,10 @@ def softmax_within(scores: torch.Tensor, group: torch.Tensor, n_groups: int) -> 
     """Softmax of ``scores`` (n,) within the groups given by ``group`` (n,), sorted or not."""
     top = torch.full((n_groups,), -torch.inf, dtype=scores.dtype, device=scores.device)
     top = top.scatter_reduce(0, group, scores.detach(), "amax")  # cancels, so it needs no gradient
-    exponential = torch.exp(scores - top[group])
+    # Not by an index, whose gradient is added up one element at a time.
+    exponential = torch.exp(scores - top.index_select(0, group))
     total = torch.zeros(n_groups, dtype=scores.dtype, device=scores.device).index_add_(0, group, exponential)
-    return exponential / total[group]
+    return exponential / total.index_select(0, group)
 
 
 def _weighted_sums(words: torch.Tensor, weights: torch.Tensor, review: torch.Tensor, n_reviews: int) -> torch.Tensor:
@@ -79,9 +83,8 @@ class WordAttention(nn.Module):
 
     def forward(self, reviews: torch.Tensor) -> torch.Tensor:
         """Pooled raw embeddings (n, width) of the reviews at store rows ``reviews`` (n,), each with a word or more."""
-        words, review = self._words(reviews)
-        weights = softmax_within(words @ self.scoring_vector(), review, len(reviews))
-        return _weighted_sums(words, weights, review, len(reviews))
+        vector = self.scoring_vector()
+        return torch.cat([vector.new_empty(0, self.width), *(pooled for _, pooled, _ in self._pooled(vector, reviews))])
 
     def positions(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Words of the reviews at store rows ``reviews``: their positions in the store, and which review each is of."""
@@ -89,20 +92,32 @@ class WordAttention(nn.Module):
         lengths = self.offsets[reviews + 1] - starts
         review = torch.repeat_interleave(torch.arange(len(reviews), device=reviews.device), lengths)
         first = torch.cumsum(lengths, 0) - lengths
-        index = torch.arange(len(review), device=reviews.device) - first[review] + starts[review]
+        index = torch.arange(len(review), device=reviews.device) + (starts - first).index_select(0, review)
         return index, review
-
-    def _words(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        index, review = self.positions(reviews)
-        return self.vectors_at(index), review
 
     def vectors_at(self, positions: torch.Tensor) -> torch.Tensor:
         """Embeddings of words at positions in the store (k,): (k, width)."""
         return self.store.read(positions.cpu().numpy()).to(self.scorer.weight)
 
+    def _pooled(
+        self, vector: torch.Tensor, reviews: torch.Tensor
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """Pool reviews, some whole ones at a time: which of them, their pooled words, and the weights of these."""
+        size = _BLOCK_WORDS if reviews.device.type == "cpu" else _GPU_BLOCK_WORDS
+        ends = torch.cumsum(self.offsets[reviews + 1] - self.offsets[reviews], 0)
+        block = torch.div(ends, size, rounding_mode="floor")
+        start = 0
+        for count in torch.unique_consecutive(block, return_counts=True)[1].tolist():
+            rows = slice(start, start + count)
+            position, review = self.positions(reviews[rows])
+            words = self.vectors_at(position)
+            weights = softmax_within(words @ vector, review, count)
+            yield rows, _weighted_sums(words, weights, review, count), weights
+            start += count
+
     @torch.no_grad()
     def read_all(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pool many reviews block by block, in the order of the store.
+        """Pool many reviews, without a gradient.
 
         Args:
             reviews: store rows (n,), each with at least one word.
@@ -110,15 +125,9 @@ class WordAttention(nn.Module):
         Returns:
             Pooled raw embeddings (n, width), and the attention weights of their words, one after the other.
         """
-        pooled = torch.empty(len(reviews), self.width, device=reviews.device)
-        weights = [torch.empty(0, device=reviews.device)]
-        lengths = self.offsets[reviews + 1] - self.offsets[reviews]
         vector = self.scoring_vector()
-        block = torch.div(torch.cumsum(lengths, 0), _BLOCK_WORDS, rounding_mode="floor")
-        start = 0
-        for size in torch.unique_consecutive(block, return_counts=True)[1].tolist():
-            words, review = self._words(reviews[start : start + size])
-            weights.append(softmax_within(words @ vector, review, size))
-            pooled[start : start + size] = _weighted_sums(words, weights[-1], review, size)
-            start += size
-        return pooled, torch.cat(weights)
+        result, weights = vector.new_empty(len(reviews), self.width), [vector.new_empty(0)]
+        for rows, pooled, own in self._pooled(vector, reviews):
+            result[rows] = pooled
+            weights.append(own)
+        return result, torch.cat(weights)
