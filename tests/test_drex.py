@@ -288,7 +288,7 @@ def test_sampled_reviews_give_the_right_gradient_on_average(samples, shaken):
     some = torch.tensor(targets(experiment, 12))
     row = table.find(feat["user_id"][some], feat["item_id"][some])
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(len(row), table.rows.shape[1], generator=generator) for _ in range(2)]
+    weights = [torch.randn(len(row), table.width, generator=generator) for _ in range(2)]
 
     def gradient(corrections):
         value = sum((one * weight).sum() for one, weight in zip(corrections, weights, strict=True))
@@ -300,8 +300,8 @@ def test_sampled_reviews_give_the_right_gradient_on_average(samples, shaken):
         for target in row.tolist():
             other = torch.nonzero((group == group[target]) & (table.review >= 0)).flatten()
             other = other[other != target]
-            drift = (attention(table.review[other]) - table.rows[other][:, table.review_columns]).sum(0)
-            full = torch.zeros(table.rows.shape[1]).index_put((torch.arange(len(drift)),), drift)
+            drift = (attention(table.review[other]) - table.pooled[other]).sum(0)
+            full = torch.zeros(table.width).index_put((torch.arange(len(drift)),), drift)
             sums.append(full)
         exact.append(torch.stack(sums))
     assert table.review_columns.start == 0
@@ -383,8 +383,8 @@ def test_history_attention_against_a_loop(shaken):
     expected = []
     for one, row, state in zip(user.tolist(), own.tolist(), item_state, strict=True):
         rows = [t for t in range(len(table)) if table.user[t] == one and t != row]
-        scores = torch.stack([history.query(state) @ history.keys[t] / 8**0.5 for t in rows])
-        expected.append(history.value(torch.softmax(scores, 0) @ history.messages[rows]))
+        scores = torch.stack([history.query(state) @ history.keys[t].float() / 8**0.5 for t in rows])
+        expected.append(history.value(torch.softmax(scores, 0) @ history.messages[rows].float()))
     expected = torch.stack(expected)
     # Several candidates of a user look through the same history.
     both = torch.stack([item_state, item_state.flip(1)], 1)
@@ -464,7 +464,7 @@ def test_a_third_modality_needs_nothing_but_configuration(
     experiment = make_experiment(model, **options)
     modality = experiment.model.table.modalities[2]
     assert (modality.name, modality.width) == ("image", 3)
-    vector, present = modality.split(experiment.model.table.rows)
+    vector, present = modality.split(experiment.model.table.rows_at(slice(None)))
     assert 0.5 < present.mean() < 0.8
     assert (vector[present[:, 0] == 0] == 0).all()
     fixed_epochs(experiment, tmp_path / "run", epochs=1)

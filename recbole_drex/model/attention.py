@@ -10,7 +10,7 @@ from torch import nn
 
 from recbole_drex.data.store import FeatureStore
 
-_BLOCK_WORDS = 1 << 15  # words widened to float32 at a time when all reviews are read
+_BLOCK_WORDS = 1 << 13  # words widened to float32 at a time when all reviews are read
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from recbole_drex.model.userview import UserView
 from recbole_drex.model.whatif import WhatIf
 from recbole_drex.values import choice
 
-_PAIRS = 16384  # pairs that are scored at once for the residuals
+_PAIRS = 4096  # pairs that are scored at once
 _VIEWS = 64  # users whose evidence is remembered
 
 
@@ -117,8 +117,12 @@ class DReX(StateModel):
         self._views.clear()
         self._from_items = None
         if self.history is not None:
-            self.history.remember(self._states_for_others(), self.messages(self.table.rows, 0))
+            self.history.remember(len(self.table), self._looked_at)
         self._tastes = None
+
+    def _looked_at(self, place: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the history at some rows of the table, (m, d) each."""
+        return self._states_for_others(place), self.messages(self.table.rows_at(place), 0)
 
     @torch.no_grad()
     def make_ready(self) -> None:
@@ -136,9 +140,14 @@ class DReX(StateModel):
         table = self.table
         part = ranks.own_part(len(table))
         rows = torch.arange(part.start, part.stop, device=self.mean.device).split(_PAIRS)
-        own = torch.cat([self._score_states(table.user[row], table.item[row], row) for row in rows])
-        score = ranks.joined(own, len(table))
-        self._tastes = self.taste.fit(table, table.rating - self.head.mean(score, table.user))
+        own = torch.cat([self._residual(row) for row in rows])
+        self._tastes = self.taste.fit(table, ranks.joined(own, len(table)))
+
+    def _residual(self, row: torch.Tensor) -> torch.Tensor:
+        """What states and history leave unexplained of the ratings of the table's rows (b,): (b,)."""
+        user = self.table.user[row]
+        score = self._score_states(user, self.table.item[row], row)
+        return self.table.rating[row] - self.head.mean(score, user)
 
     # Training ---------------------------------------------------------------------------------------------------
 
