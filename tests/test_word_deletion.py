@@ -33,8 +33,7 @@ def literal(deletion, gone) -> float:
         gone: takes side, place in ``words`` and lemma, and says whether this occurrence is taken away.
     """
     whatif, model = deletion.whatif, deletion.whatif.model
-    table, taste, saved = model.table, model.taste, (model.table.pooled, model.table.fixed.clone())
-    table.pooled = table.pooled.float()  # what is pooled anew is not to be rounded
+    table, taste, saved = model.table, model.taste, (model.table.pooled.clone(), model.table.fixed.clone())
     said = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
     review = next(one for one in table.modalities if one.name == "review")
     others = [one.start + one.width for one in table.modalities if one is not review]
@@ -64,7 +63,7 @@ def literal(deletion, gone) -> float:
         whole = WhatIf(type(whatif.user).known(model, whatif.user.entity), whatif.item.entity)
         return float(whole.predict().detach())
     finally:
-        table.pooled, table.fixed = saved
+        table.pooled[:], table.fixed[:] = saved
         table.item_sums = table._sums(table.item, table.n_items)
         if taste is not None:
             taste.sums[:], taste.counts[:] = said

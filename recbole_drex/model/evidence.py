@@ -55,8 +55,8 @@ class EvidenceTable(nn.Module):
 
     Attributes:
         pooled: of each row the vector of the review, (n, width of the word features), or (n, 0) if reviews are no
-            modality. This is most of what is remembered, so it has 16 bits and, unless it is moved to another device,
-            is mapped from a file, as the word features are. Rows are sorted by (user, item).
+            modality. Most of what is remembered, and so, like the word features, mapped from a file (unless it is moved
+            to another device). Rows are sorted by (user, item).
         fixed: the other columns, (n, rest).
         width: of a row.
         user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
@@ -134,7 +134,7 @@ class EvidenceTable(nn.Module):
         keys = evidence.user[keep] * n_items + evidence.item[keep]
         keep = keep[torch.argsort(keys)]
         buffers = {
-            "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float16)),
+            "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float32)),
             "fixed": torch.cat(columns, 1)[keep],
             "user": evidence.user[keep],
             "item": evidence.item[keep],
@@ -205,9 +205,9 @@ class EvidenceTable(nn.Module):
         return len(self.user)
 
     def rows_at(self, place: torch.Tensor | slice) -> torch.Tensor:
-        """The rows at ``place`` (m,), float32 (m, width)."""
+        """The rows at ``place`` (m,): (m, width)."""
         start, fixed = self.review_columns.start, self.fixed[place]
-        return torch.cat([fixed[:, :start], self.pooled[place].float(), fixed[:, start:]], 1)
+        return torch.cat([fixed[:, :start], self.pooled[place], fixed[:, start:]], 1)
 
     @torch.no_grad()
     def refresh(self, attention: WordAttention | None) -> None:
@@ -218,7 +218,7 @@ class EvidenceTable(nn.Module):
         if attention is not None:
             for rows in torch.nonzero(self.review >= 0).flatten().split(BLOCK_ROWS):
                 pooled, _ = attention.read_all(self.review[rows[ranks.own_part(len(rows))]])
-                self.pooled[rows] = ranks.joined(pooled, len(rows)).to(self.pooled)
+                self.pooled[rows] = ranks.joined(pooled, len(rows))
         self.user_sums = self._sums(self.user, self.n_users)
         self.item_sums = self._sums(self.item, self.n_items)
 

@@ -68,21 +68,29 @@ class HistoryAttention(nn.Module):
         return self.value(_Attention.apply(query, self.keys, self.messages, rows, usable))
 
     def full(
-        self, table: EvidenceTable, user: int, item_state: torch.Tensor, own_row: torch.Tensor | None
+        self,
+        table: EvidenceTable,
+        user: int,
+        item_state: torch.Tensor,
+        own_row: torch.Tensor | None,
+        weight: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """z of several targets of one user, over the whole history: (n, d).
+        """z of several targets of one user, over the whole history, or its product with a matrix: (n, d).
 
         Args:
             table: who interacted with what.
             user: internal id.
             item_state: h_i of the targets without their own messages, (n, d).
             own_row: the targets' rows of the table, -1 for none, (n,); None where no target has any.
+            weight: the matrix W of W z, (d, d).
         """
         rows = table.rows_of(user)
-        # Queries and values are linear, so the history is projected, which is shorter than the catalogue.
+        # All but the softmax is linear, so the history is projected, which is shorter than the catalogue.
         keys = self.keys[rows].float()
         queries, bias = (keys @ self.query.weight).T * self.scale, keys @ self.query.bias * self.scale
-        values = self.messages[rows].float() @ self.value.weight.T
+        values, added = self.messages[rows].float() @ self.value.weight.T, self.value.bias
+        if weight is not None:
+            values, added = values @ weight.T, weight @ added
         seen = torch.empty_like(item_state)
         for part in blocks_of(len(item_state), max(1, _NUMBERS // max(1, len(rows)))):
             scores = item_state[part] @ queries + bias
@@ -91,7 +99,7 @@ class HistoryAttention(nn.Module):
             else:
                 usable = rows[None, :] != own_row[part, None]
                 weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
-            seen[part] = weights @ values + self.value.bias
+            torch.addmm(added, weights, values, out=seen[part])
         return seen
 
 
