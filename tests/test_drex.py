@@ -14,6 +14,7 @@ from test_contract import every_pair, fixed_epochs, pair_by_pair
 from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import ConfigError
+from recbole_drex.model import history as history_module
 from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.refinement import StateRefiner
 
@@ -392,6 +393,33 @@ def test_history_attention_against_a_loop(shaken):
     for k in range(4):
         full = history.full(table, int(user[k]), item_state[k : k + 1], own[k : k + 1])
         torch.testing.assert_close(full, expected[k : k + 1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("numbers", (1 << 20, 50))
+def test_gradient_and_product_of_the_history(numbers, shaken, monkeypatch):
+    """What is gathered in parts, and again for the gradient, against attention taken literally."""
+    monkeypatch.setattr(history_module, "_NUMBERS", numbers)
+    model = shaken(max_history=1000).model
+    model._refresh()
+    table, history = model.table, model.history
+    user = torch.tensor([3, 3, 8, 20, 5])
+    own = torch.stack([table.user_first[3], torch.tensor(-1), table.user_first[8] + 2, *torch.tensor([-1, -1])])
+    state = torch.randn(5, 2, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.randn(5, 2, 8, generator=torch.Generator().manual_seed(1))
+    expected = []
+    for one, row, states in zip(user.tolist(), own.tolist(), state, strict=True):
+        rows = torch.tensor([t for t in table.rows_of(one).tolist() if t != row])
+        scores = history.query(states) @ history.keys[rows].float().T / 8**0.5
+        expected.append(history.value(scores.softmax(-1) @ history.messages[rows].float()))
+    wanted = (state, history.query.weight, history.value.weight, history.value.bias)
+    literal = torch.autograd.grad((torch.stack(expected) * weight).sum(), wanted)
+    found = torch.autograd.grad((history.sampled(table, user, state, own) * weight).sum(), wanted)
+    for one, other in zip(found, literal, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    matrix = torch.randn(8, 8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        product = history.full(table, 5, state[4], None, matrix)
+    torch.testing.assert_close(product, expected[4].detach() @ matrix.T, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from recbole_drex.data import store as store_module
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.model import itemtext, reviewfeatures
 from recbole_drex.model.itemtext import item_coordinates
@@ -147,6 +148,29 @@ def test_features_without_words_are_those_of_the_shorter_review():
         mean = store.vectors[stays].astype(float).mean(0) if stays else np.zeros(WIDTH)
         np.testing.assert_allclose(found[number, :WIDTH], mean * scale, atol=1e-3)
     assert (np.abs(latent[[5, 20]] - found[[0, 2], WIDTH:]).max(1) > 0.05).any()
+
+
+def test_features_do_not_depend_on_blocks(monkeypatch):
+    store = store_of(random_reviews(60))
+    review = np.r_[np.random.default_rng(1).permutation(60), -1, -1]
+    together = rows_of(store, review, ["encoder", "words"])
+    monkeypatch.setattr(reviewfeatures, "_BLOCK", 7)
+    monkeypatch.setattr(store_module, "_BLOCK_WORDS", 10)
+    features = ReviewFeatures(store, review, ["encoder", "words"], seed=0)
+    np.testing.assert_allclose(np.concatenate(list(features.blocks())), together, atol=1e-4)
+    chosen = np.array([61, 3, 3, 40])
+    np.testing.assert_allclose(features.rows(chosen), together[chosen], atol=1e-4)
+
+
+@pytest.mark.parametrize("rank", (40, 12), ids=["full rank", "rank below the components"])
+def test_leading_singular_vectors_against_a_full_decomposition(rank):
+    rng = np.random.default_rng(0)
+    left, right = np.linalg.qr(rng.normal(size=(300, rank)))[0], np.linalg.qr(rng.normal(size=(60, rank)))[0]
+    matrix = (left * 0.7 ** np.arange(rank)) @ right.T
+    found = reviewfeatures._leading(lambda vectors: matrix.T @ (matrix @ vectors), 60, 15, seed=1)
+    k = min(rank, 15)
+    assert found.shape == (60, k) and found.dtype == np.float32
+    np.testing.assert_allclose(up_to_sign(found, right[:, :k]), right[:, :k], atol=1e-3)
 
 
 def test_no_more_word_components_than_allowed(monkeypatch):
