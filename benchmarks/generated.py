@@ -7,13 +7,18 @@ Texts are never written and no encoder runs: a word's vector is that of its lemm
 from __future__ import annotations
 
 import hashlib
+import shutil
+from itertools import islice, product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from recbole_drex.data.encoder import encoder_folder
 from recbole_drex.data.store import Shard, StoreWriter
+from recbole_drex.files import sha256
 
 NAME = "generated"
 WIDTH = 384
@@ -52,11 +57,11 @@ def generate(root: Path, interactions: int, items: int, words: float, seed: int 
     common = 1 / np.arange(1, _LEMMAS + 1)
     common = np.cumsum(common / common.sum())
     vectors = (0.3 * rng.normal(size=(_LEMMAS, WIDTH))).astype(np.float16)
-    vocabulary = [f"lemma{number}" for number in range(_LEMMAS)]
+    vocabulary = ["".join(one) for one in islice(product(ascii_lowercase, repeat=4), _LEMMAS)]
 
     blocks = [np.arange(users)[start : start + _USERS_AT_ONCE] for start in range(0, users, _USERS_AT_ONCE)]
     signature = hashlib.sha256(repr((interactions, items, words, seed)).encode()).hexdigest()
-    writer = StoreWriter(root / NAME / "features", WIDTH, signature, len(blocks))
+    writer = StoreWriter(root / "shards", WIDTH, signature, len(blocks))
     frames, n_words, n_reviews = [], 0, 0
     for number, block in enumerate(blocks):
         user = np.repeat(block, count[block])
@@ -88,6 +93,10 @@ def generate(root: Path, interactions: int, items: int, words: float, seed: int 
         )
         n_words, n_reviews = n_words + len(word), n_reviews + len(length)
     frame = pd.concat(frames, ignore_index=True)
+    (root / NAME).mkdir()
     frame.to_csv(root / NAME / f"{NAME}.inter", sep="\t", index=False)
-    writer.finish({"name": "generated"})
+    # Models that start at the vectors of lemmas read them from the encoder that is named here.
+    weights = sha256(encoder_folder("minilm") / "model.safetensors")
+    writer.finish(root / NAME / "features", {"name": "minilm", "weights_sha256": weights})
+    shutil.rmtree(root / "shards")
     return {"interactions": len(frame), "users": users, "items": items, "reviews": n_reviews, "words": n_words}

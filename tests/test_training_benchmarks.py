@@ -49,7 +49,7 @@ def test_slopes_and_memory_of_growth():
         {
             "interactions": size,
             "seconds": {"build": 0.1 * size, "epoch": 0.01 * size**1.2, "evaluate": 5.0},
-            "bytes": 5_000_000 + 1200 * size,
+            "bytes": 4_000_000 + 1200 * size,
         }
         for size in sizes
     ]
@@ -59,7 +59,7 @@ def test_slopes_and_memory_of_growth():
     assert slopes == pytest.approx(expected, abs=1e-9)
     assert [what for what, one in found.items() if not one.reached] == ["growth of epoch"]
     assert found["memory of training, as it grows"].value == pytest.approx(1.2)
-    assert found["memory of training, all of it"].value == pytest.approx(1.2 + 5000 / 16_000)
+    assert found["memory of training, all of it"].value == pytest.approx(1.2 + 4000 / 16_000)
 
 
 def test_one_size_has_no_slope():

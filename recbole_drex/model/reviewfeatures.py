@@ -214,7 +214,9 @@ def _leading(product: Callable[[np.ndarray], np.ndarray], width: int, components
     values, vectors = scipy.linalg.eigh(basis.T @ image)
     real = values > _ROUNDING * values[-1]
     found, _, _ = scipy.linalg.svd(image @ (vectors[:, real] / np.sqrt(values[real])), full_matrices=False)
-    return np.ascontiguousarray(found[:, :components], dtype=np.float32)
+    found = found[:, :components]
+    found *= np.sign(found[np.abs(found).argmax(0), np.arange(found.shape[1])])  # rounding must not decide on signs
+    return np.ascontiguousarray(found, dtype=np.float32)
 
 
 def _blocks(n: int) -> Iterator[np.ndarray]:
