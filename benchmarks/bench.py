@@ -21,7 +21,7 @@ import harness
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.files import read_json
 
-NAMES = ("startup", "preparing", "encoding", "attention", "store")
+NAMES = ("startup", "preparing", "encoding", "attention", "store", "epoch", "scoring", "growth")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -352,12 +352,21 @@ class _OwnBatches:
         return map(self.collate_fn, batches[own])  # type: ignore[attr-defined]
 
 
+# A sampler's sets of what each user has touched take more memory than the data, so loaders that sample nothing, or have
+# seen what they need, let go of it.
+
+
 class _Rows(_OwnBatches, NegSampleEvalDataLoader):
-    pass
+    def __init__(self, config, dataset, sampler):
+        super().__init__(config, dataset, sampler)
+        if self.neg_sample_args["sample_num"] == "none":
+            self._sampler = None
 
 
 class _Full(_OwnBatches, FullSortEvalDataLoader):
-    pass
+    def __init__(self, config, dataset, sampler):
+        super().__init__(config, dataset, sampler)
+        self._sampler = None
 
 
 class EvaluationLoaders(NamedTuple):

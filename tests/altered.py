@@ -109,7 +109,7 @@ def without(experiment, *rows: int):
         others = ~torch.isin(torch.arange(len(whole_taste.coordinates)), removed)
         left.strength, left.coordinates = whole_taste.strength, whole_taste.coordinates[others]
         left.spoken, items = whole_taste.spoken[others], experiment.model.table.item[others]
-        left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates)
-        left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken)
+        left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates.float())
+        left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken.float())
         left.described = left.vectors(left.sums, left.counts)
     return model.eval()

@@ -14,6 +14,7 @@ from test_contract import every_pair, fixed_epochs, pair_by_pair
 from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import ConfigError
+from recbole_drex.model import history as history_module
 from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.refinement import StateRefiner
 
@@ -288,7 +289,7 @@ def test_sampled_reviews_give_the_right_gradient_on_average(samples, shaken):
     some = torch.tensor(targets(experiment, 12))
     row = table.find(feat["user_id"][some], feat["item_id"][some])
     generator = torch.Generator().manual_seed(0)
-    weights = [torch.randn(len(row), table.rows.shape[1], generator=generator) for _ in range(2)]
+    weights = [torch.randn(len(row), table.width, generator=generator) for _ in range(2)]
 
     def gradient(corrections):
         value = sum((one * weight).sum() for one, weight in zip(corrections, weights, strict=True))
@@ -300,8 +301,8 @@ def test_sampled_reviews_give_the_right_gradient_on_average(samples, shaken):
         for target in row.tolist():
             other = torch.nonzero((group == group[target]) & (table.review >= 0)).flatten()
             other = other[other != target]
-            drift = (attention(table.review[other]) - table.rows[other][:, table.review_columns]).sum(0)
-            full = torch.zeros(table.rows.shape[1]).index_put((torch.arange(len(drift)),), drift)
+            drift = (attention(table.review[other]) - table.pooled[other]).sum(0)
+            full = torch.zeros(table.width).index_put((torch.arange(len(drift)),), drift)
             sums.append(full)
         exact.append(torch.stack(sums))
     assert table.review_columns.start == 0
@@ -383,8 +384,8 @@ def test_history_attention_against_a_loop(shaken):
     expected = []
     for one, row, state in zip(user.tolist(), own.tolist(), item_state, strict=True):
         rows = [t for t in range(len(table)) if table.user[t] == one and t != row]
-        scores = torch.stack([history.query(state) @ history.keys[t] / 8**0.5 for t in rows])
-        expected.append(history.value(torch.softmax(scores, 0) @ history.messages[rows]))
+        scores = torch.stack([history.query(state) @ history.keys[t].float() / 8**0.5 for t in rows])
+        expected.append(history.value(torch.softmax(scores, 0) @ history.messages[rows].float()))
     expected = torch.stack(expected)
     # Several candidates of a user look through the same history.
     both = torch.stack([item_state, item_state.flip(1)], 1)
@@ -392,6 +393,33 @@ def test_history_attention_against_a_loop(shaken):
     for k in range(4):
         full = history.full(table, int(user[k]), item_state[k : k + 1], own[k : k + 1])
         torch.testing.assert_close(full, expected[k : k + 1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("numbers", (1 << 20, 50))
+def test_gradient_and_product_of_the_history(numbers, shaken, monkeypatch):
+    """What is gathered in parts, and again for the gradient, against attention taken literally."""
+    monkeypatch.setattr(history_module, "_NUMBERS", numbers)
+    model = shaken(max_history=1000).model
+    model._refresh()
+    table, history = model.table, model.history
+    user = torch.tensor([3, 3, 8, 20, 5])
+    own = torch.stack([table.user_first[3], torch.tensor(-1), table.user_first[8] + 2, *torch.tensor([-1, -1])])
+    state = torch.randn(5, 2, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.randn(5, 2, 8, generator=torch.Generator().manual_seed(1))
+    expected = []
+    for one, row, states in zip(user.tolist(), own.tolist(), state, strict=True):
+        rows = torch.tensor([t for t in table.rows_of(one).tolist() if t != row])
+        scores = history.query(states) @ history.keys[rows].float().T / 8**0.5
+        expected.append(history.value(scores.softmax(-1) @ history.messages[rows].float()))
+    wanted = (state, history.query.weight, history.value.weight, history.value.bias)
+    literal = torch.autograd.grad((torch.stack(expected) * weight).sum(), wanted)
+    found = torch.autograd.grad((history.sampled(table, user, state, own) * weight).sum(), wanted)
+    for one, other in zip(found, literal, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    matrix = torch.randn(8, 8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        product = history.full(table, 5, state[4], None, matrix)
+    torch.testing.assert_close(product, expected[4].detach() @ matrix.T, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -464,7 +492,7 @@ def test_a_third_modality_needs_nothing_but_configuration(
     experiment = make_experiment(model, **options)
     modality = experiment.model.table.modalities[2]
     assert (modality.name, modality.width) == ("image", 3)
-    vector, present = modality.split(experiment.model.table.rows)
+    vector, present = modality.split(experiment.model.table.rows_at(slice(None)))
     assert 0.5 < present.mean() < 0.8
     assert (vector[present[:, 0] == 0] == 0).all()
     fixed_epochs(experiment, tmp_path / "run", epochs=1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from recbole_drex.data import store as store_module
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.model import itemtext, reviewfeatures
 from recbole_drex.model.itemtext import item_coordinates
@@ -42,6 +43,11 @@ def store_of(reviews: list[list[str]], seed: int = 0) -> FeatureStore:
     return FeatureStore(vectors, offsets, ids, vocabulary, {}, "")
 
 
+def rows_of(store: FeatureStore, review: np.ndarray, sources: list[str], seed: int = 0) -> np.ndarray:
+    """Features of all reviews."""
+    return ReviewFeatures(store, review, sources, seed).rows(np.arange(len(review)))
+
+
 def random_reviews(n: int, seed: int = 0) -> list[list[str]]:
     """Some are empty; one word is in most of them, and frequent words are often there twice."""
     rng = np.random.default_rng(seed)
@@ -60,7 +66,7 @@ def test_encoder_features_are_means_of_the_stored_vectors():
             expected[place] += store.vectors[k].astype(float) / len(words)
     silent = (expected == 0).all(1)
     assert 2 < silent.sum() < len(review) - 3  # reviews without words, and rows without a review
-    features = ReviewFeatures(store, review, ["encoder"], seed=0).values
+    features = rows_of(store, review, ["encoder"])
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected / np.sqrt((expected**2).mean()), atol=1e-5)
     assert (features[silent] == 0).all()
@@ -93,11 +99,11 @@ def test_word_features_are_singular_vectors_of_the_tf_idf():
     review[np.flatnonzero(review % 10 == 1)[:2]] = -1
     expected = literal_words([reviews[row] if row >= 0 else [] for row in review])
     expected /= np.sqrt((expected**2).mean())
-    features = ReviewFeatures(store, review, ["words"], seed=3).values
+    features = rows_of(store, review, ["words"], seed=3)
     np.testing.assert_allclose(up_to_sign(features, expected), expected, atol=1e-4)
     silent = [place for place, row in enumerate(review) if row < 0 or not reviews[row]]
     assert (features[silent] == 0).all() and len(silent) > 4
-    np.testing.assert_array_equal(features, ReviewFeatures(store, review, ["words"], seed=3).values)
+    np.testing.assert_array_equal(features, rows_of(store, review, ["words"], seed=3))
 
 
 def test_features_without_words_are_those_of_the_shorter_review():
@@ -117,7 +123,8 @@ def test_features_without_words_are_those_of_the_shorter_review():
     along = np.random.default_rng(2).normal(size=found.shape[1])
     rows = np.array(list(removed))
     change = features.change_along(along, rows, np.array(case), np.array(position), store.vectors[position])
-    np.testing.assert_allclose(change, (found - features.values[rows]) @ along, atol=1e-4)
+    whole_features = features.rows(np.arange(n))
+    np.testing.assert_allclose(change, (found - whole_features[rows]) @ along, atol=1e-4)
     # The linear map from tf-idf to features, found from the whole reviews, and from words to their mean.
     counts = Counter(word for review in reviews for word in set(review))
     kept = sorted(word for word, times in counts.items() if 5 <= times <= 0.3 * n)
@@ -128,10 +135,10 @@ def test_features_without_words_are_those_of_the_shorter_review():
         return row / (np.linalg.norm(row) or 1)
 
     whole = np.stack([tf_idf(review) for review in reviews])
-    latent = features.values[:, WIDTH:]
+    latent = whole_features[:, WIDTH:]
     directions = np.linalg.pinv(whole) @ latent
     means = np.stack([store.vectors[store.offsets[k] : store.offsets[k + 1]].astype(float).mean(0) for k in range(n)])
-    scale = features.values[5, 0] / means[5, 0]
+    scale = whole_features[5, 0] / means[5, 0]
     for number, (row, words) in enumerate(removed.items()):
         rest, gone = list(reviews[row]), {one for k, one in zip(case, position, strict=True) if k == number}
         for word in words:
@@ -143,11 +150,34 @@ def test_features_without_words_are_those_of_the_shorter_review():
     assert (np.abs(latent[[5, 20]] - found[[0, 2], WIDTH:]).max(1) > 0.05).any()
 
 
+def test_features_do_not_depend_on_blocks(monkeypatch):
+    store = store_of(random_reviews(60))
+    review = np.r_[np.random.default_rng(1).permutation(60), -1, -1]
+    together = rows_of(store, review, ["encoder", "words"])
+    monkeypatch.setattr(reviewfeatures, "_BLOCK", 7)
+    monkeypatch.setattr(store_module, "_BLOCK_WORDS", 10)
+    features = ReviewFeatures(store, review, ["encoder", "words"], seed=0)
+    np.testing.assert_allclose(np.concatenate(list(features.blocks())), together, atol=1e-4)
+    chosen = np.array([61, 3, 3, 40])
+    np.testing.assert_allclose(features.rows(chosen), together[chosen], atol=1e-4)
+
+
+@pytest.mark.parametrize("rank", (40, 12), ids=["full rank", "rank below the components"])
+def test_leading_singular_vectors_against_a_full_decomposition(rank):
+    rng = np.random.default_rng(0)
+    left, right = np.linalg.qr(rng.normal(size=(300, rank)))[0], np.linalg.qr(rng.normal(size=(60, rank)))[0]
+    matrix = (left * 0.7 ** np.arange(rank)) @ right.T
+    found = reviewfeatures._leading(lambda vectors: matrix.T @ (matrix @ vectors), 60, 15, seed=1)
+    k = min(rank, 15)
+    assert found.shape == (60, k) and found.dtype == np.float32
+    np.testing.assert_allclose(up_to_sign(found, right[:, :k]), right[:, :k], atol=1e-3)
+
+
 def test_no_more_word_components_than_allowed(monkeypatch):
     store, review = store_of(random_reviews(60)), np.arange(60)
-    full = ReviewFeatures(store, review, ["words"], seed=0).values
+    full = rows_of(store, review, ["words"])
     monkeypatch.setattr(reviewfeatures, "_COMPONENTS", 3)
-    few = ReviewFeatures(store, review, ["words"], seed=0).values
+    few = rows_of(store, review, ["words"])
     assert few.shape == (60, 3) and full.shape[1] > 5
     few *= np.linalg.norm(full[:, 0]) / np.linalg.norm(few[:, 0])
     np.testing.assert_allclose(up_to_sign(few[:, :1], full[:, :1]), full[:, :1], atol=1e-2)
@@ -155,9 +185,9 @@ def test_no_more_word_components_than_allowed(monkeypatch):
 
 def test_sources_stand_side_by_side_in_one_size():
     store, review = store_of(random_reviews(60)), np.array([*range(60), -1, -1])
-    encoder, words = (ReviewFeatures(store, review, [source], seed=0).values for source in ("encoder", "words"))
+    encoder, words = (rows_of(store, review, [source]) for source in ("encoder", "words"))
     np.testing.assert_allclose([np.square(part).mean() for part in (encoder, words)], 1, rtol=1e-5)
-    both = ReviewFeatures(store, review, ["words", "encoder"], seed=0).values
+    both = rows_of(store, review, ["words", "encoder"])
     np.testing.assert_array_equal(both, np.concatenate([words, encoder], 1))
 
 
@@ -175,13 +205,18 @@ def test_sources_stand_side_by_side_in_one_size():
 )
 def test_a_store_without_usable_words_gives_zeros(reviews):
     store, review = store_of(reviews), np.array([*range(len(reviews)), -1])
-    assert np.array_equal(ReviewFeatures(store, review, ["words"], seed=0).values, np.zeros((len(review), 1)))
-    both = ReviewFeatures(store, review, ["encoder", "words"], seed=0).values
+    assert np.array_equal(rows_of(store, review, ["words"]), np.zeros((len(review), 1)))
+    both = rows_of(store, review, ["encoder", "words"])
     assert both.shape == (len(review), WIDTH + 1)
     assert np.array_equal(np.abs(both).sum(1) > 0, [*map(bool, reviews), False])
 
 
 # Coordinates --------------------------------------------------------------------------------------------------------
+
+
+def in_blocks(features: np.ndarray, item: np.ndarray):
+    """Arguments of ``item_coordinates``: features come seven rows at a time."""
+    return lambda: np.split(features, range(7, len(features), 7)), item
 
 
 def literal_coordinates(features: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -226,14 +261,14 @@ def sample():
 
 @pytest.mark.parametrize("size", (100, 7, 3, 1))
 def test_coordinates_against_a_literal_computation(size, sample):
-    coordinates, strength, _ = item_coordinates(*sample, size)
+    coordinates, strength, *_ = item_coordinates(*in_blocks(*sample), size)
     expected, values = literal_coordinates(*sample)
     assert 3 < len(values) <= 7
     k = min(size, len(values))
     assert coordinates.shape == (160, k)
-    assert coordinates.dtype == strength.dtype == np.float32
+    assert (coordinates.dtype, strength.dtype) == (np.float16, np.float32)
     np.testing.assert_allclose(strength, values[:k], rtol=1e-5)
-    np.testing.assert_allclose(up_to_sign(coordinates, expected[:, :k]), expected[:, :k], atol=1e-4)
+    np.testing.assert_allclose(up_to_sign(coordinates, expected[:, :k]), expected[:, :k], atol=1e-4, rtol=1e-3)
     assert (coordinates[::9] == 0).all()
     assert (np.diff(strength) <= 0).all() and (strength > 0).all()
 
@@ -241,7 +276,7 @@ def test_coordinates_against_a_literal_computation(size, sample):
 def test_variance_within_items_is_one_but_for_the_ridge(sample, monkeypatch):
     features, item = sample
     monkeypatch.setattr(itemtext, "_RIDGE", 1e-3)
-    coordinates, *_ = item_coordinates(features, item, 7)
+    coordinates, *_ = item_coordinates(*in_blocks(features, item), 7)
     known = features.any(1)
     rest = coordinates[known].astype(float)
     for i in np.unique(item[known]):
@@ -257,9 +292,9 @@ def test_planted_directions_are_found():
     plant = rng.normal(size=(80, 2))
     directions = np.linalg.qr(rng.normal(size=(10, 2)))[0].T
     features = (plant[item] @ directions + 2 * rng.normal(size=(3000, 10))).astype(np.float32)
-    coordinates, strength, _ = item_coordinates(features, item, 10)
+    coordinates, strength, *_ = item_coordinates(*in_blocks(features, item), 10)
     assert (strength[2:] < strength[1] / 4).all()
-    means = np.stack([coordinates[item == i, :2].mean(0) for i in range(80)])
+    means = np.stack([coordinates[item == i, :2].astype(float).mean(0) for i in range(80)])
     found = means @ np.linalg.lstsq(means, plant - plant.mean(0), rcond=None)[0]
     for k in (0, 1):
         assert np.corrcoef(found[:, k], plant[:, k])[0, 1] > 0.9
@@ -285,7 +320,7 @@ EIGHT = np.random.default_rng(1).integers(0, 8, 40)
     ids=["no rows", "no words", "one with words", "one item", "one each", "constant", "nothing new about an item"],
 )
 def test_where_items_cannot_be_compared_there_are_no_coordinates(features, item):
-    coordinates, strength, _ = item_coordinates(features, item, 4)
+    coordinates, strength, *_ = item_coordinates(*in_blocks(features, item), 4)
     assert coordinates.shape == (len(features), 0)
     assert strength.shape == (0,)
 
@@ -295,8 +330,8 @@ def test_a_feature_that_never_varies_does_no_harm(sample, monkeypatch):
     monkeypatch.setattr(itemtext, "_RIDGE", 1e-3)
     known = features.any(1, keepdims=True)
     wider = np.concatenate([features, 0.7 * known, 0.0 * known], 1).astype(np.float32)
-    coordinates, strength, _ = item_coordinates(features, item, 7)
-    same, values, _ = item_coordinates(wider, item, 20)
+    coordinates, strength, *_ = item_coordinates(*in_blocks(features, item), 7)
+    same, values, *_ = item_coordinates(*in_blocks(wider, item), 20)
     assert same.shape == coordinates.shape
     # The small ridge is a share of the mean variance, which two columns without any lower.
     np.testing.assert_allclose(values, strength, rtol=1e-2)
@@ -307,6 +342,6 @@ def test_a_ridge_bounds_directions_without_variance_within_items(sample):
     """Where all reviews of an item agree in one feature, its strength stays of the size of the others."""
     features, item = sample
     features[:, 0] = np.where(features.any(1), item % 7 + 1, 0)
-    coordinates, strength, _ = item_coordinates(features, item, 7)
+    coordinates, strength, *_ = item_coordinates(*in_blocks(features, item), 7)
     assert np.isfinite(coordinates).all()
     assert 3 < strength[0] < 100

@@ -33,7 +33,7 @@ def literal(deletion, gone) -> float:
         gone: takes side, place in ``words`` and lemma, and says whether this occurrence is taken away.
     """
     whatif, model = deletion.whatif, deletion.whatif.model
-    table, taste, saved = model.table, model.taste, model.table.rows.clone()
+    table, taste, saved = model.table, model.taste, (model.table.pooled.clone(), model.table.fixed.clone())
     said = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
     review = next(one for one in table.modalities if one.name == "review")
     others = [one.start + one.width for one in table.modalities if one is not review]
@@ -46,15 +46,15 @@ def literal(deletion, gone) -> float:
                 continue
             if stays:
                 weight = torch.softmax(words.vector[stays] @ model.attention.scoring_vector(), 0)
-                table.rows[row, table.review_columns] = (weight @ words.vector[stays]).detach()
+                table.pooled[row] = (weight @ words.vector[stays]).detach()
             else:
-                table.rows[row, review.start : review.start + review.width + 1] = 0.0
-                if not table.rows[row, others].any():
-                    table.rows[row] = 0.0
+                table.pooled[row], table.fixed[row, review.start] = 0.0, 0.0
+                if not table.rows_at(torch.tensor([row]))[0, others].any():
+                    table.fixed[row] = 0.0
             if taste is not None and side is whatif.item:
                 positions = words.position[lost].numpy()
                 left = taste.text.without(np.array([row]), np.zeros(len(lost), dtype=int), positions)[0]
-                change = torch.from_numpy(left - taste.text.values[row]) @ taste.directions
+                change = torch.from_numpy(left - taste.text.rows(np.array([row]))[0]) @ taste.directions
                 item = whatif.item.entity
                 taste.sums[item] += change if stays else -taste.coordinates[row]
                 taste.counts[item] -= 0 if stays else taste.spoken[row]
@@ -63,7 +63,7 @@ def literal(deletion, gone) -> float:
         whole = WhatIf(type(whatif.user).known(model, whatif.user.entity), whatif.item.entity)
         return float(whole.predict().detach())
     finally:
-        table.rows[:] = saved
+        table.pooled[:], table.fixed[:] = saved
         table.item_sums = table._sums(table.item, table.n_items)
         if taste is not None:
             taste.sums[:], taste.counts[:] = said

@@ -25,6 +25,7 @@ _SHARDS = 1  # format of the shards
 _FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json")
 _SCALES = "scales.npy"
 _LARGEST = 127  # of the whole numbers that stand for the largest value of a vector
+_BLOCK_WORDS = 1 << 13  # words widened to float32 at a time
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ class FeatureStore:
         vectors: float16 or int8 (words, width), mapped from disk, read-only.
         scales: what int8 vectors are multiplied by, float32 (words,), mapped from disk; None for float16.
         offsets: int64 (reviews + 1).
-        word_ids: int32 (words), positions in ``vocabulary``.
+        word_ids: int32 (words), positions in ``vocabulary``, mapped from disk as well.
         vocabulary: the distinct lemmas.
         settings: what :meth:`StoreWriter.finish` was given.
         signature: hash of all that decided the content.
@@ -272,7 +273,7 @@ class FeatureStore:
             store = cls(
                 map_array(folder / "vectors.npy"),
                 np.array(map_array(folder / "offsets.npy")),
-                np.array(map_array(folder / "word_ids.npy")),
+                map_array(folder / "word_ids.npy"),
                 read_json(folder / "vocabulary.json", "vocabulary"),
                 description["settings"],
                 description["signature"],
@@ -321,11 +322,19 @@ class FeatureStore:
         Args:
             reviews: rows of the store, -1 for none, (n,).
         """
+        import torch
+
         result = np.zeros((len(reviews), self.width), dtype=np.float32)
-        for place in np.flatnonzero(reviews >= 0):
-            words = self.read(np.arange(self.offsets[reviews[place]], self.offsets[reviews[place] + 1]))
-            if len(words):
-                result[place] = words.numpy().mean(0)
+        lengths = np.where(reviews >= 0, self.offsets[reviews + 1] - self.offsets[reviews], 0)
+        spoken = np.flatnonzero(lengths)
+        blocks = np.cumsum(lengths[spoken]) // _BLOCK_WORDS
+        for block in np.split(spoken, np.flatnonzero(np.diff(blocks)) + 1):
+            starts = np.cumsum(lengths[block]) - lengths[block]
+            place = np.arange(lengths[block].sum())
+            words = self.read(place + np.repeat(self.offsets[reviews[block]] - starts, lengths[block]))
+            result[block] = torch.nn.functional.embedding_bag(
+                torch.from_numpy(place), words, torch.from_numpy(starts), mode="mean"
+            ).numpy()
         return result
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
 from recbole_drex import ranks
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.history import HistoryAttention
+from recbole_drex.model.layers import blocks_of
 from recbole_drex.model.states import StateModel
 from recbole_drex.model.taste import TextTaste
 from recbole_drex.model.userview import UserView
 from recbole_drex.model.whatif import WhatIf
 from recbole_drex.values import choice
 
-_PAIRS = 16384  # pairs that are scored at once for the residuals
+_PAIRS = 4096  # pairs that are scored at once
 _VIEWS = 64  # users whose evidence is remembered
 
 
@@ -117,8 +116,12 @@ class DReX(StateModel):
         self._views.clear()
         self._from_items = None
         if self.history is not None:
-            self.history.remember(self._states_for_others(), self.messages(self.table.rows, 0))
+            self.history.remember(len(self.table), self._looked_at)
         self._tastes = None
+
+    def _looked_at(self, place: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the history at some rows of the table, (m, d) each."""
+        return self._states_for_others(place), self.messages(self.table.rows_at(place), 0)
 
     @torch.no_grad()
     def make_ready(self) -> None:
@@ -136,9 +139,14 @@ class DReX(StateModel):
         table = self.table
         part = ranks.own_part(len(table))
         rows = torch.arange(part.start, part.stop, device=self.mean.device).split(_PAIRS)
-        own = torch.cat([self._score_states(table.user[row], table.item[row], row) for row in rows])
-        score = ranks.joined(own, len(table))
-        self._tastes = self.taste.fit(table, table.rating - self.head.mean(score, table.user))
+        own = torch.cat([self._residual(row) for row in rows])
+        self._tastes = self.taste.fit(table, ranks.joined(own, len(table)))
+
+    def _residual(self, row: torch.Tensor) -> torch.Tensor:
+        """What states and history leave unexplained of the ratings of the table's rows (b,): (b,)."""
+        user = self.table.user[row]
+        score = self._score_states(user, self.table.item[row], row)
+        return self.table.rating[row] - self.head.mean(score, user)
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -240,16 +248,14 @@ class DReX(StateModel):
     def full_sort_predict(self, interaction) -> torch.Tensor:
         """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
         self.make_ready()
-        from_mlp = self._mlp_of_all_items() if self.use_mlp else None
-        scores = []
-        for user in interaction[self.USER_ID].tolist():
-            value = self._scores_of_all(user, from_mlp)
-            row = self.table.rows_of(user)
-            if len(row):
-                known = self.table.item[row]
-                value[known] = self._score_pairs(torch.full_like(known, user), known, row)
-            scores.append(self.head.mean(value, torch.full((self.n_items,), user, device=value.device)))
-        return torch.cat(scores)
+        users = interaction[self.USER_ID]
+        score = torch.stack([self._scores_of_all(user) for user in users.tolist()])
+        rows = [self.table.rows_of(user) for user in users.tolist()]
+        place = torch.repeat_interleave(torch.tensor([len(row) for row in rows], device=users.device))
+        for at, row in zip(place.split(_PAIRS), torch.cat(rows).split(_PAIRS), strict=True):
+            known = self.table.item[row]
+            score[at, known] = self._score_pairs(users[at], known, row)
+        return torch.cat([self._ratings(user, one) for user, one in zip(users, score, strict=True)])
 
     @torch.no_grad()
     def predict_unknown(self, user: int) -> torch.Tensor:
@@ -258,35 +264,34 @@ class DReX(StateModel):
         A few times as fast as :meth:`full_sort_predict`, which leaves each known item's own message out.
         """
         self.make_ready()
-        value = self._scores_of_all(user, self._mlp_of_all_items() if self.use_mlp else None)
-        return self.head.mean(value, torch.full((self.n_items,), user, device=value.device))
+        return self._ratings(torch.tensor(user, device=self.mean.device), self._scores_of_all(user))
 
-    def _scores_of_all(self, user: int, from_mlp: Callable[[int], torch.Tensor] | None) -> torch.Tensor:
-        """Scores of all items as if the user knew none of them, (n_items,)."""
-        value = self.mean.new_zeros(self.n_items) if from_mlp is None else from_mlp(user)
-        if self.bilinear is not None:
-            value = value + self._item_states @ self.bilinear(self._user_states[user])
-        if self.factor_size:
-            value = value + self.item_factors.weight @ self.user_factors.weight[user]
-        if self.use_bias:
-            value = value + self.mean + self.user_bias.weight[user] + self.item_bias.weight[:, 0]
-        if self.taste is not None and self._tastes is not None:
-            value = value + self.taste.described @ self._tastes[user]
-        return value
+    def _ratings(self, user: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
+        """Predicted ratings (n,) of scores (n,) that are all one user's."""
+        return torch.cat([self.head.mean(part, user[None]) for part in score.split(_PAIRS)])
 
-    def _mlp_of_all_items(self) -> Callable[[int], torch.Tensor]:
-        """A function from a user to the MLP's output for every item, (n_items,)."""
-        states, users = self._item_states, self._user_states
-        weight_user, weight_item, *weight_seen = self.hidden.weight.split(states.shape[1], 1)
-        # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
-        if self._from_items is None:
-            self._from_items = states @ weight_item.T + self.hidden.bias
-        from_item = self._from_items
+    def _scores_of_all(self, user: int) -> torch.Tensor:
+        """Scores of all items as if the user knew none of them, (n_items,); some thousand at a time."""
+        return torch.cat([self._scores_of(user, items) for items in blocks_of(self.n_items, _PAIRS)])
 
-        def output(user: int) -> torch.Tensor:
-            hidden = from_item + users[user] @ weight_user.T
+    def _scores_of(self, user: int, items: slice) -> torch.Tensor:
+        user_state, states = self._user_states[user], self._item_states[items]
+        value = self.mean.new_zeros(len(states))
+        if self.use_mlp:
+            weight_user, weight_item, *weight_seen = self.hidden.weight.split(states.shape[1], 1)
+            # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
+            if self._from_items is None:
+                self._from_items = self._item_states @ weight_item.T + self.hidden.bias
+            hidden = self._from_items[items] + user_state @ weight_user.T
             if self.history is not None:
-                hidden = hidden + self.history.full(self.table, user, states, None) @ weight_seen[0].T
-            return self.scorer(torch.relu(hidden)).squeeze(-1)
-
-        return output
+                hidden += self.history.full(self.table, user, states, None, weight_seen[0])
+            value = self.scorer(hidden.relu_()).squeeze(-1)
+        if self.bilinear is not None:
+            value = value + states @ self.bilinear(user_state)
+        if self.factor_size:
+            value = value + self.item_factors.weight[items] @ self.user_factors.weight[user]
+        if self.use_bias:
+            value = value + self.mean + self.user_bias.weight[user] + self.item_bias.weight[items, 0]
+        if self.taste is not None and self._tastes is not None:
+            value = value + self.taste.described[items] @ self._tastes[user]
+        return value

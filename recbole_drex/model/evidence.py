@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,7 +16,8 @@ from recbole_drex import ranks
 from recbole_drex.dataset import Evidence
 from recbole_drex.errors import DataError
 from recbole_drex.model.attention import WordAttention
-from recbole_drex.model.layers import damped_mean
+from recbole_drex.model.layers import BLOCK_ROWS, damped_mean, sums_of_blocks
+from recbole_drex.scratch import scratch_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,11 @@ class EvidenceTable(nn.Module):
         DataError: every interaction lacks all modalities.
 
     Attributes:
-        rows: (n, width), sorted by (user, item).
+        pooled: of each row the vector of the review, (n, width of the word features), or (n, 0) if reviews are no
+            modality. Most of what is remembered, and so, like the word features, mapped from a file (unless it is moved
+            to another device). Rows are sorted by (user, item).
+        fixed: the other columns, (n, rest).
+        width: of a row.
         user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
         review: row of the feature store, -1 without words, (n,).
         review_columns: columns of the pooled review; empty if reviews are no modality.
@@ -60,7 +66,8 @@ class EvidenceTable(nn.Module):
         user_sums, item_sums: sums of the rows of each user and item, (n_users, width) and (n_items, width).
     """
 
-    rows: torch.Tensor
+    pooled: torch.Tensor
+    fixed: torch.Tensor
     user: torch.Tensor
     item: torch.Tensor
     key: torch.Tensor
@@ -86,7 +93,7 @@ class EvidenceTable(nn.Module):
         super().__init__()
         self.n_users, self.n_items = n_users, n_items
         rated = ~torch.isnan(evidence.rating)
-        vectors: list[tuple[torch.Tensor, torch.Tensor]] = []
+        vectors: list[tuple[torch.Tensor, torch.Tensor]] = []  # what does not change, and where it is there
         has_words = torch.zeros(len(evidence), dtype=torch.bool)
         for name in modalities:
             if name == "review":
@@ -94,7 +101,7 @@ class EvidenceTable(nn.Module):
                 row = evidence.review_row
                 offsets = attention.offsets
                 has_words = (row >= 0) & (offsets[row.clamp(min=0) + 1] > offsets[row.clamp(min=0)])
-                vectors.append((torch.zeros(len(evidence), attention.width), has_words))
+                vectors.append((torch.zeros(len(evidence), 0), has_words))
             elif name == "rating":
                 vectors.append(((evidence.rating[:, None] == levels[None, :]).float(), rated))
             else:
@@ -112,13 +119,14 @@ class EvidenceTable(nn.Module):
         columns.append(torch.ones(len(evidence), 1))
         self.modalities = []
         start = 0
-        for name, (vector, _) in zip(modalities, vectors, strict=True):
-            self.modalities.append(Modality(name, start, vector.shape[1]))
-            start += vector.shape[1] + 1
         self.review_columns = slice(0, 0)
-        for modality in self.modalities:
-            if modality.name == "review":
-                self.review_columns = slice(modality.start, modality.start + modality.width)
+        for name, (vector, _) in zip(modalities, vectors, strict=True):
+            width = attention.width if name == "review" and attention is not None else vector.shape[1]
+            self.modalities.append(Modality(name, start, width))
+            if name == "review":
+                self.review_columns = slice(start, start + width)
+            start += width + 1
+        self.width = start + 3
         # An interaction with every modality missing sends no message: it is not in the table.
         keep = torch.nonzero(present).flatten()
         if not len(keep):
@@ -126,7 +134,8 @@ class EvidenceTable(nn.Module):
         keys = evidence.user[keep] * n_items + evidence.item[keep]
         keep = keep[torch.argsort(keys)]
         buffers = {
-            "rows": torch.cat(columns, 1)[keep],
+            "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float32)),
+            "fixed": torch.cat(columns, 1)[keep],
             "user": evidence.user[keep],
             "item": evidence.item[keep],
             "time": evidence.timestamp[keep],
@@ -169,7 +178,7 @@ class EvidenceTable(nn.Module):
                 vector, present = (rating[:, None] == self.levels.to(rating)[None, :]).float(), rated
             else:
                 first = [self.rows_of_item(one)[:1] for one in item.tolist()]
-                known = [modality.split(self.rows[row].sum(0)) for row in first]
+                known = [modality.split(self.rows_at(row).sum(0)) for row in first]
                 vector = torch.stack([vector for vector, _ in known])
                 present = torch.stack([there for _, there in known])[:, 0] > 0
             parts += [vector * present[:, None], present[:, None].float()]
@@ -195,27 +204,26 @@ class EvidenceTable(nn.Module):
     def __len__(self) -> int:
         return len(self.user)
 
+    def rows_at(self, place: torch.Tensor | slice) -> torch.Tensor:
+        """The rows at ``place`` (m,): (m, width)."""
+        start, fixed = self.review_columns.start, self.fixed[place]
+        return torch.cat([fixed[:, :start], self.pooled[place], fixed[:, start:]], 1)
+
     @torch.no_grad()
-    def refresh(self, attention: WordAttention | None) -> torch.Tensor:
+    def refresh(self, attention: WordAttention | None) -> None:
         """Pool all reviews with the present attention and sum the rows of each user and item.
 
         Several processes share the reviews.
-
-        Returns:
-            Attention weights of the words of the reviewed rows (of those that this process read), one row after the
-            other.
         """
-        weights = torch.empty(0)
         if attention is not None:
-            reviewed = torch.nonzero(self.review >= 0).flatten()
-            pooled, weights = attention.read_all(self.review[reviewed[ranks.own_part(len(reviewed))]])
-            self.rows[reviewed, self.review_columns] = ranks.joined(pooled, len(reviewed))
+            for rows in torch.nonzero(self.review >= 0).flatten().split(BLOCK_ROWS):
+                pooled, _ = attention.read_all(self.review[rows[ranks.own_part(len(rows))]])
+                self.pooled[rows] = ranks.joined(pooled, len(rows))
         self.user_sums = self._sums(self.user, self.n_users)
         self.item_sums = self._sums(self.item, self.n_items)
-        return weights
 
     def _sums(self, group: torch.Tensor, n_groups: int) -> torch.Tensor:
-        return torch.zeros(n_groups, self.rows.shape[1], device=self.rows.device).index_add_(0, group, self.rows)
+        return sums_of_blocks(self.rows_at, group, torch.zeros(n_groups, self.width, device=group.device))
 
     def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Row of each (user, item) pair, or -1 if it is not in the table; shapes broadcast."""
@@ -234,4 +242,4 @@ class EvidenceTable(nn.Module):
 
     def without(self, sums: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """``sums`` (n, width) less the rows ``row`` (n,); -1 takes nothing away."""
-        return sums - self.rows[row.clamp(min=0)] * (row >= 0)[:, None]
+        return sums - self.rows_at(row.clamp(min=0)) * (row >= 0)[:, None]

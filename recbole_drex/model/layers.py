@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -10,6 +10,9 @@ from torch import nn
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
+
+BLOCK_ROWS = 8192
+"""Rows of all interactions that are worked on at a time, where all at once would take much memory."""
 
 
 def damped_mean(group: torch.Tensor, value: torch.Tensor, n_groups: int, damping: float) -> torch.Tensor:
@@ -31,6 +34,34 @@ def damped_mean(group: torch.Tensor, value: torch.Tensor, n_groups: int, damping
     total = torch.zeros(n_groups, dtype=value.dtype).index_add_(0, group, value)
     count = torch.bincount(group, minlength=n_groups).to(value.dtype) + damping
     return torch.where(count > 0, total / count.clamp(min=1e-12), torch.zeros_like(total))
+
+
+def sums_of_blocks(rows: Callable[[slice], torch.Tensor], group: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """Add rows to those of their groups, some thousand at a time.
+
+    Args:
+        rows: gives the rows at some places, float32 (m, width).
+        group: group of each of n rows, int64, shape ``(n,)``.
+        total: what they are added to, (n_groups, width); it is changed and returned.
+
+    Example:
+        >>> rows = torch.tensor([[1.0], [2.0], [4.0]])
+        >>> sums_of_blocks(rows.__getitem__, torch.tensor([1, 0, 1]), torch.zeros(2, 1)).tolist()
+        [[2.0], [5.0]]
+    """
+    for place in blocks_of(len(group)):
+        total.index_add_(0, group[place], rows(place))
+    return total
+
+
+def blocks_of(n: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
+    """Consecutive blocks of n rows.
+
+    Example:
+        >>> list(blocks_of(5, 3))
+        [slice(0, 3, None), slice(3, 5, None)]
+    """
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
 def all_pairs(score: Callable, user: torch.Tensor, n_items: int) -> torch.Tensor:

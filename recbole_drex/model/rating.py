@@ -118,8 +118,10 @@ class OrdinalHead(nn.Module):
         return torch.cat([below, ends + 1], -1) - torch.cat([ends, below], -1)
 
     def mean(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
-        """Expected ratings."""
-        return self.distribution(score, user) @ self.levels
+        """Expected ratings; ``score`` and ``user`` broadcast."""
+        # The sum of levels times probabilities, by parts.
+        below = torch.sigmoid(self.thresholds(user) - self.log_scale.exp() * score[..., None])
+        return self.levels[-1] - below @ self.levels.diff()
 
 
 class RankingHead(nn.Module):

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 import torch
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfTransformer
 
 from recbole_drex.data.store import FeatureStore
 
 SOURCES = ("encoder", "words")
+_BLOCK = 4096  # reviews whose features are in memory at a time
 _COMPONENTS = 256  # of the words' singular value decomposition
+_OVERSAMPLES, _ITERATIONS = 10, 5  # of the decomposition, as scikit-learn's TruncatedSVD has them
 _RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, say little about what items share
 _TINY = 1e-30
 _ROUNDING = 1e-12  # what is left of a norm, relative to what it was, where every word has been taken away
 
 
 class ReviewFeatures:
-    """Static features of reviews, zero for reviews without words.
+    """Static features of reviews, zero for reviews without words. They are computed when asked for, not kept.
 
     Args:
         store: word features of all reviews.
@@ -28,20 +29,28 @@ class ReviewFeatures:
         sources: ``encoder`` (the mean of the words' vectors) and/or ``words`` (the leading singular vectors of the
             reviews' tf-idf over lemmas, which keeps what an encoder blurs: names, places, rare terms).
         seed: of the decomposition.
-
-    Attributes:
-        values: (n, width) float32, the parts of the sources scaled to one size and put side by side.
     """
 
     def __init__(self, store: FeatureStore, review: np.ndarray, sources: Sequence[str], seed: int):
+        self._n = len(review)
         self._parts = [
             _MeanWords(store, review) if one == "encoder" else _LatentWords(store, review, seed) for one in sources
         ]
-        sizes = [np.sqrt(np.square(part.values).mean()) if part.values.size else 0.0 for part in self._parts]
-        self._scales = [1 / size if size > 0 else 1.0 for size in sizes]
-        self.values = np.concatenate(
-            [part.values * np.float32(scale) for part, scale in zip(self._parts, self._scales, strict=True)], 1
-        )
+        squares = np.zeros(len(self._parts))
+        for place in _blocks(self._n):
+            squares += [np.square(part.rows(place), dtype=np.float64).sum() for part in self._parts]
+        sizes = np.sqrt(squares / [max(1, self._n * part.width) for part in self._parts])
+        self._scales = [np.float32(1 / size if size > 0 else 1) for size in sizes]
+
+    def rows(self, place: np.ndarray) -> np.ndarray:
+        """Features of the reviews at ``place`` (m,) of the n, (m, width) float32: those of the sources, scaled to one
+        size and put side by side."""
+        parts = [part.rows(place) for part in self._parts]
+        return np.concatenate([part * scale for part, scale in zip(parts, self._scales, strict=True)], 1)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Features of all n reviews, some thousand at a time."""
+        yield from map(self.rows, _blocks(self._n))
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Features of reviews that lack some of their words; nothing that was fitted is fitted anew.
@@ -55,7 +64,7 @@ class ReviewFeatures:
             (c, width).
         """
         parts = [part.without(review, case, position) for part in self._parts]
-        return np.concatenate([part * np.float32(scale) for part, scale in zip(parts, self._scales, strict=True)], 1)
+        return np.concatenate([part * scale for part, scale in zip(parts, self._scales, strict=True)], 1)
 
     def change_along(
         self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray, vectors: np.ndarray
@@ -72,18 +81,22 @@ class ReviewFeatures:
         """
         total, start = np.zeros(len(review), dtype=np.float32), 0
         for part, scale in zip(self._parts, self._scales, strict=True):
-            end = start + part.values.shape[1]
-            total += np.float32(scale) * part.change_along(direction[start:end], review, case, position, vectors)
+            end = start + part.width
+            total += scale * part.change_along(direction[start:end], review, case, position, vectors)
             start = end
         return total
 
 
 class _MeanWords:
     def __init__(self, store: FeatureStore, review: np.ndarray):
-        self.store, self.values, self.length = store, store.means(review), _lengths(store, review)
+        self.store, self.review, self.width = store, review, store.width
+        self.length = _lengths(store, review)
+
+    def rows(self, place: np.ndarray) -> np.ndarray:
+        return self.store.means(self.review[place])
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
-        total = self.values[review] * self.length[review, None]
+        total = self.rows(review) * self.length[review, None]
         _add_at(total, case, -self.store.read(position).numpy())
         left = self.length[review] - np.bincount(case, minlength=len(review))
         return np.where(left[:, None] > 0, total / np.maximum(left, 1)[:, None], 0).astype(np.float32)
@@ -91,7 +104,7 @@ class _MeanWords:
     def change_along(
         self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray, vectors: np.ndarray
     ) -> np.ndarray:
-        before = _along(self.values, direction, review)
+        before = _along(self.rows, direction, review)
         total = before * self.length[review] - np.bincount(case, weights=vectors @ direction, minlength=len(review))
         left = self.length[review] - np.bincount(case, minlength=len(review))
         return (np.where(left > 0, total / np.maximum(left, 1), 0) - before).astype(np.float32)
@@ -99,37 +112,32 @@ class _MeanWords:
 
 class _LatentWords:
     def __init__(self, store: FeatureStore, review: np.ndarray, seed: int):
-        self.words = np.asarray(store.word_ids)
-        offsets, length = np.asarray(store.offsets, dtype=np.int64), _lengths(store, review)
-        ends = np.cumsum(length)
-        place = np.arange(ends[-1]) + np.repeat(offsets[review] - (ends - length), length)
-        shape = (len(review), len(store.vocabulary))
-        counts = scipy.sparse.csr_matrix((np.ones(len(place)), self.words[place], np.concatenate([[0], ends])), shape)
-        counts.sum_duplicates()
-        found = counts.getnnz(axis=0)
-        self.kept = (found >= _RARE) & (found <= _FREQUENT * (length > 0).sum())
-        self.counts = counts[:, self.kept]
-        components = min(_COMPONENTS, *(n - 1 for n in self.counts.shape))
-        self.values = np.zeros((len(review), 1), dtype=np.float32)
+        self.words = store.word_ids
+        self.first, self.length = np.asarray(store.offsets, dtype=np.int64)[review], _lengths(store, review)
+        n, found = len(review), np.zeros(len(store.vocabulary), dtype=np.int64)
+        self.kept, self.column = np.ones(len(found), dtype=bool), np.arange(len(found))
+        for place in _blocks(n):
+            found += self._counts(place).getnnz(axis=0)
+        self.kept = (found >= _RARE) & (found <= _FREQUENT * (self.length > 0).sum())
+        self.column = np.cumsum(self.kept) - 1
+        self.idf = 1 + np.log((1 + n) / (1 + found[self.kept]))
         self.axes: np.ndarray | None = None  # what each word adds, (words, components)
-        if components < 1:
-            return
-        tfidf = TfidfTransformer(sublinear_tf=True)
-        weights = tfidf.fit_transform(self.counts)
-        self.idf, self.column = tfidf.idf_, np.cumsum(self.kept) - 1
-        raw = self.counts.copy()
-        raw.data = (1 + np.log(raw.data)) * self.idf[raw.indices]
-        self.square = np.asarray(raw.multiply(raw).sum(1)).ravel()  # of the rows' norms before they are made one
-        svd = TruncatedSVD(components, random_state=seed)
-        self.values = svd.fit_transform(weights).astype(np.float32)
-        self.axes = np.ascontiguousarray(svd.components_.T)
+        components = min(_COMPONENTS, n - 1, len(self.idf) - 1)
+        if components >= 1:
+            self.axes = _leading(self._product, len(self.idf), components, seed)
+        self.width = 1 if self.axes is None else self.axes.shape[1]
+
+    def rows(self, place: np.ndarray) -> np.ndarray:
+        if self.axes is None:
+            return np.zeros((len(place), 1), dtype=np.float32)
+        return (self._weights(place)[0] @ self.axes).astype(np.float32)
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
-        result = self.values[review]
+        result = self.rows(review)
         if self.axes is None:
             return result
-        case, column, change, left = self._changes(review, case, position)
-        total = result * np.sqrt(self.square[review])[:, None]
+        case, column, change, left, whole = self._changes(review, case, position)
+        total = result * np.sqrt(whole)[:, None]
         _add_at(total, case, change[:, None] * self.axes[column])
         return np.where(left[:, None] > 0, total / np.sqrt(np.maximum(left, _TINY))[:, None], 0).astype(np.float32)
 
@@ -138,35 +146,88 @@ class _LatentWords:
     ) -> np.ndarray:
         if self.axes is None:
             return np.zeros(len(review), dtype=np.float32)
-        case, column, change, left = self._changes(review, case, position)
-        before = _along(self.values, direction, review)
-        total = before * np.sqrt(self.square[review])
-        total = total + np.bincount(case, weights=change * _along(self.axes, direction, column), minlength=len(review))
+        case, column, change, left, whole = self._changes(review, case, position)
+        before, added = _along(self.rows, direction, review), _along(self.axes.__getitem__, direction, column)
+        total = before * np.sqrt(whole) + np.bincount(case, weights=change * added, minlength=len(review))
         return (np.where(left > 0, total / np.sqrt(np.maximum(left, _TINY)), 0) - before).astype(np.float32)
+
+    def _counts(self, place: np.ndarray) -> scipy.sparse.csr_matrix:
+        """How often each word that is kept stands in the reviews at ``place`` (m,), (m, words)."""
+        length = self.length[place]
+        owner = np.repeat(np.arange(len(place)), length)
+        word = self.words[np.arange(len(owner)) + np.repeat(self.first[place] - (np.cumsum(length) - length), length)]
+        known = self.kept[word]
+        entries = np.ones(known.sum()), (owner[known], self.column[word[known]])
+        return scipy.sparse.csr_matrix(entries, (len(place), self.kept.sum()))
+
+    def _weights(self, place: np.ndarray) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+        """tf-idf of the reviews at ``place`` (m,), rows of length 1, and the squares of their lengths before that."""
+        weights = self._counts(place)
+        weights.data = (1 + np.log(weights.data)) * self.idf[weights.indices]
+        square = np.asarray(weights.multiply(weights).sum(1)).ravel()
+        weights.data /= np.repeat(np.sqrt(square), np.diff(weights.indptr))
+        return weights, square
+
+    def _product(self, vectors: np.ndarray) -> np.ndarray:
+        """The product of the tf-idf of all reviews, transposed, with itself and with ``vectors`` (words, k)."""
+        total = np.zeros_like(vectors)
+        for place in _blocks(len(self.length)):
+            weights = self._weights(place)[0]
+            total += weights.T @ (weights @ vectors)
+        return total
 
     def _changes(
         self, review: np.ndarray, case: np.ndarray, position: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Of each case and word that changes its tf-idf (before rows are made one long): case, column and change; and
-        what is left of the square of each case's norm, 0 where no word is left that counts."""
+        the square of each case's norm, as it is left (0 where no word is left that counts) and as it was."""
         word = self.words[position]
-        known, width = self.kept[word], self.counts.shape[1]
+        known, width = self.kept[word], len(self.idf)
         key, times = np.unique(case[known].astype(np.int64) * width + self.column[word[known]], return_counts=True)
         case, column = key // width, key % width
+        distinct, number = np.unique(review, return_inverse=True)
         # SciPy gives a matrix, no array, where nothing is asked for.
-        before = np.asarray(self.counts[review[case], column]).ravel() if len(case) else np.zeros(0)
+        before = np.asarray(self._counts(distinct)[number[case], column]).ravel() if len(case) else np.zeros(0)
         rest = before - times
         old = (1 + np.log(before)) * self.idf[column]
         new = np.where(rest > 0, (1 + np.log(np.maximum(rest, 1))) * self.idf[column], 0)
-        whole = self.square[review]
+        whole = self._weights(distinct)[1][number]
         left = whole + np.bincount(case, weights=new**2 - old**2, minlength=len(review))
-        return case, column, new - old, np.where(left > _ROUNDING * whole, left, 0)
+        return case, column, new - old, np.where(left > _ROUNDING * whole, left, 0), whole
 
 
-def _along(rows: np.ndarray, direction: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """``rows[place] @ direction``, in which places come many times: (k,)."""
+def _leading(product: Callable[[np.ndarray], np.ndarray], width: int, components: int, seed: int) -> np.ndarray:
+    """Leading right singular vectors of a matrix A (n, width): (width, components) float32, fewer if its rank is lower.
+
+    The randomised subspace iteration of Halko, Martinsson and Tropp (SIAM Review 2011), of which nothing is as long as
+    A: with Y = (A'A)^5 X for random X, and Q an orthonormal basis of A Y, the vectors are those of Q'A. Where A'A Y = Z
+    and Y'Z = V S V', Q'A is (up to a rotation) the transpose of Z V S^-1/2.
+
+    Args:
+        product: gives A'A times vectors (width, k).
+    """
+    random = np.random.RandomState(seed)
+    basis = random.normal(size=(width, min(width, components + _OVERSAMPLES)))
+    for _ in range(_ITERATIONS):
+        basis = np.linalg.qr(product(basis))[0]
+    image = product(basis)
+    values, vectors = scipy.linalg.eigh(basis.T @ image)
+    real = values > _ROUNDING * values[-1]
+    found, _, _ = scipy.linalg.svd(image @ (vectors[:, real] / np.sqrt(values[real])), full_matrices=False)
+    found = found[:, :components]
+    found *= np.sign(found[np.abs(found).argmax(0), np.arange(found.shape[1])])  # rounding must not decide on signs
+    return np.ascontiguousarray(found, dtype=np.float32)
+
+
+def _blocks(n: int) -> Iterator[np.ndarray]:
+    """The numbers below n, some thousand at a time."""
+    return (np.arange(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
+
+
+def _along(rows: Callable[[np.ndarray], np.ndarray], direction: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """``rows(place) @ direction``, in which places come many times: (k,)."""
     distinct, number = np.unique(place, return_inverse=True)
-    return (rows[distinct] @ direction)[number]
+    return (rows(distinct) @ direction)[number]
 
 
 def _add_at(total: np.ndarray, place: np.ndarray, rows: np.ndarray) -> None:

@@ -143,7 +143,7 @@ def said_of_item(
     some = _left(side, words, place, case)
     row = side.row[place].cpu().numpy()
     left = taste.text.without(row, case.cpu().numpy(), words.position[token].cpu().numpy())
-    change = torch.from_numpy(left - taste.text.values[row]).to(coordinates) @ taste.directions
+    change = torch.from_numpy(left - taste.text.rows(row)).to(coordinates) @ taste.directions
     return torch.where(some, change, -coordinates), torch.where(some, 0.0, -spoken)
 
 

@@ -64,7 +64,7 @@ class ReviewSampler(nn.Module):
     def corrections(self, table: EvidenceTable, attention: WordAttention, row: torch.Tensor) -> list[torch.Tensor]:
         """Per side, what to add to the leave-one-out sums of the targets at ``row``: (n, width of the table)."""
         if not len(self.reviewed):
-            return [torch.zeros(1, table.rows.shape[1], device=row.device)] * 2
+            return [torch.zeros(1, table.width, device=row.device)] * 2
         known = torch.nonzero(row >= 0).flatten()  # a target that sends no message is not in the table
         # Of several processes each reads for its share of the rows.
         samples = -(-self.samples // ranks.world_size())
@@ -73,22 +73,22 @@ class ReviewSampler(nn.Module):
         chosen = torch.cat([rows for rows, _ in draws])
         real = torch.nonzero(chosen >= 0).flatten()
         unique, inverse = torch.unique(chosen[real], return_inverse=True)
-        drift = attention(table.review[unique]) - table.rows[unique][:, table.review_columns]
+        drift = attention(table.review[unique]) - table.pooled[unique]
         # The value is right as it is for the picked targets; the gradient stands for all targets of the step.
         drift = drift.detach() + (drift - drift.detach()) * (len(known) / max(1, len(picked)))
         drift = torch.zeros(len(chosen), attention.width, device=row.device).index_put((real,), drift[inverse])
-        padding = (table.review_columns.start, table.rows.shape[1] - table.review_columns.stop)
+        padding = (table.review_columns.start, table.width - table.review_columns.stop)
         result = []
         for part, (_, others) in zip(drift.chunk(2), draws, strict=True):
             padded = nn.functional.pad(part * others[:, None], padding)
             result.append(torch.zeros(len(row), padded.shape[1], device=row.device).index_put((picked,), padded))
         return result
 
-    def freshened(self, table: EvidenceTable, attention: WordAttention) -> torch.Tensor:
-        """Rows of the table with some randomly drawn reviews read anew, for the sequential rule."""
+    def freshened(self, table: EvidenceTable, attention: WordAttention, rows: torch.Tensor) -> torch.Tensor:
+        """``rows``, all of the table, with some randomly drawn reviews read anew, for the sequential rule."""
         if not len(self.reviewed):
-            return table.rows
+            return rows
         drawn = torch.randint(len(self.reviewed), (self.samples,), device=self.reviewed.device)
         chosen = torch.unique(self.reviewed[drawn])
-        columns = torch.arange(table.rows.shape[1], device=chosen.device)[table.review_columns]
-        return table.rows.index_put((chosen[:, None], columns[None, :]), attention(table.review[chosen]))
+        columns = torch.arange(table.width, device=chosen.device)[table.review_columns]
+        return rows.index_put((chosen[:, None], columns[None, :]), attention(table.review[chosen]))

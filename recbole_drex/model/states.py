@@ -11,7 +11,7 @@ from torch import nn
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.attention import AttendedWords, WordAttention
 from recbole_drex.model.evidence import EvidenceTable
-from recbole_drex.model.layers import Remembering
+from recbole_drex.model.layers import BLOCK_ROWS, Remembering
 from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.sampling import ReviewSampler
@@ -121,7 +121,7 @@ class StateModel(Remembering, RatingModel):
         users = torch.arange(self.n_users, device=self.mean.device)
         items = torch.arange(self.n_items, device=self.mean.device)
         if self.refinement == "sequential":
-            rows, every = self.table.rows, torch.arange(len(self.table), device=self.mean.device)
+            rows, every = self.table.rows_at(slice(None)), torch.arange(len(self.table), device=self.mean.device)
             self._user_before, self._user_states = self._in_order(0, rows, every)
             self._item_before, self._item_states = self._in_order(1, rows, every)
         else:
@@ -129,19 +129,15 @@ class StateModel(Remembering, RatingModel):
             self._item_states = self._leave_one_out(items, torch.full_like(items, -1), 1)
         self._stale = False
 
-    def _states_for_others(self) -> torch.Tensor:
-        """Per row of the table, the state of its item without that row: what the item is to people other than the user.
+    def _states_for_others(self, place: slice) -> torch.Tensor:
+        """Per row of the table at ``place``, the state of its item without it: what the item is to other people.
 
         With the row, the rating minus the user's mean would carry the ratings of all targets of that user.
         """
         if self.refinement == "sequential":
-            return self._item_before
-        table, row = self.table, torch.arange(len(self.table), device=self.mean.device)
-        # Messages are linear in the rows, so the difference of messages is the message of the difference.
-        others = self.messages(table.item_sums, 1)[table.item] - self.messages(table.rows, 1)
-        return self.item_refiner.from_sum(
-            others, table.item_sums[table.item, -1:] - 1, self.item_start(table.item, row)
-        )
+            return self._item_before[place]
+        row = torch.arange(place.start, place.stop, device=self.mean.device)
+        return self._leave_one_out(self.table.item[place], row, 1)
 
     @torch.no_grad()
     def item_states_without(self, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
@@ -167,9 +163,9 @@ class StateModel(Remembering, RatingModel):
     def _states_for_training(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
         """States that predict the training rows at ``row``, without their own messages."""
         if self.refinement == "sequential":
-            rows = self.table.rows
+            rows = self.table.rows_at(slice(None))
             if self.sampler is not None and self.attention is not None:
-                rows = self.sampler.freshened(self.table, self.attention)
+                rows = self.sampler.freshened(self.table, self.attention, rows)
             known = row.clamp(min=0)  # a target that sends no message is not in the table
             user_before, user_last = self._in_order(0, rows, known)
             item_before, item_last = self._in_order(1, rows, known)
@@ -192,8 +188,9 @@ class StateModel(Remembering, RatingModel):
         """Words of the reviews that are evidence, with their attention weights; None if reviews are no modality."""
         if self.attention is None:
             return None
-        weights = self.table.refresh(self.attention)
         reviewed = torch.nonzero(self.table.review >= 0).flatten()
+        parts = self.table.review[reviewed].split(BLOCK_ROWS)
+        weights = torch.cat([self.attention.read_all(part)[1] for part in parts])
         place, review = (part.cpu().numpy() for part in self.attention.positions(self.table.review[reviewed]))
         rows = reviewed.cpu().numpy()[review]
         return AttendedWords(

@@ -12,9 +12,10 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.memo import kept
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.itemtext import item_coordinates
+from recbole_drex.model.layers import sums_of_blocks
 from recbole_drex.model.reviewfeatures import SOURCES, ReviewFeatures
 
-_BLOCK = 1 << 22  # numbers held at once while the regressions of many users are solved
+_BLOCK = 1 << 20  # numbers held at once while the regressions of many users are solved
 
 
 class TextTaste(nn.Module):
@@ -70,10 +71,8 @@ class TextTaste(nn.Module):
         self._described = store, review, tuple(sources), seed
 
         def fitted() -> dict[str, np.ndarray]:
-            features = self.text.values
-            coordinates, strength, directions = item_coordinates(features, item, size)
-            spoken = (np.abs(features).sum(1, keepdims=True) > 0).astype(np.float32)
-            return {"coordinates": coordinates, "strength": strength, "directions": directions, "spoken": spoken}
+            found = item_coordinates(self.text.blocks, item, size)
+            return {**found._asdict(), "spoken": found.spoken[:, None].astype(np.float16)}
 
         inputs = {
             "features": store.signature, "review": review, "item": item,
@@ -82,14 +81,19 @@ class TextTaste(nn.Module):
         found = {name: torch.from_numpy(value) for name, value in kept("tastes", inputs, fitted).items()}
         buffers = {
             **found,
-            "sums": torch.zeros(table.n_items, len(found["strength"])).index_add_(0, table.item, found["coordinates"]),
-            "counts": torch.zeros(table.n_items, 1).index_add_(0, table.item, found["spoken"]),
+            "sums": self._sums(found["coordinates"], table),
+            "counts": self._sums(found["spoken"], table),
             "rated": torch.nonzero(table.rated).flatten(),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
         self.register_buffer("described", self.vectors(self.sums, self.counts), persistent=False)
         self.n_users = table.n_users
+
+    @staticmethod
+    def _sums(part: torch.Tensor, table: EvidenceTable) -> torch.Tensor:
+        """Of the items, (n_items, k), over the reviews' (n, k)."""
+        return sums_of_blocks(lambda place: part[place].float(), table.item, torch.zeros(table.n_items, part.shape[1]))
 
     @cached_property
     def text(self) -> ReviewFeatures:

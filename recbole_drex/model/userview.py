@@ -89,7 +89,7 @@ class UserView(SideEvidence):
             model.user_factors.weight[user] if model.factor_size else None,
             tastes,
         )
-        columns = (table.rows[row], table.item[row], table.rating[row], table.time[row], row)
+        columns = (table.rows_at(row), table.item[row], table.rating[row], table.time[row], row)
         return cls(model, user, *columns, own, left_out)
 
     # The score --------------------------------------------------------------------------------------------------

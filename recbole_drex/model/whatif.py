@@ -26,14 +26,14 @@ class ItemView(SideEvidence):
         table = model.table
         row = table.rows_of_item(item)
         row = row[row != left_out]
-        columns = (table.rows[row], table.user[row], table.relative_rating[row], table.time[row], row)
+        columns = (table.rows_at(row), table.user[row], table.relative_rating[row], table.time[row], row)
         super().__init__(model, 1, item, *columns, left_out)
 
     def coordinates(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         taste = self.model.taste
         if taste is None:
             return super().coordinates(place)
-        return taste.coordinates[self.row[place]], taste.spoken[self.row[place]]
+        return taste.coordinates[self.row[place]].float(), taste.spoken[self.row[place]].float()
 
     def described(self, changes: Changes, n: int) -> torch.Tensor:
         """z of the item, (n, k)."""
