@@ -38,6 +38,22 @@ def run(options: argparse.Namespace, command: str) -> int:
     return 0
 
 
+def evaluate(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.foreign import evaluate_checkpoint
+    from recbole_drex.report.terminal import print_run
+
+    result = evaluate_checkpoint(
+        options.checkpoint,
+        trusted=options.trust_checkpoint,
+        data_path=options.data_path,
+        output=options.output,
+        parameters=options.parameters,
+        command=command,
+    )
+    print_run([result], Path(options.output))
+    return 0
+
+
 def compare(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.comparing import compare
     from recbole_drex.report.terminal import print_comparison

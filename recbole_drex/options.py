@@ -55,6 +55,16 @@ def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run, keep finished ones")
     run.add_argument("--no_references", action="store_true", help="do not train the reference models beside")
 
+    evaluate = command(
+        "evaluate", commands.evaluate, "Evaluate a model that RecBole trained, from its checkpoint.", parameters=True
+    )
+    evaluate.add_argument("checkpoint", metavar="FILE", help="a .pth file that RecBole 1.2 saved")
+    evaluate.add_argument(
+        "--trust-checkpoint", action="store_true", help="read the file, which runs whatever code is in it"
+    )
+    evaluate.add_argument("--data_path", metavar="DIR", help="data sets (default: where the checkpoint says)")
+    evaluate.add_argument("--output", default="results", metavar="DIR", help="folder of results (default: results)")
+
     prepare = command("prepare", commands.prepare, "Turn raw reviews into a prepared data set.", parameters=True)
     data_options(prepare)
     prepare.add_argument("--rebuild", action="store_true", help="prepare anew even if nothing has changed")

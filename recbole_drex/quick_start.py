@@ -131,7 +131,14 @@ def prepare_dataset(
         raise ConfigError(f"'{dataset}' is a data set inside RecBole, which is not overwritten; choose another name")
     sources = find_sources(dataset, folder.parent, raw, meta, os.environ.get("RECBOLE_DREX_RAW"))
     return prepare(
-        dataset, folder.parent, config.preparation(), sources, rebuild=rebuild, engine=engine, address=address
+        dataset,
+        folder.parent,
+        config.preparation(),
+        sources,
+        hashes=config["raw_sha256"],
+        rebuild=rebuild,
+        engine=engine,
+        address=address,
     )
 
 

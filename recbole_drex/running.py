@@ -107,6 +107,31 @@ def run_one(
         return _logged_run(experiment, run_dir, label or config.model, command)
 
 
+def run_trained(
+    experiment: Experiment, run_dir: Path, state: dict[str, Any], origin: dict[str, str], command: str = ""
+) -> dict[str, Any]:
+    """Evaluate parameters that were trained elsewhere, in ``run_dir`` as if they had been trained there.
+
+    Args:
+        experiment: with the untrained model.
+        run_dir, command: as of :func:`run_one`; an earlier run in the folder is replaced.
+        state: ``epoch``, ``state_dict`` and ``other_parameter``, as RecBole names them in its checkpoints.
+        origin: where they come from; part of what the run is, so that it is never taken for one of the same
+            configuration that was trained here.
+
+    Raises:
+        CheckpointError: the parameters are those of another model or data set.
+        DataError: another process is at work in the folder, or it cannot be written.
+    """
+    load_model_state(experiment.model, state, run_dir)
+    with _held(run_dir):
+        _begin(run_dir, {**record.describe(experiment.config, experiment.manifest), "origin": origin})
+        with logging_to(run_dir / "train.log", experiment.config):
+            trainer = _resumed(experiment, run_dir)
+            trainer.keep(state["epoch"])
+            return _evaluated(experiment, run_dir, trainer, experiment.config.model, command)
+
+
 def check_one_process(config: Config) -> None:
     """Check that a configuration asks for no further processes where none are started.
 
@@ -164,11 +189,16 @@ def _started(
     # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
     experiment = build(config, manifest)
     if not keep and not ranks.rank():
-        # First what tells of a run: one that is half removed must not be taken for one that is finished.
-        (run_dir / RUN).unlink(missing_ok=True)
-        remove_folder(run_dir)
-        write_json(run_dir / RUN, described)
+        _begin(run_dir, described)
     return experiment
+
+
+def _begin(run_dir: Path, described: dict[str, Any]) -> None:
+    """Replace whatever is in the folder by what is to be run."""
+    # First what tells of a run: one that is half removed must not be taken for one that is finished.
+    (run_dir / RUN).unlink(missing_ok=True)
+    remove_folder(run_dir)
+    write_json(run_dir / RUN, described)
 
 
 def is_finished(config: Config, manifest: dict[str, Any], run_dir: Path) -> bool:
@@ -197,6 +227,11 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
             bar.update(entry["epoch"] + 1 - bar.n)
 
         trainer.train_model(show)
+    return _evaluated(experiment, run_dir, trainer, label, command)
+
+
+def _evaluated(experiment: Experiment, run_dir: Path, trainer: Any, label: str, command: str) -> dict[str, Any]:
+    """Evaluate the trained model and write what the run leaves."""
     trained = perf_counter()
     valid = trainer.evaluate_part(experiment.parts.valid)
     test = trainer.evaluate_part(experiment.parts.test)

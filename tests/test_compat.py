@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import sysconfig
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from hostile import RunsCode
 from test_contract import every_pair, fixed_epochs
 
 import recbole_drex.compat as compat
@@ -20,6 +22,8 @@ import recbole.data.dataset.dataset as recbole_dataset
 from recbole.data.dataset import Dataset
 
 from recbole_drex.dataset import ReviewDataset
+from recbole_drex.errors import CheckpointError
+from recbole_drex.model import get_model
 from recbole_drex.running import build
 
 
@@ -105,6 +109,20 @@ def test_recbole_models_train_on_recboles_own_data(name, make_config, tmp_path):
     for part, mask in ((experiment.parts.train_dataset, train), (experiment.parts.test.rows._dataset, test)):
         mask[part.inter_feat["user_id"].numpy() - 1, part.inter_feat["item_id"].numpy() - 1] = True
     assert scores[test].mean() > scores[~train & ~test].mean()
+
+
+@pytest.mark.parametrize("name, function", (("NeuMF", "torch"), ("LDiffRec", "np")))
+def test_models_of_recbole_read_numbers_and_no_code(name, function, tmp_path):
+    loads = vars(sys.modules[get_model(name).__module__])[function].load
+    ran = tmp_path / "ran"
+    (tmp_path / "evil").write_bytes(pickle.dumps(RunsCode(ran)))
+    with pytest.raises(CheckpointError, match="evil holds more than numbers"):
+        loads(tmp_path / "evil")
+    assert not ran.exists()
+    torch.save({"state_dict": {"w": torch.ones(2)}}, tmp_path / "good.pth")
+    np.save(tmp_path / "good.npy", np.ones(2))
+    good = loads(tmp_path / "good.pth")["state_dict"]["w"] if function == "torch" else loads(tmp_path / "good.npy")
+    assert good.tolist() == [1, 1]
 
 
 def test_without_recbole_the_error_is_the_line_that_installs_it(tmp_path):

@@ -143,7 +143,7 @@ def test_changed_remote_starts_over(server, tmp_path, change):
     break_off(server, tmp_path / "x.gz", 120_000)
     address = f"{server.url}/x.gz"
     if change == "etag":
-        server.remote.content, server.remote.etag = gzip.compress(CONTENT[::-1])[: len(CONTENT)], '"two"'
+        server.remote.content, server.remote.etag = gzip.compress(gzip.decompress(CONTENT)[::-1]), '"two"'
     elif change == "longer":
         server.remote.content = gzip.compress(CONTENT * 2)
     elif change == "shorter":
@@ -173,6 +173,14 @@ def test_less_than_announced_never_becomes_the_file(server, tmp_path):
 def test_wrong_content(server, tmp_path, content, reason):
     server.remote.content = content
     with pytest.raises(DownloadError, match=reason):
+        download(f"{server.url}/x.gz", tmp_path / "x.gz")
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-20], CONTENT[:-8] + bytes(8)], ids=["cut short", "another check sum"])
+def test_gzip_is_checked_to_its_end(server, tmp_path, content):
+    server.remote.content = content
+    with pytest.raises(DownloadError, match="damaged"):
         download(f"{server.url}/x.gz", tmp_path / "x.gz")
     assert left(tmp_path) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import zlib
 from pathlib import Path
@@ -84,7 +85,7 @@ def download(url: str, target: str | Path) -> Path:
     """Download one file, unless it is there; go on with ``<target>.part`` if an earlier download broke off.
 
     A connection that breaks is taken up again as long as it brings new bytes. The target appears only when its size is
-    the one the server named and, for ``.gz``, when its beginning unpacks.
+    the one the server named and, for ``.gz``, when all of it unpacks to what its own check sums say.
 
     Args:
         url: ``https://`` address, or ``http://`` on this machine.
@@ -190,14 +191,16 @@ def _flaw(part: Path, expected: int | None, zipped: bool) -> str | None:
     """Say what is wrong with a finished download, if anything."""
     if expected is not None and _size(part) != expected:
         return f"{_size(part):,} bytes came where {expected:,} were announced"
-    with part.open("rb") as file:
-        head = file.read(_BLOCK)
+    if not _size(part):
+        return "an empty file came"
     if zipped:
         try:
-            zlib.decompressobj(wbits=31).decompress(head, 1 << 16)
-        except zlib.error:
-            return "what came is no gzip file"
-    return None if head else "an empty file came"
+            with gzip.open(part) as file:
+                while file.read(_BLOCK):
+                    pass
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            return f"what came is no gzip file, or a damaged one ({error})"
+    return None
 
 
 def _check_address(address: str, url: str, target: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from recbole_drex.data.remote import RawFile, RemoteFile
 from recbole_drex.data.store import FeatureStore
-from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.files import read_json, sha256
 
 FORMAT = 3
@@ -73,6 +73,25 @@ def source(path: RawFile) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
+def check_sources(given: Sequence[Mapping[str, Any]], expected: Mapping[str, str]) -> None:
+    """Refuse raw files that are not those that the user or the data set's YAML file names by their hash.
+
+    Args:
+        given: the raw files, as :func:`source` describes them.
+        expected: SHA-256 by name, parameter ``raw_sha256``.
+
+    Raises:
+        DataError: a file has another hash.
+        ConfigError: a name is none of the files'.
+    """
+    found = {one["name"]: one["sha256"] for one in given}
+    for name, digest in expected.items():
+        if name not in found:
+            raise ConfigError(unknown_name("raw file in 'raw_sha256':", name, found))
+        if found[name] != str(digest).lower():
+            raise DataError(f"raw file {name} is another than 'raw_sha256' says: its SHA-256 is {found[name]}")
+
+
 def fingerprint(hashes: Sequence[str]) -> str:
     """What results name: a hash over the hashes of the files that a model reads."""
     return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
@@ -132,6 +151,8 @@ def usable_manifest(
         if manifest["format"] != FORMAT and (given or manifest["format"] not in _OLDER):
             return None
         if "benchmark" in manifest:
+            if manifest["benchmark"] != list(PARTS):
+                raise DataError(f"manifest {path} names other parts than {', '.join(PARTS)}")
             refuse_item_settings(settings)
         elif {**ITEM_SETTINGS, **STORE_SETTINGS, **manifest["settings"]} != settings:
             return None

@@ -25,6 +25,7 @@ from recbole_drex.data.manifest import (
     STORE_SETTINGS,
     TIMES,
     check_origin,
+    check_sources,
     fingerprint,
     foreign_manifest,
     is_foreign,
@@ -54,6 +55,7 @@ def prepare(
     settings: Mapping[str, Any],
     sources: Sources,
     *,
+    hashes: Mapping[str, str] | None = None,
     rebuild: bool = False,
     engine: str = "local",
     address: str | None = None,
@@ -64,6 +66,7 @@ def prepare(
         dataset: name of the data set; its files go to ``<data_path>/<dataset>/``.
         settings: the parameters under "Preparation" of ``properties/overall.yaml``.
         sources: raw files; without any, a prepared data set is only checked.
+        hashes: SHA-256 that raw files must have, by name.
         rebuild: prepare and encode even what matches.
         engine: ``local``, or ``ray`` for encoders on all cores or GPUs of a cluster; the files are the same.
         address: of the Ray cluster, see :func:`recbole_drex.cluster.connected`; None starts one on this machine.
@@ -72,8 +75,8 @@ def prepare(
         The manifest.
 
     Raises:
-        DataError: raw files that cannot be read or are emptied by the filter, damaged prepared files, a full disk. A
-            data set that was prepared before is left as it was.
+        DataError: raw files that cannot be read, have another hash or are emptied by the filter, damaged prepared
+            files, a full disk. A data set that was prepared before is left as it was.
         ConfigError: an illegal setting, an unknown engine, or no Ray that could be used.
     """
     check_engine(engine, address)
@@ -86,6 +89,8 @@ def prepare(
         install(folder, dataset)  # what an earlier preparation had finished when it was killed
         check_origin(folder, dataset, reviews=bool(sources.reviews), mmrec=bool(sources.mmrec))
         given = _described(settings, sources)
+        if given:
+            check_sources(given, hashes or {})
         manifest = usable_manifest(folder, dataset, settings, given)
         if manifest is not None and not rebuild:
             return manifest

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from recbole_drex.compat import without_pickle
+
 from recbole_drex.errors import ConfigError, unknown_name
 
 MODELS = {
@@ -66,4 +68,5 @@ def get_model(name: str) -> type:
     if name in MODELS:
         module = importlib.import_module(f"recbole_drex.model.{MODELS[name].lower()}")
         return getattr(module, MODELS[name])
-    return getattr(importlib.import_module(f"recbole.model.general_recommender.{name.lower()}"), name)
+    module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
+    return getattr(without_pickle(module), name)
