@@ -84,7 +84,7 @@ def measure(host: str, port: int, paths: list[str], clients: int, requests: int)
     """Seconds of each request, and of all together, after a warm-up in which every user is asked for."""
     lock, durations, failures = threading.Lock(), [], []
     for number, keep in ((len(paths), False), (requests, True)):
-        order = random.Random(number)  # noqa: S311  (an order, no secret)
+        order = random.Random(number)  # noqa: S311  (an order, no secret)  # nosec B311
         queue: list[str] = []
         while len(queue) < number:
             queue += order.sample(paths, len(paths))

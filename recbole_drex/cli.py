@@ -1,4 +1,4 @@
-"""The command line: ``recbole-drex prepare | run | compare | tune | report | paper | explain | serve | doctor``.
+"""The command line: ``recbole-drex prepare``, ``run``, ``evaluate``, ``compare``, ``tune``, ``report`` and others.
 
 Each command is a thin call. Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """

@@ -161,7 +161,7 @@ def launch(function: Callable[..., Any], arguments: Mapping[str, Any], values: M
             _wait(context.processes, Path(folder))
         finally:
             _end(context.processes)
-        return pickle.loads((Path(folder) / _RESULT).read_bytes())  # noqa: S301  (written by our own process)
+        return pickle.loads((Path(folder) / _RESULT).read_bytes())  # noqa: S301  (written by our own process)  # nosec B301
 
 
 def _work(
@@ -219,7 +219,7 @@ def _wait(processes: list[Any], folder: Path) -> None:
         running = [process for process in running if process.exitcode is None]
         codes = [process.exitcode or 0 for process in processes]
         if (folder / _ERROR).is_file():
-            raise pickle.loads((folder / _ERROR).read_bytes())  # noqa: S301  (written by our own process)
+            raise pickle.loads((folder / _ERROR).read_bytes())  # noqa: S301  (written by our own process)  # nosec B301
         for place, code in enumerate(codes):
             number = -code if code < 0 else code - 128
             if number > 0:

@@ -159,7 +159,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
             "optimizer": self.optimizer.state_dict(),
             "random": {
                 "python": random.getstate(),
-                "numpy": _numpy_state(),
+                "numpy": np.random.get_state(),  # noqa: NPY002  (RecBole samples from the global state)
                 "torch": torch.get_rng_state(),
                 "loader": self.parts.train.generator.get_state(),
             },
@@ -239,12 +239,6 @@ class _SafeTrainer(recbole_trainer.Trainer):
             return (first, *others) if isinstance(losses, tuple) else first
 
         return loss
-
-
-def _numpy_state() -> tuple[Any, ...]:
-    """Numpy's global state, which RecBole samples from; its words as plain numbers, since old torch has no uint32."""
-    name, words, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
-    return (name, np.asarray(words).tolist(), *rest)
 
 
 def load_model_state(model: torch.nn.Module, state: dict[str, Any], where: Path) -> None:

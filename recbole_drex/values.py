@@ -44,7 +44,7 @@ def _parse(text: str) -> Any:
         YAMLError: it is none, or nested more deeply than can be read, or a date or number that cannot be.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)  # nosec B506
     except RecursionError as error:
         raise yaml.YAMLError("nested too deeply") from error
     except ValueError as error:  # 2020-13-45; an integer of thousands of digits

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from recbole_drex.cli import main
 from recbole_drex.data.demo import generate_demo
@@ -38,6 +39,21 @@ def test_csv_with_columns_named_in_a_configuration_file(small, tmp_path):
     given = ["--columns", "{user_id: who, item_id: what, rating: stars, text: words}"]
     assert main(["prepare", *arguments, *given, "--user_min", "1", "--item_min", "1"]) == 0
     assert (tmp_path / "data" / "own" / "own.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ("{reviews.csv: 00ff}", "raw file reviews.csv is another than 'raw_sha256' says"),
+        ("{review.csv: 00ff}", "did you mean 'reviews.csv'"),
+    ],
+)
+def test_raw_files_of_another_hash_are_refused(given, said, tmp_path, capsys):
+    (tmp_path / "reviews.csv").write_text("user_id,item_id,rating\na,x,5\n")
+    arguments = ["--dataset", "own", "--raw", str(tmp_path / "reviews.csv"), "--data_path", str(tmp_path / "data")]
+    assert main(["prepare", *arguments, "--raw_sha256", given]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "data" / "own").exists()
 
 
 def _write_plain(folder: Path, name: str) -> None:

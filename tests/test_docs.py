@@ -86,7 +86,7 @@ def test_command_lines_are_understood(document):
     from recbole_drex.config import Config
     from recbole_drex.options import make_parser
 
-    commands = "prepare|run|compare|report|paper|explain|serve|doctor"
+    commands = "prepare|run|evaluate|compare|report|paper|explain|serve|doctor"
     pattern = rf"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:{commands})).*$"
     for line in re.findall(pattern, document.read_text(encoding="utf-8"), re.MULTILINE):
         arguments = _split(line)
@@ -106,3 +106,12 @@ def test_command_lines_are_understood(document):
 def _split(line: str) -> list[str]:
     words = shlex.split(line.strip(), comments=True)
     return ["run", *words[2:]] if words[0] == "python" else words[1:]
+
+
+def test_the_lowest_versions_are_those_that_are_tested():
+    """``setup.py`` allows from where ``constraints-old.txt`` pins."""
+    required = (ROOT / "setup.py").read_text().partition("install_requires=[")[2].partition("\n    ]")[0]
+    lowest = dict(re.findall(r'"([\w-]+)(?:\[\w+\])?>=([^"]+)"', required))
+    pinned = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "constraints-old.txt").read_text(), re.MULTILINE))
+    assert len(lowest) > 20
+    assert {name: pinned.get(name) for name in lowest} == lowest

@@ -154,9 +154,9 @@ def load_image_encoder(name: str) -> ImageEncoder:
     try:
         with quiet_transformers():
             # The processor that computes with Pillow: the other one needs torchvision, and differs in its last bits.
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
+            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)  # nosec B615
             options = {"local_files_only": True, "use_safetensors": True}
-            model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)
+            model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)  # nosec B615
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise DataError(f"image encoder '{name}' cannot be loaded from {folder}: {error}") from error
     unpooled = [key for key in report["missing_keys"] if key.startswith("pooler.")]

@@ -31,7 +31,7 @@ def inline(figure: Figure, width: float | None = 6.3) -> Markup:
     if width is not None:
         figure.set_layout_engine("constrained")
         figure.set_figwidth(width)
-    return Markup(figures.svg(figure))  # noqa: S704  (matplotlib escapes the text it draws)
+    return Markup(figures.svg(figure))  # noqa: S704  (matplotlib escapes the text it draws)  # nosec B704
 
 
 def curves(comparison: Comparison) -> list[dict[str, Any]]:

@@ -97,8 +97,8 @@ def _page(template: str, script: str | None, **values: Any) -> Page:
     )
     environment.filters.update(for_script=for_script, kind=kind)
     html = environment.get_template(template).render(
-        style=Markup(style),  # noqa: S704  (files of this package)
-        script=Markup(code),  # noqa: S704
+        style=Markup(style),  # noqa: S704  (files of this package)  # nosec B704
+        script=Markup(code),  # noqa: S704  # nosec B704
         **values,
     )
     policy = (

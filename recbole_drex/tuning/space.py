@@ -220,7 +220,7 @@ def drawn(space: Space, n: int, seed: int) -> list[dict[str, Any]]:
     """``n`` distinct points at random, or fewer where there are not so many."""
     if size_of(space) <= MOST_POINTS and all(isinstance(values, list) for values in space.values()):
         points = grid(space)
-        return random.Random(seed).sample(points, min(n, len(points)))  # noqa: S311  (no secret)
+        return random.Random(seed).sample(points, min(n, len(points)))  # noqa: S311  (no secret)  # nosec B311
     import numpy as np
 
     rng = np.random.RandomState(seed)
