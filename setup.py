@@ -28,7 +28,7 @@ setup(
     install_requires=[
         # The lowest versions are those of constraints-old.txt, which `make test-old` runs with.
         # What RecBole 1.2.1 needs, without the pins that no longer install.
-        "torch>=2.3.1",
+        "torch>=2.13.0",
         "numpy>=1.26.0",
         "scipy>=1.11.1",
         "pandas>=2.0.3",

@@ -100,7 +100,9 @@ def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[key] = value.detach().cpu().contiguous().clone()
         return {"kind": "tensor", "key": key}
     if isinstance(value, np.ndarray):
-        return {"kind": "array", "of": _encode(torch.from_numpy(value), tensors)}
+        # As signed numbers: safetensors before 0.5 has no others of more than a byte.
+        signed = torch.from_numpy(value.view(value.dtype.name.removeprefix("u")))
+        return {"kind": "array", "dtype": value.dtype.name, "of": _encode(signed, tensors)}
     if scipy.sparse.issparse(value):
         matrix = value.tocsr()
         parts = [matrix.data, matrix.indices, matrix.indptr, list(matrix.shape)]
@@ -120,7 +122,8 @@ def _decode(node: Any, tensors: dict[str, torch.Tensor], device: torch.device) -
     if kind == "tensor":
         return tensors[node["key"]].to(device)
     if kind == "array":
-        return tensors[node["of"]["key"]].numpy()
+        array = tensors[node["of"]["key"]].numpy()
+        return array.view(node.get("dtype", array.dtype))
     if kind == "dict":
         return {_decode(k, tensors, device): _decode(v, tensors, device) for k, v in node["items"]}
     items = [_decode(item, tensors, device) for item in node["items"]]

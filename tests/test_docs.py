@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from recbole_drex.files import read_json
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "atomic_data" / "README.md"])
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -115,3 +117,10 @@ def test_the_lowest_versions_are_those_that_are_tested():
     pinned = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "constraints-old.txt").read_text(), re.MULTILINE))
     assert len(lowest) > 20
     assert {name: pinned.get(name) for name in lowest} == lowest
+
+
+def test_the_table_of_recboles_models_is_that_of_the_results():
+    import recbole_models
+
+    table = recbole_models.table(read_json(ROOT / "benchmarks" / "results" / "recbole_models.json"))
+    assert table in (ROOT / "docs" / "recbole.md").read_text(encoding="utf-8")
