@@ -88,7 +88,8 @@ class HistoryAttention(nn.Module):
         # All but the softmax is linear, so the history is projected, which is shorter than the catalogue.
         keys = self.keys[rows].to(item_state)
         queries, bias = (keys @ self.query.weight).T * self.scale, keys @ self.query.bias * self.scale
-        values, added = self.messages[rows].to(item_state) @ self.value.weight.T, self.value.bias
+        values = self.messages[rows].to(item_state) @ self.value.weight.T
+        added: torch.Tensor = self.value.bias
         if weight is not None:
             values, added = values @ weight.T, weight @ added
         seen = torch.empty_like(item_state)
