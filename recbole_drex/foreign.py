@@ -113,7 +113,7 @@ def _read(path: Path, trusted: bool) -> dict[str, Any]:
 def _decided(theirs: RecBoleConfig) -> dict[str, Any]:
     """What the checkpoint decides: the data, their split, and the model's parameters."""
     defaults = read_yaml(Path(recbole.__file__).parent / "properties" / "model" / f"{theirs['model']}.yaml")
-    decided = {key: theirs[key] for key in ("seed", "reproducibility", *_DATA, *defaults)}
+    decided = {key: theirs[key] for key in ("seed", "reproducibility", *_DATA, *defaults) if key in theirs}
     decided["eval_args"] = {**{key: theirs["eval_args"][key] for key in _SPLIT}, "mode": "full"}
     if columns := theirs["load_col"]:
         columns = {**columns, "inter": [*dict.fromkeys([*columns["inter"], theirs["RATING_FIELD"]])]}

@@ -96,10 +96,8 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
     def _neg_sample_batch_eval(self, batched_data):
         interaction = batched_data[0].to(self.device)
-        distribution = getattr(self.model, "predict_distribution", lambda _: None)(interaction)
-        # Not predicted twice: the rating is the distribution's mean.
-        scores = self.model.predict(interaction) if distribution is None else distribution @ self.model.head.levels
-        self.eval_collector.distribution = distribution
+        scores = self.model.predict(interaction)
+        self.eval_collector.distribution = getattr(self.model, "predict_distribution", lambda _: None)(interaction)
         if not torch.isfinite(scores).all():
             raise ConfigError(_DIVERGED.format(model=self.config["model"], rate=self.config["learning_rate"]))
         return interaction, scores, None, None

@@ -54,12 +54,14 @@ def _parse(text: str) -> Any:
 def parse_value(text: str) -> Any:
     """Read one command line value as YAML does: ``3`` int, ``1e-3`` float, ``true`` bool, ``[1,2]`` list, else text.
 
+    Nothing at all is None. White space is text, such as a separator, where YAML would take it for nothing.
+
     Example:
-        >>> parse_value("1e-3"), parse_value("False"), parse_value("[1, 2]"), parse_value("DReX")
-        (0.001, False, [1, 2], 'DReX')
+        >>> parse_value("1e-3"), parse_value("False"), parse_value("[1, 2]"), parse_value("DReX"), parse_value(" ")
+        (0.001, False, [1, 2], 'DReX', ' ')
     """
     try:
-        return _parse(text)
+        return _parse(text) if text.strip() or not text else text
     except yaml.YAMLError:
         return text
 

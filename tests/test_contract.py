@@ -25,6 +25,8 @@ MULTIMODAL = ("LIRDRec", "VBPR")  # know items by vectors, and of an interaction
 TEXT = (*DREX, "DeepCoNN", "NARRE", "PESI", *MULTIMODAL)
 RATING, REVIEW = "rating:float", "review_row:float"
 
+LEARNS = {"DReX-MLP-paper": {"learning_rate": 0.01}}  # at the paper's 0.1 it does not, see docs/results.md
+
 every_model = pytest.mark.parametrize("name", OURS + RECBOLE)
 every_drex = pytest.mark.parametrize("name", DREX)
 
@@ -73,7 +75,7 @@ def trained(make_experiment, tmp_path_factory):
 
 @pytest.mark.parametrize("name", RATING_MODELS)
 def test_rating_models_beat_the_mean(name, make_experiment, train):
-    experiment = make_experiment(name, epochs=15, stopping_step=15, valid_metric="rmse")
+    experiment = make_experiment(name, epochs=15, stopping_step=15, valid_metric="rmse", **LEARNS.get(name, {}))
     metrics = train(experiment).evaluate_part(experiment.parts.valid).metrics
     mean = experiment.parts.train_dataset.inter_feat["rating"].double().mean()
     valid = experiment.parts.valid.rows._dataset.inter_feat["rating"].double()
