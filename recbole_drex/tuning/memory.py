@@ -12,7 +12,7 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.tuning.rays import Resources
 
 PROCESS = 600  # MB of a worker with torch, Ray and RecBole before any data
-ROW = 10_000  # bytes per interaction of the model that needs most (DReX of width 128), measured
+ROW = 3_000  # bytes per interaction; DReX of width 64 takes 1,240 (benchmarks/growth.py), wider ones more
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 
