@@ -37,8 +37,9 @@ class PlainLoop:
 
     def __init__(self) -> None:
         with quiet_transformers():
-            self.tokenizer = AutoTokenizer.from_pretrained(encoder_folder("minilm"))
-            self.model = AutoModel.from_pretrained(encoder_folder("minilm")).eval()
+            folder = encoder_folder("minilm")  # local, its hash checked
+            self.tokenizer = AutoTokenizer.from_pretrained(folder)  # nosec B615
+            self.model = AutoModel.from_pretrained(folder).eval()  # nosec B615
 
     @torch.no_grad()
     def encode(self, reviews: Sequence[ReviewWords]) -> list[np.ndarray]:
