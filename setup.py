@@ -51,6 +51,7 @@ setup(
         "jsonschema>=4.17.0",
         "matplotlib>=3.8.0",
         "nltk>=3.8",
+        "numba>=0.58.1",
         "orjson>=3.9.0",
         "pyarrow>=14.0.0",
         "requests>=2.28.0",

@@ -4,8 +4,9 @@
 
 Reviews are drawn in batches of 512, as many as a step of DReX reads, until all are read once. Their pooled and
 projected features and the gradients of all parameters are computed in turn by ``WordAttention`` and by projecting every
-word. The words are generated, about ten a review as in Movie_Critics, unless ``--features`` names a feature store.
-Prints a table and writes ``benchmarks/results/attention.json``.
+word. The words are generated, as many a review on average as in Movie_Critics and in Movie_Reviews, unless
+``--features`` names a feature store. The fewer words a review has, the more of the time goes into projecting the pooled
+reviews, which both ways must do. Prints a table and writes ``benchmarks/results/attention.json``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,17 +32,18 @@ BATCH = 512
 WIDTH, SIZE = 384, 64  # of MiniLM's vectors; of DReX's messages
 _SHARD = 1024  # reviews
 _LARGE = 1 << 26  # numbers that no cache holds
-_WORDS = 9.4  # of a review, beside the first
+LENGTHS = (10.4, 85.0)  # words of a review, of Movie_Critics and Movie_Reviews
 
 Compute = Callable[[WordAttention, torch.Tensor], torch.Tensor]
 
 
-def generate(folder: Path, reviews: int) -> FeatureStore:
-    """A store of random words."""
+def generate(folder: Path, words: int, length: float) -> FeatureStore:
+    """A store of about so many random words, in reviews of ``length`` words on average."""
     rng = np.random.default_rng(0)
+    reviews = round(words / length)
     writer = StoreWriter(folder / "shards", WIDTH, "generated", -(-reviews // _SHARD))
     for number in range(writer.n_shards):
-        counts = 1 + rng.poisson(_WORDS, size=min(_SHARD, reviews - number * _SHARD))
+        counts = 1 + rng.poisson(length - 1, size=min(_SHARD, reviews - number * _SHARD))
         vectors = rng.standard_normal((counts.sum(), WIDTH), dtype=np.float32).astype(np.float16)
         writer.write_shard(number, Shard(counts, np.zeros(len(vectors), dtype=np.int32), ["word"], vectors))
     writer.finish(folder / "features", {})
@@ -101,30 +104,26 @@ def seconds(act: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _run(options: argparse.Namespace) -> None:
-    keep_freed_memory()  # as a training does
-    with tempfile.TemporaryDirectory() as folder:
-        store = FeatureStore.open(options.features) if options.features else generate(Path(folder), options.reviews)
-        attention = WordAttention(store, SIZE)
-        torch.nn.init.normal_(attention.scorer.weight, std=0.3)
-        reviewed = torch.nonzero(torch.diff(attention.offsets)).flatten()
-        batches = reviewed[torch.randperm(len(reviewed), generator=torch.Generator().manual_seed(0))].split(BATCH)
+def measure(store: FeatureStore, repetitions: int, best: float) -> tuple[list[harness.Finding], dict[str, Any]]:
+    """What one store shows, and the figures behind it; ``best`` is the memory's bandwidth in bytes a second."""
+    attention = WordAttention(store, SIZE)
+    torch.nn.init.normal_(attention.scorer.weight, std=0.3)
+    reviewed = torch.nonzero(torch.diff(attention.offsets)).flatten()
+    batches = reviewed[torch.randperm(len(reviewed), generator=torch.Generator().manual_seed(0))].split(BATCH)
 
-        def learn(compute: Compute) -> Callable[[], object]:
-            return lambda: [gradients(attention, compute(attention, batch)) for batch in batches]
+    def learn(compute: Compute) -> Callable[[], object]:
+        return lambda: [gradients(attention, compute(attention, batch)) for batch in batches]
 
-        apart = differences(attention, batches[0])
-        tasks = {"fast": learn(learned), "slow": learn(literal), "read": lambda: attention.read_all(reviewed)}
-        taken = [{name: seconds(task) for name, task in tasks.items()} for _ in range(options.repetitions)]
-        best = bandwidth(2 * options.repetitions)
-        read = store.vectors.nbytes / best
-        shares = {name: read / statistics.median(one[name] for one in taken) for name in ("fast", "read")}
-        words = len(store.word_ids)
-    data = f"{words} {'stored' if options.features else 'generated'} words, {torch.get_num_threads()} thread(s)"
+    apart = differences(attention, batches[0])
+    tasks = {"fast": learn(learned), "slow": learn(literal), "read": lambda: attention.read_all(reviewed)}
+    taken = [{name: seconds(task) for name, task in tasks.items()} for _ in range(repetitions)]
+    read = store.vectors.nbytes / best
+    shares = {name: read / statistics.median(one[name] for one in taken) for name in ("fast", "read")}
     equations, memory = "projecting every word", f"a sum: {best / 1e9:.1f} GB/s"
+    length = f"{len(store.word_ids) / len(reviewed):.1f} words a review"
     findings = [
         harness.Finding(
-            f"attention, forward and backward, {BATCH} reviews at a time; {data}", equations,
+            f"attention, forward and backward, {BATCH} reviews at a time; {length}", equations,
             statistics.median(one["slow"] / one["fast"] for one in taken), "times as fast", 5.0,
         ),
         harness.Finding("its features", f"{equations}, float64", apart["features"], "difference", 1e-5, at_most=True),
@@ -132,17 +131,36 @@ def _run(options: argparse.Namespace) -> None:
             "its gradients, float64", f"{equations}, float64", apart["gradients_in_float64"], "difference", 1e-5,
             at_most=True,
         ),
-        harness.Finding("the store read once, forward and backward", memory, shares["fast"], "of bandwidth", 0.4),
-        harness.Finding("the store read once, forward alone, all reviews", memory, shares["read"], "of bandwidth", 0.4),
+        harness.Finding(
+            f"the store read once, forward and backward; {length}", memory, shares["fast"], "of bandwidth", 0.4
+        ),
+        harness.Finding(
+            f"the store read once, forward alone, all reviews; {length}", memory, shares["read"], "of bandwidth", 0.4
+        ),
     ]  # fmt: skip
     measured = [harness.rounded(one, 4) for one in taken]
-    harness.conclude(options.output, findings, gb_per_s=round(best / 1e9, 1), apart=apart, seconds=measured)
+    return findings, {"words": len(store.word_ids), "reviews": len(reviewed), "apart": apart, "seconds": measured}
+
+
+def _run(options: argparse.Namespace) -> None:
+    keep_freed_memory()  # as a training does
+    best, findings, stores = bandwidth(2 * options.repetitions), [], []
+    with tempfile.TemporaryDirectory() as folder:
+        made = [(Path(folder) / str(length), length) for length in options.lengths]
+        for path, length in [(options.features, None)] if options.features else made:
+            store = FeatureStore.open(path) if length is None else generate(path, options.words, length)
+            found, details = measure(store, options.repetitions, best)
+            findings += found
+            stores.append(details)
+    threads = torch.get_num_threads()
+    harness.conclude(options.output, findings, threads=threads, gb_per_s=round(best / 1e9, 1), stores=stores)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = harness.make_parser(__doc__, "attention")
     parser.add_argument("--features", type=Path, metavar="DIR", help="feature store of a prepared data set")
-    parser.add_argument("--reviews", type=int, default=30_000, help="to generate otherwise (default: 30000)")
+    parser.add_argument("--words", type=int, default=300_000, help="to generate otherwise (default: %(default)s)")
+    parser.add_argument("--lengths", type=float, nargs="+", default=LENGTHS, help="of reviews, in words")
     parser.add_argument("--repetitions", type=int, default=7, help="of all (default: 7)")
     return harness.run(_run, parser.parse_args(arguments))
 

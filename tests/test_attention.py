@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_drex.data.store import FeatureStore
+from recbole_drex.data.store import FeatureStore, quantise
 from recbole_drex.model.attention import WordAttention, softmax_within
+from recbole_drex.model.wordkernels import PooledWords
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +28,6 @@ def literal(attention: WordAttention, review: int) -> tuple[torch.Tensor, torch.
     z = words @ attention.projection.weight.T + attention.projection.bias
     weights = torch.softmax(z @ attention.scorer.weight[0], dim=0)
     return (weights[:, None] * z).sum(0), weights
-
-
-@pytest.fixture(autouse=True, params=[50, 1 << 11])
-def _many_blocks_or_one(request, monkeypatch):
-    """Words of a block: many blocks, some of one long review; or all in one."""
-    monkeypatch.setattr("recbole_drex.model.attention._BLOCK_WORDS", request.param)
 
 
 def test_features_equal_the_equations(attention):
@@ -75,6 +70,69 @@ def test_all_reviews_read_equal_single_ones(attention):
         torch.testing.assert_close(pooled, attention(reviews), atol=1e-6, rtol=1e-5)
         slow = torch.cat([literal(attention, row)[1] for row in reviews.tolist()])
     torch.testing.assert_close(weights, slow, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("words", [50, 1 << 15])
+def test_blocks_equal_kernels(attention, monkeypatch, words):
+    """What a GPU computes: in many blocks, some of one long review, or in one."""
+    monkeypatch.setattr("recbole_drex.model.attention._BLOCK_WORDS", words)
+    reviews = torch.arange(300)
+    vector = attention.scoring_vector().detach().requires_grad_()
+    target = torch.randn(len(reviews), attention.width, generator=torch.Generator().manual_seed(0))
+
+    def slope(pooled):
+        return torch.autograd.grad((pooled * target).sum(), vector)[0]
+
+    fast, weights = PooledWords.apply(vector, attention.store, reviews)
+    pooled, blocks = (torch.cat(part) for part in zip(*attention.in_blocks(vector, reviews), strict=True))
+    torch.testing.assert_close(pooled, fast, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(blocks, weights, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(slope(pooled), slope(fast), atol=1e-4, rtol=1e-4)
+
+
+def test_kernels_widen_every_number():
+    """All float16 that are finite, as words of one number each; and int8 with a scale for each word."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)][:, None]
+    store = FeatureStore(halves, np.arange(len(halves) + 1), np.zeros(len(halves), np.int32), ["word"], {}, "")
+    everything = torch.arange(len(halves))
+    pooled, weights = PooledWords.apply(torch.zeros(1), store, everything)
+    np.testing.assert_array_equal(pooled.numpy(), halves.astype(np.float32))
+    assert (weights == 1).all()
+    store.vectors, store.scales = quantise(halves)
+    np.testing.assert_array_equal(
+        PooledWords.apply(torch.zeros(1), store, everything)[0], store.read(everything.numpy()).numpy()
+    )
+
+
+def test_gradients_in_double_precision_and_of_eight_bits(attention):
+    vectors, scales = quantise(np.asarray(attention.store.vectors))
+    store = FeatureStore(vectors, attention.store.offsets, attention.store.word_ids, [], {}, "", scales)
+    exact = WordAttention(store, 16).double()
+    reviews = torch.tensor([5, 0, 900])
+    vector = exact.scoring_vector().detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: PooledWords.apply(v, store, reviews)[0], vector)
+
+
+def test_threads_change_no_number(attention, monkeypatch):
+    monkeypatch.setattr("recbole_drex.model.wordkernels._WORDS_OF_A_THREAD", 100)
+    reviews = torch.randperm(len(attention.store), generator=torch.Generator().manual_seed(1))
+    before, results = torch.get_num_threads(), []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        pooled = attention(reviews)
+        results.append(
+            (pooled, *attention.read_all(reviews), *torch.autograd.grad(pooled.square().sum(), attention.scorer.weight))
+        )
+    torch.set_num_threads(before)
+    for result in results[1:]:
+        for one, other in zip(result, results[0], strict=True):
+            torch.testing.assert_close(one, other, atol=0, rtol=0)
+
+
+def test_a_score_that_is_no_number_is_told(attention):
+    vector = torch.full((attention.width,), torch.nan)
+    assert PooledWords.apply(vector, attention.store, torch.arange(3))[0].isnan().all()
 
 
 def test_no_review_is_no_result(attention):

@@ -30,13 +30,16 @@ def _findings(path) -> list[dict]:
 
 def test_attention_equals_the_equations(tmp_path, few_threads, capsys):
     output = tmp_path / "attention.json"
-    assert attention.main(["--reviews", "600", "--repetitions", "1", "--output", str(output)]) == 0
-    speed, features, gradients, *shares = _findings(output)
-    assert speed["value"] > 0 and "generated words" in speed["what"]
-    assert features["reached"] and gradients["reached"]
-    apart = json.loads(output.read_text())["apart"]
-    assert apart["gradients"] < 1e-4, "rounding in single precision"
-    assert all(share["value"] > 0 for share in shares)
+    lengths = ["--words", "6000", "--lengths", "10", "40"]
+    assert attention.main([*lengths, "--repetitions", "1", "--output", str(output)]) == 0
+    findings = _findings(output)
+    for found, words in ((findings[:5], 10), (findings[5:], 40)):
+        speed, features, gradients, *shares = found
+        assert speed["value"] > 0 and float(speed["what"].split()[-4]) == pytest.approx(words, rel=0.1)
+        assert features["reached"] and gradients["reached"]
+        assert all(share["value"] > 0 for share in shares)
+    for measured in json.loads(output.read_text())["stores"]:
+        assert measured["apart"]["gradients"] < 1e-4, "rounding in single precision"
     assert "the store read once" in capsys.readouterr().out
 
 
@@ -44,7 +47,8 @@ def test_attention_reads_a_store(small, tmp_path, few_threads):
     output = tmp_path / "attention.json"
     features = small.root / small.name / "features"
     assert attention.main(["--features", str(features), "--repetitions", "1", "--output", str(output)]) == 0
-    assert f"{small.manifest['words']} stored words" in _findings(output)[0]["what"]
+    (measured,) = json.loads(output.read_text())["stores"]
+    assert measured["words"] == small.manifest["words"]
 
 
 def test_the_plain_loop_gives_the_encoders_features():

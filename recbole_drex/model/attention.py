@@ -11,9 +11,7 @@ from torch import nn
 
 from recbole_drex.data.store import FeatureStore
 
-# Words widened to float32 at a time: few enough to stay in a processor's cache until they are scored and summed.
-_BLOCK_WORDS = 1 << 11
-_GPU_BLOCK_WORDS = 1 << 15
+_BLOCK_WORDS = 1 << 15  # widened to float32 at a time on a GPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +81,19 @@ class WordAttention(nn.Module):
 
     def forward(self, reviews: torch.Tensor) -> torch.Tensor:
         """Pooled raw embeddings (n, width) of the reviews at store rows ``reviews`` (n,), each with a word or more."""
-        vector = self.scoring_vector()
-        return torch.cat([vector.new_empty(0, self.width), *(pooled for _, pooled, _ in self._pooled(vector, reviews))])
+        return self._pooled(self.scoring_vector(), reviews)[0]
+
+    @torch.no_grad()
+    def read_all(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pool many reviews, without a gradient.
+
+        Args:
+            reviews: store rows (n,), each with at least one word.
+
+        Returns:
+            Pooled raw embeddings (n, width), and the attention weights of their words, one after the other.
+        """
+        return self._pooled(self.scoring_vector(), reviews)
 
     def positions(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Words of the reviews at store rows ``reviews``: their positions in the store, and which review each is of."""
@@ -99,35 +108,24 @@ class WordAttention(nn.Module):
         """Embeddings of words at positions in the store (k,): (k, width)."""
         return self.store.read(positions.cpu().numpy()).to(self.scorer.weight)
 
-    def _pooled(
-        self, vector: torch.Tensor, reviews: torch.Tensor
-    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-        """Pool reviews, some whole ones at a time: which of them, their pooled words, and the weights of these."""
-        size = _BLOCK_WORDS if reviews.device.type == "cpu" else _GPU_BLOCK_WORDS
+    def _pooled(self, vector: torch.Tensor, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled words of reviews, and the weights of the words."""
+        if reviews.device.type == "cpu":
+            from recbole_drex.model.wordkernels import PooledWords  # compiles, which only models that read reviews need
+
+            return PooledWords.apply(vector, self.store, reviews)
+        parts = list(self.in_blocks(vector, reviews))
+        return torch.cat([pooled for pooled, _ in parts]), torch.cat([weights for _, weights in parts])
+
+    def in_blocks(self, vector: torch.Tensor, reviews: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Pool reviews by operations of torch, some whole reviews at a time: what any device can do."""
+        yield vector.new_empty(0, self.width), vector.new_empty(0)
         ends = torch.cumsum(self.offsets[reviews + 1] - self.offsets[reviews], 0)
-        block = torch.div(ends, size, rounding_mode="floor")
+        block = torch.div(ends, _BLOCK_WORDS, rounding_mode="floor")
         start = 0
         for count in torch.unique_consecutive(block, return_counts=True)[1].tolist():
-            rows = slice(start, start + count)
-            position, review = self.positions(reviews[rows])
+            position, review = self.positions(reviews[start : start + count])
             words = self.vectors_at(position)
             weights = softmax_within(words @ vector, review, count)
-            yield rows, _weighted_sums(words, weights, review, count), weights
+            yield _weighted_sums(words, weights, review, count), weights
             start += count
-
-    @torch.no_grad()
-    def read_all(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pool many reviews, without a gradient.
-
-        Args:
-            reviews: store rows (n,), each with at least one word.
-
-        Returns:
-            Pooled raw embeddings (n, width), and the attention weights of their words, one after the other.
-        """
-        vector = self.scoring_vector()
-        result, weights = vector.new_empty(len(reviews), self.width), [vector.new_empty(0)]
-        for rows, pooled, own in self._pooled(vector, reviews):
-            result[rows] = pooled
-            weights.append(own)
-        return result, torch.cat(weights)
