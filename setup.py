@@ -57,6 +57,7 @@ setup(
         "requests>=2.28.0",
         "safetensors>=0.4.5",
         "simplemma>=1.0.0",
+        "threadpoolctl>=3.1.0",
         "transformers>=4.41.2",
     ],
     extras_require={

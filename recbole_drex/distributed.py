@@ -23,6 +23,7 @@ import torch.distributed as dist
 import torch.multiprocessing
 
 from recbole_drex.errors import ConfigError, DrexError, ProcessError
+from recbole_drex.threads import use_threads
 
 _WORKER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables by which torchrun, and we, tell a process which one it is."""
@@ -171,7 +172,7 @@ def _work(
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment, RANK=str(offset + place), LOCAL_RANK=str(place))
-    torch.set_num_threads(threads)
+    use_threads(threads)
     try:
         result = function(**arguments)
         if place == 0:

@@ -31,6 +31,7 @@ from recbole_drex.evaluation.result import RESULT, read_result
 from recbole_drex.files import locked, read_json, remove_folder, write_json
 from recbole_drex.record import Experiment, plain
 from recbole_drex.runfiles import finish, logging_to
+from recbole_drex.threads import use_threads
 from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
 
 
@@ -38,7 +39,7 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     """Load and split the data and make the untrained model, with all randomness fixed by the seed."""
     keep_freed_memory()
     if config["threads"]:
-        torch.set_num_threads(config["threads"])
+        use_threads(config["threads"])
     init_seed(config["seed"], config["reproducibility"])
     # Threads that share a sum, as gradients of indexing are, would add in an order of chance. That torch then also
     # fills new memory only costs time.

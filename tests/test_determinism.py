@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl
 import torch
-
-pytestmark = pytest.mark.slow
 
 MODELS: dict[str, dict[str, Any]] = {
     "DReX": {},
@@ -28,6 +27,7 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_the_same_seed_gives_the_same_numbers(make_experiment, train, model):
     def trained(threads: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -46,3 +46,12 @@ def test_the_same_seed_gives_the_same_numbers(make_experiment, train, model):
     difference = np.abs(one[1][:, 3] - two[1][:, 3]).max()
     print(f"{model}: predictions differ by {difference:.1e} at most between 1 and 2 threads")
     assert difference < BETWEEN_THREADS
+
+
+def test_threads_are_those_of_all_libraries(make_experiment):
+    """Tastes are made by NumPy, whose products two threads round otherwise than one."""
+    np.ones((2, 2)) @ np.ones((2, 2))
+    for threads in (2, 1):
+        make_experiment("Bias", threads=threads)
+        used = [one["num_threads"] for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+        assert used and set(used) == {threads}

@@ -7,11 +7,10 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from recbole_drex.errors import ConfigError
 from recbole_drex.running import load
 from recbole_drex.serve import limits
+from recbole_drex.threads import use_threads
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 """Names of this machine for itself."""
@@ -56,7 +55,7 @@ def serve(
     with _listening(host, port) as listener:
         experiment = load(run_dir)
         # One thread works on the model; more threads in each of its many small steps only get into each other's way.
-        torch.set_num_threads(1)
+        use_threads(1)
         local = host == "localhost" or host == "::1" or host.startswith("127.")
         app = create_app(Service(experiment, remember), hosts or (LOOPBACK if local else ()), max_body)
         # What was loaded stays until the end; looking through it for garbage again and again would hold up requests.

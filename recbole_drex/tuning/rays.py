@@ -144,15 +144,16 @@ def run_trials(
 def _trainable(config: dict[str, Any], task: Task) -> None:
     """What a worker of Ray runs."""
     import ray
-    import torch
     from ray import tune
+
+    from recbole_drex.threads import use_threads
 
     gpus = ray.get_gpu_ids()
     if gpus:
         task = dataclasses.replace(task, fixed={**task.fixed, "gpu_id": ",".join(map(str, gpus))})
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads:
-        torch.set_num_threads(int(threads))
+        use_threads(int(threads))
     try:
         run_trial(task, _point(config), tune.report)
     finally:
