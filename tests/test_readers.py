@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_drex.data.readers import read_items, read_reviews
+from recbole_drex.data.values import ids
 from recbole_drex.errors import ConfigError, DataError
 
 # user, item, rating, seconds, title, text
@@ -362,3 +363,11 @@ def test_items_of_no_use(tmp_path):
         read_items(write(tmp_path / "m.jsonl", [{"title": "x"}]))
     with pytest.raises(DataError, match="title is 3"):
         read_items(write(tmp_path / "m.jsonl", [{"asin": "I", "title": 3}]))
+
+
+@given(st.lists(st.none() | st.text(st.sampled_from("aZ[PAD]~! \t\x7f\x00é\u2003"), max_size=6) | st.just("[PAD]")))
+def test_an_id_does_not_depend_on_its_neighbours(texts):
+    """Columns of visible characters alone are judged otherwise than others."""
+    together = ids(pa.array(texts, pa.string())).to_pylist()
+    assert together == [ids(pa.array([text], pa.string()))[0].as_py() for text in texts]
+    assert together == ids(pa.array([*texts, "é"], pa.string())).to_pylist()[:-1]

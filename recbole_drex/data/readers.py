@@ -81,7 +81,7 @@ Read = Callable[[Sequence[RawFile], Rules], Iterator[tuple[int, Part]]]
 def read_in_turn(files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
     """Read one file after the other in this process; see :data:`Read`."""
     for number, path in enumerate(files):
-        for part in read_file(path, rules):
+        for part in ahead(read_file(path, rules)):
             yield number, part
 
 

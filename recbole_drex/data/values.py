@@ -26,9 +26,21 @@ def ids(values: list[Any] | pa.StringArray) -> pa.StringArray:
     """
     if isinstance(values, list):
         values = [value if type(value) is str else str(value) if type(value) is int else None for value in values]
-    names = pc.utf8_trim(pa.array(values, pa.string()), _SPACE)
-    legal = pc.and_(pc.match_substring_regex(names, _ID), pc.not_equal(names, _NOBODY))
-    return pc.if_else(legal, names, pa.scalar(None, pa.string()))
+    names = pa.array(values, pa.string())
+    if _visible(names):
+        legal = pc.not_equal(names, "")
+    else:
+        names = pc.utf8_trim(names, _SPACE)
+        legal = pc.match_substring_regex(names, _ID)
+    return pc.if_else(pc.and_(legal, pc.not_equal(names, _NOBODY)), names, pa.scalar(None, pa.string()))
+
+
+def _visible(texts: pa.StringArray) -> bool:
+    """Whether all characters are visible ones of ASCII, as those of ids mostly are: told from the bytes of all texts at
+    once, which takes a tenth of the time of looking at each."""
+    data = texts.buffers()[2]
+    characters = np.frombuffer(data or b"", np.uint8)
+    return not len(characters) or bool(characters.min() > ord(" ") and characters.max() < 0x7F)
 
 
 def numbers(values: list[Any] | pa.DoubleArray) -> np.ndarray:
