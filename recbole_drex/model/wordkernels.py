@@ -140,7 +140,8 @@ def _threads(number: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(number, "words")
 
 
-os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not outlive a fork
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # threads do not outlive a fork
 
 
 def _share(work: Callable[[int, int], None], place: np.ndarray, words: int) -> None:
