@@ -23,7 +23,16 @@ from recbole_drex.errors import DataError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-KILLS = {"encode": 16, "prepare": 12, "DReX": 10, "NARRE": 6, "BPR": 6, "tune": 6}
+KILLS = {
+    "encode": 16,
+    "prepare": 12,
+    "DReX": 10,
+    "NARRE": 6,
+    "BPR": 6,
+    "BPR, two processes": 4,
+    "compare": 6,
+    "tune": 6,
+}
 assert sum(KILLS.values()) >= 50
 SEED = 20260
 # What a run or search notes of itself that differs without any kill.
@@ -117,6 +126,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "DReX": {"epochs": 20, "explained_users": 5, "measured_users": 0},
     "NARRE": {"epochs": 40, "word_size": 8, "filters": 8, "measured_users": 0},
     "BPR": {"epochs": 60},
+    "BPR, two processes": {"model": "BPR", "epochs": 30, "nproc": 2},
 }
 
 
@@ -127,16 +137,36 @@ def _training(folder: Path) -> str:
     return "loading"
 
 
-@pytest.mark.parametrize("model", RUNS)
-def test_training(small, tmp_path, model):
+@pytest.mark.parametrize("name", RUNS)
+def test_training(small, tmp_path, name):
     def command(folder: Path) -> list[str]:
-        given = {"model": model, "dataset": small.name, "data_path": small.root, "output": folder}
-        own = {"train_batch_size": 128, "stopping_step": 100, **small.settings, **RUNS[model]}
-        return [*COMMAND, "run", "--no_references", "--resume", *_words(**given, **own)]
+        given = {"model": name, "dataset": small.name, "data_path": small.root, "output": folder}
+        own = {"train_batch_size": 128, "stopping_step": 100, **small.settings}
+        return [*COMMAND, "run", "--no_references", "--resume", *_words(**{**given, **own, **RUNS[name]})]
 
     victim = Victim(command, lambda folder: content(folder, DIFFERING, LOGS), _training)
-    hits = victim.is_killed(tmp_path, KILLS[model], SEED)
-    assert hits["training"] >= 1 and hits["training"] + hits["evaluating"] >= KILLS[model] // 3
+    hits = victim.is_killed(tmp_path, KILLS[name], SEED)
+    assert hits["training"] >= 1 and hits["training"] + hits["evaluating"] >= KILLS[name] // 3
+
+
+# Comparison -----------------------------------------------------------------------------------------------------------
+
+
+def _comparing(folder: Path) -> str:
+    if list(folder.rglob("table.csv")):
+        return "writing"
+    return "later runs" if list(folder.rglob("result.json")) else "the first run"
+
+
+def test_comparison(small, tmp_path):
+    def command(folder: Path) -> list[str]:
+        given = {"models": "BPR,ItemMean,BiasedMF", "datasets": small.name, "seeds": "1,2", "epochs": 20}
+        where = {"data_path": small.root, "output": folder}
+        return [*COMMAND, "compare", "--no_references", *_words(**given, **where, **small.settings)]
+
+    victim = Victim(command, lambda folder: content(folder, DIFFERING, LOGS), _comparing)
+    hits = victim.is_killed(tmp_path, KILLS["compare"], SEED)
+    assert hits["later runs"] >= 2
 
 
 # Search ---------------------------------------------------------------------------------------------------------------
