@@ -126,7 +126,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "DReX": {"epochs": 20, "explained_users": 5, "measured_users": 0},
     "NARRE": {"epochs": 40, "word_size": 8, "filters": 8, "measured_users": 0},
     "BPR": {"epochs": 60},
-    "BPR, two processes": {"model": "BPR", "epochs": 30, "nproc": 2},
+    "BPR, two processes": {"model": "BPR", "epochs": 150, "nproc": 2},
 }
 
 
