@@ -144,16 +144,14 @@ def measure(store: FeatureStore, repetitions: int, best: float) -> tuple[list[ha
 
 def _run(options: argparse.Namespace) -> None:
     keep_freed_memory()  # as a training does
-    best, findings, stores = bandwidth(2 * options.repetitions), [], []
+    best, threads = bandwidth(2 * options.repetitions), torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        made = [(Path(folder) / str(length), length) for length in options.lengths]
-        for path, length in [(options.features, None)] if options.features else made:
-            store = FeatureStore.open(path) if length is None else generate(path, options.words, length)
-            found, details = measure(store, options.repetitions, best)
-            findings += found
-            stores.append(details)
-    threads = torch.get_num_threads()
-    harness.conclude(options.output, findings, threads=threads, gb_per_s=round(best / 1e9, 1), stores=stores)
+        made = (generate(Path(folder) / str(length), options.words, length) for length in options.lengths)
+        stores = [FeatureStore.open(options.features)] if options.features else made
+        measured = [measure(store, options.repetitions, best) for store in stores]
+    findings = [finding for found, _ in measured for finding in found]
+    details = [one for _, one in measured]
+    harness.conclude(options.output, findings, threads=threads, gb_per_s=round(best / 1e9, 1), stores=details)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,6 @@ from recbole_drex.data.readers import Part, Rules, read_file, read_in_turn
 from recbole_drex.data.remote import RawFile, RemoteFile
 from recbole_drex.data.store import Shard
 from recbole_drex.errors import DataError, DrexError
-from recbole_drex.threads import use_threads
 
 _PER_GPU = 2  # actors that share a GPU: while one cleans texts on a core, the other has it
 _PARTS = 8  # parts of a file, of a MB or so each, that its reader may be ahead of this process
@@ -43,6 +42,8 @@ class _Worker:
             raise DataError(f"a machine of the Ray cluster has recbole_drex {__version__}, this one {self._version}")
         gpus = ray.get_gpu_ids()
         if not gpus:
+            from recbole_drex.threads import use_threads  # brings torch, which those that only read do not need
+
             use_threads(1)  # an actor has one core
         encoder = ReviewEncoder(self._given, "cuda" if gpus else "cpu")
         for mine, theirs in zip(encoder.settings, self._expected or encoder.settings, strict=True):

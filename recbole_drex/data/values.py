@@ -37,7 +37,7 @@ def ids(values: list[Any] | pa.StringArray) -> pa.StringArray:
 
 def _visible(texts: pa.StringArray) -> bool:
     """Whether all characters are visible ones of ASCII, as those of ids mostly are: told from the bytes of all texts at
-    once, which takes a tenth of the time of looking at each."""
+    once, which is cheaper than a pattern for each."""
     data = texts.buffers()[2]
     characters = np.frombuffer(data or b"", np.uint8)
     return not len(characters) or bool(characters.min() > ord(" ") and characters.max() < 0x7F)
