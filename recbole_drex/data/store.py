@@ -144,14 +144,17 @@ class StoreWriter:
             raise ValueError(f"shard {k} is not one of {self.n_shards}")
         if shard.vectors.shape[1:] != (self.width,):
             raise ValueError(f"vectors must be {self.width} wide")
-        with replacing(self._shard(k)) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                counts=shard.counts,
-                word_ids=shard.word_ids,
-                vocabulary=np.frombuffer(json.dumps(shard.vocabulary).encode(), dtype=np.uint8),
-                vectors=shard.vectors,
-            )
+        arrays = {
+            "counts": shard.counts,
+            "word_ids": shard.word_ids,
+            "vocabulary": np.frombuffer(json.dumps(shard.vocabulary).encode(), dtype=np.uint8),
+            "vectors": shard.vectors,
+        }
+        # As numpy.savez does it, but that before NumPy 2 it leaves the archive open on a full disk and prints so.
+        with replacing(self._shard(k)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
     def finish(self, target: str | Path, extra: dict[str, Any]) -> None:
         """Assemble all shards into a store; they stay where they are, so that this can be done again.

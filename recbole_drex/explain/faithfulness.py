@@ -144,7 +144,7 @@ def ratio(explaining: ArrayLike, random: ArrayLike, seed: int = 0) -> Ratio:
             vectorized=True,
             method="percentile",
             n_resamples=_RESAMPLES,
-            rng=np.random.default_rng(seed),
+            random_state=np.random.default_rng(seed),  # rng, which is the same, came with SciPy 1.15
         ).confidence_interval
         low, high = float(found.low), float(found.high)
     return Ratio(float(over.mean()), float(under.mean()), value, low, high)
