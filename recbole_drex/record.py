@@ -78,7 +78,7 @@ def given_split(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What makes two runs the same run; also all that is needed to build it again.
+    """All that is needed to build a run again; :func:`identity` says what of it makes two runs the same.
 
     The number of processes is none of it: batches, sampled items and decisions are the same for any. ``processes`` of
     the result says how many there were.
@@ -100,6 +100,11 @@ def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
             **given_split(manifest),
         },
     }
+
+
+def identity(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for two runs to be one: not where the data lie, nor which parameters were given or defaults."""
+    return {key: value for key, value in described.items() if key not in ("data_path", "parameters")}
 
 
 def interactions(experiment: Experiment, valid: Evaluation, test: Evaluation) -> pd.DataFrame:

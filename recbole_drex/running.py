@@ -208,7 +208,11 @@ def is_finished(config: Config, manifest: dict[str, Any], run_dir: Path) -> bool
 
 
 def _same(run_dir: Path, described: dict[str, Any]) -> bool:
-    return (run_dir / RUN).is_file() and read_json(run_dir / RUN, "run", CheckpointError) == described
+    """Whether the run in the folder is the one described, wherever its data lie and whichever defaults were spelt out."""
+    if not (run_dir / RUN).is_file():
+        return False
+    found = read_json(run_dir / RUN, "run", CheckpointError)
+    return isinstance(found, dict) and record.identity(found) == record.identity(described)
 
 
 def _logged_run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:

@@ -63,6 +63,17 @@ def test_users_metrics_average_to_those_of_the_result(comparison):
             assert users["mae"].isna().all()
 
 
+def test_finished_runs_are_reused_when_their_data_were_moved_or_a_default_is_spelt_out(
+    run_compare, small, tmp_path, capsys
+):
+    first = run_compare(["ItemMean"])
+    stamp = (first.runs[0].folder / "result.json").stat().st_mtime_ns
+    moved = shutil.copytree(small.root, tmp_path / "moved")
+    again = run_compare(["ItemMean"], data_path=moved, parameters={**QUICK, "relevance_threshold": 4.0})
+    assert "1 runs: 1 are finished, 0 to make" in capsys.readouterr().out
+    assert (again.runs[0].folder / "result.json").stat().st_mtime_ns == stamp
+
+
 def test_finished_runs_are_reused_and_a_changed_one_is_made_anew(run_compare, capsys):
     first = run_compare(["Bias", "ItemMean"])
     stamps = [(run.folder / "result.json").stat().st_mtime_ns for run in first.runs]
