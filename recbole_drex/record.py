@@ -103,7 +103,7 @@ def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def identity(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be equal for two runs to be one: not where the data lie, nor which parameters were given or defaults."""
+    """What must be equal for two runs to be one: not where the data lie, nor which defaults were spelt out."""
     return {key: value for key, value in described.items() if key not in ("data_path", "parameters")}
 
 

@@ -208,7 +208,7 @@ def is_finished(config: Config, manifest: dict[str, Any], run_dir: Path) -> bool
 
 
 def _same(run_dir: Path, described: dict[str, Any]) -> bool:
-    """Whether the run in the folder is the one described, wherever its data lie and whichever defaults were spelt out."""
+    """Whether the run in the folder is the one described, wherever its data lie and however it was written."""
     if not (run_dir / RUN).is_file():
         return False
     found = read_json(run_dir / RUN, "run", CheckpointError)
