@@ -96,7 +96,9 @@ class Config(RecBoleConfig):
         return {}
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        return {key: parse_value(value) if isinstance(value, str) else value for key, value in config_dict.items()}
+        texts = {key: value for key, value in config_dict.items() if isinstance(value, str)}
+        texts.pop("data_path", None)  # a folder may be called 2024
+        return {**config_dict, **{key: parse_value(text) for key, text in texts.items()}}
 
     def _get_model_and_dataset(self, model: str, dataset: str) -> tuple[str, type, str]:
         return model, get_model(model), dataset

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import recbole_drex
 from recbole_drex import run
 from recbole_drex.cli import main, parse_parameters
+from recbole_drex.config import Config
 from recbole_drex.doctor import TESTED, diagnose
 from recbole_drex.errors import ConfigError
 from recbole_drex.options import make_parser
@@ -83,6 +84,10 @@ def test_any_arguments_are_read_or_refused(arguments):
 def test_malformed_parameters_name_the_argument(arguments, named):
     with pytest.raises(ConfigError, match=named):
         parse_parameters(arguments)
+
+
+def test_a_folder_may_be_called_by_a_number():
+    assert Path(Config("Bias", "2024", config_dict={"data_path": "2024"})["data_path"]) == Path("2024/2024")
 
 
 def test_values_may_be_empty_hold_equals_signs_or_be_negative():
