@@ -87,7 +87,3 @@ def parse_parameters(arguments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"parameter --{name} is given twice")
         parameters[name] = parse_value(value)
     return parameters
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,7 +20,7 @@ import psutil
 from safetensors import safe_open
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-m", "recbole_drex.cli"]
+COMMAND = [sys.executable, "-m", "recbole_drex"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 PATIENCE = 300.0  # seconds that a command may take
 # Agents of Ray that hold and write nothing may outlive it by minutes.

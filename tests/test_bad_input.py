@@ -269,7 +269,7 @@ def _with_little_space(arguments: list[str], cwd: Path, size: int) -> subprocess
     """Run where no file can grow beyond ``size`` bytes: writing fails in the middle, as on a full disk."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "recbole_drex.cli", *arguments],
+        [sys.executable, "-m", "recbole_drex", *arguments],
         cwd=cwd,
         env=environment,
         capture_output=True,

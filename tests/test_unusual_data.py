@@ -161,7 +161,7 @@ def test_a_user_with_very_many_interactions(model: str, tmp_path_factory: pytest
     words = ["run", "--model", model, "--dataset", "busy", "--raw", str(raw), "--no_references", "--epochs", "1"]
     words += ["--user_min", "1", "--item_min", "1", "--threads", "1", "--measured_users", "0", "--explained_users", "1"]
     done = subprocess.run(
-        [sys.executable, "-m", "recbole_drex.cli", *words], cwd=root, capture_output=True, text=True, timeout=580
+        [sys.executable, "-m", "recbole_drex", *words], cwd=root, capture_output=True, text=True, timeout=580
     )
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads((root / "results" / "busy" / model / "seed-2026" / "result.json").read_text())

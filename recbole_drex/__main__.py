@@ -1,0 +1,8 @@
+"""``python -m recbole_drex``: the command line where its script is not on the path, and for ``torchrun -m``."""
+
+import sys
+
+from recbole_drex.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
