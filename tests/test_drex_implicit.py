@@ -10,7 +10,9 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.terminal import render
+from recbole_drex.explain.words import WordDeletion
 from recbole_drex.model.rating import RankingHead
+from recbole_drex.model.whatif import WhatIf
 
 SMALL = {
     "embedding_size": 8,
@@ -96,6 +98,16 @@ def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):
     explanation = Explainer(experiment).explain(str(experiment.dataset.field2id_token["user_id"][3]))
     assert [item.predicted for item in explanation.recommendations] == [None] * 3
     assert "predicted" not in render(explanation)
+
+
+@pytest.mark.parametrize("taste", [["encoder"], []])
+def test_reviews_move_nothing_where_only_factors_and_tastes_are_scored(taste, make_experiment):
+    experiment = make_experiment("DReX-implicit", use_bilinear=False, taste=taste, taste_size=8)
+    words = WordDeletion(WhatIf.of(experiment.model.eval(), 3, 5))
+    effects = [abs(delta) for _, delta in words.foremost(5)]
+    assert len(effects) == 5 and (max(effects) > 1e-6) == bool(taste)  # less is rounding
+    explanation = Explainer(experiment).explain(str(experiment.dataset.field2id_token["user_id"][3]))
+    assert len(explanation.recommendations) == 3
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,8 @@ class WordDeletion:
         with torch.enable_grad():
             inputs = [one for changes in none for one in (changes.row, changes.coordinates)]
             predicted = self.whatif.predict(none[0], none[1])
-            slopes = torch.autograd.grad(predicted.sum(), inputs, allow_unused=True)
+            # Zeros where a score reads no states, or no tastes.
+            slopes = torch.autograd.grad(predicted.sum(), inputs, allow_unused=True, materialize_grads=True)
         effect = torch.zeros(len(lemmas), device=lemmas.device)
         for number, (side, words) in enumerate(zip(self.whatif.sides, self.words, strict=True)):
             by_row, by_coordinates = slopes[2 * number : 2 * number + 2]
@@ -148,7 +149,7 @@ class WordDeletion:
             pairs, case = (words.place * len(lemmas) + lemma).unique(return_inverse=True)
             place = pairs // len(lemmas)
             moved = pooled_change(side, words, by_row, place, case)
-            if by_coordinates is not None and by_coordinates.shape[1]:
+            if by_coordinates.shape[1]:
                 # Coordinates are summed up, so the slope is the same for all reviews.
                 moved = moved + said_change(side, words, by_coordinates[0], place, case)
             effect.index_add_(0, pairs % len(lemmas), -moved)
