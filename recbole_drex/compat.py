@@ -28,6 +28,7 @@ import pandas as pd
 import scipy.sparse
 import torch
 
+from recbole_drex import checkpoint
 from recbole_drex.errors import CheckpointError
 
 RECBOLE_VERSION = "1.2.1"
@@ -87,7 +88,7 @@ def _fill_nan(self: Any) -> None:
 
 
 class _View:
-    """A library as one module of RecBole sees it: with a ``load`` that reads no pickle."""
+    """A library as one module of RecBole sees it: with a ``load`` that reads our checkpoints, and no pickle."""
 
     def __init__(self, library: ModuleType, **safe: bool):
         self._library, self._safe = library, safe
@@ -96,6 +97,8 @@ class _View:
         return getattr(self._library, name)
 
     def load(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path).endswith(".safetensors"):
+            return checkpoint.load(path)
         try:
             return self._library.load(path, *args, **{**kwargs, **self._safe})
         except (pickle.UnpicklingError, ValueError) as error:
@@ -108,7 +111,7 @@ class _View:
 def without_pickle(module: ModuleType) -> ModuleType:
     """Let a module of RecBole read tensors and arrays from files, and nothing that runs code; returns the module.
 
-    Its ``torch.load`` and ``np.load`` then raise CheckpointError for other files.
+    Its ``torch.load`` and ``np.load`` raise CheckpointError for other files then, and take `model.safetensors` of a run.
     """
     for name, library, safe in (("torch", torch, {"weights_only": True}), ("np", np, {"allow_pickle": False})):
         if vars(module).get(name) is library:

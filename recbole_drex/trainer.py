@@ -125,6 +125,10 @@ class _SafeTrainer(recbole_trainer.Trainer):
             {"model": self.config["model"], "epoch": epoch, **self._model_state()},
         )
 
+    def save_pretrained_model(self, epoch, saved_model_file):
+        """Keep what a stage of pretraining made, which RecBole pickles into a file with the epoch in its name."""
+        self._save_checkpoint(epoch)
+
     def keep(self, epoch: int) -> None:
         """Keep the parameters that the model has as those of its best epoch, which was trained elsewhere."""
         self._save_checkpoint(epoch)

@@ -125,6 +125,17 @@ def test_models_of_recbole_read_numbers_and_no_code(name, function, tmp_path):
     assert good.tolist() == [1, 1]
 
 
+def test_ract_is_trained_in_stages_each_from_the_checkpoint_of_the_one_before(make_experiment, train):
+    before, actors = {}, []
+    for stage in ("actor_pretrain", "critic_pretrain", "finetune"):
+        experiment = make_experiment("RaCT", train_stage=stage, pretrain_epochs=2, save_step=2, metrics_k=20, **before)
+        trainer = train(experiment)
+        before = {"pre_model_path": trainer.saved_model_file}
+        actors.append(torch.cat([weight.flatten() for weight in experiment.model.encoder.parameters()]).detach())
+        assert not list(trainer.run_dir.rglob("*.pth"))
+    assert actors[0].equal(actors[1]) and not actors[1].equal(actors[2])
+
+
 def test_without_recbole_the_error_is_the_line_that_installs_it(tmp_path):
     """In a process that sees all installed packages but RecBole."""
     for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
