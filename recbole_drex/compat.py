@@ -111,7 +111,7 @@ class _View:
 def without_pickle(module: ModuleType) -> ModuleType:
     """Let a module of RecBole read tensors and arrays from files, and nothing that runs code; returns the module.
 
-    Its ``torch.load`` and ``np.load`` raise CheckpointError for other files then, and take `model.safetensors` of a run.
+    Its ``torch.load`` and ``np.load`` then raise CheckpointError for other files. They read a run's checkpoint.
     """
     for name, library, safe in (("torch", torch, {"weights_only": True}), ("np", np, {"allow_pickle": False})):
         if vars(module).get(name) is library:
