@@ -60,13 +60,13 @@ def _numbers(value: Any, place: str = "") -> dict[str, Any]:
     return {place: value}
 
 
-def _run(case: str, model: str, root: Path, output: Path, **parameters: Any) -> None:
+def _run(case: str, model: str, root: Path, results: Path, **parameters: Any) -> None:
     given = {**SETTINGS, **parameters}
-    (result,) = run([model], case, data_path=root, output=output, parameters=given, references=False)
+    (result,) = run([model], case, data_path=root, output=results, parameters=given, references=False)
     for part in ("valid", "test"):
         for place, number in _numbers(result[part], part).items():
             assert isinstance(number, (int, float)) and math.isfinite(number), f"{place} is {number}"
-    folder = output / case / model / "seed-2026"
+    folder = results / case / model / "seed-2026"
     interactions = read_interactions(folder)
     predicted = interactions[interactions["split"] != "train"]
     assert len(predicted) and np.isfinite(predicted["prediction"]).all()
