@@ -98,8 +98,12 @@ class HistoryAttention(nn.Module):
             if own_row is None:
                 weights = scores.softmax(-1)
             else:
-                usable = rows[None, :] != own_row[part, None]
-                weights = scores.masked_fill(~usable, -1e9).softmax(-1) * usable
+                # A user's rows follow each other, so a target's own is a place among them, one number of its scores.
+                target = torch.nonzero(own_row[part] >= 0).flatten()
+                scores[target, own_row[part][target] - rows[:1]] = -torch.inf
+                weights = scores.softmax(-1)
+                if len(rows) == 1:
+                    weights[target] = 0.0
             torch.addmm(added, weights, values, out=seen[part])
         return seen
 
