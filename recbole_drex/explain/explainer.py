@@ -65,6 +65,10 @@ class Explainer:
         places = np.unique(np.linspace(0, len(users) - 1, min(n, len(users))).round().astype(int))
         return [self.explain(self.recommender.user_name(users[place]), top) for place in places]
 
+    def leaves_out(self, uid: int) -> bool:
+        """Whether what moved predictions for a user (internal id) is found by leaving it out."""
+        return hasattr(self.model, "what_if") and getattr(self.model, "can_leave_out", lambda _: True)(uid)
+
     def users_by_evidence(self) -> list[int]:
         """Users (internal ids) with training reviews, or ratings if the model reads no reviews: those with most come
         first, and equal ones by name."""
@@ -146,7 +150,7 @@ class Explainer:
                 # Its reviews are quoted by the words that it shares with the user; the whole profile would be long.
                 profile = self.keywords.profile("item", item, quotes=0)
                 reason |= {"profile": profile, "keywords": self.keywords.overlap(user, item)}
-            if hasattr(model, "what_if"):
+            if self.leaves_out(uid):
                 reason |= find_evidence(model.what_if(uid, iid), self.pasts)  # type: ignore[operator]
             if hasattr(model, "explanation"):
                 reason["neighbours"] = model.explanation(uid, iid)  # type: ignore[operator]

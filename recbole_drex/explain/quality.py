@@ -44,6 +44,8 @@ def ways_of(explainer: Explainer) -> list[Way]:
 
     def foremost(way: Explains) -> Callable[[int, int], Sequence[Hashable]]:
         def units(user: int, item: int) -> Sequence[Hashable]:
+            if not explainer.leaves_out(user):
+                return []
             whatif = model.what_if(user, item)  # type: ignore[operator]
             case, chosen = way.choose(whatif)
             if isinstance(case, faithfulness.WordCase):
@@ -91,7 +93,7 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
 
     Args:
         explainer: of a trained run.
-        users: how many, drawn at random among those with training interactions.
+        users: how many, drawn at random among those with training interactions, if these can be left out.
         seed: of all random choices.
 
     Returns:
@@ -110,14 +112,15 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
 
         Values are None where there is nothing to measure.
     """
+    if not (ways := ways_of(explainer)):
+        return []
     rng = np.random.default_rng(seed)
-    who = explainer.users_by_evidence()
+    who = [user for user in explainer.users_by_evidence() if explainer.leaves_out(user)]
     chosen = [who[place] for place in sorted(rng.permutation(len(who))[:users])]
     names = explainer.recommender
     best = {user: [item for item, _ in names.best(user, 10)] for user in chosen}
     cases = [(user, items[rng.integers(len(items))]) for user, items in best.items() if items]
     grid, fixed = _grid(best, explainer), _fixed_pairs(explainer)
-    ways = ways_of(explainer)
     found = [_quality(way, best, cases, grid, explainer.model, seed) for way in ways]
     for way, measured in zip(ways, found, strict=True):
         measured["foremost"] = [[way.name(unit) for unit in way.units(*pair)[:_DEPTH]] for pair in fixed]

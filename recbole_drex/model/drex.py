@@ -17,6 +17,7 @@ from recbole_drex.values import choice
 
 _PAIRS = 4096  # pairs that are scored at once
 _VIEWS = 64  # users whose evidence is remembered
+MOST_LEFT_OUT = 2000  # interactions of a user that are left out one by one
 
 
 class DReX(StateModel):
@@ -239,6 +240,11 @@ class DReX(StateModel):
                 self._views.clear()
             self._views[user] = UserView.known(self, user)
         return self._views[user]
+
+    def can_leave_out(self, user: int) -> bool:
+        """Whether what moved predictions for a user is found by leaving it out: all of the history looks at all of it
+        then, so time and memory grow with its square."""
+        return int(self.table.user_count[user]) <= MOST_LEFT_OUT
 
     def what_if(self, user: int, item: int) -> WhatIf:
         """The prediction for a user (internal id) and an item, and what it would be from less evidence."""
