@@ -212,6 +212,8 @@ class _SafeTrainer(recbole_trainer.Trainer):
                 callback_fn=after_epoch,
                 show_progress=self.config["show_progress"],
             )
+        if self.best_epoch < 0 and self.train_loss_dict:
+            self.keep(max(self.train_loss_dict))  # a stage of pretraining with fewer epochs than RecBole's `save_step`
         self.tensorboard.flush()
         self.load_best()
 
