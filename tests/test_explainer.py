@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from recbole_drex.errors import DataError
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.quality import explanation_quality
 from recbole_drex.explain.terminal import render
 
 
@@ -65,3 +67,41 @@ def test_a_model_without_reasons_says_so(make_experiment, train):
     train(experiment)
     with pytest.raises(DataError, match="BiasedMF explains nothing"):
         Explainer(experiment)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("DReX", {}),
+        ("DReX", {"output": "point", "history": "mean"}),
+        ("DReX", {"refinement": "sequential", "taste": []}),
+        ("DReX-implicit", {}),
+        ("NARRE", {}),
+    ],
+    ids=str,
+)
+def test_of_whom_or_what_nothing_is_known(make_experiment, train, model, parameters):
+    """Reviews are all that is read, and some users and items have none."""
+    if model != "NARRE":
+        parameters = {"modalities": ["review"], **parameters}
+    experiment = make_experiment(model, hide_reviews=0.9, explained_users=0, **parameters)
+    train(experiment)
+    explainer, dataset = Explainer(experiment), experiment.dataset
+    evidence = experiment.parts.train_dataset.evidence()
+    written = evidence.review_row.numpy() >= 0
+    names = [explainer.recommender.user_name, explainer.recommender.item_name]
+    pairs = []
+    for side, n in ((evidence.user, dataset.user_num), (evidence.item, dataset.item_num)):
+        count = np.bincount(side.numpy()[written], minlength=n)[1:]
+        assert count.min() == 0 < count.max()
+        pairs.append((int(count.argmin()) + 1, int(count.argmax()) + 1))
+    (silent, writer), (unknown, reviewed) = pairs
+    for user, item in ((silent, unknown), (silent, reviewed), (writer, unknown), (writer, reviewed)):
+        found = explainer.explain_pair(names[0](user), names[1](item))
+        (one,) = found.recommendations
+        assert render(found) and (one.sentence or one.predicted is None)
+        said = {(part.side, part.review.user, part.review.item) for part in (*one.evidence, *one.reviews)}
+        assert not any(side == "user" for side, *_ in said) or user == writer
+        assert not any(side == "item" for side, *_ in said) or item == reviewed
+    assert explainer.explain(names[0](silent), 3).recommendations
+    assert explanation_quality(explainer, 3, 2026)

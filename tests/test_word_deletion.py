@@ -109,3 +109,20 @@ def test_sums_over_words(deletion):
     assert int(times.sum()) == sum(map(len, deletion.words))
     lemma = int(deletion.lemmas[times.argmax()])
     assert 1 <= deletion.reviews(lemma) <= int(times.max())
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_side_without_words(make_experiment, side):
+    """Beside somebody or something of whom nothing is known, the words of the other side have effects."""
+    model = shake(make_experiment("DReX", embedding_size=8, modalities=["review"], hide_reviews=0.9)).model.eval()
+    table = model.table
+    known = [torch.bincount(table.user, minlength=table.n_users), torch.bincount(table.item, minlength=table.n_items)]
+    pair = [int(count[1:].argmax()) + 1 for count in known]
+    pair[side] = int(known[side][1:].argmin()) + 1
+    assert known[side][pair[side]] == 0
+    deletion = WordDeletion(WhatIf.of(model, *pair))
+    assert not len(deletion.words[side]) and len(deletion.words[1 - side])
+    found = deletion.foremost(5)
+    assert len(found) == 5 and all(delta for _, delta in found)
+    every = {lemma: deletion.base - float(deletion.without([[lemma]])[0]) for lemma, _ in found}
+    assert all(delta == pytest.approx(every[lemma], abs=1e-5) for lemma, delta in found)

@@ -144,6 +144,8 @@ class WordDeletion:
             slopes = torch.autograd.grad(predicted.sum(), inputs, allow_unused=True, materialize_grads=True)
         effect = torch.zeros(len(lemmas), device=lemmas.device)
         for number, (side, words) in enumerate(zip(self.whatif.sides, self.words, strict=True)):
+            if not len(words):
+                continue
             by_row, by_coordinates = slopes[2 * number : 2 * number + 2]
             lemma = torch.searchsorted(lemmas, words.word)
             pairs, case = (words.place * len(lemmas) + lemma).unique(return_inverse=True)

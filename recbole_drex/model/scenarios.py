@@ -128,7 +128,7 @@ class SideEvidence:
             .index_put((changes.scenario, changes.place), self.rows[changes.place, -1] + changes.row[:, -1])
         )
         rest = (sums[:, None] - message).flatten(0, 1), (count - one).flatten()[:, None]
-        return self.refiner.from_sum(*rest, start).view(n, m, -1)
+        return self.refiner.from_sum(*rest, start).unflatten(0, (n, m))
 
     def _start_of_each(self, changes: Changes, n: int) -> torch.Tensor:
         """Start states without the ratings that are gone and without the target's own: (n * m, d)."""
@@ -168,9 +168,9 @@ class SideEvidence:
         messages, there = self._changed(changes, n)
         order = torch.argsort(self.time, stable=True)
         rank = torch.empty_like(order).index_put((order,), torch.arange(m, device=order.device))
-        state = start.view(n, m, -1)
+        state = start.unflatten(0, (n, m))
         for step, place in enumerate(order.tolist()):
             new = self.refiner.step(messages[:, place, None].expand(n, m, -1).flatten(0, 1), state.flatten(0, 1))
             moves = there[:, place, None] & (rank > step)[None, :]
-            state = torch.where(moves[..., None], new.view(n, m, -1), state)
+            state = torch.where(moves[..., None], new.unflatten(0, (n, m)), state)
         return state

@@ -180,7 +180,7 @@ class UserView(SideEvidence):
             chosen = Changes(*(getattr(changes, one.name)[inside] for one in dataclasses.fields(changes)))
             chosen = dataclasses.replace(chosen, scenario=number[inside] - first)
             parts.append(self._tastes(chosen, min(size, len(changed) - first)))
-        if len(changed) == n:
+        if parts and len(changed) == n:
             return torch.cat(parts)
         # Where nothing of the user's is different, tastes are what they are.
         now = self._tastes(self.nothing, 1) if torch.is_grad_enabled() else self.tastes_now
