@@ -142,6 +142,10 @@ class Config(RecBoleConfig):
             self.final_config_dict["device"] = torch.device("cuda", place)
 
     def _set_default_parameters(self) -> None:
+        metrics = self.final_config_dict["metrics"]
+        named = [metrics] if isinstance(metrics, str) else metrics
+        if not isinstance(named, (list, tuple)) or not named or not all(isinstance(name, str) for name in named):
+            raise ConfigError(f"parameter 'metrics' must name at least one metric but is {metrics!r}")
         try:
             super()._set_default_parameters()
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
