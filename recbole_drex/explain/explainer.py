@@ -67,7 +67,7 @@ class Explainer:
 
     def leaves_out(self, uid: int) -> bool:
         """Whether what moved predictions for a user (internal id) is found by leaving it out."""
-        return hasattr(self.model, "what_if") and getattr(self.model, "can_leave_out", lambda _: True)(uid)
+        return hasattr(self.model, "what_if")
 
     def users_by_evidence(self) -> list[int]:
         """Users (internal ids) with training reviews, or ratings if the model reads no reviews: those with most come

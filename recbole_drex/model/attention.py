@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from recbole_drex.data.store import FeatureStore
+
+if TYPE_CHECKING:
+    from recbole_drex.model.aspects import ReadWords
 
 _BLOCK_WORDS = 1 << 15  # widened to float32 at a time on a GPU
 
@@ -23,6 +27,7 @@ class AttendedWords:
         word: position of the word's lemma in ``vocabulary``, (n,).
         weight: its attention weight within the review, (n,).
         vocabulary: lemmas.
+        read: aspect, importance and sentiment of each; None of models without aspects.
     """
 
     user: np.ndarray
@@ -30,6 +35,7 @@ class AttendedWords:
     word: np.ndarray
     weight: np.ndarray
     vocabulary: list[str]
+    read: ReadWords | None = None
 
 
 def softmax_within(scores: torch.Tensor, group: torch.Tensor, n_groups: int) -> torch.Tensor:

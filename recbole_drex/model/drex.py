@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
 from recbole_drex import ranks
 from recbole_drex.errors import ConfigError
-from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.layers import blocks_of
-from recbole_drex.model.states import StateModel
+from recbole_drex.model.states import SideState, StateModel
 from recbole_drex.model.taste import TextTaste
 from recbole_drex.model.userview import UserView
 from recbole_drex.model.whatif import WhatIf
-from recbole_drex.values import choice
 
 _PAIRS = 4096  # pairs that are scored at once
 _VIEWS = 64  # users whose evidence is remembered
-MOST_LEFT_OUT = 2000  # interactions of a user that are left out one by one
+
+
+class ScoreParts(NamedTuple):
+    """A score as a sum: what every part adds to it.
+
+    Attributes:
+        average: the score of a pair of which nothing is known, (...,).
+        user: what is known of the user adds, whatever the item, (...,).
+        item: what is known of the item adds, whatever the user, (...,).
+        aspects: each aspect, (..., A).
+        taste: what the user likes of what others say about the item, (...,).
+        rest: what states of user and item add only together, (...,).
+    """
+
+    average: torch.Tensor
+    user: torch.Tensor
+    item: torch.Tensor
+    aspects: torch.Tensor
+    taste: torch.Tensor
+    rest: torch.Tensor
+
+    @property
+    def total(self) -> torch.Tensor:
+        """The score, (...,)."""
+        return self.average + self.user + self.item + self.aspects.sum(-1) + self.taste + self.rest
 
 
 class DReX(StateModel):
@@ -42,24 +66,39 @@ class DReX(StateModel):
 
     The state that predicts s never contains the message of s, in training as in evaluation (the paper does not say
     so; taken literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of
-    the other messages; ``sequential`` one step per earlier message, in time order. Beyond the paper, and off
-    in ``DReX-paper``: ``use_bias`` adds :math:`\mu + b_u + b_i`; ``adjust_rating`` adds to the message of each side
-    a projection of the rating minus what the other side's mean explains; ``use_bilinear`` adds :math:`h_u^\top B h_i`,
-    since an MLP learns products of its inputs badly; ``use_mlp: false`` leaves the MLP away; ``factor_size`` adds
-    :math:`p_u^\top q_i`, with free vectors; ``history: target_attention`` gives the MLP a third input, see
-    :class:`~recbole_drex.model.history.HistoryAttention`; ``taste`` adds to the score of pairs that are no evidence
-    what the user likes of what others say about the item, see :class:`~recbole_drex.model.taste.TextTaste`.
+    the other messages; ``sequential`` one step per earlier message, in time order.
+
+    Beyond the paper, and off in ``DReX-paper``:
+
+    * ``use_bias`` adds :math:`\mu + \alpha_u d_u + \alpha_i d_i`, where :math:`d_u` is the mean of the user's other
+      ratings, each minus what the item's mean explains, shrunk as if c ratings of the average were there too:
+      :math:`d_u = \sum_{t \in N(u)} (r_t - \mu_{j(t)}) / (|N(u)| + c_u)`, and :math:`d_i` likewise. :math:`\alpha` and
+      c are learned. So users and items have no free parameters, and new users are treated as those of the data are.
+    * ``adjust_rating`` adds to the message of each side a projection of the rating minus what the other side's mean
+      explains.
+    * ``use_bilinear`` adds :math:`h_u^\top B h_i`, since an MLP learns products of its inputs badly; ``use_mlp: false``
+      leaves the MLP out; ``factor_size`` adds :math:`p_u^\top q_i`, with free vectors.
+    * ``aspects`` adds what the user writes about times what others say of it, see
+      :class:`~recbole_drex.model.aspects.Aspects`; it needs the leave-one-out rule.
+    * ``taste`` adds what the user likes of what others say about the item, to the score of pairs that are no evidence,
+      see :class:`~recbole_drex.model.taste.TextTaste`.
+
+    A score is a sum of parts (:class:`ScoreParts`). With f the MLP and the bilinear term, and :math:`h_0` the state of
+    a user or item without any evidence (for ``start: random`` the mean of the learned ones), :math:`f(h_u, h_i)` counts
+    as :math:`f(h_0, h_0)` for the average, :math:`f(h_u, h_0) - f(h_0, h_0)` for the user, the same for the item, and
+    what is left.
 
     ``train_target: implicit`` (``DReX-implicit``) ranks instead of predicting ratings: the score of a target is
-    compared with those of K sampled items without an interaction, all of them from states and a history without the
-    message of the target, by a loss that counts an interaction for ``target_weight``
+    compared with those of K sampled items without an interaction, all of them from states without the message of the
+    target, by a loss that counts an interaction for ``target_weight``
     (:class:`~recbole_drex.model.rating.RankingHead`). It needs the leave-one-out rule. Tastes :math:`\beta_u` are then
     free vectors, learned with all else, and :math:`z_{ui}` leaves out the review of a pair that is evidence; the
     directions that z is measured along are fitted once, to all training reviews, that one among them.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
     exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
-    targets of each step, see :mod:`recbole_drex.model.sampling`.
+    targets of each step, see :mod:`recbole_drex.model.sampling`; that of aspects, see
+    :class:`~recbole_drex.model.states.StateModel`.
 
     Raises:
         ConfigError: an unknown modality or an illegal value.
@@ -67,27 +106,22 @@ class DReX(StateModel):
     """
 
     _tastes: torch.Tensor | None
+    residual: torch.Tensor | None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self._views: dict[int, UserView] = {}
         self._from_items: torch.Tensor | None = None
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
-        use_history = choice(config, "history", ("mean", "target_attention")) == "target_attention"
-        self.history = HistoryAttention(size, config["max_history"]) if use_history else None
         self.dropout = nn.Dropout(config["dropout"])
         self.use_mlp = config["use_mlp"]
         if self.use_mlp:
-            self.hidden = nn.Linear(size * (2 + use_history), size)
+            self.hidden = nn.Linear(size * 2, size)
             self.scorer = nn.Linear(size, 1)
-        elif use_history:
-            raise ConfigError("history: target_attention is an input of the MLP and needs use_mlp: true")
         self.bilinear = nn.Linear(size, size, bias=False) if config["use_bilinear"] else None
         self.use_bias = config["use_bias"]
-        if self.use_bias:
-            self.user_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_users, 1), freeze=False)
-            self.item_bias = nn.Embedding.from_pretrained(torch.zeros(self.n_items, 1), freeze=False)
-        elif self.use_mlp:
+        self.slopes = nn.Parameter(torch.ones(2)) if self.use_bias else None  # alpha
+        if self.use_mlp and not self.use_bias:
             nn.init.constant_(self.scorer.bias, float(self.mean))
         self.factor_size = config["factor_size"]
         if self.factor_size:
@@ -116,13 +150,7 @@ class DReX(StateModel):
         super()._refresh()
         self._views.clear()
         self._from_items = None
-        if self.history is not None:
-            self.history.remember(len(self.table), self._looked_at)
-        self._tastes = None
-
-    def _looked_at(self, place: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the history at some rows of the table, (m, d) each."""
-        return self._states_for_others(place), self.messages(self.table.rows_at(place), 0)
+        self._tastes = self.residual = None
 
     @torch.no_grad()
     def make_ready(self) -> None:
@@ -141,10 +169,11 @@ class DReX(StateModel):
         part = ranks.own_part(len(table))
         rows = torch.arange(part.start, part.stop, device=self.mean.device).split(_PAIRS)
         own = torch.cat([self._residual(row) for row in rows])
-        self._tastes = self.taste.fit(table, ranks.joined(own, len(table)))
+        self.residual = ranks.joined(own, len(table))
+        self._tastes = self.taste.fit(table, self.residual)
 
     def _residual(self, row: torch.Tensor) -> torch.Tensor:
-        """What states and history leave unexplained of the ratings of the table's rows (b,): (b,)."""
+        """What all but tastes leaves unexplained of the ratings of the table's rows (b,): (b,)."""
         user = self.table.user[row]
         score = self._score_states(user, self.table.item[row], row)
         return self.table.rating[row] - self.head.mean(score, user)
@@ -159,40 +188,77 @@ class DReX(StateModel):
         # RecBole puts all targets first, then a sampled item for each, and another one, ...
         user, items = user[:n], item.view(-1, n).T
         row = self.table.find(user, items[:, 0])
-        user_state, item_state = self._states_for_training(user, items[:, 0], row)
-        item_state = item_state[:, None]
+        known_user, known_item = self._for_training(user, items[:, 0], row)
+        known_item = known_item.each(lambda part: part[:, None])
         if self.ranks:
-            item_state = torch.cat([item_state, self._states_of_sampled(items[:, 1:])], 1)
-        norm = user_state.square().sum(-1) + item_state.square().sum(-1).mean(-1)
-        parts = [self.dropout(user_state)[:, None].expand_as(item_state), self.dropout(item_state)]
-        if self.history is not None:
-            parts.append(self.dropout(self.history.sampled(self.table, user, item_state, row)))
-        score = self._score(parts, user[:, None].expand_as(items), items)
+            sampled = self._sampled(items[:, 1:])
+            both = zip(known_item, sampled, strict=True)
+            known_item = SideState(*(torch.cat(parts, 1) for parts in both))
+        norm = known_user.state.square().sum(-1) + known_item.state.square().sum(-1).mean(-1)
+        known_user = known_user._replace(state=self.dropout(known_user.state))
+        known_user = known_user.each(lambda part: part[:, None].expand(*items.shape, *part.shape[1:]))
+        known_item = known_item._replace(state=self.dropout(known_item.state))
+        score = self._score(known_user, known_item, user[:, None].expand_as(items), items)
         if self.ranks and self.taste is not None:
             rows = torch.cat([row[:, None], torch.full_like(items[:, 1:], -1)], 1)
             score = score + (self.taste_weights(user)[:, None] * self.taste.items(items, rows)).sum(-1)
         rating = interaction[self.rating_field][:n]
         return self.head.loss(score if self.ranks else score[:, 0], user, rating) + self.reg_weight * norm.mean()
 
-    def score_of_inputs(self, inputs: list[torch.Tensor], item: torch.Tensor) -> torch.Tensor:
-        """What states and history (..., d) say of the items (...,), without parameters of user and item: (...,)."""
-        value = self.mean.new_zeros(item.shape)
+    def score_of_states(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """f of states (..., d): (...,)."""
+        value = self.mean.new_zeros(item.shape[:-1])
         if self.use_mlp:
-            value = self.scorer(torch.relu(self.hidden(torch.cat(inputs, -1)))).squeeze(-1)
+            value = self.scorer(torch.relu(self.hidden(torch.cat([user, item], -1)))).squeeze(-1)
         if self.bilinear is not None:
-            value = value + (self.bilinear(inputs[0]) * inputs[1]).sum(-1)
+            value = value + (self.bilinear(user) * item).sum(-1)
         return value
 
-    def _score(self, inputs: list[torch.Tensor], user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        value = self.score_of_inputs(inputs, item)
+    def _score(
+        self, known_user: SideState, known_item: SideState, user: torch.Tensor, item: torch.Tensor
+    ) -> torch.Tensor:
+        """Scores without tastes; all arguments of one shape (...,), but for what they have beyond."""
+        value = self.score_of_states(known_user.state, known_item.state)
         if self.factor_size:
             value = value + (self.user_factors(user) * self.item_factors(item)).sum(-1)
-        return self._add_bias(value, user, item)
+        if self.aspects is not None:
+            value = value + self.aspects.parts(known_user.aspects, known_item.aspects).sum(-1)
+        if self.slopes is not None:
+            value = value + self.mean + self.slopes[0] * known_user.deviation + self.slopes[1] * known_item.deviation
+        return value
 
-    def _add_bias(self, value: torch.Tensor, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        if not self.use_bias:
-            return value
-        return value + self.mean + self.user_bias(user).squeeze(-1) + self.item_bias(item).squeeze(-1)
+    def parts_of(
+        self, known_user: SideState, known_item: SideState, taste: torch.Tensor, product: torch.Tensor
+    ) -> ScoreParts:
+        """The score as a sum of parts.
+
+        Args:
+            known_user, known_item: the two sides, of one shape (...,).
+            taste: what tastes add, (...,).
+            product: what factors add, (...,).
+        """
+        of_user, of_item = (one.state for one in (known_user, known_item))
+        no_user = self.user_start.of_nobody().expand_as(of_user)
+        no_item = self.item_start.of_nobody().expand_as(of_item)
+        nothing, both = self.score_of_states(no_user, no_item), self.score_of_states(of_user, of_item)
+        user_alone, item_alone = self.score_of_states(of_user, no_item), self.score_of_states(no_user, of_item)
+        parts = ScoreParts(
+            nothing,
+            user_alone - nothing,
+            item_alone - nothing,
+            self.aspects.parts(known_user.aspects, known_item.aspects)
+            if self.aspects is not None
+            else of_user.new_zeros(*of_user.shape[:-1], 0),
+            taste,
+            both - user_alone - item_alone + nothing + product,
+        )
+        if self.slopes is None:
+            return parts
+        return parts._replace(
+            average=parts.average + self.mean,
+            user=parts.user + self.slopes[0] * known_user.deviation,
+            item=parts.item + self.slopes[1] * known_item.deviation,
+        )
 
     # Prediction -------------------------------------------------------------------------------------------------
 
@@ -212,26 +278,8 @@ class DReX(StateModel):
         return score + (tasted if self.ranks else tasted * (row < 0))
 
     def _score_states(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """What states and history alone say of pairs, without tastes; as :meth:`_score_pairs`."""
-        user_state, item_state = self._user_states[user], self._item_states[item]
-        known = torch.nonzero(row >= 0).flatten()
-        if len(known):
-            if self.refinement == "sequential":
-                own_user, own_item = self._user_before[row[known]], self._item_before[row[known]]
-            else:
-                own_user = self._leave_one_out(user[known], row[known], 0)
-                own_item = self._leave_one_out(item[known], row[known], 1)
-            user_state = user_state.index_put((known,), own_user)
-            item_state = item_state.index_put((known,), own_item)
-        inputs = [user_state, item_state]
-        if self.history is not None:
-            seen = torch.empty_like(item_state)
-            order = torch.argsort(user, stable=True)
-            who, counts = torch.unique_consecutive(user[order], return_counts=True)
-            for one, index in zip(who.tolist(), torch.split(order, counts.tolist()), strict=True):
-                seen[index] = self.history.full(self.table, one, item_state[index], row[index])
-            inputs.append(seen)
-        return self._score(inputs, user, item)
+        """What all but tastes says of pairs; as :meth:`_score_pairs`."""
+        return self._score(self.without_own(0, user, row), self.without_own(1, item, row), user, item)
 
     def view_of(self, user: int) -> UserView:
         """A user of the data as evidence; remembered until the model learns."""
@@ -240,11 +288,6 @@ class DReX(StateModel):
                 self._views.clear()
             self._views[user] = UserView.known(self, user)
         return self._views[user]
-
-    def can_leave_out(self, user: int) -> bool:
-        """Whether what moved predictions for a user is found by leaving it out: all of the history looks at all of it
-        then, so time and memory grow with its square."""
-        return int(self.table.user_count[user]) <= MOST_LEFT_OUT
 
     def what_if(self, user: int, item: int) -> WhatIf:
         """The prediction for a user (internal id) and an item, and what it would be from less evidence."""
@@ -281,23 +324,23 @@ class DReX(StateModel):
         return torch.cat([self._scores_of(user, items) for items in blocks_of(self.n_items, _PAIRS)])
 
     def _scores_of(self, user: int, items: slice) -> torch.Tensor:
-        user_state, states = self._user_states[user], self._item_states[items]
-        value = self.mean.new_zeros(len(states))
+        known_user, known_item = self._users.each(lambda part: part[user]), self._items.each(lambda part: part[items])
+        value = self.mean.new_zeros(len(known_item.deviation))
         if self.use_mlp:
-            weight_user, weight_item, *weight_seen = self.hidden.weight.split(states.shape[1], 1)
+            weight_user, weight_item = self.hidden.weight.split(known_user.state.shape[0], 1)
             # The first layer of the MLP is linear in its parts, so each part is computed once, not once per pair.
             if self._from_items is None:
-                self._from_items = self._item_states @ weight_item.T + self.hidden.bias
-            hidden = self._from_items[items] + user_state @ weight_user.T
-            if self.history is not None:
-                hidden += self.history.full(self.table, user, states, None, weight_seen[0])
+                self._from_items = self._items.state @ weight_item.T + self.hidden.bias
+            hidden = self._from_items[items] + weight_user @ known_user.state
             value = self.scorer(hidden.relu_()).squeeze(-1)
         if self.bilinear is not None:
-            value = value + states @ self.bilinear(user_state)
+            value = value + known_item.state @ self.bilinear(known_user.state)
         if self.factor_size:
             value = value + self.item_factors.weight[items] @ self.user_factors.weight[user]
-        if self.use_bias:
-            value = value + self.mean + self.user_bias.weight[user] + self.item_bias.weight[items, 0]
+        if self.aspects is not None:
+            value = value + self.aspects.parts(known_user.aspects, known_item.aspects).sum(-1)
+        if self.slopes is not None:
+            value = value + self.mean + self.slopes[0] * known_user.deviation + self.slopes[1] * known_item.deviation
         if self.taste is not None and self._tastes is not None:
             value = value + self.taste.described[items] @ self._tastes[user]
         return value

@@ -7,6 +7,7 @@ message of the sum of the rows, and leaving one interaction out is a subtraction
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,10 @@ from recbole_drex.model.attention import WordAttention
 from recbole_drex.model.layers import BLOCK_ROWS, damped_mean, sums_of_blocks
 from recbole_drex.scratch import scratch_array
 
+if TYPE_CHECKING:
+    from recbole_drex.model.aspects import Aspects
+
+_TAIL = 4  # the last columns of a row: the rating as either side sees it, whether there is one, and 1
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
@@ -37,10 +42,11 @@ class Modality:
 class EvidenceTable(nn.Module):
     """The interactions that may be known, one row each, and who they belong to.
 
-    A row holds, for each modality, its vector (zero where missing) and its presence; then two columns with the rating
-    as the user side and the item side see it (minus what the other side's mean explains, zero where missing); then 1.
-    The review's vector is the attention-weighted mean of its words, which changes as the attention learns:
-    :meth:`refresh` computes it anew.
+    A row holds, for each modality, its vector (zero where missing) and its presence; then, if there are aspects, what
+    the review mentions and what it says of it (:class:`~recbole_drex.model.aspects.Aspects`); then two columns with the
+    rating as the user side and the item side see it (minus what the other side's mean explains, zero where missing);
+    then 1 if there is a rating; then 1. The review's vector is the attention-weighted mean of its words, which changes
+    as the attention learns: :meth:`refresh` computes it anew, and likewise mentions and opinions.
 
     Args:
         evidence: training rows and unrated rows.
@@ -57,6 +63,7 @@ class EvidenceTable(nn.Module):
         pooled: of each row the vector of the review, (n, width of the word features), or (n, 0) if reviews are no
             modality. Most of what is remembered, and so, like the word features, mapped from a file (unless it is moved
             to another device). Rows are sorted by (user, item).
+        said: of each row mentions and opinions, (n, 2 A), mapped from a file too; (n, 0) without aspects.
         fixed: the other columns, (n, rest).
         width: of a row.
         user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
@@ -67,6 +74,7 @@ class EvidenceTable(nn.Module):
     """
 
     pooled: torch.Tensor
+    said: torch.Tensor
     fixed: torch.Tensor
     user: torch.Tensor
     item: torch.Tensor
@@ -116,7 +124,7 @@ class EvidenceTable(nn.Module):
             self._seen_by_user(evidence, centred, rated, damping),
             self._seen_by_item(evidence, centred, rated, damping),
         ]
-        columns.append(torch.ones(len(evidence), 1))
+        columns += [rated[:, None].float(), torch.ones(len(evidence), 1)]
         self.modalities = []
         start = 0
         self.review_columns = slice(0, 0)
@@ -126,7 +134,7 @@ class EvidenceTable(nn.Module):
             if name == "review":
                 self.review_columns = slice(start, start + width)
             start += width + 1
-        self.width = start + 3
+        self.width = start + _TAIL
         # An interaction with every modality missing sends no message: it is not in the table.
         keep = torch.nonzero(present).flatten()
         if not len(keep):
@@ -135,6 +143,7 @@ class EvidenceTable(nn.Module):
         keep = keep[torch.argsort(keys)]
         buffers = {
             "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float32)),
+            "said": torch.zeros(len(keep), 0),
             "fixed": torch.cat(columns, 1)[keep],
             "user": evidence.user[keep],
             "item": evidence.item[keep],
@@ -152,12 +161,48 @@ class EvidenceTable(nn.Module):
         self.highest = float(self.rating[self.rated].max()) if bool(self.rated.any()) else 1.0
         self.refresh(attention)
 
+    def add_aspects(self, aspects: Aspects) -> None:
+        """Make room for mentions and opinions and read them."""
+        self.said = torch.from_numpy(scratch_array((len(self), 2 * len(aspects)), np.float32))
+        self.width += 2 * len(aspects)
+        self.refresh(None, aspects)
+
+    # Columns, counted from the end of a row.
+
+    @property
+    def mentions(self) -> slice:
+        """Columns of the mentions of aspects."""
+        n = self.said.shape[1]
+        return slice(self.width - _TAIL - n, self.width - _TAIL - n // 2)
+
+    @property
+    def opinions(self) -> slice:
+        """Columns of the opinions on aspects."""
+        return slice(self.width - _TAIL - self.said.shape[1] // 2, self.width - _TAIL)
+
+    @staticmethod
+    def adjusted(side: int) -> slice:
+        """Column of the rating as users (side 0) or items (side 1) see it, also in :attr:`fixed`."""
+        return slice(side - _TAIL, side - _TAIL + 1)
+
+    @staticmethod
+    def deviation(side: int) -> list[int]:
+        """Columns of the rating as one side sees it and of whether there is one; sums give a mean deviation."""
+        return [side - _TAIL, 2 - _TAIL]
+
     @property
     def relative_rating(self) -> torch.Tensor:
         """Ratings divided by the highest, 0 where there is none, (n,)."""
         return torch.where(self.rated, self.rating / self.highest, 0.0)
 
-    def rows_of_nobody(self, item: torch.Tensor, rating: torch.Tensor, pooled: torch.Tensor, spoken: torch.Tensor):
+    def rows_of_nobody(
+        self,
+        item: torch.Tensor,
+        rating: torch.Tensor,
+        pooled: torch.Tensor,
+        said: torch.Tensor,
+        spoken: torch.Tensor,
+    ) -> torch.Tensor:
         """Rows of interactions that are not in the data, as they go to a user: (m, width).
 
         Modalities of items are those of their other interactions.
@@ -166,6 +211,7 @@ class EvidenceTable(nn.Module):
             item: (m,).
             rating: one of the levels, NaN for none, (m,).
             pooled: attention-weighted means of the reviews' words, (m, width of the word features).
+            said: mentions and opinions, (m, 2 A).
             spoken: whether there is a review, (m,).
         """
         rated = ~torch.isnan(rating)
@@ -190,7 +236,8 @@ class EvidenceTable(nn.Module):
                 # In the data too, the mean of an item counts the rating that it is taken from.
                 mean = (others.sum() + centred[place]) / (len(others) + 1 + self.damping)
                 adjusted[place, 0] = centred[place] - mean
-        return torch.cat([*parts, adjusted, torch.ones(len(item), 1, device=rating.device)], 1)
+        one = torch.ones(len(item), 1, device=rating.device)
+        return torch.cat([*parts, said, adjusted, rated[:, None].float(), one], 1)
 
     def _seen_by_user(self, evidence: Evidence, centred, rated, damping) -> torch.Tensor:
         # Only ratings of the message's own item enter, so no message of the target slips into another one's.
@@ -207,11 +254,12 @@ class EvidenceTable(nn.Module):
     def rows_at(self, place: torch.Tensor | slice) -> torch.Tensor:
         """The rows at ``place`` (m,): (m, width)."""
         start, fixed = self.review_columns.start, self.fixed[place]
-        return torch.cat([fixed[:, :start], self.pooled[place], fixed[:, start:]], 1)
+        parts = [fixed[:, :start], self.pooled[place], fixed[:, start:-_TAIL], self.said[place], fixed[:, -_TAIL:]]
+        return torch.cat(parts, 1)
 
     @torch.no_grad()
-    def refresh(self, attention: WordAttention | None) -> None:
-        """Pool all reviews with the present attention and sum the rows of each user and item.
+    def refresh(self, attention: WordAttention | None, aspects: Aspects | None = None) -> None:
+        """Pool all reviews with the present attention, read aspects, and sum the rows of each user and item.
 
         Several processes share the reviews.
         """
@@ -219,8 +267,21 @@ class EvidenceTable(nn.Module):
             for rows in torch.nonzero(self.review >= 0).flatten().split(BLOCK_ROWS):
                 pooled, _ = attention.read_all(self.review[rows[ranks.own_part(len(rows))]])
                 self.pooled[rows] = ranks.joined(pooled, len(rows))
+        if aspects is not None:
+            for rows in torch.nonzero(self.review >= 0).flatten().split(BLOCK_ROWS):
+                read = aspects.read_all(self.review[rows[ranks.own_part(len(rows))]])
+                self.said[rows] = ranks.joined(read, len(rows))
         self.user_sums = self._sums(self.user, self.n_users)
         self.item_sums = self._sums(self.item, self.n_items)
+
+    @torch.no_grad()
+    def remember_said(self, rows: torch.Tensor, said: torch.Tensor) -> None:
+        """Replace mentions and opinions (m, 2 A) of some rows (m,), in the sums as well."""
+        columns = slice(self.mentions.start, self.opinions.stop)
+        change = said - self.said[rows]
+        self.user_sums[:, columns].index_add_(0, self.user[rows], change)
+        self.item_sums[:, columns].index_add_(0, self.item[rows], change)
+        self.said[rows] = said
 
     def _sums(self, group: torch.Tensor, n_groups: int) -> torch.Tensor:
         return sums_of_blocks(self.rows_at, group, torch.zeros(n_groups, self.width, device=group.device))

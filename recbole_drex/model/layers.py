@@ -54,6 +54,29 @@ def sums_of_blocks(rows: Callable[[slice], torch.Tensor], group: torch.Tensor, t
     return total
 
 
+def cumulated(values: torch.Tensor, group: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    """Per row the sum of the rows of its group that come before it in time; equal times go by their order.
+
+    Args:
+        values: (n, width).
+        group: (n,).
+        time: (n,).
+
+    Example:
+        >>> values, group = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([0, 1, 0])
+        >>> cumulated(values, group, torch.tensor([5.0, 1.0, 9.0])).flatten().tolist()
+        [0.0, 0.0, 1.0]
+    """
+    order = torch.argsort(time, stable=True)
+    order = order[torch.argsort(group[order], stable=True)]
+    ordered = values[order].double()
+    before = ordered.cumsum(0) - ordered
+    count = torch.bincount(group)
+    first = (count.cumsum(0) - count)[group[order]]
+    result = torch.empty_like(ordered).index_put((order,), before - before[first])
+    return result.to(values)
+
+
 def blocks_of(n: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
     """Consecutive blocks of n rows.
 

@@ -15,7 +15,6 @@ from recbole_drex.model.userview import OwnParameters, PostedWords, UserView
 if TYPE_CHECKING:
     from recbole_drex.model.drex import DReX
 
-_DAMPING = 5.0  # pseudo-count of the mean residual that becomes a new user's bias
 _STEPS = 30  # of L-BFGS, for factors and tastes of models that rank
 
 
@@ -28,12 +27,10 @@ def view_of_new(
 ) -> UserView:
     r"""What the model makes of interactions that it has never seen.
 
-    The state, the history and (for ratings) the tastes follow from the interactions as they do for any user. What a
-    user of the data has learned for themselves is set from the interactions, all else being fixed: the bias is
-    :math:`b = \sum_s (r_s - \hat r_s) / (n + 5)`, with :math:`\hat r_s` the prediction without s and without a bias;
-    the thresholds of ordinal output are the global ones. For models that rank, factors and tastes are those that
-    maximise the likelihood of the n items among all items, with a normal prior of the variance that those of the users
-    of the data have.
+    The state, the deviation, what the user writes about and (for ratings) the tastes follow from the interactions as
+    they do for any user; the thresholds of ordinal output are the global ones. For models that rank, factors and tastes
+    are those that maximise the likelihood of the n items among all items, with a normal prior of the variance that
+    those of the users of the data have.
 
     Args:
         model: trained.
@@ -54,7 +51,8 @@ def view_of_new(
         pooled = torch.stack(
             [torch.softmax(one @ vector, 0) @ one if len(one) else torch.zeros_like(vector) for one in reviews]
         ).detach()
-    rows = table.rows_of_nobody(item, rating, pooled, spoken)
+    said = _said(model, lemmas, rating.device)
+    rows = table.rows_of_nobody(item, rating, pooled, said, spoken)
     says = torch.stack([modality.split(rows)[1][:, 0] for modality in table.modalities]).any(0)
     rows, item, rating = rows[says], item[says], rating[says]
     said = torch.nonzero(says).flatten().tolist()
@@ -66,19 +64,23 @@ def view_of_new(
         return UserView(model, 0, rows, item, rating, time, none, own, posted=words)
 
     zeros = OwnParameters(
-        torch.zeros((), device=item.device) if model.use_bias else None,
         torch.zeros(model.factor_size, device=item.device) if model.factor_size else None,
         torch.zeros(len(model.taste.strength), device=item.device) if model.ranks and model.taste is not None else None,
     )
     blank = view(zeros)
-    if model.ranks:
-        return view(_learned(blank)) if len(item) else blank
-    if model.use_bias and bool((~torch.isnan(rating)).any()):
-        with torch.no_grad():
-            residual = rating - blank.rating_of(blank.each_score(blank.nothing, 1)[0])
-        residual = residual[~torch.isnan(residual)]
-        return view(OwnParameters(residual.sum() / (len(residual) + _DAMPING), zeros.factors, zeros.tastes))
-    return blank
+    return view(_learned(blank)) if model.ranks and len(item) else blank
+
+
+def _said(model: DReX, lemmas: Sequence[Sequence[str]], device: torch.device) -> torch.Tensor:
+    """Mentions and opinions of posted reviews, (m, 2 A)."""
+    aspects = model.aspects
+    if aspects is None:
+        return torch.zeros(len(lemmas), 0, device=device)
+    place = {word: number for number, word in enumerate(aspects.store.vocabulary)}
+    words = [aspects.lemma[place.get(word, -1)] for review in lemmas for word in review]
+    count = torch.tensor([len(review) for review in lemmas], device=device)
+    number = torch.stack(words) if words else torch.zeros(0, dtype=torch.int64, device=device)
+    return aspects.pool(number, count.cumsum(0) - count, aspects.lexicon()).detach()
 
 
 def _words(model: DReX, reviews: Sequence[torch.Tensor], lemmas: Sequence[Sequence[str]]) -> PostedWords | None:
@@ -105,7 +107,7 @@ def _learned(blank: UserView) -> OwnParameters:
     model, item = blank.model, blank.item
     with torch.no_grad():
         everything = blank.scores()
-        own = blank.each_score(blank.nothing, 1)[0]
+        own = blank.scores_of(blank.without_each(), model.without_own(1, item, blank.row), item)
     tables = [model.item_factors.weight.detach()] if model.factor_size else []
     spread = [model.user_factors.weight.detach()] if model.factor_size else []
     if model.taste is not None:
@@ -133,4 +135,4 @@ def _learned(blank: UserView) -> OwnParameters:
         optimizer.step(loss)
     found = value.detach()
     width = model.factor_size
-    return OwnParameters(None, found[:width] if width else None, found[width:] if model.taste is not None else None)
+    return OwnParameters(found[:width] if width else None, found[width:] if model.taste is not None else None)

@@ -83,6 +83,9 @@ def without_words(
     if len(few):
         rest[few] = _pooled_without(words, few, place, case, token)
     change = torch.zeros_like(before)
+    if side.model.aspects is not None:
+        columns = slice(table.mentions.start, table.opinions.stop)
+        change[:, columns] = _read_without(side, words, place, case, token) - before[:, columns]
     change[:, review.start : review.start + review.width] = rest - pooled
     change[:, review.start + review.width] = torch.where(some[:, 0], 0.0, -there[:, 0])
     others = [modality.split(before)[1][:, 0] for modality in table.modalities if modality is not review]
@@ -101,6 +104,24 @@ def _pooled_without(words: ReviewWords, few: torch.Tensor, place, case, token) -
     return result.index_add(0, owner, weight[:, None] * words.vector[member])
 
 
+def _read_without(side: SideEvidence, words: ReviewWords, place, case, token) -> torch.Tensor:
+    """Mentions and opinions of reviews (c, 2 A) that lack some words, read as if these had never been written."""
+    aspects = side.model.aspects
+    assert aspects is not None
+    order = torch.argsort(words.place, stable=True)
+    count = torch.bincount(words.place, minlength=len(side))
+    first = count.cumsum(0) - count
+    owner = torch.repeat_interleave(torch.arange(len(place), device=place.device), count[place])
+    start = count[place].cumsum(0) - count[place]
+    member = order[torch.arange(len(owner), device=place.device) - start[owner] + first[place][owner]]
+    stays = ~torch.isin(owner * len(words) + member, case * len(words) + token)
+    owner, member = owner[stays], member[stays]
+    left = torch.bincount(owner, minlength=len(place))
+    word = words.word[member]
+    word = torch.where(word < len(aspects.lemma) - 1, word, len(aspects.lemma) - 1)  # lemmas that the data do not have
+    return aspects.pool(aspects.lemma[word], left.cumsum(0) - left, aspects.lexicon()).detach()
+
+
 def pooled_change(
     side: SideEvidence, words: ReviewWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
 ) -> torch.Tensor:
@@ -116,7 +137,9 @@ def pooled_change(
     Returns:
         (c,), without what the loss of a whole review adds beside its vector.
     """
-    columns = side.model.table.review_columns
+    table = side.model.table
+    columns = table.review_columns
+    by_said = slope[:, table.mentions.start : table.opinions.stop]
     slope = slope[:, columns]
     # Review by review: all of them at once would copy a slope for every word.
     count = torch.bincount(words.place, minlength=len(side)).tolist()
@@ -126,7 +149,26 @@ def pooled_change(
         torch.zeros(len(place), device=case.device).index_add(0, case, words.attention * part) for part in (1.0, said)
     )
     left = 1 - lost
-    return torch.where(left > 1e-6, (whole - removed) / left.clamp(min=1e-6), 0.0) - whole
+    change = torch.where(left > 1e-6, (whole - removed) / left.clamp(min=1e-6), 0.0) - whole
+    return change + _said_change(side, words, by_said, place, case)
+
+
+def _said_change(
+    side: SideEvidence, words: ReviewWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
+) -> torch.Tensor:
+    """What taking words out adds to a linear function of mentions and opinions (m, 2 A), but for what the words next to
+    them are then read as: (c,)."""
+    aspects, lost = side.model.aspects, torch.zeros(len(place), device=case.device)
+    if aspects is None or not len(words):
+        return lost
+    shares, sentiment = (part.detach() for part in aspects.lexicon())
+    count = torch.bincount(words.place, minlength=len(side))
+    number = aspects.lemma[words.word.clamp(max=len(aspects.lemma) - 1)]
+    said = aspects.said(number, count.cumsum(0) - count, sentiment).detach()
+    n = len(aspects)
+    for_mentions, for_opinions = slope[:, :n][words.place], slope[:, n:][words.place]
+    value = (shares[number] * (for_mentions + said[:, None] * for_opinions)).sum(1)
+    return lost.index_add(0, case, -value)
 
 
 def said_of_item(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from recbole_drex.model.states import SideState
+
 if TYPE_CHECKING:
     from recbole_drex.model.drex import DReX
 
@@ -19,7 +21,7 @@ class Changes:
     Attributes:
         scenario: which scenario, below n, (p,).
         place: which interaction of the side, (p,); no pair of scenario and place comes twice.
-        row: what is added to its row of numbers, (p, width).
+        row: what is added to its row of numbers, mentions and opinions included, (p, width).
         message: what that adds to its message, (p, d).
         gone: whether the whole interaction is taken away, (p,).
         coordinates: what is added to its review's coordinates of taste, (p, k); only the item's side has any.
@@ -99,78 +101,52 @@ class SideEvidence:
             changes.append((everywhere, own.expand(n), -table.relative_rating[self.left_out].expand(n)))
         return self.start.several(self.entity, n, *(torch.cat(part) for part in zip(*changes, strict=True)))
 
-    def state(self, changes: Changes, n: int) -> torch.Tensor:
-        """The state that all evidence makes, in each of n scenarios: (n, d)."""
+    def known(self, changes: Changes, n: int) -> SideState:
+        """What all evidence comes to, in each of n scenarios."""
         gone = changes.gone
         lost = changes.place[gone]
         start = self._start(n, changes.scenario[gone], self.other[lost], self.value[lost])
         if self.model.refinement == "sequential":
-            return self._in_order(changes, n, start)[1]
-        sums, count = self._sums(changes, n)
-        return self.refiner.from_sum(sums, count, start)
+            return self._in_order(changes, n, start)
+        return self.model.side_state(self.side, self._sums(changes, n), start)
 
-    def each(self, changes: Changes, n: int) -> torch.Tensor:
-        """Per scenario and interaction, the state that predicts this interaction: (n, m, d).
-
-        That of an interaction which is gone in a scenario means nothing.
-        """
-        m = len(self)
-        start = self._start_of_each(changes, n)
+    def without_each(self) -> SideState:
+        """What the evidence comes to without each single interaction: what predicts that one, (m, ...)."""
+        m, sums = len(self), self._sums(self.nothing, 1)
+        place = torch.arange(m, device=self.rows.device)
+        start = self._start(m, place, self.other, self.value)
         if self.model.refinement == "sequential":
-            return self._in_order_of_each(changes, n, start)
-        sums, count = self._sums(changes, n)
-        message = self.messages.expand(n, m, -1).index_put(
-            (changes.scenario, changes.place), self.messages[changes.place] + changes.message
-        )
-        one = (
-            self.rows[:, -1]
-            .expand(n, m)
-            .index_put((changes.scenario, changes.place), self.rows[changes.place, -1] + changes.row[:, -1])
-        )
-        rest = (sums[:, None] - message).flatten(0, 1), (count - one).flatten()[:, None]
-        return self.refiner.from_sum(*rest, start).unflatten(0, (n, m))
+            return self._before_each(start)
+        return self.model.side_state(self.side, sums - self.rows, start)
 
-    def _start_of_each(self, changes: Changes, n: int) -> torch.Tensor:
-        """Start states without the ratings that are gone and without the target's own: (n * m, d)."""
-        m = len(self)
-        target = torch.arange(n * m, device=self.rows.device)
-        lost = changes.place[changes.gone].repeat_interleave(m)
-        scenario = changes.scenario[changes.gone].repeat_interleave(m) * m + target[:m].repeat(len(lost) // max(m, 1))
-        other = scenario % max(m, 1) != lost
-        place = torch.cat([target % max(m, 1), lost[other]])
-        return self._start(n * m, torch.cat([target, scenario[other]]), self.other[place], self.value[place])
+    def _sums(self, changes: Changes, n: int) -> torch.Tensor:
+        """Sums of rows in n scenarios, (n, width)."""
+        return self.rows.sum(0).repeat(n, 1).index_add(0, changes.scenario, changes.row)
 
-    def _sums(self, changes: Changes, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        sums = self.messages.sum(0).repeat(n, 1).index_add(0, changes.scenario, changes.message)
-        count = self.rows[:, -1:].sum(0).repeat(n, 1).index_add(0, changes.scenario, changes.row[:, -1:])
-        return sums, count.detach().round()
-
-    def _changed(self, changes: Changes, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Messages (n, m, d), and which of them are there, (n, m)."""
+    def _in_order(self, changes: Changes, n: int, start: torch.Tensor) -> SideState:
+        """Sequential rule: one step per message that is left, in time order."""
         at = (changes.scenario, changes.place)
         messages = self.messages.expand(n, len(self), -1)
         messages = messages.index_put(at, self.messages[changes.place] + changes.message)
         there = self.precedes.expand(n, -1).index_put(at, ~changes.gone & self.precedes[changes.place])
-        return messages, there
-
-    def _in_order(self, changes: Changes, n: int, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sequential rule: the states before each message (n, m, d), and the last ones (n, d)."""
-        messages, there = self._changed(changes, n)
-        before, state = torch.zeros_like(messages), start
+        state = start
         for place in torch.argsort(self.time, stable=True).tolist():
-            before = before.index_put((torch.arange(n), torch.full((n,), place)), state)
             state = torch.where(there[:, place, None], self.refiner.step(messages[:, place], state), state)
-        return before, state
+        columns = self.model.table.deviation(self.side)
+        counted = self.precedes[changes.place, None] * changes.row[:, columns]
+        sums = (self.rows[:, columns] * self.precedes[:, None]).sum(0).repeat(n, 1)
+        deviation = self.model.deviation(self.side, sums.index_add(0, changes.scenario, counted))
+        return SideState(state, deviation, state.new_zeros(n, 0))
 
-    def _in_order_of_each(self, changes: Changes, n: int, start: torch.Tensor) -> torch.Tensor:
-        """As :meth:`_in_order`, where every target has a start state of its own, (n * m, d): (n, m, d)."""
-        m = len(self)
-        messages, there = self._changed(changes, n)
+    def _before_each(self, start: torch.Tensor) -> SideState:
+        """Sequential rule: just before each message, with a start state of its own, (m, d)."""
         order = torch.argsort(self.time, stable=True)
-        rank = torch.empty_like(order).index_put((order,), torch.arange(m, device=order.device))
-        state = start.unflatten(0, (n, m))
+        rank = torch.empty_like(order).index_put((order,), torch.arange(len(order), device=order.device))
+        state = start
         for step, place in enumerate(order.tolist()):
-            new = self.refiner.step(messages[:, place, None].expand(n, m, -1).flatten(0, 1), state.flatten(0, 1))
-            moves = there[:, place, None] & (rank > step)[None, :]
-            state = torch.where(moves[..., None], new.unflatten(0, (n, m)), state)
-        return state
+            new = self.refiner.step(self.messages[place].expand_as(state), state)
+            state = torch.where((rank > step)[:, None], new, state)
+        columns = self.model.table.deviation(self.side)
+        values = self.rows[order][:, columns]
+        before = torch.empty_like(values).index_put((order,), values.cumsum(0) - values)
+        return SideState(state, self.model.deviation(self.side, before), state.new_zeros(len(self), 0))

@@ -67,6 +67,14 @@ class StartState(nn.Module):
     def _from_hidden(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.from_hidden(torch.relu(hidden + self.hidden_bias))
 
+    def of_nobody(self) -> torch.Tensor:
+        """The start state of a user or item without any rating, (d,); the mean of the learned ones if they are free."""
+        if self.kind == "zero":
+            return torch.zeros(self.size, device=self._device.device)
+        if self.kind == "random":
+            return self.embedding.weight[1:].mean(0)
+        return self._from_hidden(self.hidden_bias.new_zeros(self.size))
+
     def several(
         self, entity: int, n: int, scenario: torch.Tensor, other: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
@@ -82,8 +90,7 @@ class StartState(nn.Module):
         if self.kind == "zero":
             return torch.zeros(n, self.size, device=self._device.device)
         if self.kind == "random":
-            known = self.embedding.weight
-            return (known[entity] if entity else known[1:].mean(0)).expand(n, -1)
+            return (self.embedding.weight[entity] if entity else self.of_nobody()).expand(n, -1)
         hidden = self.matrix.times(torch.tensor([entity], device=other.device), self.into_hidden.weight)
         hidden = hidden.repeat(n, 1).index_add(0, scenario, value[:, None] * self.into_hidden(other))
         return self._from_hidden(hidden)

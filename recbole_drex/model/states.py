@@ -2,27 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import nn
 
 from recbole_drex.errors import ConfigError
+from recbole_drex.model.aspects import Aspects
 from recbole_drex.model.attention import AttendedWords, WordAttention
 from recbole_drex.model.evidence import EvidenceTable
-from recbole_drex.model.layers import BLOCK_ROWS, Remembering
+from recbole_drex.model.layers import BLOCK_ROWS, Remembering, cumulated
 from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.sampling import ReviewSampler
 from recbole_drex.model.start import StartState
 from recbole_drex.values import choice
 
+_ASPECT_STEPS = 4  # of an epoch, in which aspects learn from all reviews
+_ASPECT_WORDS = 1 << 22  # words of these reviews that are read for one step, at most
+_PSEUDO_COUNT = 5.0  # where c of the deviations starts
+
+
+class SideState(NamedTuple):
+    """What the evidence of users, or of items, comes to; the target's own is left out where there is a target.
+
+    Attributes:
+        state: h, (..., d).
+        deviation: the shrunken mean of ratings minus what the other side's means explain, (...,).
+        aspects: tastes of users, qualities of items, (..., A).
+    """
+
+    state: torch.Tensor
+    deviation: torch.Tensor
+    aspects: torch.Tensor
+
+    def each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> SideState:
+        """A function of every part."""
+        return SideState(*map(function, self))
+
+    def put(self, place: torch.Tensor, other: SideState) -> SideState:
+        """With the rows of another one at some places."""
+        return SideState(*(one.index_put((place,), new) for one, new in zip(self, other, strict=True)))
+
 
 class StateModel(Remembering, RatingModel):
     """Base of DReX: evidence, messages, and states of users and items without the message that is predicted.
 
     Equations and parameters are those of :class:`~recbole_drex.model.drex.DReX`, which predicts from the states.
+
+    The attention learns from a sample of reviews at each step (:mod:`recbole_drex.model.sampling`). Aspects need sums
+    over all reviews, so they learn at four steps of an epoch: there the mentions and opinions of all reviews (of
+    4 million words at most) are read with a gradient, and remembered until the next of these steps.
 
     Raises:
         ConfigError: an unknown modality or an illegal value.
@@ -49,6 +81,14 @@ class StateModel(Remembering, RatingModel):
             self.n_items,
             config["bias_damping"],
         )
+        self.aspects: Aspects | None = None
+        if config["aspects"] and self.attention is not None:
+            if self.refinement == "sequential":
+                raise ConfigError("aspects need refinement: leave_one_out; give aspects: 0 for refinement: sequential")
+            self.aspects = Aspects(self.attention.store, self.table, config["aspects"], config["aspect_rate"])
+            self.table.add_aspects(self.aspects)
+            steps = -(-len(dataset.inter_feat) // config["train_batch_size"])
+            self._every, self._step = max(1, steps // _ASPECT_STEPS), 0
         self.sampler = None
         if self.attention is not None and config["message_samples"] > 0:
             self.sampler = ReviewSampler(self.table, config["message_samples"])
@@ -67,6 +107,13 @@ class StateModel(Remembering, RatingModel):
         self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, of_user=False)
         # A start made of ratings must be made for each target, without the target's own.
         self.own_start = start == "mlp"
+        # c of the deviations of users and items.
+        self.pseudo_counts = nn.Parameter(torch.full((2,), _PSEUDO_COUNT).log()) if config["use_bias"] else None
+        if self.pseudo_counts is not None and self.refinement == "sequential":
+            columns = [self.table.fixed[:, self.table.deviation(side)] for side in (0, 1)]
+            groups = (self.table.user, self.table.item)
+            for side, (column, group) in enumerate(zip(columns, groups, strict=True)):
+                self.register_buffer(f"_before{side}", cumulated(column, group, self.table.time), persistent=False)
 
     # Messages and states ----------------------------------------------------------------------------------------
 
@@ -84,73 +131,87 @@ class StateModel(Remembering, RatingModel):
             parts.append(nn.functional.linear(vector, layer.weight) + present * layer.bias)
         message = nn.functional.linear(torch.cat(parts, -1), self.fuse.weight) + rows[..., -1:] * self.fuse.bias
         if self.adjust is not None:
-            message = message + self.adjust[side](rows[..., side - 3 : side - 2])
+            message = message + self.adjust[side](rows[..., self.table.adjusted(side)])
         return message
 
-    def _leave_one_out(self, entity: torch.Tensor, row: torch.Tensor, side: int, correction=None) -> torch.Tensor:
-        """States of users (side 0) or items (side 1) without the messages at ``row`` (-1: with all)."""
+    def side_state(self, side: int, rows: torch.Tensor, start: torch.Tensor) -> SideState:
+        """What summed rows (n, width) come to by the leave-one-out rule, from start states (n, d)."""
+        refiner = (self.user_refiner, self.item_refiner)[side]
+        state = refiner.from_sum(self.messages(rows, side), rows[:, -1:].detach().round(), start)
+        return SideState(state, self.deviation(side, rows[:, self.table.deviation(side)]), self.read(side, rows))
+
+    def deviation(self, side: int, sums: torch.Tensor) -> torch.Tensor:
+        """The shrunken mean of ratings from their sum and number (n, 2): (n,); zeros without ``use_bias``."""
+        if self.pseudo_counts is None:
+            return sums.new_zeros(len(sums))
+        return sums[:, 0] / (sums[:, 1] + self.pseudo_counts[side].exp())
+
+    def read(self, side: int, rows: torch.Tensor) -> torch.Tensor:
+        """Tastes (side 0) or qualities (side 1) from summed rows (n, width): (n, A)."""
+        if self.aspects is None:
+            return rows.new_zeros(len(rows), 0)
+        mentions, opinions = rows[:, self.table.mentions], rows[:, self.table.opinions]
+        return self.aspects.qualities(mentions, opinions) if side else self.aspects.tastes(mentions)
+
+    def _leave_one_out(self, entity: torch.Tensor, row: torch.Tensor, side: int, correction=None) -> SideState:
+        """Users (side 0) or items (side 1) without the interactions at ``row`` (-1: with all)."""
         sums = (self.table.user_sums, self.table.item_sums)[side][entity]
         rest = self.table.without(sums, row)
         if correction is not None:
             rest = rest + correction
-        refiner, start = ((self.user_refiner, self.user_start), (self.item_refiner, self.item_start))[side]
-        return refiner.from_sum(self.messages(rest, side), rest[:, -1:].detach(), start(entity, row))
+        return self.side_state(side, rest, (self.user_start, self.item_start)[side](entity, row))
 
-    def _in_order(self, side: int, rows: torch.Tensor, row: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sequential rule: states of one side just before the messages at ``row``, and the last state of each entity.
+    def _in_order(self, side: int, rows: torch.Tensor, row: torch.Tensor) -> tuple[SideState, SideState]:
+        """Sequential rule: one side just before the interactions at ``row``, and after the last of each entity.
 
         Args:
             side: 0 for users, 1 for items.
             rows: the table's rows, some of them perhaps read anew.
             row: (b,).
         """
-        refiner, start, group, count = (
-            (self.user_refiner, self.user_start, self.table.user, self.n_users),
-            (self.item_refiner, self.item_start, self.table.item, self.n_items),
+        refiner, start, group, sums = (
+            (self.user_refiner, self.user_start, self.table.user, self.table.user_sums),
+            (self.item_refiner, self.item_start, self.table.item, self.table.item_sums),
         )[side]
-        messages, entity = self.messages(rows, side), torch.arange(count, device=group.device)
+        messages, entity = self.messages(rows, side), torch.arange(len(sums), device=group.device)
         before, last = refiner.in_order(messages, group, self.table.time, start(entity, torch.full_like(entity, -1)))
         if self.own_start:
-            return refiner.one_by_one(messages, group, self.table.time, row, start(group[row], row)), last
-        return before[row], last
+            own = refiner.one_by_one(messages, group, self.table.time, row, start(group[row], row))
+        else:
+            own = before[row]
+        earlier = torch.zeros(len(row), 2) if self.pseudo_counts is None else getattr(self, f"_before{side}")[row]
+        ends = sums[:, self.table.deviation(side)]
+        return (
+            SideState(own, self.deviation(side, earlier.to(own)), own.new_zeros(len(row), 0)),
+            SideState(last, self.deviation(side, ends), last.new_zeros(len(last), 0)),
+        )
 
     @torch.no_grad()
     def _refresh(self) -> None:
         """Bring everything that is remembered between steps up to date with the parameters."""
-        self.table.refresh(self.attention)
+        self.table.refresh(self.attention, self.aspects)
         users = torch.arange(self.n_users, device=self.mean.device)
         items = torch.arange(self.n_items, device=self.mean.device)
         if self.refinement == "sequential":
             rows, every = self.table.rows_at(slice(None)), torch.arange(len(self.table), device=self.mean.device)
-            self._user_before, self._user_states = self._in_order(0, rows, every)
-            self._item_before, self._item_states = self._in_order(1, rows, every)
+            self._users_before, self._users = self._in_order(0, rows, every)
+            self._items_before, self._items = self._in_order(1, rows, every)
         else:
-            self._user_states = self._leave_one_out(users, torch.full_like(users, -1), 0)
-            self._item_states = self._leave_one_out(items, torch.full_like(items, -1), 1)
-        self._stale = False
-
-    def _states_for_others(self, place: slice) -> torch.Tensor:
-        """Per row of the table at ``place``, the state of its item without it: what the item is to other people.
-
-        With the row, the rating minus the user's mean would carry the ratings of all targets of that user.
-        """
-        if self.refinement == "sequential":
-            return self._item_before[place]
-        row = torch.arange(place.start, place.stop, device=self.mean.device)
-        return self._leave_one_out(self.table.item[place], row, 1)
+            self._users = self._leave_one_out(users, torch.full_like(users, -1), 0)
+            self._items = self._leave_one_out(items, torch.full_like(items, -1), 1)
+        self._step, self._stale = 0, False
 
     @torch.no_grad()
-    def item_states_without(self, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """Remembered states of items (n,) without the messages at rows of the table (n,), -1 for none: (n, d)."""
-        states = self._item_states[item]
-        known = row >= 0
-        if bool(known.any()):
-            own = row[known]
-            if self.refinement == "sequential":
-                states[known] = self._item_before[own]
-            else:
-                states[known] = self._leave_one_out(item[known], own, 1)
-        return states
+    def without_own(self, side: int, entity: torch.Tensor, row: torch.Tensor) -> SideState:
+        """Remembered users (side 0) or items (side 1) (n,) without the interactions at ``row`` (n,), -1 for none."""
+        everything = (self._users, self._items)[side].each(lambda part: part[entity])
+        known = torch.nonzero(row >= 0).flatten()
+        if not len(known):
+            return everything
+        if self.refinement == "sequential":
+            before = (self._users_before, self._items_before)[side]
+            return everything.put(known, before.each(lambda part: part[row[known]]))
+        return everything.put(known, self._leave_one_out(entity[known], row[known], side))
 
     def precedes(self, rows: torch.Tensor, target: int) -> torch.Tensor:
         """Which rows (n,) of one user or item send messages to the state that predicts row ``target``: (n,)."""
@@ -160,26 +221,63 @@ class StateModel(Remembering, RatingModel):
         time, own = self.table.time[rows], self.table.time[target]
         return (time < own) | ((time == own) & (rows < target))
 
-    def _states_for_training(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
-        """States that predict the training rows at ``row``, without their own messages."""
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def _for_training(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> tuple[SideState, SideState]:
+        """Users and items that predict the training rows at ``row``, without their own interactions."""
         if self.refinement == "sequential":
             rows = self.table.rows_at(slice(None))
             if self.sampler is not None and self.attention is not None:
                 rows = self.sampler.freshened(self.table, self.attention, rows)
             known = row.clamp(min=0)  # a target that sends no message is not in the table
-            user_before, user_last = self._in_order(0, rows, known)
-            item_before, item_last = self._in_order(1, rows, known)
-            sent = (row >= 0)[:, None]
-            return torch.where(sent, user_before, user_last[user]), torch.where(sent, item_before, item_last[item])
+            sent, found = row >= 0, []
+            for side, entity in enumerate((user, item)):
+                before, last = self._in_order(side, rows, known)
+                after = last.each(lambda part, entity=entity: part[entity])
+                masks = (sent[:, None], sent, sent[:, None])
+                found.append(SideState(*map(torch.where, masks, before, after)))
+            return found[0], found[1]
         corrections: Sequence[torch.Tensor | None] = (None, None)
         if self.sampler is not None and self.attention is not None:
             corrections = self.sampler.corrections(self.table, self.attention, row)
+        if self.aspects is not None:
+            corrections = self._with_aspects(corrections, user, item, row)
         return self._leave_one_out(user, row, 0, corrections[0]), self._leave_one_out(item, row, 1, corrections[1])
 
-    def _states_of_sampled(self, items: torch.Tensor) -> torch.Tensor:
-        """States of sampled items (n, k), with all their messages: (n, k, d). Their users sent them none."""
+    def _with_aspects(self, corrections, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
+        """Add to what corrects the sums of a step's targets the gradient of aspects, at the steps that learn them."""
+        self._step += 1
+        if (self._step - 1) % self._every:
+            return corrections
+        table, aspects = self.table, self.aspects
+        assert aspects is not None
+        reviewed = torch.nonzero(table.review >= 0).flatten()
+        blocks = aspects.blocks(table.review[reviewed].numpy(force=True), _ASPECT_WORDS)
+        if not blocks:
+            return corrections
+        # NumPy's random numbers are the same in all processes.
+        rows = reviewed[blocks[np.random.randint(len(blocks)) if len(blocks) > 1 else 0]]  # noqa: NPY002
+        said = aspects.read(table.review[rows])
+        drift = said - table.said[rows]
+        table.remember_said(rows, said.detach())
+        drift = drift - drift.detach()  # the sums know the value by now; the gradient is what they lack
+        place = torch.full((len(table) + 1,), -1, device=row.device).index_put((rows,), torch.arange(len(rows)).to(row))
+        found = []
+        for group, entity, n, correction in zip(
+            (table.user, table.item), (user, item), (self.n_users, self.n_items), corrections, strict=True
+        ):
+            sums = drift.new_zeros(n, drift.shape[1]).index_add(0, group[rows], drift)[entity]
+            own = place[row]
+            sums = sums - drift[own.clamp(min=0)] * (own >= 0)[:, None]
+            first = table.mentions.start
+            sums = nn.functional.pad(sums, (first, table.width - first - sums.shape[1]))
+            found.append(sums if correction is None else correction + sums)
+        return found
+
+    def _sampled(self, items: torch.Tensor) -> SideState:
+        """Sampled items (n, k), with all their interactions. Their users sent them none."""
         unique, place = torch.unique(items, return_inverse=True)
-        return self._leave_one_out(unique, torch.full_like(unique, -1), 1)[place]
+        return self._leave_one_out(unique, torch.full_like(unique, -1), 1).each(lambda part: part[place])
 
     # Explanations -----------------------------------------------------------------------------------------------
 
@@ -193,10 +291,12 @@ class StateModel(Remembering, RatingModel):
         weights = torch.cat([self.attention.read_all(part)[1] for part in parts])
         place, review = (part.cpu().numpy() for part in self.attention.positions(self.table.review[reviewed]))
         rows = reviewed.cpu().numpy()[review]
+        read = None if self.aspects is None else self.aspects.occurrences(self.table.review[reviewed])
         return AttendedWords(
             user=self.table.user.cpu().numpy()[rows],
             item=self.table.item.cpu().numpy()[rows],
             word=self.attention.store.word_ids[place],
             weight=weights.cpu().numpy(),
             vocabulary=self.attention.store.vocabulary,
+            read=read,
         )

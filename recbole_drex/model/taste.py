@@ -155,6 +155,28 @@ class TextTaste(nn.Module):
         return _ridge(vectors, usable.to(vectors), torch.where(usable, residual, 0.0), self.weight)
 
 
+    def solve_without_each(self, vectors: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        r"""beta (m, k) of one user without each of m ratings.
+
+        With :math:`A = Z^\top Z + I / w`, leaving row t out gives
+        :math:`\beta - A^{-1} z_t (\epsilon_t - \beta^\top z_t) / (1 - z_t^\top A^{-1} z_t)`.
+
+        Args:
+            vectors: z of the items, (m, k).
+            residual: (m,), NaN without a rating.
+        """
+        rated = ~torch.isnan(residual)
+        beta = self.solve(vectors, rated[None], torch.nan_to_num(residual)[None])[0]
+        if not len(self.strength) or self.weight == 0:
+            return beta.expand(len(vectors), -1)
+        z = (vectors * rated[:, None]).double()
+        system = z.T @ z
+        system.diagonal().add_(1 / self.weight)
+        solved = torch.linalg.solve(system, z.T).T
+        left = torch.nan_to_num(residual).double() - z @ beta.double()
+        return (beta - solved * (left / (1 - (solved * z).sum(1)))[:, None]).to(vectors)
+
+
 def _ridge(x: torch.Tensor, mask: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:
     """Ridge regressions of y (b, n) on those rows of x (b, n, k) or (n, k) where ``mask`` (b, n) is 1, with penalty
     1 / weight: (b, k). The smaller system is solved."""

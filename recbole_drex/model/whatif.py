@@ -10,7 +10,7 @@ from recbole_drex.model.scenarios import Changes, SideEvidence
 from recbole_drex.model.userview import UserView
 
 if TYPE_CHECKING:
-    from recbole_drex.model.drex import DReX
+    from recbole_drex.model.drex import DReX, ScoreParts
 
 
 class ItemView(SideEvidence):
@@ -51,9 +51,10 @@ class ItemView(SideEvidence):
 class WhatIf:
     """The prediction of one user for one item in n scenarios, exact but for rounding.
 
-    Parameters stay as they were trained; what follows from evidence (states, history, tastes) is made anew from what is
-    left. So a scenario without an interaction is what the model would predict had it never been given that evidence,
-    and an interaction of the pair itself is never part of it.
+    Parameters stay as they were trained; what follows from evidence (states, deviations, aspects, tastes) is computed
+    from what is left. So a scenario without an interaction is what the model would predict had it never been given that
+    evidence, and an interaction of the pair itself is never part of it. One thing stays: the residuals of the other
+    ratings, which tastes are fitted to.
 
     Args:
         user: who; for a user of the data whose own interaction with the item is in the table, the view without it.
@@ -86,8 +87,8 @@ class WhatIf:
             found.append((side.other, entity, review) if side.side else (entity, side.other, review))
         return tuple(found)
 
-    def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
-        """Predicted ratings (scores of models that rank) in n scenarios, (n,).
+    def parts(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> ScoreParts:
+        """The score as a sum of parts in n scenarios, (n, ...).
 
         Args:
             user, item: what is different on either side; nothing by default.
@@ -95,18 +96,20 @@ class WhatIf:
         """
         by_user, by_item = user or self.user.nothing, item or self.item.nothing
         model, index = self.model, torch.full((n,), self.item.entity, device=self.model.mean.device)
-        parts = [self.user.state(by_user, n), self.item.state(by_item, n)]
-        if model.history is not None:
-            parts.append(self.user.seen(parts[1], by_user, n))
-        score = self.user.score(parts, index)
+        taste = torch.zeros(n, device=index.device)
         # As everywhere: tastes that are fitted to residuals know the message of the pair.
         if model.taste is not None and (model.ranks or self.user.left_out < 0):
             if user is None:
                 tastes = self.user.tastes_now
             else:
                 tastes = self.user.tastes_without_each if user is self.user.each_gone else self.user.tastes(by_user, n)
-            score = score + (tastes * self.item.described(by_item, n)).sum(-1)
-        return self.user.rating_of(score)
+            taste = (tastes * self.item.described(by_item, n)).sum(-1)
+        known = self.user.known(by_user, n), self.item.known(by_item, n)
+        return model.parts_of(*known, taste, self.user.product(index))
+
+    def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
+        """Predicted ratings (scores of models that rank) in n scenarios, (n,); arguments as of :meth:`parts`."""
+        return self.user.rating_of(self.parts(user, item, n).total)
 
     @torch.no_grad()
     def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
