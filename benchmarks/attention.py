@@ -25,7 +25,8 @@ import torch
 
 import harness
 from recbole_drex.allocator import keep_freed_memory
-from recbole_drex.data.store import FeatureStore, Shard, StoreWriter
+from recbole_drex.data.store import FeatureStore
+from recbole_drex.data.storewriter import Shard, StoreWriter
 from recbole_drex.model.attention import WordAttention, softmax_within
 
 BATCH = 512

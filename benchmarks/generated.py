@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_drex.data.encoder import encoder_folder
-from recbole_drex.data.store import Shard, StoreWriter
+from recbole_drex.data.storewriter import Shard, StoreWriter
 from recbole_drex.files import sha256
 
 NAME = "generated"

@@ -22,7 +22,8 @@ import numpy as np
 import harness
 import trained
 from recbole_drex.data.manifest import fingerprint
-from recbole_drex.data.store import FeatureStore, StoreWriter, pack
+from recbole_drex.data.store import FeatureStore
+from recbole_drex.data.storewriter import StoreWriter, pack
 from recbole_drex.files import read_json, sha256, write_json
 
 _REVIEWS = 1024  # written at a time

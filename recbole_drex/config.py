@@ -31,6 +31,7 @@ PREPARATION = (
     "use_title",
     "lemmatizer",
     "encoder",
+    "static_vectors",
     "encode_text",
     "max_length",
     "precision",

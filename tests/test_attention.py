@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_drex.data.store import FeatureStore, quantise
+from recbole_drex.data.store import FeatureStore
+from recbole_drex.data.storewriter import quantise
 from recbole_drex.model.attention import WordAttention, softmax_within
 from recbole_drex.model.wordkernels import PooledWords
 
 
-@pytest.fixture(scope="module")
-def attention(small):
+@pytest.fixture(scope="module", params=["contextual", "static"])
+def attention(small, request):
+    """Of the small data set, whose store is static; or of one that holds a vector of every word, by random noise."""
     torch.manual_seed(3)
-    module = WordAttention(FeatureStore.open(small.root / small.name / "features"), 16)
+    store = FeatureStore.open(small.root / small.name / "features")
+    if request.param == "contextual":
+        vectors = store.read(np.arange(len(store.word_ids))).numpy()
+        vectors = (vectors + np.random.default_rng(0).normal(size=vectors.shape, scale=0.1)).astype(np.float16)
+        store = FeatureStore(vectors, store.offsets, store.word_ids, store.vocabulary, {}, "")
+    module = WordAttention(store, 16)
     torch.nn.init.normal_(module.scorer.weight, std=0.5)  # far from uniform attention
     return module
 
@@ -24,7 +31,7 @@ def attention(small):
 def literal(attention: WordAttention, review: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Equations 2 and 3 for one review: project every word, softmax, weighted sum; and the weights."""
     store = attention.store
-    words = torch.from_numpy(store.vectors[store.offsets[review] : store.offsets[review + 1]].astype(np.float32))
+    words = store.read(np.arange(store.offsets[review], store.offsets[review + 1]))
     z = words @ attention.projection.weight.T + attention.projection.bias
     weights = torch.softmax(z @ attention.scorer.weight[0], dim=0)
     return (weights[:, None] * z).sum(0), weights
@@ -83,7 +90,7 @@ def test_blocks_equal_kernels(attention, monkeypatch, words):
     def slope(pooled):
         return torch.autograd.grad((pooled * target).sum(), vector)[0]
 
-    fast, weights = PooledWords.apply(vector, attention.store, reviews)
+    fast, weights = attention._pooled(vector, reviews)
     pooled, blocks = (torch.cat(part) for part in zip(*attention.in_blocks(vector, reviews), strict=True))
     torch.testing.assert_close(pooled, fast, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(blocks, weights, atol=1e-6, rtol=1e-5)
@@ -107,11 +114,12 @@ def test_kernels_widen_every_number():
 
 def test_gradients_in_double_precision_and_of_eight_bits(attention):
     vectors, scales = quantise(np.asarray(attention.store.vectors))
-    store = FeatureStore(vectors, attention.store.offsets, attention.store.word_ids, [], {}, "", scales)
+    known = attention.store
+    store = FeatureStore(vectors, known.offsets, known.word_ids, known.vocabulary, {}, "", scales, known.static)
     exact = WordAttention(store, 16).double()
     reviews = torch.tensor([5, 0, 900])
     vector = exact.scoring_vector().detach().requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: PooledWords.apply(v, store, reviews)[0], vector)
+    assert torch.autograd.gradcheck(lambda v: exact._pooled(v, reviews)[0], vector)
 
 
 def test_threads_change_no_number(attention, monkeypatch):
@@ -132,7 +140,7 @@ def test_threads_change_no_number(attention, monkeypatch):
 
 def test_a_score_that_is_no_number_is_told(attention):
     vector = torch.full((attention.width,), torch.nan)
-    assert PooledWords.apply(vector, attention.store, torch.arange(3))[0].isnan().all()
+    assert attention._pooled(vector, torch.arange(3))[0].isnan().all()
 
 
 def test_no_review_is_no_result(attention):

@@ -27,7 +27,7 @@ from recbole_drex.data.manifest import TIMES
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.readers import read_reviews
 from recbole_drex.data.sources import Sources
-from recbole_drex.data.store import StoreWriter
+from recbole_drex.data.storewriter import StoreWriter
 from recbole_drex.errors import ConfigError, DataError
 
 NAME = "tiny"

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.data.store import DTYPES, FeatureStore, StoreWriter, pack, quantise
+from recbole_drex.data.store import DTYPES, FeatureStore
+from recbole_drex.data.storewriter import StoreWriter, pack, quantise
 from recbole_drex.errors import DataError
 
 WIDTH = 5

@@ -30,8 +30,8 @@ class Encoder:
     The embedding of a word is the mean of the last hidden states of the word-pieces that overlap it:
     ``x_k = 1/|P_k| sum_{p in P_k} h_p``. Made by :func:`load_encoder`.
 
-    The same call gives the same result every time. Which reviews share a batch follows from the call's reviews alone,
-    but it decides the padding, and so may alter the last bits of an embedding.
+    An embedding depends on its review alone, to the last bit: every batch of reviews of about one length has the same
+    shape, whatever reviews it holds, and empty rows fill it up.
 
     Attributes:
         name: as given to :func:`load_encoder`.
@@ -81,8 +81,8 @@ class Encoder:
         readings = [self._reading(reviews[row]) for row in filled]
         encodings = self._tokenizer.encode_batch([text for text, _, _ in readings])
         lengths = np.array([len(encoding.ids) for encoding in encodings])
-        for batch in _batches(lengths, self._batch_words):
-            parts = self._embed([encodings[j] for j in batch], [readings[j] for j in batch])
+        for length, rows, batch in _batches(lengths, self._batch_words, self.max_length):
+            parts = self._embed([encodings[j] for j in batch], [readings[j] for j in batch], (rows, length))
             for j, part in zip(batch, parts, strict=True):
                 result[filled[j]] = part
         return result
@@ -94,13 +94,16 @@ class Encoder:
         ends = np.cumsum([len(lemma) + 1 for lemma in review.lemmas]) - 1
         return " ".join(review.lemmas), ends - [len(lemma) for lemma in review.lemmas], ends
 
-    def _embed(self, encodings: list[Any], readings: list[tuple[str, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    def _embed(
+        self, encodings: list[Any], readings: list[tuple[str, np.ndarray, np.ndarray]], shape: tuple[int, int]
+    ) -> list[np.ndarray]:
         import torch
         from torch.nn import functional
 
-        length = max(len(encoding.ids) for encoding in encodings)
-        ids = np.full((len(encodings), length), self._padding, dtype=np.int64)
-        mask = np.zeros((len(encodings), length), dtype=np.int64)
+        length = shape[1]
+        ids = np.full(shape, self._padding, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        mask[len(encodings) :, 0] = 1  # attention over nothing would be NaN
         pieces, counts = [], []  # rows of the flattened hidden states, word by word; how many of them each word has
         for row, (encoding, (_, starts, ends)) in enumerate(zip(encodings, readings, strict=True)):
             ids[row, : len(encoding.ids)] = encoding.ids
@@ -124,13 +127,26 @@ class Encoder:
         return [part.copy() for part in np.split(array, np.cumsum([len(count) for count in counts])[:-1])]
 
 
-def _batches(lengths: np.ndarray, budget: int) -> Iterator[np.ndarray]:
-    """Positions of alike lengths, longest first, so that each batch padded to its longest keeps within ``budget``."""
-    order = np.argsort(-lengths, kind="stable")
-    while len(order):
-        size = max(1, budget // int(lengths[order[0]]))
-        yield order[:size]
-        order = order[size:]
+def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Batches of reviews whose lengths round up to the same length.
+
+    Args:
+        lengths: word pieces of each review, at most ``longest``.
+        budget: word pieces of a batch, padding included, unless one review has more.
+        longest: length that is never exceeded.
+
+    Yields:
+        Length and number of rows of a batch, and the positions of its reviews, at most one a row. The number of rows
+        follows from the length alone.
+    """
+    step = np.select([lengths <= 8, lengths <= 16], [1, 2], 8)
+    padded = np.minimum(-(-lengths // step) * step, longest)
+    order = np.argsort(-padded, kind="stable")
+    for length in np.unique(padded)[::-1].tolist():
+        same = order[padded[order] == length]
+        rows = max(1, budget // length)
+        for start in range(0, len(same), rows):
+            yield length, rows, same[start : start + rows]
 
 
 def _overlaps(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +175,7 @@ def load_encoder(
     *,
     device: str = "cpu",
     precision: str = "auto",
-    max_length: int = 256,
+    max_length: int | None = 256,
     encode_text: str = "raw",
     batch_words: int | None = None,
 ) -> Encoder:
@@ -170,10 +186,10 @@ def load_encoder(
             ``bert-base-uncased`` (768 wide), or a local folder with a BERT-like model saved by ``transformers``.
         device: ``cpu``, ``cuda`` or ``cuda:<n>``.
         precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the device has instructions for it.
-        max_length: longest input in word-pieces; what is longer is cut.
+        max_length: longest input in word-pieces; what is longer is cut. None takes the most that the encoder can read.
         encode_text: ``raw`` (natural sentences) or ``clean`` (lemmas).
-        batch_words: word-pieces of a batch, padding included; None takes 1024 on a CPU, where larger batches leave its
-            caches, and 65536 on a GPU.
+        batch_words: word-pieces of a batch, padding included; None takes 512 on a CPU, where larger batches leave its
+            caches and more of them stays empty, and 8192 on a GPU.
 
     Raises:
         ConfigError: an illegal setting, or a device that is not there.
@@ -195,6 +211,7 @@ def load_encoder(
         precision = "bfloat16" if _computes_bfloat16(device) else "float32"
     model, tokenizer = _load(name, folder, device, precision)
     longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    max_length = longest if max_length is None else max_length
     if not 3 <= max_length <= longest:
         raise ConfigError(f"max_length {max_length} is not between 3 and {longest}, the most that '{name}' can read")
     backend = tokenizer.backend_tokenizer
@@ -209,7 +226,7 @@ def load_encoder(
         precision=precision,
         max_length=max_length,
         encode_text=encode_text,
-        batch_words=batch_words or (1024 if device == "cpu" else 65536),
+        batch_words=batch_words or (512 if device == "cpu" else 8192),
     )
 
 

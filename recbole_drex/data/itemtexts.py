@@ -41,6 +41,10 @@ def texts_signature(items: Sequence[str], texts: Sequence[str], engine: Engine) 
 def encode_texts(texts: Sequence[str], engine: Engine) -> np.ndarray:
     """Mean of the contextual vectors of each text's kept words.
 
+    Args:
+        texts: of the items.
+        engine: one that is not static, see :meth:`~recbole_drex.data.engine.Engine.sentences`.
+
     Returns:
         (texts, ``engine.width``) float32; zeros for a text without kept words.
 

@@ -18,7 +18,7 @@ FORMAT = 3
 _OLDER = (1, 2)  # without review texts (1) and without item vectors (1, 2), otherwise the same
 ITEM_SETTINGS: dict[str, Any] = {"item_features": {}, "images": None, "image_encoder": None}
 """Parameters that older formats did not know, with the values that make no difference."""
-STORE_SETTINGS: dict[str, Any] = {"store_dtype": "float16"}
+STORE_SETTINGS: dict[str, Any] = {"store_dtype": "float16", "static_vectors": "minilm"}
 """Parameters that a manifest names only where they differ from this, so that manifests of older versions stay equal."""
 TIMES = "seconds.json"
 """Beside the manifest: how long the preparation took."""

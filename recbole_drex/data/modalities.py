@@ -93,7 +93,8 @@ def make_modalities(
     made = Modalities(sorted(kept))
     before = _earlier(earlier)
     if items is not None and TEXT not in settings["item_features"]:
-        _add_texts(made, items, engine, before)
+        with engine.sentences() as reader:
+            _add_texts(made, items, reader, before)
     if settings["images"]:
         _add_images(made, Path(settings["images"]), settings["image_encoder"], before)
     for name, path in sorted(settings["item_features"].items()):

@@ -40,13 +40,16 @@ from recbole_drex.data.sources import Sources
 from recbole_drex.data.spill import RawReviews
 from recbole_drex.data.staging import FEATURES, SHARDS, install, staged
 from recbole_drex.data.statistics import dataset_statistics
-from recbole_drex.data.store import DTYPES, FeatureStore, StoreWriter
+from recbole_drex.data.static import static_sources
+from recbole_drex.data.store import DTYPES, FeatureStore
+from recbole_drex.data.storewriter import LEMMAS, StoreWriter
 from recbole_drex.data.texts import TEXTS, write_texts
 from recbole_drex.errors import DataError
 from recbole_drex.files import locked, read_json, safe_name, sha256, write_json
 from recbole_drex.values import choice
 
 SHARD = 1024  # reviews; what an interruption can cost is the encoding of so many
+_CONTENT = 2  # changes when the same texts and settings come to give other features
 
 
 def prepare(
@@ -113,7 +116,10 @@ def _described(settings: Mapping[str, Any], sources: Sources) -> list[dict[str, 
     if not sources.reviews:
         return []
     check_item_settings(settings, sources)
-    return [source(path) for path in (*sources.reviews, sources.meta) if path] + item_sources(settings)
+    return [source(path) for path in (*sources.reviews, sources.meta) if path] + [
+        *item_sources(settings),
+        *map(source, static_sources(settings)),
+    ]
 
 
 def _build(
@@ -210,13 +216,13 @@ def _encode(
         The folder of the store: in ``made``, or that of the data set as it is in ``folder``.
     """
     described = _described_encoder(engine)
-    signature = hashlib.sha256(repr((described, SHARD)).encode())
+    signature = hashlib.sha256(repr((_CONTENT, described, SHARD)).encode())
     for shard in tqdm(shards, desc=f"{dataset}: reading reviews", delay=2):
         for text in raw.texts(shard):
             signature.update(text.encode("utf-8", "surrogatepass") + b"\0")
     if not rebuild and _holds(folder / FEATURES, signature.hexdigest(), dtype):
         return folder / FEATURES
-    writer = StoreWriter(folder / SHARDS, engine.width, signature.hexdigest(), len(shards), dtype)
+    writer = StoreWriter(folder / SHARDS, engine.width, signature.hexdigest(), len(shards), dtype, engine.static)
     done = writer.done()
     missing = [index for index in range(len(shards)) if index not in done]
     encoded = engine.encode(lambda index: raw.texts(shards[index]), missing)
@@ -224,8 +230,20 @@ def _encode(
     with tqdm(encoded, desc=title, unit=f"x{SHARD}", delay=2, total=len(shards), initial=len(done)) as progress:
         for index, reviews in progress:
             writer.write_shard(index, reviews)
+    if engine.static:
+        _embed(dataset, engine, writer)
     writer.finish(made / FEATURES, described)
     return made / FEATURES
+
+
+def _embed(dataset: str, engine: Engine, writer: StoreWriter) -> None:
+    """Add the vectors of the lemmas that lack them to a static store all of whose reviews are there."""
+    parts, done = writer.lemmas(), writer.lemmas_done()
+    missing = {number: lemmas for number, lemmas in enumerate(parts) if number not in done}
+    title = f"{dataset}: encoding lemmas"
+    with tqdm(engine.embed(missing), desc=title, unit=f"x{LEMMAS}", delay=2, total=len(missing)) as progress:
+        for number, vectors in progress:
+            writer.write_lemmas(number, vectors)
 
 
 def _described_encoder(engine: Engine) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util import ActorPool
@@ -15,10 +16,11 @@ from ray.util.client import ray as client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recbole_drex import __version__
-from recbole_drex.data.engine import ReviewEncoder
+from recbole_drex.data.engine import ReviewEncoder, embed_from_file, with_sentences
 from recbole_drex.data.readers import Part, Rules, read_file, read_in_turn
 from recbole_drex.data.remote import RawFile, RemoteFile
-from recbole_drex.data.store import Shard
+from recbole_drex.data.static import STATIC, StaticVectors, is_file
+from recbole_drex.data.storewriter import Shard
 from recbole_drex.errors import DataError, DrexError
 
 _PER_GPU = 2  # actors that share a GPU: while one cleans texts on a core, the other has it
@@ -56,12 +58,17 @@ class _Worker:
         return encoder
 
     def describe(self) -> tuple[Settings, int]:
-        """Settings and width."""
-        return self._encoder.settings, self._encoder.width
+        """Settings, and width if texts or lemmas are embedded here."""
+        encoder = self._encoder
+        return encoder.settings, encoder.width if encoder.settings[0] else 0
 
     def encode(self, block: int, texts: Sequence[str]) -> tuple[int, Shard]:
         """A block with its number."""
         return block, self._encoder(texts)
+
+    def embed(self, part: int, lemmas: Sequence[str]) -> tuple[int, np.ndarray]:
+        """A part with its number."""
+        return part, self._encoder.embed(lemmas)
 
 
 class RayEngine:
@@ -82,6 +89,11 @@ class RayEngine:
     def __init__(self, settings: Mapping[str, Any]):
         self._given = dict(settings)
         self._actors: list[Any] = []
+        self.static = settings["encoder"] == STATIC
+        self._from_file: StaticVectors | None = None
+        if self.static and is_file(settings["static_vectors"]):
+            # The file is on this machine, perhaps on no other.
+            self._from_file, self._given["static_vectors"] = StaticVectors(settings["static_vectors"]), None
 
     @cached_property
     def _described(self) -> tuple[Settings, int]:
@@ -91,12 +103,13 @@ class RayEngine:
     @property
     def settings(self) -> Settings:
         """All that decides the result, of the encoder and of the words, for a manifest."""
-        return self._described[0]
+        encoder, words = self._described[0]
+        return encoder if self._from_file is None else self._from_file.settings, words
 
     @property
     def width(self) -> int:
         """Length of a word's vector."""
-        return self._described[1]
+        return self._described[1] if self._from_file is None else self._from_file.width
 
     def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
         """Read review files, several at the same time; see :data:`recbole_drex.data.readers.Read`."""
@@ -128,15 +141,39 @@ class RayEngine:
 
     def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
         """Encode blocks of texts; see :meth:`recbole_drex.data.engine.Engine.encode`."""
-        # `auto` may mean something else on another machine; what it means on the first one holds for all.
-        self._given["precision"] = self.settings[0]["precision"]
+        return self._spread(lambda actor, block: actor.encode.remote(block, texts(block)), blocks)
+
+    def embed(self, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Static vectors of lemmas; see :meth:`recbole_drex.data.engine.Engine.embed`."""
+        if self._from_file is not None:
+            return embed_from_file(self._from_file, parts)
+        return self._spread(lambda actor, part: actor.embed.remote(part, parts[part]), list(parts))
+
+    @contextlib.contextmanager
+    def sentences(self) -> Iterator[RayEngine]:
+        """See :meth:`recbole_drex.data.engine.Engine.sentences`; its actors end with the block."""
+        if not self.static:
+            yield self
+            return
+        source = self._given["static_vectors"] if self._from_file is None else self._from_file.source
+        given = with_sentences({**self._given, "static_vectors": source})
+        self.close()  # they would keep the places of those that are needed now
+        with contextlib.closing(RayEngine(given)) as engine:
+            yield engine
+
+    def _spread(self, call: Callable[[Any, int], Any], blocks: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """What actors make of blocks, with their numbers, in any order: ``call`` gives the call of an actor."""
+        described = self._described[0]
+        if "precision" in described[0]:
+            # `auto` may mean something else on another machine; what it means on the first one holds for all.
+            self._given["precision"] = described[0]["precision"]
         places = max(1, min(len(blocks), len(self._actors) + _free_places()))
-        self._actors += [self._actor(self.settings) for _ in range(places - len(self._actors))]
+        self._actors += [self._actor(described) for _ in range(places - len(self._actors))]
         pool, waiting = ActorPool(self._actors), iter(blocks)
 
         def submit() -> None:
             while pool.has_free() and (block := next(waiting, None)) is not None:
-                pool.submit(lambda actor, block: actor.encode.remote(block, texts(block)), block)
+                pool.submit(call, block)
 
         submit()
         while pool.has_next():

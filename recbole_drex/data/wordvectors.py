@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +37,8 @@ def word_vectors(source: str, words: Sequence[str], encoder: Mapping[str, Any], 
             or the path of a word2vec file (text or binary) or GloVe file (text), ``.gz`` too. Words are looked up as
             they are: lemmas, lower-case.
         words: distinct.
-        encoder: settings of the feature store: ``name`` and ``weights_sha256`` are read.
+        encoder: settings of the feature store: ``name`` (or ``sentence_encoder``, where ``name`` is no encoder) and
+            ``weights_sha256`` are read.
         size: width to which wider vectors are reduced by principal components of these words; None or 0 for none.
 
     Returns:
@@ -51,10 +54,7 @@ def word_vectors(source: str, words: Sequence[str], encoder: Mapping[str, Any], 
     logging.getLogger(__name__).info("word vectors %s: %d of %d words found", source, len(found), len(words))
     width = len(next(iter(found.values()))) if found else size or 1
     length = float(np.mean([np.linalg.norm(vector) for vector in found.values()])) if found else 1.0
-    vectors = np.empty((len(words), width), dtype=np.float32)
-    for k, word in enumerate(words):
-        vectors[k] = found[k] if k in found else _random(word, width) * (length / width**0.5)
-    return _reduced(vectors, size)
+    return _reduced(_filled(found, words, length, width), size)
 
 
 def _random(word: str, width: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def _from_encoder(settings: Mapping[str, Any], words: Sequence[str]) -> Found:
     from safetensors import SafetensorError, safe_open
     from tokenizers import Tokenizer
 
-    name = settings["name"]
+    name = settings.get("sentence_encoder", settings["name"])
     folder = encoder_folder(name)
     weights = folder / "model.safetensors"
     if not weights.is_file() or sha256(weights) != settings["weights_sha256"]:
@@ -107,22 +107,72 @@ def _from_encoder(settings: Mapping[str, Any], words: Sequence[str]) -> Found:
     return found
 
 
-def _from_file(path: Path, place: Mapping[str, int]) -> Found:
-    """Vectors of the wanted words; of a word that is there twice, the first counts."""
-    found: Found = {}
-    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rb") as file:
-            for where, word, vector in _entries(file, path, place):
-                if not (np.abs(vector) <= _LARGEST).all():
-                    raise DataError(f"{where}: the vector of '{word}' holds values that are no numbers or above 1e6")
-                found.setdefault(place[word], vector)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read word vectors {path}: {error}; give 'encoder' or the path of a file") from error
+def head_of_file(path: Path, words: int = 1000) -> list[np.ndarray]:
+    """The vectors of the first words of a word2vec or GloVe file, whichever they are; there is one at least.
+
+    Raises:
+        DataError: the file cannot be read; the message names file and line.
+    """
+    with _opened(path) as file:
+        found = [vector for _, _, vector in islice(_entries(file, path, _Everything()), words)]
+    if not found:
+        raise DataError(f"word vectors {path}: the file holds no word")
     return found
 
 
-def _entries(file: BinaryIO, path: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, str, np.ndarray]]:
+def vectors_of_file(path: Path, words: Sequence[str], length: float, width: int) -> np.ndarray:
+    """Vectors of words in a word2vec or GloVe file, as they are there.
+
+    A word that the file lacks gets a random vector by the word alone, of about the given length.
+
+    Returns:
+        float32 (words, width).
+
+    Raises:
+        DataError: the file cannot be read, or has none of the words; the message names file and line.
+    """
+    found = _from_file(path, {word: k for k, word in enumerate(words)})
+    if words and not found:
+        raise DataError(f"word vectors {path}: none of the {len(words)} words of the reviews is there")
+    logging.getLogger(__name__).info("word vectors %s: %d of %d words found", path, len(found), len(words))
+    return _filled(found, words, length, width)
+
+
+def _filled(found: Found, words: Sequence[str], length: float, width: int) -> np.ndarray:
+    """Vectors of all words, random ones of about the given length where none was found."""
+    vectors = np.empty((len(words), width), dtype=np.float32)
+    for k, word in enumerate(words):
+        vectors[k] = found[k] if k in found else _random(word, width) * (length / width**0.5)
+    return vectors
+
+
+class _Everything:
+    def __contains__(self, word: object) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read word vectors {path}: {error}; give 'encoder' or the path of a file") from error
+
+
+def _from_file(path: Path, place: Mapping[str, int]) -> Found:
+    """Vectors of the wanted words; of a word that is there twice, the first counts."""
+    found: Found = {}
+    with _opened(path) as file:
+        for where, word, vector in _entries(file, path, place):
+            if not (np.abs(vector) <= _LARGEST).all():
+                raise DataError(f"{where}: the vector of '{word}' holds values that are no numbers or above 1e6")
+            found.setdefault(place[word], vector)
+    return found
+
+
+def _entries(file: BinaryIO, path: Path, wanted: Container[str]) -> Iterator[tuple[str, str, np.ndarray]]:
     """Where it stands, word and vector of each wanted entry of a file of any of the formats."""
     first = file.readline(1 << 20)
     if not first.strip():
@@ -160,7 +210,7 @@ def _numbers(line: bytes, width: int) -> np.ndarray | None:
 
 
 def _binary(
-    file: BinaryIO, path: Path, count: int, width: int, wanted: Mapping[str, int]
+    file: BinaryIO, path: Path, count: int, width: int, wanted: Container[str]
 ) -> Iterator[tuple[str, str, np.ndarray]]:
     """word2vec's binary format: a word, a space, ``width`` floats of 32 bits, perhaps a line feed; ``count`` times."""
     for number in range(1, count + 1):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from recbole_drex.data.encoder import Encoder, load_encoder
+from recbole_drex.data.static import StaticVectors, static_vectors_of
 from recbole_drex.data.text import TextProcessor
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
@@ -83,12 +84,40 @@ class NewUsers:
         vectors = [np.zeros((0, width), dtype=np.float16) for _ in interactions]
         lemmas: list[list[str]] = [[] for _ in interactions]
         reviews = [self._processor(one.review) for one in interactions] if width else []
-        if any(review.lemmas for review in reviews):
+        if self.model.attention is not None and self.model.attention.store.static:
+            lemmas = [review.lemmas for review in reviews]
+            vectors = [self._static(review) for review in lemmas]
+        elif any(review.lemmas for review in reviews):
             vectors = self._encoder.encode(reviews)
             # Words beyond what the encoder reads have no embedding.
             lemmas = [review.lemmas[: len(one)] for review, one in zip(reviews, vectors, strict=True)]
         device = self.model.mean.device
         return [torch.from_numpy(one.astype(np.float32)).to(device) for one in vectors], lemmas
+
+    def _static(self, lemmas: Sequence[str]) -> np.ndarray:
+        """Static vectors of lemmas, (lemmas, width): those of the data set, and of other lemmas from their source."""
+        store = self.model.attention.store  # type: ignore[union-attr]
+        result = np.zeros((len(lemmas), store.width), dtype=np.float32)
+        number = [self._numbers.get(lemma, -1) for lemma in lemmas]
+        known = [place for place, one in enumerate(number) if one >= 0]
+        result[known] = store.read_lemmas(np.array([number[place] for place in known], dtype=np.int64)).numpy()
+        others = [place for place, one in enumerate(number) if one < 0]
+        if others:
+            distinct = sorted({lemmas[place] for place in others})
+            found = self._vectors(distinct)
+            result[others] = found[[distinct.index(lemmas[place]) for place in others]]
+        return result
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Positions of lemmas in the vocabulary of the store."""
+        return {lemma: k for k, lemma in enumerate(self.model.attention.store.vocabulary)}  # type: ignore[union-attr]
+
+    @cached_property
+    def _vectors(self) -> StaticVectors:
+        """The source of static vectors that the data set was made with; loaded at the first word that it lacks."""
+        experiment = self.recommender.experiment
+        return static_vectors_of(experiment.manifest["encoder"], experiment.config["static_vectors"])
 
     @cached_property
     def _processor(self) -> TextProcessor:

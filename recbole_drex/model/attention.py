@@ -48,13 +48,14 @@ def softmax_within(scores: torch.Tensor, group: torch.Tensor, n_groups: int) -> 
     return exponential / total.index_select(0, group)
 
 
-def _weighted_sums(words: torch.Tensor, weights: torch.Tensor, review: torch.Tensor, n_reviews: int) -> torch.Tensor:
-    """Sum of ``weights[k] * words[k]`` per review; ``review`` is ascending. No weighted copy of the words is made."""
-    starts = torch.zeros(n_reviews + 1, dtype=torch.int64, device=words.device)
+def _weighted_sums(
+    table: torch.Tensor, place: torch.Tensor, weights: torch.Tensor, review: torch.Tensor, n_reviews: int
+) -> torch.Tensor:
+    """Sum of ``weights[k] * table[place[k]]`` per review; ``review`` is ascending. No copy of the vectors is made."""
+    starts = torch.zeros(n_reviews + 1, dtype=torch.int64, device=table.device)
     starts[1:] = torch.cumsum(torch.bincount(review, minlength=n_reviews), 0)
-    index = torch.arange(len(words), device=words.device)
     return nn.functional.embedding_bag(
-        index, words, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
+        place, table, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
 
 
@@ -110,18 +111,37 @@ class WordAttention(nn.Module):
         index = torch.arange(len(review), device=reviews.device) + (starts - first).index_select(0, review)
         return index, review
 
+    def lemmas_at(self, positions: torch.Tensor) -> torch.Tensor:
+        """Lemmas of words at positions in the store (k,), as positions in its vocabulary: int64 (k,)."""
+        lemmas = np.take(self.store.word_ids, positions.cpu().numpy()).astype(np.int64)
+        return torch.from_numpy(lemmas).to(positions.device)
+
     def vectors_at(self, positions: torch.Tensor) -> torch.Tensor:
         """Embeddings of words at positions in the store (k,): (k, width)."""
         return self.store.read(positions.cpu().numpy()).to(self.scorer.weight)
 
     def _pooled(self, vector: torch.Tensor, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled words of reviews, and the weights of the words."""
+        if self.store.static:
+            return self._pooled_lemmas(vector, reviews)
         if reviews.device.type == "cpu":
             from recbole_drex.model.wordkernels import PooledWords  # compiles, which only models that read reviews need
 
             return PooledWords.apply(vector, self.store, reviews)
         parts = list(self.in_blocks(vector, reviews))
         return torch.cat([pooled for pooled, _ in parts]), torch.cat([weights for _, weights in parts])
+
+    def _pooled_lemmas(self, vector: torch.Tensor, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`_pooled`, from static vectors: each lemma of the reviews is read and scored once."""
+        position, review = self.positions(reviews)
+        lemma = self.lemmas_at(position)
+        used = torch.zeros(len(self.store.vocabulary), dtype=torch.bool, device=lemma.device)
+        used[lemma] = True
+        known = torch.nonzero(used).flatten()
+        place = (torch.cumsum(used, 0) - 1).index_select(0, lemma)
+        table = self.store.read_lemmas(known.cpu().numpy()).to(self.scorer.weight)
+        weights = softmax_within((table @ vector).index_select(0, place), review, len(reviews))
+        return _weighted_sums(table, place, weights, review, len(reviews)), weights
 
     def in_blocks(self, vector: torch.Tensor, reviews: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Pool reviews by operations of torch, some whole reviews at a time: what any device can do."""
@@ -133,5 +153,6 @@ class WordAttention(nn.Module):
             position, review = self.positions(reviews[start : start + count])
             words = self.vectors_at(position)
             weights = softmax_within(words @ vector, review, count)
-            yield _weighted_sums(words, weights, review, count), weights
+            index = torch.arange(len(words), device=words.device)
+            yield _weighted_sums(words, index, weights, review, count), weights
             start += count

@@ -46,8 +46,7 @@ def words_of(side: SideEvidence) -> ReviewWords:
     vector = attention.vectors_at(position)
     score = (vector @ attention.scoring_vector()).detach()
     weight = softmax_within(score, owner, len(reviewed))
-    word = torch.from_numpy(attention.store.word_ids[position.cpu().numpy()].astype("int64")).to(position.device)
-    return ReviewWords(reviewed[owner], position, word, vector, score, weight)
+    return ReviewWords(reviewed[owner], position, attention.lemmas_at(position), vector, score, weight)
 
 
 def without_words(
