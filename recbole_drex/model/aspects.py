@@ -272,8 +272,8 @@ class _LemmaCounts:
 def _lemma_vectors(aspects: Aspects, review: np.ndarray, known: np.ndarray) -> torch.Tensor:
     """The vector of each of the ``known`` lemmas: from the table, or the mean over these reviews of its occurrences."""
     store = aspects.store
-    if store.table is not None:
-        return store.lemma_vectors(known)
+    if store.static:
+        return store.read_lemmas(known)
     number = np.zeros(len(store.vocabulary), dtype=np.int64)
     number[known] = np.arange(len(known))
     total, count = torch.zeros(len(known), store.width), torch.zeros(len(known), 1)

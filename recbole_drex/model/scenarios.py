@@ -101,7 +101,7 @@ class SideEvidence:
             changes.append((everywhere, own.expand(n), -table.relative_rating[self.left_out].expand(n)))
         return self.start.several(self.entity, n, *(torch.cat(part) for part in zip(*changes, strict=True)))
 
-    def known(self, changes: Changes, n: int) -> SideState:
+    def summary(self, changes: Changes, n: int) -> SideState:
         """What all evidence comes to, in each of n scenarios."""
         gone = changes.gone
         lost = changes.place[gone]

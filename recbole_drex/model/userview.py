@@ -156,7 +156,7 @@ class UserView(SideEvidence):
         """Predicted ratings (scores of models that rank) of all items, (n_items,); none of them as evidence."""
         model = self.model
         items = torch.arange(model.n_items, device=self.rows.device)
-        mine = self.known(self.nothing, 1).each(lambda part: part.expand(len(items), *part.shape[1:]))
+        mine = self.summary(self.nothing, 1).each(lambda part: part.expand(len(items), *part.shape[1:]))
         score = self.scores_of(mine, model.without_own(1, items, torch.full_like(items, -1)), items)
         if model.taste is not None:
             score = score + model.taste.described @ self.tastes_now[0]

@@ -104,7 +104,7 @@ class WhatIf:
             else:
                 tastes = self.user.tastes_without_each if user is self.user.each_gone else self.user.tastes(by_user, n)
             taste = (tastes * self.item.described(by_item, n)).sum(-1)
-        known = self.user.known(by_user, n), self.item.known(by_item, n)
+        known = self.user.summary(by_user, n), self.item.summary(by_item, n)
         return model.parts_of(*known, taste, self.user.product(index))
 
     def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
