@@ -11,12 +11,14 @@ from torch import nn
 
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.data.text import JUDGING_WORDS
+from recbole_drex.data.wordlists import GENERAL_WORDS
 from recbole_drex.model.evidence import EvidenceTable
 
 WINDOW = 1  # neighbours on either side whose vectors say what is said of a word
 _SHARPNESS = 10.0  # tau: how much nearer than others the nearest aspect must be to have a lemma to itself
 _LEMMAS = 3000  # lemmas that may belong to aspects, those that users repeat most
 _REVIEWS, _USERS = 5, 3  # a lemma in fewer reviews, or of fewer users, belongs to none
+_NO_ASPECTS = JUDGING_WORDS | GENERAL_WORDS
 _CANDIDATES = 6  # lemmas per aspect that the centres start from
 _ROUNDS = 20  # of k-means
 _RIDGE = 0.0005  # of the regression that sentiment starts from, per review
@@ -64,7 +66,7 @@ class Aspects(nn.Module):
     Centres start from k-means of the lemmas that users repeat: g starts at the logarithm of how few users share the
     occurrences of a lemma, against what chance would give (residual inverse document frequency over users).
     :math:`\beta` starts from a ridge regression of ratings minus the user's mean on reviews. Lemmas in fewer than 5
-    reviews or of fewer than 3 users, and words that only judge or negate, belong to no aspect.
+    reviews or of fewer than 3 users, and words that may be in any review, belong to no aspect.
 
     Training needs the gradient of sums over all reviews, so it is computed at some steps of an epoch only, see
     :class:`~recbole_drex.model.states.StateModel`.
@@ -97,8 +99,8 @@ class Aspects(nn.Module):
         vectors = torch.cat([vectors, torch.zeros(1, vectors.shape[1])])
         self.register_buffer("vectors", vectors, persistent=False)
         lift = torch.from_numpy(counts.lift()[known]).float()
-        judging = np.array([store.vocabulary[word] in JUDGING_WORDS for word in known.tolist()], dtype=bool)
-        usable = (counts.reviews[known] >= _REVIEWS) & (counts.users[known] >= _USERS) & ~judging
+        general = np.array([store.vocabulary[word] in _NO_ASPECTS for word in known.tolist()], dtype=bool)
+        usable = (counts.reviews[known] >= _REVIEWS) & (counts.users[known] >= _USERS) & ~general
         usable = torch.from_numpy(np.flatnonzero(usable))
         usable = usable[torch.argsort(lift[usable], descending=True, stable=True)][:_LEMMAS]
         counted = torch.zeros(len(known) + 1)
