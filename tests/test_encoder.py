@@ -104,7 +104,19 @@ def test_batches_do_not_matter_and_calls_repeat(minilm: Encoder) -> None:
 def test_other_reviews_change_no_bit(precision: str) -> None:
     """Whatever shares a batch with a review, and wherever in it the review stands."""
     encoder, rng = load_encoder(precision=precision), np.random.default_rng(0)
-    words = "plot actor awful not superb storytelling the of boring gamepad photorealistic".split()
+    words = [
+        "plot",
+        "actor",
+        "awful",
+        "not",
+        "superb",
+        "storytelling",
+        "the",
+        "of",
+        "boring",
+        "gamepad",
+        "photorealistic",
+    ]
     reviews = [PROCESSOR(" ".join(rng.choice(words, rng.integers(1, 60)))) for _ in range(80)]
     together = encoder.encode(reviews)
     for _ in range(4):

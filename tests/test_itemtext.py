@@ -7,8 +7,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import scipy.sparse
 import scipy.linalg
+import scipy.sparse
 
 from recbole_drex.data import store as store_module
 from recbole_drex.data.store import FeatureStore

@@ -27,7 +27,22 @@ OPTIONS: dict[str, Any] = {
     "user_min": 5, "item_min": 3, "threads": 1, "epochs": 1, "train_batch_size": 128, "measured_users": 0,
 }  # fmt: skip
 # Lemmas before, between and after those of the other reviews, and some of theirs, repeated.
-WORDS = "aardvark abacus gameplay story boring superb controls not mizzen quokka zyzzyva zwieback awful music".split()
+WORDS = [
+    "aardvark",
+    "abacus",
+    "gameplay",
+    "story",
+    "boring",
+    "superb",
+    "controls",
+    "not",
+    "mizzen",
+    "quokka",
+    "zyzzyva",
+    "zwieback",
+    "awful",
+    "music",
+]
 
 
 def experiment_of(root: Path, model: str, encoder: str) -> Experiment:
