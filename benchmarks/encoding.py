@@ -100,8 +100,9 @@ def _run(options: argparse.Namespace) -> None:
         ]  # fmt: skip
         if encoder.precision != "float32":
             for precision in ("float32", "auto"):
-                trained.prepared(work / precision, options, precision=precision)
-                runs[precision] = trained.errors(work / precision, options, precision=precision)
+                given = {"precision": precision, "encoder": "minilm"}
+                trained.prepared(work / precision, options, **given)
+                runs[precision] = trained.errors(work / precision, options, **given)
             change = f"features computed in {encoder.precision}, not float32"
             findings += trained.effect(change, runs["float32"], runs["auto"], options)
     rounded = {"plain": round(rates[0]), "encoder": round(rates[1])}

@@ -23,7 +23,7 @@ import harness
 import trained
 from recbole_drex.data.manifest import fingerprint
 from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.storewriter import StoreWriter, pack
+from recbole_drex.data.storewriter import LEMMAS, StoreWriter, pack, pack_words
 from recbole_drex.files import read_json, sha256, write_json
 
 _REVIEWS = 1024  # written at a time
@@ -33,13 +33,19 @@ _AIMS = {"float16": 0.5, "int8": 0.26}  # a quarter, and a hundredth for the sca
 def round_store(source: FeatureStore, folder: Path) -> FeatureStore:
     """Write a store of 16 bits anew in 8, with nothing encoded again."""
     starts, shards = range(0, len(source), _REVIEWS), folder.with_name("shards")
-    writer = StoreWriter(shards, source.width, source.signature, len(starts), "int8")
+    writer = StoreWriter(shards, source.width, source.signature, len(starts), "int8", source.static)
     vocabulary = np.array(source.vocabulary, dtype=object)
     for number, start in enumerate(starts):
         ends = source.offsets[start : start + _REVIEWS + 1]
         reviews = [slice(*span) for span in itertools.pairwise(ends)]
         lemmas = [vocabulary[source.word_ids[review]].tolist() for review in reviews]
-        writer.write_shard(number, pack([np.array(source.vectors[one]) for one in reviews], lemmas, source.width))
+        if source.static:
+            writer.write_shard(number, pack_words(lemmas))
+        else:
+            writer.write_shard(number, pack([np.array(source.vectors[one]) for one in reviews], lemmas, source.width))
+    if source.static:
+        for number, start in enumerate(range(0, len(vocabulary), LEMMAS)):
+            writer.write_lemmas(number, np.array(source.vectors[start : start + LEMMAS]))
     writer.finish(folder, source.settings)
     shutil.rmtree(shards)
     return FeatureStore.open(folder)

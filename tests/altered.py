@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from recbole_drex.data.itemfeatures import FOLDER, write_item_features
+from recbole_drex.data.store import FeatureStore
 from recbole_drex.files import sha256
 
 NAME = "small"
@@ -53,15 +54,17 @@ def scramble_words(root: Path, reviews: np.ndarray, seed: int = 0) -> None:
     link.mkdir()
     for file in source.iterdir():
         (link / file.name).write_bytes(file.read_bytes())
-    vectors, offsets = np.load(link / "vectors.npy"), np.load(link / "offsets.npy")
-    rng = np.random.default_rng(seed)
+    offsets, rng = np.load(link / "offsets.npy"), np.random.default_rng(seed)
+    path = link / ("word_ids.npy" if FeatureStore.open(source).static else "vectors.npy")
+    words = np.load(path)
+    lemmas = len(json.loads((link / "vocabulary.json").read_text()))
     for row in reviews.tolist():
-        start, end = offsets[row], offsets[row + 1]
-        vectors[start:end] = rng.normal(size=(end - start, vectors.shape[1])).astype(np.float16)
-    np.save(link / "vectors.npy", vectors)
+        place = slice(offsets[row], offsets[row + 1])
+        shape = words[place].shape
+        words[place] = rng.normal(size=shape) if path.stem == "vectors" else rng.integers(lemmas, size=shape)
+    np.save(path, words)
     description = json.loads((link / "features.json").read_text())
-    path = link / "vectors.npy"
-    description["files"]["vectors.npy"] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    description["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     (link / "features.json").write_text(json.dumps(description))
 
 

@@ -166,8 +166,9 @@ class Literal:
         store, d = model.attention.store, model.fuse.out_features
         text, rating, adjusted = torch.zeros(d), torch.zeros(d), 0.0
         if row.review_row >= 0:
-            words = store.vectors[store.offsets[row.review_row] : store.offsets[row.review_row + 1]]
-            z = model.attention.projection(torch.from_numpy(words.astype(np.float32)))
+            row_of_store = int(row.review_row)
+            words = store.read(np.arange(store.offsets[row_of_store], store.offsets[row_of_store + 1]))
+            z = model.attention.projection(words)
             text = torch.softmax(z @ model.attention.scorer.weight[0], 0) @ z
         if not np.isnan(row.rating):
             rating = model.projections["rating"](torch.tensor([float(row.rating == level) for level in self.levels]))

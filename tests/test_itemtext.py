@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.sparse
 
 from recbole_drex.data import store as store_module
 from recbole_drex.data.store import FeatureStore
@@ -162,15 +163,53 @@ def test_features_do_not_depend_on_blocks(monkeypatch):
     np.testing.assert_allclose(features.rows(chosen), together[chosen], atol=1e-4)
 
 
-@pytest.mark.parametrize("rank", (40, 12), ids=["full rank", "rank below the components"])
-def test_leading_singular_vectors_against_a_full_decomposition(rank):
+def singular(rank: int, n: int = 300, width: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix (n, width) of some rank, and its right singular vectors."""
     rng = np.random.default_rng(0)
-    left, right = np.linalg.qr(rng.normal(size=(300, rank)))[0], np.linalg.qr(rng.normal(size=(60, rank)))[0]
-    matrix = (left * 0.7 ** np.arange(rank)) @ right.T
-    found = reviewfeatures._leading(lambda vectors: matrix.T @ (matrix @ vectors), 60, 15, seed=1)
+    left, right = np.linalg.qr(rng.normal(size=(n, rank)))[0], np.linalg.qr(rng.normal(size=(width, rank)))[0]
+    return (left * 0.7 ** np.arange(rank)) @ right.T, right
+
+
+@pytest.mark.parametrize("rank", (40, 12), ids=["full rank", "rank below the components"])
+def test_nearly_leading_singular_vectors_against_a_full_decomposition(rank):
+    matrix, right = singular(rank)
+    start = np.random.default_rng(1).normal(size=(60, 25))
+    found = reviewfeatures._nearly_leading(lambda vectors: matrix.T @ (matrix @ vectors), start, 15)
     k = min(rank, 15)
     assert found.shape == (60, k) and found.dtype == np.float32
     np.testing.assert_allclose(up_to_sign(found, right[:, :k]), right[:, :k], atol=1e-3)
+
+
+@pytest.mark.parametrize("rank", (40, 12), ids=["full rank", "rank below the components"])
+@pytest.mark.parametrize("shape", ((300, 60), (60, 300)))
+@pytest.mark.parametrize("small", (1024, 10), ids=["full decomposition", "iteration"])
+def test_leading_singular_vectors_against_a_full_decomposition(rank, shape, small, monkeypatch):
+    monkeypatch.setattr(reviewfeatures, "_SMALL", small)
+    matrix, right = singular(rank, *shape)
+    found = reviewfeatures._leading(scipy.sparse.csr_matrix(matrix), 15)
+    k = min(rank, 15)
+    assert found.shape == (shape[1], k) and found.dtype == np.float32
+    np.testing.assert_allclose(up_to_sign(found, right[:, :k]), right[:, :k], atol=1e-4)
+    order = np.random.default_rng(2).permutation(shape[1])
+    again = reviewfeatures._leading(scipy.sparse.csr_matrix(matrix[:, order]), 15)
+    np.testing.assert_allclose(again, found[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("exact", (True, False))
+def test_how_words_are_numbered_does_not_matter(exact, monkeypatch):
+    monkeypatch.setattr(reviewfeatures, "_COMPONENTS", 3)
+    monkeypatch.setattr(reviewfeatures, "_EXACT", 1 << 23 if exact else 0)
+    store = store_of(random_reviews(60))
+    before = rows_of(store, np.arange(60), ["words"])
+    number = np.random.default_rng(4).permutation(len(store.vocabulary) + 3)
+    vocabulary = [""] * len(number)
+    for new, word in zip(number, [*store.vocabulary, "aa", "unseen", "zz"], strict=True):
+        vocabulary[new] = word
+    store = FeatureStore(store.vectors, store.offsets, number[store.word_ids].astype(np.int32), vocabulary, {}, "")
+    np.testing.assert_allclose(rows_of(store, np.arange(60), ["words"]), before, atol=1e-5)
+    # More steps of iteration would bring it nearer to the exact one, which it resembles as it is.
+    monkeypatch.setattr(reviewfeatures, "_EXACT", 0 if exact else 1 << 23)
+    np.testing.assert_allclose(rows_of(store, np.arange(60), ["words"]), before, atol=0.1)
 
 
 def test_no_more_word_components_than_allowed(monkeypatch):

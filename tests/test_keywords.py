@@ -45,7 +45,7 @@ def literal(experiment) -> dict[tuple[str, str, str], list[tuple[float, float]]]
                 continue
             words = slice(store.offsets[row], store.offsets[row + 1])
             with torch.no_grad():
-                projected = attention.projection(torch.from_numpy(np.array(store.vectors[words], dtype=np.float32)))
+                projected = attention.projection(store.read(np.arange(words.start, words.stop)))
                 weights = torch.softmax(attention.scorer(projected)[:, 0], 0)
             sums: dict[str, float] = defaultdict(float)
             for word, weight in zip(store.word_ids[words], weights.tolist(), strict=True):

@@ -39,7 +39,7 @@ def test_somebody_new_is_predicted_as_if_they_had_been_there(form, make_experime
     for row in feat["review_row"][rows].long().tolist():
         store = experiment.parts.train_dataset.features()
         words = slice(store.offsets[row], store.offsets[row + 1]) if row >= 0 else slice(0, 0)
-        reviews.append(torch.from_numpy(store.vectors[words].astype(np.float32)))
+        reviews.append(store.read(np.arange(words.start, words.stop)))
         lemmas.append([store.vocabulary[word] for word in store.word_ids[words]])
     view = view_of_new(left, feat["item_id"][rows], feat["rating"][rows], reviews, lemmas)
     items = torch.tensor(sorted(set(range(1, model.n_items)) - set(feat["item_id"][rows].tolist())))

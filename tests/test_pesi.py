@@ -187,9 +187,9 @@ def test_nothing_of_a_pair_predicts_it(changed, small, make_experiment, tmp_path
                 score = model._pair(*(model._side(k, *_one(model, ids, k)).state for k in range(2)))
             scores.append(float(score))
         found[leaky] = scores
-    assert found[False][0] == pytest.approx(found[False][1], abs=1e-6)
+    assert found[False][0] == pytest.approx(found[False][1], abs=1e-7 if changed == REVIEW else 1e-6)
     if changed == REVIEW:
-        assert abs(found[True][0] - found[True][1]) > 1e-5
+        assert abs(found[True][0] - found[True][1]) > 1e-6
 
 
 def _one(model, ids, side):

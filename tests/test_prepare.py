@@ -25,7 +25,7 @@ from recbole_drex.config import Config
 from recbole_drex.data import atomic
 from recbole_drex.data import prepare as module
 from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.encoder import Encoder
+from recbole_drex.data.encoder import MINILM_SHA256, Encoder
 from recbole_drex.data.manifest import TIMES
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
@@ -131,7 +131,9 @@ def test_files_agree_with_each_other_and_with_the_raw_reviews(prepared, raw):
     assert [{key: source[key] for key in ("name", "bytes")} for source in manifest["sources"]] == sources
     for source, path in zip(manifest["sources"], (raw["reviews"], raw["meta"]), strict=True):
         assert source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert manifest["encoder"]["name"] == "minilm" and len(manifest["encoder"]["weights_sha256"]) == 64
+    described = {name: manifest["encoder"][name] for name in ("name", "static_vectors", "sentence_encoder")}
+    assert described == {"name": "static", "static_vectors": "minilm", "sentence_encoder": "minilm"}
+    assert manifest["encoder"]["weights_sha256"] == MINILM_SHA256
 
 
 def test_statistics_are_those_of_the_interactions(prepared, raw, tmp_path, capsys):
@@ -298,7 +300,7 @@ def test_single_texts_are_read_without_the_others(tmp_path):
 
 def test_an_interrupted_encoding_goes_on_from_its_shards(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 16)
-    _prepare(tmp_path / "whole", _sources(raw))
+    _prepare(tmp_path / "whole", _sources(raw), encoder="minilm")
     encode, calls = Encoder.encode, []
 
     def failing(self, reviews):
@@ -309,11 +311,11 @@ def test_an_interrupted_encoding_goes_on_from_its_shards(raw, tmp_path, monkeypa
 
     monkeypatch.setattr(Encoder, "encode", failing)
     with pytest.raises(KeyboardInterrupt):
-        _prepare(tmp_path / "stopped", _sources(raw))
+        _prepare(tmp_path / "stopped", _sources(raw), encoder="minilm")
     folder = tmp_path / "stopped" / NAME
     assert sorted(path.name for path in folder.iterdir()) == ["features.partial"]
     assert len(list((folder / "features.partial").glob("shard-*.npz"))) == 3
-    _prepare(tmp_path / "stopped", _sources(raw))
+    _prepare(tmp_path / "stopped", _sources(raw), encoder="minilm")
     n_shards = -(-len(FeatureStore.open(folder / "features")) // 16)
     assert len(calls) == 5 + 1 + n_shards - 3, "both times the texts of items come first, as they might be bad input"
     assert _content(tmp_path / "stopped") == _content(tmp_path / "whole")

@@ -81,7 +81,7 @@ def _heaviest(experiment, word: str, rows: list[int]) -> int:
     best, found = -np.inf, -1
     for row in rows:
         words = slice(store.offsets[row], store.offsets[row + 1])
-        score = store.vectors[words].astype(np.float32) @ vector
+        score = store.read(np.arange(words.start, words.stop)).numpy() @ vector
         weight = np.exp(score - score.max()) / np.exp(score - score.max()).sum()
         there = [w for w, index in zip(weight, store.word_ids[words], strict=True) if store.vocabulary[index] == word]
         if there and max(there) > best:

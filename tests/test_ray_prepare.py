@@ -126,6 +126,18 @@ def test_ray_makes_the_same_bytes(cluster, raw, local, tmp_path, monkeypatch):
     assert (tmp_path / NAME / f"{NAME}.json").stat().st_mtime_ns == times
 
 
+@pytest.mark.parametrize("source", ["contextual", "file"])
+def test_ray_makes_the_same_bytes_of_other_vectors(cluster, raw, tmp_path, source):
+    """Contextual ones, and static ones of a file that only this machine need have."""
+    (tmp_path / "glove.txt").write_text("story 1 2 3\ngraphics 3 2 1\nmusic 1 1 2\n")
+    changes = {"encoder": "minilm"} if source == "contextual" else {"static_vectors": str(tmp_path / "glove.txt")}
+    for engine in ("local", "ray"):
+        _prepare(tmp_path / engine, raw, engine, **changes)
+    assert _content(tmp_path / "ray") == _content(tmp_path / "local")
+    assert "items/text.npy" in _content(tmp_path / "ray")
+    assert _none_is_left()
+
+
 @pytest.mark.slow
 def test_ray_makes_the_same_bytes_in_8_bits(cluster, raw, tmp_path):
     for engine in ("local", "ray"):

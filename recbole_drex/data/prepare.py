@@ -39,8 +39,8 @@ from recbole_drex.data.readers import read_items, read_reviews
 from recbole_drex.data.sources import Sources
 from recbole_drex.data.spill import RawReviews
 from recbole_drex.data.staging import FEATURES, SHARDS, install, staged
-from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.data.static import static_sources
+from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.data.store import DTYPES, FeatureStore
 from recbole_drex.data.storewriter import LEMMAS, StoreWriter
 from recbole_drex.data.texts import TEXTS, write_texts

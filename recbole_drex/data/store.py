@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DTYPES = ("float16", "int8")
 """How vectors may be stored."""
 FORMATS = {("float16", False): 1, ("int8", False): 2, ("float16", True): 3, ("int8", True): 4}
-"""Number of the format by kind of number and by whether the store is static; older programs know only the first ones."""
+"""Number of the format by kind of number and by whether the store is static; older programs know the first ones."""
 _FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json")
 SCALES = "scales.npy"
 _BLOCK_WORDS = 1 << 13  # words widened to float32 at a time
@@ -55,7 +55,8 @@ class FeatureStore:
         """Open the store in ``folder``.
 
         Args:
-            folder: what :meth:`~recbole_drex.data.storewriter.StoreWriter.finish` was given; the folder above it bears the data set's name.
+            folder: what :meth:`~recbole_drex.data.storewriter.StoreWriter.finish` was given; the folder above it bears
+                the data set's name.
             verify: compare the hashes of all files (about a second per GB) and not their sizes alone.
 
         Raises:

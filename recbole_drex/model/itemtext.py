@@ -77,6 +77,8 @@ def item_coordinates(blocks: Callable[[], Iterable[np.ndarray]], item: np.ndarra
     strength, directions = scipy.linalg.eigh(between, within + ridge * np.eye(width))
     best = np.argsort(strength)[::-1][:size]
     best = best[strength[best] > 0]
+    # Rounding must not decide on signs.
+    directions *= np.sign(directions[np.abs(directions).argmax(0), np.arange(width)])
     coordinates = np.zeros((len(item), len(best)), dtype=np.float16)
     for place, x in _numbered(blocks(), spoken):
         coordinates[place] = (x - centre) @ directions[:, best]

@@ -137,7 +137,7 @@ class PESI(Remembering, RatingModel):
             texts = texts + correction
         words, n_reviews = self.table.modalities[0].split(texts)
         onehot, n_ratings = self.table.modalities[1].split(rest)
-        adjusted = rest[:, side - 3 : side - 2]
+        adjusted = rest[:, self.table.adjusted(side)]
         projection = self.attention.projection
         reviews = nn.functional.linear(words, projection.weight) + n_reviews * projection.bias
         known = torch.cat([onehot, adjusted], 1) / (n_ratings + self.shrinkage).clamp(min=1.0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse
+import scipy.sparse.linalg
 import torch
 
 from recbole_drex.data.store import FeatureStore
@@ -14,9 +16,12 @@ from recbole_drex.data.store import FeatureStore
 SOURCES = ("encoder", "words")
 _BLOCK = 4096  # reviews whose features are in memory at a time
 _COMPONENTS = 256  # of the words' singular value decomposition
-_OVERSAMPLES, _ITERATIONS = 10, 5  # of the decomposition, as scikit-learn's TruncatedSVD has them
+_OVERSAMPLES, _ITERATIONS = 10, 5  # of a decomposition that is not exact, as scikit-learn's TruncatedSVD has them
 _RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, say little about what items share
 _TINY = 1e-30
+_EXACT = 1 << 23  # numbers of a tf-idf that are held in memory, so that the decomposition is exact
+_SMALL = 1024  # reviews, or words, of which the full decomposition takes no time
+_TOLERANCE = 1e-10  # of eigenvalues, relative
 _ROUNDING = 1e-12  # what is left of a norm, relative to what it was, where every word has been taken away
 
 
@@ -28,7 +33,7 @@ class ReviewFeatures:
         review: rows of the store, -1 for none, (n,).
         sources: ``encoder`` (the mean of the words' vectors) and/or ``words`` (the leading singular vectors of the
             reviews' tf-idf over lemmas, which keeps what an encoder blurs: names, places, rare terms).
-        seed: of the decomposition.
+        seed: of the decomposition, where there are too many words for an exact one.
     """
 
     def __init__(self, store: FeatureStore, review: np.ndarray, sources: Sequence[str], seed: int):
@@ -124,8 +129,19 @@ class _LatentWords:
         self.axes: np.ndarray | None = None  # what each word adds, (words, components)
         components = min(_COMPONENTS, n - 1, len(self.idf) - 1)
         if components >= 1:
-            self.axes = _leading(self._product, len(self.idf), components, seed)
+            if found[self.kept].sum() <= _EXACT:
+                weights = [self._weights(place)[0] for place in _blocks(n)]
+                self.axes = _leading(scipy.sparse.vstack(weights, format="csr"), components)
+            else:
+                self.axes = _nearly_leading(self._product, self._start(store.vocabulary, components, seed), components)
         self.width = 1 if self.axes is None else self.axes.shape[1]
+
+    def _start(self, vocabulary: Sequence[str], components: int, seed: int) -> np.ndarray:
+        """Random numbers for each word that is kept, by the order of their spelling, however they are numbered."""
+        kept = sorted(np.flatnonzero(self.kept).tolist(), key=vocabulary.__getitem__)
+        start = np.empty((len(kept), min(len(kept), components + _OVERSAMPLES)))
+        start[self.column[kept]] = np.random.RandomState(seed).normal(size=start.shape)
+        return start
 
     def rows(self, place: np.ndarray) -> np.ndarray:
         if self.axes is None:
@@ -196,8 +212,33 @@ class _LatentWords:
         return case, column, new - old, np.where(left > _ROUNDING * whole, left, 0), whole
 
 
-def _leading(product: Callable[[np.ndarray], np.ndarray], width: int, components: int, seed: int) -> np.ndarray:
+def _leading(matrix: scipy.sparse.csr_matrix, components: int) -> np.ndarray:
     """Leading right singular vectors of a matrix A (n, width): (width, components) float32, fewer if its rank is lower.
+
+    They are those of the smaller of AA' and A'A, or, where both are large, of A'A by Lanczos' iteration. Neither
+    depends on the order of rows and columns, but for rounding.
+    """
+    transposed = matrix.T.tocsr()
+    if matrix.shape[0] < min(matrix.shape[1], _SMALL):
+        values, vectors = scipy.linalg.eigh((matrix @ transposed).toarray())
+        real = values > _ROUNDING * values[-1]
+        values, vectors = values[real], transposed @ (vectors[:, real] / np.sqrt(values[real]))
+    elif matrix.shape[1] <= _SMALL:
+        values, vectors = scipy.linalg.eigh((transposed @ matrix).toarray())
+    else:
+        square = scipy.sparse.linalg.LinearOperator(
+            (matrix.shape[1],) * 2, matvec=lambda vector: transposed @ (matrix @ vector), dtype=np.float64
+        )
+        # SciPy 1.17 and later draw random numbers where the iteration ends early; older versions always draw the same.
+        fixed = {"rng": 0} if "rng" in inspect.signature(scipy.sparse.linalg.eigsh).parameters else {}
+        start = np.ones(matrix.shape[1])
+        values, vectors = scipy.sparse.linalg.eigsh(square, components, v0=start, tol=_TOLERANCE, **fixed)
+    best = np.argsort(values)[::-1][:components]
+    return _signed(vectors[:, best[values[best] > _ROUNDING * values[best[0]]]])
+
+
+def _nearly_leading(product: Callable[[np.ndarray], np.ndarray], basis: np.ndarray, components: int) -> np.ndarray:
+    """As :func:`_leading`, for a matrix A that does not fit into memory; the last of the vectors are inaccurate.
 
     The randomised subspace iteration of Halko, Martinsson and Tropp (SIAM Review 2011), of which nothing is as long as
     A: with Y = (A'A)^5 X for random X, and Q an orthonormal basis of A Y, the vectors are those of Q'A. Where A'A Y = Z
@@ -205,18 +246,22 @@ def _leading(product: Callable[[np.ndarray], np.ndarray], width: int, components
 
     Args:
         product: gives A'A times vectors (width, k).
+        basis: X, (width, some more than ``components``).
+        components: how many vectors are wanted.
     """
-    random = np.random.RandomState(seed)
-    basis = random.normal(size=(width, min(width, components + _OVERSAMPLES)))
     for _ in range(_ITERATIONS):
         basis = np.linalg.qr(product(basis))[0]
     image = product(basis)
     values, vectors = scipy.linalg.eigh(basis.T @ image)
     real = values > _ROUNDING * values[-1]
     found, _, _ = scipy.linalg.svd(image @ (vectors[:, real] / np.sqrt(values[real])), full_matrices=False)
-    found = found[:, :components]
-    found *= np.sign(found[np.abs(found).argmax(0), np.arange(found.shape[1])])  # rounding must not decide on signs
-    return np.ascontiguousarray(found, dtype=np.float32)
+    return _signed(found[:, :components])
+
+
+def _signed(vectors: np.ndarray) -> np.ndarray:
+    """Columns as float32 whose largest numbers are positive: rounding must not decide on signs."""
+    signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
+    return np.ascontiguousarray(vectors * signs, dtype=np.float32)
 
 
 def _blocks(n: int) -> Iterator[np.ndarray]:
