@@ -55,8 +55,8 @@ def view_of_new(
     rows = table.rows_of_nobody(item, rating, pooled, said, spoken)
     says = torch.stack([modality.split(rows)[1][:, 0] for modality in table.modalities]).any(0)
     rows, item, rating = rows[says], item[says], rating[says]
-    said = torch.nonzero(says).flatten().tolist()
-    words = _words(model, [reviews[k] for k in said], [lemmas[k] for k in said])
+    kept = torch.nonzero(says).flatten().tolist()
+    words = _words(model, [reviews[k] for k in kept], [lemmas[k] for k in kept])
     time = torch.arange(len(item), dtype=torch.float64, device=item.device)
     none = torch.full_like(item, -1)
 

@@ -233,7 +233,7 @@ class StateModel(Remembering, RatingModel):
             sent, found = row >= 0, []
             for side, entity in enumerate((user, item)):
                 before, last = self._in_order(side, rows, known)
-                after = last.each(lambda part, entity=entity: part[entity])
+                after = SideState(*(part[entity] for part in last))
                 masks = (sent[:, None], sent, sent[:, None])
                 found.append(SideState(*map(torch.where, masks, before, after)))
             return found[0], found[1]
