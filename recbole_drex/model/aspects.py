@@ -80,7 +80,7 @@ class Aspects(nn.Module):
 
     vectors: torch.Tensor
     lemma: torch.Tensor
-    counted: torch.Tensor
+    slot: torch.Tensor
 
     def __init__(self, store: FeatureStore, table: EvidenceTable, n_aspects: int, rate: float):
         super().__init__()
@@ -103,12 +103,14 @@ class Aspects(nn.Module):
         usable = (counts.reviews[known] >= _REVIEWS) & (counts.users[known] >= _USERS) & ~general
         usable = torch.from_numpy(np.flatnonzero(usable))
         usable = usable[torch.argsort(lift[usable], descending=True, stable=True)][:_LEMMAS]
-        counted = torch.zeros(len(known) + 1)
-        counted[usable] = 1.0
-        self.register_buffer("counted", counted, persistent=False)
+        # Few lemmas belong to aspects; all others share the slot behind the last of these.
+        slot = torch.full((len(known) + 1,), len(usable))
+        slot[usable] = torch.arange(len(usable))
+        self.counted = usable
+        self.register_buffer("slot", slot, persistent=False)
         centres = _start_of_centres(vectors[usable], lift[usable], min(n_aspects, len(usable)))
         self._centres = nn.Parameter(centres / rate)
-        self._importance = nn.Parameter(torch.cat([lift, lift.new_zeros(1)]) / rate)
+        self._importance = nn.Parameter(lift[usable] / rate)
         self._sentiment = nn.Parameter(self._start_of_sentiment(table, rows) / rate)
         self._shift = nn.Parameter(torch.zeros(()))
         self._weights = nn.Parameter(torch.zeros(len(centres)))  # the logarithms of theta
@@ -121,10 +123,11 @@ class Aspects(nn.Module):
     # Reading ----------------------------------------------------------------------------------------------------
 
     def lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of each lemma its shares of the aspects times its importance, (lemmas, A), and its sentiment, (lemmas,)."""
+        """Of each lemma that counts its shares of the aspects times its importance, (slots, A), and of each lemma its
+        sentiment, (lemmas,)."""
         centres = nn.functional.normalize(self.rate * self._centres, dim=1)
-        shares = torch.softmax(_SHARPNESS * self.vectors @ centres.T, 1)
-        importance = torch.sigmoid(self.rate * self._importance) * self.counted
+        shares = torch.softmax(_SHARPNESS * self.vectors[self.counted] @ centres.T, 1)
+        importance = torch.sigmoid(self.rate * self._importance)
         return shares * importance[:, None], self.vectors @ (self.rate * self._sentiment)
 
     def read(self, reviews: torch.Tensor) -> torch.Tensor:
@@ -162,9 +165,14 @@ class Aspects(nn.Module):
     ) -> torch.Tensor:
         """Mentions, then opinions, of reviews (n, 2 A): ``words`` and ``first`` as :meth:`words` gives them."""
         shares, sentiment = lexicon
-        said = self.said(words, first, sentiment)
+        if not len(self):
+            return sentiment.new_zeros(len(first), 0)
+        slot = self.slot[words]
+        place = torch.nonzero(slot < len(shares)).flatten()
+        said = self.said(words, first, sentiment)[place]
+        first = torch.searchsorted(place, first)
         pooled = [
-            nn.functional.embedding_bag(words, shares, first, mode="sum", per_sample_weights=weight)
+            nn.functional.embedding_bag(slot[place], shares, first, mode="sum", per_sample_weights=weight)
             for weight in (None, said)
         ]
         return torch.cat(pooled, 1)
@@ -188,12 +196,14 @@ class Aspects(nn.Module):
     def occurrences(self, reviews: torch.Tensor) -> ReadWords:
         """What every word of reviews at rows of the store (n,) is read as, one after the other."""
         shares, sentiment = self.lexicon()
-        aspect = torch.where(self.counted > 0, shares.argmax(1) if len(self) else -1, -1)
-        importance = torch.sigmoid(self.rate * self._importance) * self.counted
+        none = self.vectors.new_zeros(1)
+        aspect = torch.cat([shares.argmax(1) if len(self) else none[:0].long(), none.long() - 1])
+        importance = torch.cat([torch.sigmoid(self.rate * self._importance), none])
         rows, found = reviews.cpu().numpy(), []
         for block in self.blocks(rows, _BLOCK_WORDS):
             words, first = self.words(rows[block])
-            found.append((aspect[words], importance[words], self.said(words, first, sentiment)))
+            slot = self.slot[words]
+            found.append((aspect[slot], importance[slot], self.said(words, first, sentiment)))
         columns = zip(*found, strict=True) if found else [[torch.zeros(0)]] * 3
         return ReadWords(*(torch.cat(list(column)).cpu().numpy() for column in columns))
 
@@ -201,11 +211,10 @@ class Aspects(nn.Module):
     def names(self) -> list[list[str]]:
         """The lemmas of each aspect that weigh most, by falling weight: importance, share and frequency together."""
         with torch.no_grad():
-            weight = self.lexicon()[0][:-1] * torch.from_numpy(self._reviews[:, None]).to(self.vectors)
-        best = torch.argsort(weight, dim=0, descending=True, stable=True)[:10].T.tolist()
-        return [
-            [self.store.vocabulary[self.known[k]] for k in lemmas if weight[k, a] > 0] for a, lemmas in enumerate(best)
-        ]
+            reviews = torch.from_numpy(self._reviews[self.counted.numpy()])
+            weight = self.lexicon()[0] * reviews.to(self.vectors)[:, None]
+        best = torch.argsort(weight, dim=0, descending=True, stable=True)[:10].T
+        return [[self.store.vocabulary[k] for k in self.known[self.counted[lemmas].numpy()]] for lemmas in best]
 
     # Before training --------------------------------------------------------------------------------------------
 

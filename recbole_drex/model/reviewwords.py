@@ -166,7 +166,8 @@ def _said_change(
     said = aspects.said(number, count.cumsum(0) - count, sentiment).detach()
     n = len(aspects)
     for_mentions, for_opinions = slope[:, :n][words.place], slope[:, n:][words.place]
-    value = (shares[number] * (for_mentions + said[:, None] * for_opinions)).sum(1)
+    shares = torch.cat([shares, shares.new_zeros(1, n)])[aspects.slot[number]]
+    value = (shares * (for_mentions + said[:, None] * for_opinions)).sum(1)
     return lost.index_add(0, case, -value)
 
 
