@@ -54,7 +54,7 @@ class EvidenceTable(nn.Module):
         levels: the distinct ratings, ascending; the rating's vector is one-hot over them.
         attention: word attention, if ``review`` is among the modalities.
         n_users, n_items: numbers of users and items, padding included.
-        damping: pseudo-count of the means in the two rating columns.
+        damping: pseudo-count of the means in the two rating columns, see :func:`_adjusted`.
 
     Raises:
         DataError: every interaction lacks all modalities.
@@ -68,6 +68,7 @@ class EvidenceTable(nn.Module):
         width: of a row.
         user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
         review: row of the feature store, -1 without words, (n,).
+        item_effect: what a rating of each item is adjusted by for somebody who is not in the data, (n_items,).
         review_columns: columns of the pooled review; empty if reviews are no modality.
         user_first, user_count: where a user's rows start and how many there are, (n_users,).
         user_sums, item_sums: sums of the rows of each user and item, (n_users, width) and (n_items, width).
@@ -83,6 +84,7 @@ class EvidenceTable(nn.Module):
     rating: torch.Tensor
     rated: torch.Tensor
     review: torch.Tensor
+    item_effect: torch.Tensor
     user_first: torch.Tensor
     user_count: torch.Tensor
     user_sums: torch.Tensor
@@ -120,10 +122,8 @@ class EvidenceTable(nn.Module):
         self.levels, self.damping, self.median = levels, damping, evidence.rating[rated].median()
         centred = torch.where(rated, evidence.rating - self.median, torch.zeros(()))
         columns = [part for vector, mask in vectors for part in (vector, mask[:, None].float())]
-        columns += [
-            self._seen_by_user(evidence, centred, rated, damping),
-            self._seen_by_item(evidence, centred, rated, damping),
-        ]
+        adjusted, item_effect = _adjusted(evidence, centred, rated, n_users, n_items, damping)
+        columns += adjusted
         columns += [rated[:, None].float(), torch.ones(len(evidence), 1)]
         self.modalities = []
         start = 0
@@ -144,6 +144,7 @@ class EvidenceTable(nn.Module):
         buffers = {
             "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float32)),
             "said": torch.zeros(len(keep), 0),
+            "item_effect": item_effect,
             "fixed": torch.cat(columns, 1)[keep],
             "user": evidence.user[keep],
             "item": evidence.item[keep],
@@ -229,24 +230,9 @@ class EvidenceTable(nn.Module):
                 present = torch.stack([there for _, there in known])[:, 0] > 0
             parts += [vector * present[:, None], present[:, None].float()]
         adjusted = torch.zeros(len(item), 2, device=rating.device)
-        for place, one in enumerate(item.tolist()):
-            if rated[place]:
-                others = self.rating[self.rows_of_item(one)]
-                others = others[~torch.isnan(others)] - self.median
-                # In the data too, the mean of an item counts the rating that it is taken from.
-                mean = (others.sum() + centred[place]) / (len(others) + 1 + self.damping)
-                adjusted[place, 0] = centred[place] - mean
+        adjusted[:, 0] = torch.where(rated, centred - self.item_effect[item], 0.0)
         one = torch.ones(len(item), 1, device=rating.device)
         return torch.cat([*parts, said, adjusted, rated[:, None].float(), one], 1)
-
-    def _seen_by_user(self, evidence: Evidence, centred, rated, damping) -> torch.Tensor:
-        # Only ratings of the message's own item enter, so no message of the target slips into another one's.
-        mean = damped_mean(evidence.item[rated], centred[rated], self.n_items, damping)
-        return ((centred - mean[evidence.item]) * rated)[:, None]
-
-    def _seen_by_item(self, evidence: Evidence, centred, rated, damping) -> torch.Tensor:
-        mean = damped_mean(evidence.user[rated], centred[rated], self.n_users, damping)
-        return ((centred - mean[evidence.user]) * rated)[:, None]
 
     def __len__(self) -> int:
         return len(self.user)
@@ -304,3 +290,36 @@ class EvidenceTable(nn.Module):
     def without(self, sums: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """``sums`` (n, width) less the rows ``row`` (n,); -1 takes nothing away."""
         return sums - self.rows_at(row.clamp(min=0)) * (row >= 0)[:, None]
+
+
+def _adjusted(
+    evidence: Evidence, centred: torch.Tensor, rated: torch.Tensor, n_users: int, n_items: int, damping: float
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    r"""Ratings minus what the other side's ratings explain, as users and as items see them.
+
+    With :math:`\bar r_u` and :math:`\bar r_i` the damped means of the centred ratings r of a user and of an item,
+
+    .. math::
+        a^{\mathrm{user}}_{ui} = r_{ui} -
+            \frac{\sum_{u' \ne u} (r_{u'i} - \bar r_{u'})}{n_i - 1 + \text{damping}}, \qquad
+        a^{\mathrm{item}}_{ui} = r_{ui} -
+            \frac{\sum_{i' \ne i} (r_{ui'} - \bar r_{i'})}{n_u - 1 + \text{damping}}
+
+    :math:`a^{\mathrm{user}}_{ui}` holds no other rating of u, and :math:`a^{\mathrm{item}}_{ui}` no other one of i. So
+    what a user's other interactions say holds nothing of the target, and likewise for items.
+
+    Returns:
+        The two columns, (n, 1) each, zero where there is no rating; and per item the second term of the first equation
+        for somebody who has not rated it, (n_items,).
+    """
+    user, item, there = evidence.user, evidence.item, rated.to(centred)
+    by_user = (centred - damped_mean(user[rated], centred[rated], n_users, damping)[user]) * there
+    by_item = (centred - damped_mean(item[rated], centred[rated], n_items, damping)[item]) * there
+    columns, effects = [], []
+    for value, group, n in ((by_user, item, n_items), (by_item, user, n_users)):
+        total = torch.zeros(n).index_add_(0, group, value)
+        count = torch.zeros(n).index_add_(0, group, there) + damping
+        others = (total[group] - value) / (count[group] - 1).clamp(min=1e-6)
+        columns.append(((centred - others) * there)[:, None])
+        effects.append(total / count.clamp(min=1e-6))
+    return columns, effects[0]
