@@ -15,7 +15,7 @@ from recbole_drex.data.wordlists import GENERAL_WORDS
 from recbole_drex.model.evidence import EvidenceTable
 
 WINDOW = 1  # neighbours on either side whose vectors say what is said of a word
-_SHARPNESS = 10.0  # tau: how much nearer than others the nearest aspect must be to have a lemma to itself
+_SHARPNESS = 15.0  # tau: how much nearer than others the nearest aspect must be to have a lemma to itself
 _LEMMAS = 3000  # lemmas that may belong to aspects, those that users repeat most
 _REVIEWS, _USERS = 5, 3  # a lemma in fewer reviews, or of fewer users, belongs to none
 _NO_ASPECTS = JUDGING_WORDS | GENERAL_WORDS

@@ -121,8 +121,12 @@ class DReX(StateModel):
         self.bilinear = nn.Linear(size, size, bias=False) if config["use_bilinear"] else None
         self.use_bias = config["use_bias"]
         self.slopes = nn.Parameter(torch.ones(2)) if self.use_bias else None  # alpha
-        if self.use_mlp and not self.use_bias:
-            nn.init.constant_(self.scorer.bias, float(self.mean))
+        if self.use_bias:
+            # What states add starts from nothing, so that training starts from the means and does not leave them first.
+            for layer in filter(None, (self.bilinear, self.scorer if self.use_mlp else None)):
+                nn.init.zeros_(layer.weight)
+        if self.use_mlp:
+            nn.init.constant_(self.scorer.bias, 0.0 if self.use_bias else float(self.mean))
         self.factor_size = config["factor_size"]
         if self.factor_size:
             self.user_factors = nn.Embedding(self.n_users, self.factor_size)
