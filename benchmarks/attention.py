@@ -46,7 +46,8 @@ def generate(folder: Path, words: int, length: float) -> FeatureStore:
     for number in range(writer.n_shards):
         counts = 1 + rng.poisson(length - 1, size=min(_SHARD, reviews - number * _SHARD))
         vectors = rng.standard_normal((counts.sum(), WIDTH), dtype=np.float32).astype(np.float16)
-        writer.write_shard(number, Shard(counts, np.zeros(len(vectors), dtype=np.int32), ["word"], vectors))
+        word, begins = np.zeros(len(vectors), dtype=np.int32), np.zeros(len(vectors), dtype=bool)
+        writer.write_shard(number, Shard(counts, word, begins, ["word"], vectors))
     writer.finish(folder / "features", {})
     return FeatureStore.open(folder / "features")
 

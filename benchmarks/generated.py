@@ -79,7 +79,9 @@ def generate(root: Path, interactions: int, items: int, words: float, seed: int 
         of_item = item_words[about, rng.integers(_ITEM_WORDS, size=len(about))]
         word = np.where(rng.random(len(about)) < 0.4, of_item, np.searchsorted(common, rng.random(len(about))))
         word = np.minimum(word, _LEMMAS - 1).astype(np.int32)
-        writer.write_shard(number, Shard(length, word, vocabulary, vectors[word]))
+        begins = np.zeros(len(word), dtype=bool)
+        begins[np.cumsum(length) - length] = True  # no review is without words
+        writer.write_shard(number, Shard(length, word, begins, vocabulary, vectors[word]))
         frames.append(
             pd.DataFrame(
                 {

@@ -39,10 +39,12 @@ def round_store(source: FeatureStore, folder: Path) -> FeatureStore:
         ends = source.offsets[start : start + _REVIEWS + 1]
         reviews = [slice(*span) for span in itertools.pairwise(ends)]
         lemmas = [vocabulary[source.word_ids[review]].tolist() for review in reviews]
+        begins = [source.begins[review].tolist() for review in reviews]
         if source.static:
-            writer.write_shard(number, pack_words(lemmas))
+            shard = pack_words(lemmas, begins)
         else:
-            writer.write_shard(number, pack([np.array(source.vectors[one]) for one in reviews], lemmas, source.width))
+            shard = pack([np.array(source.vectors[one]) for one in reviews], lemmas, begins, source.width)
+        writer.write_shard(number, shard)
     if source.static:
         for number, start in enumerate(range(0, len(vocabulary), LEMMAS)):
             writer.write_lemmas(number, np.array(source.vectors[start : start + LEMMAS]))

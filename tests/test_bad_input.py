@@ -19,6 +19,7 @@ import pytest
 
 from recbole_drex.cli import main
 from recbole_drex.data.demo import generate_demo
+from recbole_drex.data.store import files_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -300,7 +301,7 @@ def test_a_full_disk_leaves_the_old_data_set(rows, tmp_path, size, stage):
 # Damage ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "word_ids.npy", "offsets.npy", "vocabulary.json", "features.json"])
+@pytest.mark.parametrize("name", [*files_of("float16"), "features.json"])
 def test_a_damaged_feature_store_is_named(refused, small, tmp_path, name):
     shutil.copytree(small.root, tmp_path / "data")
     path = tmp_path / "data" / small.name / "features" / name

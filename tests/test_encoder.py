@@ -135,7 +135,7 @@ def test_bfloat16_changes_little(minilm: Encoder) -> None:
 
 def test_clean_reads_the_lemmas(minilm: Encoder) -> None:
     encoder = load_encoder(precision="float32", encode_text="clean")
-    lemmas = [ReviewWords(" ".join(r.lemmas), r.lemmas, *_spans(r.lemmas)) for r in REVIEWS]
+    lemmas = [ReviewWords(" ".join(r.lemmas), r.lemmas, *_spans(r.lemmas), r.begins) for r in REVIEWS]
     for clean, expected in zip(encoder.encode(REVIEWS), minilm.encode(lemmas), strict=True):
         np.testing.assert_array_equal(clean, expected)
 

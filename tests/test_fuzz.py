@@ -274,7 +274,7 @@ def manifests(whole: Whole, folder: Path) -> tuple[list[bytes], Use]:
     )
 
 
-@target(150, "features.json", "vocabulary.json", "offsets.npy", "word_ids.npy")
+@target(150, "features.json", "vocabulary.json", "offsets.npy", "word_ids.npy", "begins.npy")
 def feature_stores(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
     shutil.copytree(whole.data / NAME / "features", folder / "features")
 

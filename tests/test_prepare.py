@@ -30,6 +30,7 @@ from recbole_drex.data.manifest import TIMES
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
 from recbole_drex.data.store import FeatureStore
+from recbole_drex.data.text import TextProcessor
 from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.dataset import ReviewDataset
 from recbole_drex.errors import ConfigError, DataError
@@ -96,8 +97,8 @@ def test_files_agree_with_each_other_and_with_the_raw_reviews(prepared, raw):
     table, store = _inter(prepared), FeatureStore.open(prepared / NAME / "features")
     assert set(_files(prepared)) == {
         f"{NAME}.inter", f"{NAME}.item", f"{NAME}.json", "features/features.json", "features/vectors.npy",
-        "features/offsets.npy", "features/word_ids.npy", "features/vocabulary.json", "reviews.parquet",
-        "items/items.json", "items/text.npy",
+        "features/offsets.npy", "features/word_ids.npy", "features/begins.npy", "features/vocabulary.json",
+        "reviews.parquet", "items/items.json", "items/text.npy",
     }  # fmt: skip
     reviewed = table["review_row:float"].notna()
     assert table.loc[reviewed, "review_row:float"].tolist() == list(range(len(store)))
@@ -256,6 +257,37 @@ def test_a_data_set_of_an_older_format_gets_what_it_lacks(root, raw, monkeypatch
     assert calls == [manifest["statistics"]["items"]], "texts of items alone"
     assert _content(root) == before
     assert json.loads((root / NAME / TIMES).read_text())["encode"] == seconds["encode"]
+
+
+@pytest.mark.parametrize("encoder", ["static", "minilm"])
+def test_sentences_begin_where_the_raw_reviews_say_so(raw, tmp_path, encoder):
+    changes = {"encoder": encoder, "max_length": 16}
+    _prepare(tmp_path, _sources(raw), **changes)
+    store, processor = FeatureStore.open(tmp_path / NAME / "features"), TextProcessor()
+    texts = ReviewTexts(tmp_path / NAME / TEXTS)
+    words = [processor(text) for text in texts[range(len(texts))]]
+    kept = np.diff(store.offsets)
+    cut = kept < [len(review.lemmas) for review in words]
+    assert cut.any() == (encoder == "minilm"), "words that the encoder does not read"
+    expected = [mark for review, n in zip(words, kept, strict=True) for mark in review.begins[:n]]
+    assert store.begins.tolist() == expected
+    assert len(store) < store.begins.sum() < len(store.word_ids)
+
+
+def test_a_data_set_that_knows_no_sentences_is_made_anew(root, raw, caplog):
+    before, folder = _content(root), root / NAME / "features"
+    (folder / "begins.npy").unlink()
+    path, manifest_path = folder / "features.json", root / NAME / f"{NAME}.json"
+    description, manifest = json.loads(path.read_text()), json.loads(manifest_path.read_text())
+    del description["files"]["begins.npy"]
+    path.write_text(json.dumps({**description, "format": 3, "signature": "older"}))
+    manifest["files"]["features/features.json"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest_path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"of another version.*--rebuild.*with --raw FILE$"):
+        _prepare(root, Sources())
+    _prepare(root, _sources(raw))
+    assert "is prepared anew" in caplog.text
+    assert _content(root) == before
 
 
 def test_features_of_the_same_texts_are_not_encoded_again(root, raw, monkeypatch):

@@ -23,7 +23,7 @@ from recbole_drex.data.manifest import TIMES
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
 from recbole_drex.data.static import StaticVectors, static_vectors_of
-from recbole_drex.data.store import DTYPES, FeatureStore
+from recbole_drex.data.store import DTYPES, FeatureStore, files_of
 from recbole_drex.data.storewriter import StoreWriter, pack, pack_words, quantise
 from recbole_drex.errors import DataError
 from recbole_drex.explain.newuser import NewUsers
@@ -33,6 +33,7 @@ NAME, WIDTH = "tiny", 4
 LEMMAS = ["awful", "boring", "photorealistic", "plot", "well-made", "великолепный"]
 GLOVE = "plot 1 0 0 0\nawful 0 -2 0 0\nboring 0 0 .5 1e5\nunused 3 3 3 3\n"
 REVIEWS = [[["plot", "awful", "plot"], []], [], [["boring"]], [["zoo", "plot"]]]
+BEGINS = [[[True, False, True], []], [], [[True]], [[True, False]]]
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ class StaticTable:
 def write(folder: Path, dtype: str = "float16", signature: str = "s") -> FeatureStore:
     writer = StoreWriter(folder.with_name("shards"), WIDTH, signature, len(REVIEWS), dtype, static=True)
     for k in set(range(len(REVIEWS))) - writer.done():
-        writer.write_shard(k, pack_words(REVIEWS[k]))
+        writer.write_shard(k, pack_words(REVIEWS[k], BEGINS[k]))
     for k, lemmas in enumerate(writer.lemmas()):
         if k not in writer.lemmas_done():
             writer.write_lemmas(k, table_of(lemmas))
@@ -133,6 +134,8 @@ def test_round_trip(tmp_path, monkeypatch, dtype, part):
     assert store.vocabulary == ["awful", "boring", "plot", "zoo"], "by spelling, not in the order of appearance"
     assert store.offsets.tolist() == [0, 3, 3, 4, 6]
     assert store.word_ids.tolist() == [2, 0, 2, 1, 3, 2] and store.word_ids.dtype == np.int32
+    assert store.begins.tolist() == [True, False, True, True, True, False] and store.begins.dtype == bool
+    assert isinstance(store.begins, np.memmap) and not store.begins.flags.writeable
     expected = table_of(store.vocabulary)
     if dtype == "int8":
         numbers, scales = quantise(expected)
@@ -152,8 +155,8 @@ def test_round_trip(tmp_path, monkeypatch, dtype, part):
 def test_a_contextual_store_has_no_table(tmp_path):
     writer = StoreWriter(tmp_path / "shards", WIDTH, "s", 1)
     with pytest.raises(ValueError, match="a static store takes shards without vectors"):
-        writer.write_shard(0, pack_words([["plot"]]))
-    writer.write_shard(0, pack([np.ones((2, WIDTH), np.float16)], [["plot", "awful"]], WIDTH))
+        writer.write_shard(0, pack_words([["plot"]], [[True]]))
+    writer.write_shard(0, pack([np.ones((2, WIDTH), np.float16)], [["plot", "awful"]], [[True, False]], WIDTH))
     writer.finish(tmp_path / "features", {})
     store = FeatureStore.open(tmp_path / "features")
     assert not store.static and store.table is None and store.vocabulary == ["awful", "plot"]
@@ -170,7 +173,7 @@ def test_lemmas_that_are_missing_or_damaged(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"lacks shards \[0, 1, 2, 3\]"):
         writer.lemmas()
     for k, reviews in enumerate(REVIEWS):
-        writer.write_shard(k, pack_words(reviews))
+        writer.write_shard(k, pack_words(reviews, BEGINS[k]))
     assert writer.lemmas() == [["awful", "boring"], ["plot", "zoo"]]
     writer.write_lemmas(1, table_of(["plot", "zoo"]))
     assert writer.lemmas_done() == {1}
@@ -187,9 +190,7 @@ def test_lemmas_that_are_missing_or_damaged(tmp_path, monkeypatch):
     assert write(tmp_path / "features").vocabulary == ["awful", "boring", "plot", "zoo"]
 
 
-@pytest.mark.parametrize(
-    "name", ["vectors.npy", "scales.npy", "offsets.npy", "word_ids.npy", "vocabulary.json", "features.json"]
-)
+@pytest.mark.parametrize("name", [*files_of("int8"), "features.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damage_is_noticed_and_named(tmp_path, name, damage):
     write(tmp_path / "features", "int8")
@@ -206,8 +207,8 @@ def test_damage_is_noticed_and_named(tmp_path, name, damage):
 def test_a_table_is_not_taken_for_vectors_of_words(tmp_path):
     write(tmp_path / "features")
     description = json.loads((tmp_path / "features" / "features.json").read_text())
-    assert description["format"] == 3, "programs that know no tables know no format 3"
-    (tmp_path / "features" / "features.json").write_text(json.dumps({**description, "format": 1}))
+    assert description["format"] == 7
+    (tmp_path / "features" / "features.json").write_text(json.dumps({**description, "format": 5}))
     with pytest.raises(DataError, match="do not belong together"):
         FeatureStore.open(tmp_path / "features")
 

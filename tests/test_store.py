@@ -15,18 +15,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.data.store import DTYPES, FeatureStore
+from recbole_drex.data.store import DTYPES, FeatureStore, files_of
 from recbole_drex.data.storewriter import StoreWriter, pack, quantise
 from recbole_drex.errors import DataError
+from recbole_drex.files import sha256
 
 WIDTH = 5
-Shard = tuple[list[np.ndarray], list[list[str]]]
+Shard = tuple[list[np.ndarray], list[list[str]], list[list[bool]]]
 
 
 def make_shard(seed: int, lengths: list[int]) -> Shard:
     rng = np.random.default_rng(seed)
     vectors = [rng.normal(size=(n, WIDTH)).astype(np.float16) for n in lengths]
-    return vectors, [[f"word{rng.integers(9)}" for _ in range(n)] for n in lengths]
+    words = [[f"word{rng.integers(9)}" for _ in range(n)] for n in lengths]
+    return vectors, words, [[bool(rng.integers(2)) for _ in range(n)] for n in lengths]
 
 
 def write(folder: Path, shards: list[Shard], signature: str = "s", dtype: str = "float16") -> FeatureStore:
@@ -40,13 +42,15 @@ def write(folder: Path, shards: list[Shard], signature: str = "s", dtype: str = 
 def check(store: FeatureStore, shards: list[Shard], dtype: str = "float16") -> None:
     vectors = [array for shard in shards for array in shard[0]]
     lemmas = [words for shard in shards for words in shard[1]]
+    begins = [marks for shard in shards for marks in shard[2]]
     assert len(store) == len(vectors)
     assert store.width == WIDTH
     assert store.vectors.dtype == dtype == store.dtype
     assert store.offsets.dtype == np.int64
     assert store.word_ids.dtype == np.int32
+    assert store.begins.dtype == bool and store.begins.shape == store.word_ids.shape
     assert len(set(store.vocabulary)) == len(store.vocabulary)
-    for row, (array, words) in enumerate(zip(vectors, lemmas, strict=True)):
+    for row, (array, words, marks) in enumerate(zip(vectors, lemmas, begins, strict=True)):
         span = slice(store.offsets[row], store.offsets[row + 1])
         found = store.read(np.arange(span.start, span.stop)).numpy()
         assert found.dtype == np.float32 and found.shape == array.shape
@@ -58,6 +62,7 @@ def check(store: FeatureStore, shards: list[Shard], dtype: str = "float16") -> N
             np.testing.assert_array_equal(store.scales[span], quantise(array)[1])
             np.testing.assert_allclose(found, array, atol=np.abs(array).max(initial=0) / 253)
         assert [store.vocabulary[i] for i in store.word_ids[span]] == words[: len(array)]
+        assert store.begins[span].tolist() == marks[: len(array)]
 
 
 @settings(max_examples=20, deadline=None)
@@ -118,8 +123,8 @@ def test_a_store_of_another_kind_of_number_takes_the_same_shards(tmp_path: Path)
 def test_files_are_standard_and_mapped(tmp_path: Path) -> None:
     shards = [make_shard(0, [3, 0, 2]), make_shard(1, [])]
     store = write(tmp_path / "features", shards)
-    assert isinstance(store.vectors, np.memmap)
-    assert not store.vectors.flags.writeable
+    assert all(isinstance(array, np.memmap) for array in (store.vectors, store.word_ids, store.begins))
+    assert not store.vectors.flags.writeable and not store.begins.flags.writeable
     np.testing.assert_array_equal(np.load(tmp_path / "features" / "vectors.npy"), np.concatenate(shards[0][0]))
     assert store.settings == {"encoder": {"name": "none"}}
     assert store.signature == "s"
@@ -135,8 +140,19 @@ def test_no_words_or_no_reviews(tmp_path: Path, lengths: list[list[int]]) -> Non
 
 def test_words_beyond_the_encoders_reach_are_dropped(tmp_path: Path) -> None:
     vectors = [np.ones((2, WIDTH), dtype=np.float16)]
-    store = write(tmp_path / "features", [(vectors, [["a", "b", "far", "away"]])])
-    assert store.vocabulary == ["a", "b"]
+    store = write(tmp_path / "features", [(vectors, [["a", "b", "far", "away"]], [[True, False, True, False]])])
+    assert store.vocabulary == ["a", "b"] and store.begins.tolist() == [True, False]
+
+
+def test_a_store_made_in_memory_has_one_sentence_a_review():
+    vectors, offsets, words = np.zeros((5, WIDTH), np.float16), np.array([0, 2, 2, 5]), np.zeros(5, np.int32)
+    begins = np.array([True, True, False, False, True])
+    given = FeatureStore(vectors, offsets, words, ["a"], {}, "", begins=begins)
+    assert given.begins is begins
+    store = FeatureStore(vectors, offsets, words, ["a"], {}, "")
+    assert store.begins.tolist() == [True, False, True, False, False]
+    nothing = FeatureStore(vectors[:0], offsets[:1], words[:0], [], {}, "")
+    assert nothing.begins.tolist() == []
 
 
 def test_resumes_and_discards_foreign_shards(tmp_path: Path) -> None:
@@ -214,9 +230,7 @@ def test_kill_at_any_moment(tmp_path: Path, dtype: str) -> None:
     check(FeatureStore.open(folder), [make_shard(k, [3, 0, 40]) for k in range(6)], dtype)
 
 
-@pytest.mark.parametrize(
-    "name", ["vectors.npy", "scales.npy", "offsets.npy", "word_ids.npy", "vocabulary.json", "features.json"]
-)
+@pytest.mark.parametrize("name", [*files_of("int8"), "features.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "empty"])
 def test_damage_is_noticed_and_named(tmp_path: Path, name: str, damage: str) -> None:
     write(tmp_path / "Games" / "features", [make_shard(0, [3, 2])], dtype="int8")
@@ -254,10 +268,43 @@ def test_files_of_two_stores_are_not_mixed(tmp_path: Path) -> None:
 def test_numbers_of_another_kind_are_not_taken_for_the_right_ones(tmp_path: Path) -> None:
     write(tmp_path / "a", [make_shard(0, [3, 2])], dtype="int8")
     description = json.loads((tmp_path / "a" / "features.json").read_text())
-    assert description["format"] == 2, "programs that know no int8 know no format 2"
-    (tmp_path / "a" / "features.json").write_text(json.dumps({**description, "format": 1}))
+    assert description["format"] == 6
+    (tmp_path / "a" / "features.json").write_text(json.dumps({**description, "format": 5}))
     with pytest.raises(DataError, match="do not belong together"):
         FeatureStore.open(tmp_path / "a")
+
+
+@pytest.mark.parametrize("older", [1, 2, 3, 4])
+def test_a_store_that_knows_no_sentences_is_refused(tmp_path: Path, older: int) -> None:
+    folder = tmp_path / "Games" / "features"
+    write(folder, [make_shard(0, [3, 2])])
+    description = json.loads((folder / "features.json").read_text())
+    del description["files"]["begins.npy"]
+    (folder / "begins.npy").unlink()
+    (folder / "features.json").write_text(json.dumps({**description, "format": older}))
+    with pytest.raises(DataError, match=r"of another version: rebuild with .*--dataset Games --rebuild`$"):
+        FeatureStore.open(folder)
+
+
+@pytest.mark.parametrize("marks", [np.ones(4, bool), np.ones(5, np.uint8), np.ones((5, 1), bool)])
+def test_marks_of_other_words_are_noticed(tmp_path: Path, marks: np.ndarray) -> None:
+    write(tmp_path / "a", [make_shard(0, [3, 2])])
+    path, description = tmp_path / "a" / "begins.npy", json.loads((tmp_path / "a" / "features.json").read_text())
+    path.unlink()  # it is mapped
+    np.save(path, marks)
+    description["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    (tmp_path / "a" / "features.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match="do not belong together"):
+        FeatureStore.open(tmp_path / "a")
+
+
+def test_shards_that_know_no_sentences_are_discarded(tmp_path: Path) -> None:
+    folder, shard = tmp_path / "shards", make_shard(0, [3, 2])
+    StoreWriter(folder, WIDTH, "s", 2).write_shard(0, pack(*shard, WIDTH))
+    plan = json.loads((folder / "plan.json").read_text())
+    assert StoreWriter(folder, WIDTH, "s", 2).done() == {0}
+    (folder / "plan.json").write_text(json.dumps({**plan, "format": 1}))
+    assert StoreWriter(folder, WIDTH, "s", 2).done() == set()
 
 
 def test_missing_store(tmp_path: Path) -> None:
@@ -268,17 +315,19 @@ def test_missing_store(tmp_path: Path) -> None:
 def test_arguments_must_fit(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path / "features", WIDTH, "s", 1)
     good = np.ones((1, WIDTH), dtype=np.float16)
-    for k, vectors, lemmas in (
-        (1, [good], [["a"]]),
-        (0, [good], []),
-        (0, [good], [[]]),
-        (0, [good[:, :2]], [["a"]]),
-        (0, [good.astype(np.float32)], [["a"]]),
+    for k, vectors, lemmas, begins in (
+        (1, [good], [["a"]], [[True]]),
+        (0, [good], [], []),
+        (0, [good], [[]], [[]]),
+        (0, [good], [["a"]], [[]]),
+        (0, [good], [["a"]], []),
+        (0, [good[:, :2]], [["a"]], [[True]]),
+        (0, [good.astype(np.float32)], [["a"]], [[True]]),
     ):
-        with pytest.raises(ValueError, match=r"shard|lemma|float16"):
-            writer.write_shard(k, pack(vectors, lemmas, WIDTH))
+        with pytest.raises(ValueError, match=r"shard|lemma|float16|shorter"):
+            writer.write_shard(k, pack(vectors, lemmas, begins, WIDTH))
     with pytest.raises(ValueError, match="wide"):
-        writer.write_shard(0, pack([good[:, :2]], [["a"]], 2))
+        writer.write_shard(0, pack([good[:, :2]], [["a"]], [[True]], 2))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

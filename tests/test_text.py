@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import time
 import unicodedata
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recbole_drex.data.readers import read_reviews
 from recbole_drex.data.text import TextProcessor, clean
 from recbole_drex.errors import ConfigError, DataError
 
@@ -63,6 +66,52 @@ def test_words(text: str, lemmas: list[str]) -> None:
     assert PROCESSOR(text).lemmas == lemmas
 
 
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Great fun. Nice plot! Boring music? Bad acting", "great fun | nice plot | boring music | bad acting"),
+        ("great plot; bad music: boring, awful - loud", "great plot | bad music | boring awful loud"),
+        ("no marks at all only words", "no mark only word"),
+        ("great... plot\u2026music..bad", "great | plot | music | bad"),
+        ("A fine game. The plot is bad", "fine game | plot bad"),  # as title and text are joined
+        ("Great!. Plot", "great | plot"),
+        ("one line\nsecond line\r\nthird\u2028fourth\x85fifth", "line | second line | fourth | fifth"),
+        ("great fun<br/>nice plot<BR >music<p>bad</p>acting", "great fun | nice plot | music | bad | acting"),
+        ("great &lt;br /&gt; plot &amp;amp; music", "great | plot music"),
+        ("great <b>fun</b> <brand>nice <pre>plot", "great fun nice plot"),
+        ("\n<br>\n great \t plot <br><br> \n", "great plot"),
+        ("great 3.5 stars in the u.s market at 10:30 see http://shop.com/x", "great star market http shop com"),
+        ("plot 3. music", "plot | music"),
+        ('"great plot." (music.) bad', "great plot | music | bad"),
+        ("great plot. of the. bad", "great plot | bad"),  # stop words may stand between
+        ("the. great plot", "great plot"),
+        ("great \U0001f600 plot \u2764\ufe0f music. \U0001f44d bad", "great plot music | bad"),
+        ("素晴。物語、音楽\uff01素晴", "素晴 | 物語 音楽 | 素晴"),
+        ("", ""),
+        ("... !!! <br>", ""),
+    ],
+)
+def test_sentences(text: str, sentences: str) -> None:
+    words = PROCESSOR(text)
+    found = [
+        (" | " if begins and place else " ") + lemma
+        for place, (lemma, begins) in enumerate(zip(words.lemmas, words.begins, strict=True))
+    ]
+    assert "".join(found).strip() == sentences
+    assert words.begins[:1] in ([], [True])
+    assert words.text == clean(text)
+
+
+def test_title_ends_a_sentence(tmp_path: Path) -> None:
+    review = {"user_id": "u", "parent_asin": "i", "rating": 5, "timestamp": 1, "title": "Nice plot", "text": "Bad fun"}
+    (tmp_path / "reviews.jsonl").write_text(json.dumps(review))
+    read = read_reviews(tmp_path / "reviews.jsonl", tmp_path / "spill.parquet")
+    (text,) = read.texts(np.arange(1))
+    words = PROCESSOR(text)
+    assert words.lemmas == ["nice", "plot", "bad", "fun"]
+    assert words.begins == [True, False, True, False]
+
+
 def test_contraction_spans_cover_what_was_kept() -> None:
     words = PROCESSOR("The game's plot isn't bad")
     assert [words.text[s:e] for s, e in zip(words.starts, words.ends, strict=True)] == ["game", "plot", "isn't", "bad"]
@@ -72,7 +121,8 @@ def test_contraction_spans_cover_what_was_kept() -> None:
 @given(st.text(max_size=200) | st.text(alphabet="ab n't'-<>/&;amp \n\u0301\u2019\u00df", max_size=80))
 def test_any_text_gives_ordered_spans(raw: str) -> None:
     words = PROCESSOR(raw)
-    assert len(words.lemmas) == len(words.starts) == len(words.ends)
+    assert len(words.lemmas) == len(words.starts) == len(words.ends) == len(words.begins)
+    assert all(words.begins[:1]) and words.text == clean(raw)
     before = 0
     for start, end in zip(words.starts, words.ends, strict=True):
         assert before <= start < end <= len(words.text)
@@ -85,7 +135,10 @@ def test_any_text_gives_ordered_spans(raw: str) -> None:
     assert words == PROCESSOR(raw)
 
 
-@pytest.mark.parametrize("raw", ["<a " * 35000, "&" * 100_000, "don't " * 17_000, "a" * 100_000, "a-" * 50_000])
+@pytest.mark.parametrize(
+    "raw",
+    ["<a " * 35000, "&" * 100_000, "don't " * 17_000, "a" * 100_000, "a-" * 50_000, "ab. " * 25_000, "ab<p>" * 20_000],
+)
 def test_100_kilobytes_in_no_time(raw: str) -> None:
     start = time.perf_counter()
     PROCESSOR(raw)

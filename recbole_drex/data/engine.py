@@ -70,10 +70,9 @@ class ReviewEncoder:
         """
         words = [self._processor(text) for text in texts]
         if self.static:
-            return pack_words([review.lemmas for review in words])
+            return pack_words([review.lemmas for review in words], [review.begins for review in words])
         vectors = self._encoder.encode(words)
-        lemmas = [review.lemmas[: len(vector)] for review, vector in zip(words, vectors, strict=True)]
-        return pack(vectors, lemmas, self.width)
+        return pack(vectors, [review.lemmas for review in words], [review.begins for review in words], self.width)
 
     def embed(self, lemmas: Sequence[str]) -> np.ndarray:
         """Static vectors of distinct lemmas, float16 (lemmas, width).

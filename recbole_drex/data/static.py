@@ -100,7 +100,7 @@ class StaticVectors:
             vectors = vectors_of_file(Path(self.source), lemmas, length, width)
             return np.clip(vectors, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
         result = np.zeros((len(lemmas), self.width), dtype=np.float16)
-        words = [ReviewWords(lemma, [lemma], [0], [len(lemma)]) for lemma in lemmas]
+        words = [ReviewWords(lemma, [lemma], [0], [len(lemma)], [True]) for lemma in lemmas]
         for row, vectors in enumerate(self._encoder.encode(words)):
             result[row] = vectors.sum(0)
         return result

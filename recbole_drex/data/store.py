@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 DTYPES = ("float16", "int8")
 """How vectors may be stored."""
-FORMATS = {("float16", False): 1, ("int8", False): 2, ("float16", True): 3, ("int8", True): 4}
-"""Number of the format by kind of number and by whether the store is static; older programs know the first ones."""
-_FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "vocabulary.json")
+FORMATS = {("float16", False): 5, ("int8", False): 6, ("float16", True): 7, ("int8", True): 8}
+"""Number of the format by kind of number and by whether the store is static; 1 to 4 did not tell sentences apart."""
+_FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "begins.npy", "vocabulary.json")
 SCALES = "scales.npy"
 _BLOCK_WORDS = 1 << 13  # words widened to float32 at a time
 
@@ -37,6 +37,9 @@ class FeatureStore:
         scales: what int8 vectors are multiplied by, float32 (rows of vectors,), mapped from disk; None for float16.
         offsets: int64 (reviews + 1).
         word_ids: int32 (words), positions in ``vocabulary``, mapped from disk as well.
+        begins: bool (words), whether a sentence, clause or line of the review ended before the word, mapped from disk;
+            see :class:`~recbole_drex.data.text.ReviewWords`. Where a store made in memory is given none, a review is
+            one sentence.
         vocabulary: the distinct lemmas, in the order of their spelling.
         static: whether the vectors are those of lemmas.
         settings: what :meth:`~recbole_drex.data.storewriter.StoreWriter.finish` was given.
@@ -45,10 +48,11 @@ class FeatureStore:
 
     def __init__(self, vectors: np.ndarray, offsets: np.ndarray, word_ids: np.ndarray, vocabulary: list[str],
                  settings: dict[str, Any], signature: str, scales: np.ndarray | None = None,
-                 static: bool = False):  # fmt: skip
+                 static: bool = False, begins: np.ndarray | None = None):  # fmt: skip
         self.static = static
         self.vectors, self.offsets, self.word_ids, self.vocabulary = vectors, offsets, word_ids, vocabulary
         self.settings, self.signature, self.scales = settings, signature, scales
+        self._begins = begins
 
     @classmethod
     def open(cls, folder: str | Path, verify: bool = True) -> FeatureStore:
@@ -89,13 +93,15 @@ class FeatureStore:
                 description["signature"],
                 map_array(folder / SCALES) if dtype == "int8" else None,
                 static,
+                map_array(folder / "begins.npy"),
             )
             sizes = tuple(description[key] for key in ("reviews", "words", "width", "vocabulary"))
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise DataError(f"feature store {folder} is damaged ({error}): {rebuild}") from error
         if sizes != (len(store), len(store.word_ids), store.width, len(store.vocabulary)) or (
             store.vectors.shape[0] != sizes[3 if static else 1] or store.offsets[-1] != sizes[1] or store.dtype != dtype
-        ):
+            or store.begins.shape != store.word_ids.shape or store.begins.dtype != bool
+        ):  # fmt: skip
             raise DataError(f"the files of feature store {folder} do not belong together: {rebuild}")
         return store
 
@@ -112,6 +118,15 @@ class FeatureStore:
     def dtype(self) -> str:
         """How vectors are stored, one of :data:`DTYPES`."""
         return self.vectors.dtype.name
+
+    @cached_property
+    def begins(self) -> np.ndarray:
+        """Before which words a sentence ended, bool (words,)."""
+        if self._begins is not None:
+            return self._begins
+        begins = np.zeros(len(self.word_ids), dtype=bool)
+        begins[self.offsets[:-1][np.diff(self.offsets) > 0]] = True
+        return begins
 
     @cached_property
     def table(self) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from recbole_drex.files import remove_folder, replacing, sha256, write_json
 
 LEMMAS = 8192
 """Lemmas of a part of the table of a static store."""
-_SHARDS = 1  # format of the shards
+_SHARDS = 2  # format of the shards
 _LARGEST = 127  # of the whole numbers that stand for the largest value of a vector
 
 
@@ -28,12 +28,14 @@ class Shard:
     Attributes:
         counts: number of words of each review, int64 (reviews,).
         word_ids: of each word its place in ``vocabulary``, int32 (words,).
+        begins: whether a sentence ended before each word, bool (words,).
         vocabulary: the distinct lemmas in the order of appearance.
         vectors: float16 (words, width); None where lemmas are to get static vectors.
     """
 
     counts: np.ndarray
     word_ids: np.ndarray
+    begins: np.ndarray
     vocabulary: list[str]
     vectors: np.ndarray | None
 
@@ -44,19 +46,23 @@ class Shard:
         return np.split(self.vectors, np.cumsum(self.counts)[:-1]) if len(self.counts) else []
 
 
-def pack(vectors: Sequence[np.ndarray], lemmas: Sequence[Sequence[str]], width: int) -> Shard:
+def pack(
+    vectors: Sequence[np.ndarray], lemmas: Sequence[Sequence[str]], begins: Sequence[Sequence[bool]], width: int
+) -> Shard:
     """Pack consecutive encoded reviews.
 
     Args:
         vectors: per review a float16 array (words, ``width``), finite.
         lemmas: per review at least as many lemmas; those without a vector are dropped.
+        begins: per review as many marks, see :class:`~recbole_drex.data.text.ReviewWords`.
         width: length of a word's vector.
 
     Raises:
         ValueError: arguments that do not fit each other.
 
     Example:
-        >>> shard = pack([np.zeros((2, 3), np.float16), np.ones((1, 3), np.float16)], [["fun", "plot"], ["fun"]], 3)
+        >>> vectors = [np.zeros((2, 3), np.float16), np.ones((1, 3), np.float16)]
+        >>> shard = pack(vectors, [["fun", "plot"], ["fun"]], [[True, False], [True]], 3)
         >>> shard.counts.tolist(), shard.word_ids.tolist(), shard.vocabulary
         ([2, 1], [0, 1, 0], ['fun', 'plot'])
         >>> shard.reviews()[1].tolist()
@@ -67,24 +73,39 @@ def pack(vectors: Sequence[np.ndarray], lemmas: Sequence[Sequence[str]], width: 
         raise ValueError("every review needs a lemma for each of its vectors")
     if any(array.shape[1:] != (width,) or array.dtype != np.float16 for array in vectors):
         raise ValueError(f"vectors must be float16 and {width} wide")
-    shard = pack_words([words[:n] for n, words in zip(counts, lemmas, strict=True)])
+    shard = pack_words(
+        [words[:n] for n, words in zip(counts, lemmas, strict=True)],
+        [marks[:n] for n, marks in zip(counts, begins, strict=True)],
+    )
     return replace(shard, vectors=np.concatenate([np.zeros((0, width), dtype=np.float16), *vectors]))
 
 
-def pack_words(lemmas: Iterable[Sequence[str]]) -> Shard:
+def pack_words(lemmas: Iterable[Sequence[str]], begins: Iterable[Sequence[bool]]) -> Shard:
     """Pack the words of consecutive reviews, without vectors.
 
+    Args:
+        lemmas: of each review.
+        begins: of each review, whether a sentence ended before each word.
+
+    Raises:
+        ValueError: the two do not fit each other.
+
     Example:
-        >>> shard = pack_words([["fun", "plot"], [], ["fun"]])
-        >>> shard.counts.tolist(), shard.word_ids.tolist(), shard.vocabulary
-        ([2, 0, 1], [0, 1, 0], ['fun', 'plot'])
+        >>> shard = pack_words([["fun", "plot"], [], ["fun"]], [[True, False], [], [True]])
+        >>> shard.counts.tolist(), shard.word_ids.tolist(), shard.begins.tolist(), shard.vocabulary
+        ([2, 0, 1], [0, 1, 0], [True, False, True], ['fun', 'plot'])
     """
     vocabulary: dict[str, int] = {}
     counts, ids = [], []
-    for review in lemmas:
+    marks: list[bool] = []
+    for review, marked in zip(lemmas, begins, strict=True):
+        if len(review) != len(marked):
+            raise ValueError("every lemma needs a mark whether a sentence ended before it")
         counts.append(len(review))
         ids += [vocabulary.setdefault(word, len(vocabulary)) for word in review]
-    return Shard(np.array(counts, dtype=np.int64), np.array(ids, dtype=np.int32), list(vocabulary), None)
+        marks += marked
+    numbers = np.array(counts, dtype=np.int64), np.array(ids, dtype=np.int32)
+    return Shard(*numbers, np.array(marks, dtype=np.bool_), list(vocabulary), None)
 
 
 def quantise(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +187,7 @@ class StoreWriter:
         arrays = {
             "counts": shard.counts,
             "word_ids": shard.word_ids,
+            "begins": shard.begins,
             "vocabulary": np.frombuffer(json.dumps(shard.vocabulary).encode(), dtype=np.uint8),
         }
         if (shard.vectors is None) != self.static:
@@ -247,17 +269,19 @@ class StoreWriter:
 
     def _assemble(self, target: Path) -> dict[str, int]:
         """Write the final files, holding one shard's vectors at a time; gives their sizes."""
-        parts = [self._load(self._shard(k), "counts", "word_ids", "vocabulary") for k in range(self.n_shards)]
-        spelled = [_decoded(part[2]) for part in parts]
+        names = ("counts", "word_ids", "begins", "vocabulary")
+        parts = [self._load(self._shard(k), *names) for k in range(self.n_shards)]
+        spelled = [_decoded(part[3]) for part in parts]
         # By spelling: what models compute must not depend on the reviews that they do not see.
         vocabulary = sorted({word for words in spelled for word in words})
         number = {word: k for k, word in enumerate(vocabulary)}
         ids = [np.zeros(0, dtype=np.int32)]
-        for (_, local_ids, _), words in zip(parts, spelled, strict=True):
+        for (_, local_ids, _, _), words in zip(parts, spelled, strict=True):
             ids.append(np.array([number[word] for word in words], dtype=np.int32)[local_ids])
         word_ids = np.concatenate(ids)
         counts = np.concatenate([np.zeros(1, dtype=np.int64), *(part[0] for part in parts)])
-        others = {"offsets.npy": np.cumsum(counts), "word_ids.npy": word_ids}
+        begins = np.concatenate([np.zeros(0, dtype=bool), *(part[2] for part in parts)])
+        others = {"offsets.npy": np.cumsum(counts), "word_ids.npy": word_ids, "begins.npy": begins}
         if self.static:
             count = -(-len(vocabulary) // LEMMAS)
             self._check_all(count, self.lemmas_done(), "vectors of lemmas")

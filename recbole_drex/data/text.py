@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import accumulate
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 
@@ -45,13 +46,19 @@ _CORRECTIONS = {
     "worse": "bad",
 }
 
-_TAG = re.compile(r"<[/!]?[A-Za-z\-][^<>]*>")  # needs a letter right after "<": "a < b" and "<3" are no tags
+# Needs a letter right after "<": "a < b" and "<3" are no tags. The group tells those that begin a new line.
+_TAG = re.compile(r"<[/!]?(?:((?i:br|p|div|li|ul|ol|tr|table|hr|h[1-6]|blockquote)(?=[\s/>]))|[A-Za-z\-])[^<>]*>")
 _CONTROL = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 _NEGATION = re.compile(r"\w+n't|(?:do|does|did|is|was|are|were|ca|could|wo|would|should|has|have|had|ai)nt")
 _CLITIC = re.compile(r"'(?:s|re|ve|ll|d|m)$")
 _LONGEST_WORD = 64  # longer runs of letters are noise, and encoders do not know them
+# Where a sentence or clause ends. NFKC has made "..." of an ellipsis and ASCII of wide characters; then come the full
+# stops of Chinese, Hindi and Urdu, and the Arabic marks. No end are the points of "3.5" and "u.s", the colons of
+# "10:30" and "http://".
+_ENDS = re.compile(r"[.!?;:\u3002\u0964\u0965\u06d4\u061f\u061b](?<!\.(?=\w))(?<!:(?=\d|//))")
+_RULES = 1  # of what a word, or an end, is: changes with them
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,16 @@ class ReviewWords:
         lemmas: the kept words as lemmas, in order.
         starts: position in ``text`` of each kept word's first character.
         ends: position in ``text`` after each kept word's last character.
+        begins: whether a sentence or clause, or a line of the raw text, ended between the kept word before and this
+            one; true of the first. What ends one is ``. ! ? ; :``, an ellipsis or a full stop of another script, but
+            no point or colon within a number, an abbreviation or an address ("3.5", "u.s", "10:30").
     """
 
     text: str
     lemmas: list[str]
     starts: list[int]
     ends: list[int]
+    begins: list[bool]
 
 
 def clean(text: str, lower: bool = True) -> str:
@@ -81,14 +92,25 @@ def clean(text: str, lower: bool = True) -> str:
         >>> clean("Great&amp;amp; <b>FUN</b><br/>but a < b")
         'great& fun but a < b'
     """
+    return " ".join(_plain(text, lower).split())
+
+
+def _plain(text: str, lower: bool = True) -> str:
+    """As :func:`clean`, but with white space as it is, and a line break for a tag that begins a line."""
     if "&" in text:
         text = html.unescape(html.unescape(text))
     if "<" in text:
-        text = _TAG.sub(" ", text)
+        text = _TAG.sub(_blank, text)
     text = unicodedata.normalize("NFKC", text)
     if lower:
         text = text.lower()
-    return " ".join(_CONTROL.sub("", text).replace("\u2019", "'").split())
+    if not text.isprintable():  # as text with any of them is not; this takes less time than a search
+        text = _CONTROL.sub("", text)
+    return text.replace("\u2019", "'")
+
+
+def _blank(tag: re.Match[str]) -> str:
+    return " " if tag[1] is None else "\n"
 
 
 class TextProcessor:
@@ -112,6 +134,8 @@ class TextProcessor:
         ("the plots weren't boring !", ['plot', 'not', 'boring'])
         >>> [words.text[start:end] for start, end in zip(words.starts, words.ends)]
         ['plots', "weren't", 'boring']
+        >>> TextProcessor()("Great fun. Nice plot").begins
+        [True, False, True, False]
     """
 
     def __init__(self, lemmatizer: str = "simplemma", language: str = "en"):
@@ -122,7 +146,7 @@ class TextProcessor:
         stop_words = ENGLISH_STOP_WORDS - JUDGING_WORDS - CONTENT_WORDS if language == "en" else frozenset()
         # The pattern runs in `re` itself: NLTK's RegexpTokenizer changes its engine, and with it the meaning of \w,
         # between versions, and newer ones stop with a TimeoutError when a match is suspended for seconds.
-        letters = rf"[^\W\d_](?:[^\W\d_]|[{_characters('Mn', 'Mc')}])*"  # marks belong to the letter before them
+        letters = rf"[^\W\d_]+(?:[{_characters('Mn', 'Mc')}]+[^\W\d_]*)*"  # marks belong to the letter before them
         # Numerals that are no digits count as letters here; a class of letters without them is five times as slow.
         self._no_numerals = str.maketrans(dict.fromkeys(_characters("No", "Nl"), " "))
         self._words = re.compile(rf"{letters}(?:['\-\u2010\u2011]{letters})*")
@@ -145,11 +169,13 @@ class TextProcessor:
 
     def __call__(self, text: str) -> ReviewWords:
         """Clean ``text`` and find its kept words; empty text gives no words."""
-        text = clean(text)
+        text, stops = _sentences(text)
+        stop, places = -1, iter(stops)
         keep = self._keep
         lemmas: list[str] = []
         starts: list[int] = []
         ends: list[int] = []
+        begins: list[bool] = []
         for match in self._words.finditer(text if text.isascii() else text.translate(self._no_numerals)):
             kept = keep(match[0])
             if kept is not None:
@@ -157,7 +183,10 @@ class TextProcessor:
                 lemmas.append(kept[0])
                 starts.append(start)
                 ends.append(start + kept[1])
-        return ReviewWords(text, lemmas, starts, ends)
+                begins.append(stop < start)
+                while stop < start:
+                    stop = next(places)
+        return ReviewWords(text, lemmas, starts, ends, begins)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -167,8 +196,27 @@ class TextProcessor:
             "lemmatizer": self.lemmatizer,
             "lemmatizer_version": version(library) if library else "",
             "language": self.language,
+            "rules": str(_RULES),
             "word_lists": hashlib.sha256(repr((sorted(self._stop_words), _CORRECTIONS)).encode()).hexdigest()[:16],
         }
+
+
+def _sentences(text: str) -> tuple[str, list[int]]:
+    """What :func:`clean` makes of ``text``, and the positions in it where sentences, clauses or lines end, in order.
+
+    The last one lies after all words.
+    """
+    text = _plain(text)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    if len(lines) > 1:
+        lines = [line for line in lines if line]
+    text = " ".join(lines)
+    stops = [match.start() for match in _ENDS.finditer(text)]
+    if len(lines) > 1:
+        stops += [start - 1 for start in accumulate(len(line) + 1 for line in lines[:-1])]
+        stops.sort()
+    stops.append(len(text))
+    return text, stops
 
 
 def _lemmatizer(name: str, language: str) -> Callable[[str], str]:
