@@ -17,7 +17,7 @@ from recbole_drex.model.newuser import view_of_new
 
 FORMS = [
     {},
-    {"history": "mean", "adjust_rating": False},
+    {"aspects": 0, "adjust_rating": False},
     {"start": "mlp", "taste": []},
     # Not "sequential": there an item is, to somebody of the data, what it was when they rated it.
     {"modalities": ["rating"]},
@@ -27,7 +27,7 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_somebody_new_is_predicted_as_if_they_had_been_there(form, make_experiment):
     """A model from whose evidence a user was removed predicts for what they post what the whole model predicts."""
-    sizes = {"embedding_size": 8, "taste_size": 8, "use_bias": False, "output": "point"}
+    sizes = {"embedding_size": 8, "taste_size": 8, "output": "point"}
     experiment = shake(make_experiment("DReX", **sizes, **form))
     model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
     unrated = set(experiment.dataset.unrated["user_id"].tolist())

@@ -231,8 +231,8 @@ def scores(experiment) -> np.ndarray:
 
 VARIANTS = [
     {"output": "point"},
-    {"output": "ordinal", "refinement": "sequential"},
-    {"taste": ["words"], "taste_size": 5, "history": "mean", "start": "mlp"},
+    {"output": "ordinal", "refinement": "sequential", "aspects": 0},
+    {"taste": ["words"], "taste_size": 5, "aspects": 0, "start": "mlp"},
 ]
 
 
