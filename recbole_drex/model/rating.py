@@ -96,7 +96,7 @@ class OrdinalHead(nn.Module):
         """Of each user, shape ``(..., K - 1)``, ascending."""
         offset = self._offset(user)
         gaps = torch.exp(self.gaps + offset[..., 1:]) + _MIN_GAP
-        return self.first + offset[..., :1] + torch.cat([torch.zeros_like(gaps[..., :1]), gaps.cumsum(-1)], -1)
+        return self.first + offset[..., :1] + torch.cat([torch.zeros_like(offset[..., :1]), gaps.cumsum(-1)], -1)
 
     def loss(self, score: torch.Tensor, user: torch.Tensor, rating: torch.Tensor) -> torch.Tensor:
         """Mean negative log-likelihood of a batch and the penalty; all arguments of shape ``(b,)``."""
