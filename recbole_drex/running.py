@@ -249,6 +249,10 @@ def _resumed(experiment: Experiment, run_dir: Path) -> Any:
     """The trainer, after the epochs that were done before."""
     for said in (experiment.config, experiment.dataset, experiment.model):
         logging.getLogger().info(said)
+    for note in getattr(experiment.model, "notes", ()):
+        logging.getLogger().warning(note)
+        if not ranks.rank():
+            tqdm.write(f"note: {note}", file=sys.stderr)
     trainer = make_trainer(experiment.config, experiment.model, run_dir, experiment.parts)
     trainer.resume()
     return trainer

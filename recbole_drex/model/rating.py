@@ -183,6 +183,7 @@ class RatingModel(GeneralRecommender):
         sampled = config["train_neg_sample_args"]
         sampled = sampled["sample_num"] if sampled["distribution"] != "none" else 0
         self.ranks = config["train_target"] is not None and choice(config, "train_target", TARGETS) == "implicit"
+        self.notes: list[str] = []  # what is to be said of this model on these data before it is trained
         if self.ranks != bool(sampled):
             raise ConfigError(
                 f"train_neg_sample_args of {config['model']}: "
