@@ -73,7 +73,8 @@ def test_without_interactions_it_is_the_model_that_never_had_them(experiment, pa
     scenarios = [([some[0]], []), ([], [others[0]]), (some, []), (some[:2], others), ([some[2]], others[:1])]
     found = whatif.without(*map(list, zip(*scenarios, strict=True)))
     for (by_user, by_item), prediction in zip(scenarios, found, strict=True):
-        left = without(experiment, *[mine[place] for place in by_user], *[its[place] for place in by_item], residual=True)
+        lost = [*(mine[place] for place in by_user), *(its[place] for place in by_item)]
+        left = without(experiment, *lost, residual=True)
         torch.testing.assert_close(prediction[None], predict(left, user, [item]), atol=5e-4, rtol=0)
 
 
