@@ -120,18 +120,25 @@ def twin(experiment, feat: Interaction):
         dataset.inter_feat = whole
     state = dict(experiment.model.state_dict())
     if model.aspects is not None:
-        ours, theirs = model.aspects, experiment.model.aspects
-        number = {lemma: place for place, lemma in enumerate(theirs.known.tolist())}
-        place = torch.tensor([*(number[lemma] for lemma in ours.known.tolist()), len(number)])
-        ours.vectors, ours.counted = theirs.vectors[place], theirs.counted[place]
-        state["aspects._importance"] = state["aspects._importance"][place]
-        if len(ours) != len(theirs):  # there are too few lemmas to start as many centres from
-            for name in ("_centres", "_weights"):
-                setattr(ours, name, torch.nn.Parameter(torch.zeros_like(getattr(theirs, name))))
-            model.table.width -= model.table.said.shape[1]
-            model.table.add_aspects(ours)
+        _share_lemmas(model.aspects, experiment.model.aspects, state)
+        model.table.width -= model.table.said.shape[1]
+        model.table.add_aspects(model.aspects)
     model.load_state_dict(state)
     return model.eval()
+
+
+def _share_lemmas(ours, theirs, state: dict[str, torch.Tensor]) -> None:
+    """Make lemmas of one model's aspects what they are in another one's, and ``state``, of that one, fit."""
+    number = {lemma: place for place, lemma in enumerate(theirs.known.tolist())}
+    ours.vectors = theirs.vectors[torch.tensor([*(number[lemma] for lemma in ours.known.tolist()), len(number)])]
+    place = {lemma: number for number, lemma in enumerate(ours.known.tolist())}
+    lemmas = theirs.known[theirs.counted.numpy()].tolist()
+    kept = [k for k, lemma in enumerate(lemmas) if lemma in place]
+    ours.counted = torch.tensor([place[lemmas[k]] for k in kept], dtype=torch.int64)
+    ours.slot = torch.full((len(ours.known) + 1,), len(kept)).index_put((ours.counted,), torch.arange(len(kept)))
+    state["aspects._importance"] = state["aspects._importance"][kept]
+    for name in ("_centres", "_weights", "_importance"):
+        setattr(ours, name, torch.nn.Parameter(state[f"aspects.{name}"].clone()))
 
 
 def without(experiment, *rows: int, residual: bool = False):
@@ -176,19 +183,19 @@ def literal_reading(aspects, lemmas: Sequence[int]) -> tuple[np.ndarray, np.ndar
         lemma: vector.double().numpy()
         for lemma, vector in zip([*aspects.known.tolist(), None], aspects.vectors, strict=True)
     }
-    usable = {aspects.known[place] for place in torch.nonzero(aspects.counted[:-1]).flatten().tolist()}
+    usable = aspects.known[aspects.counted.numpy()].tolist()
     parameters = {
         name: aspects.rate * getattr(aspects, f"_{name}").detach().double().numpy()
         for name in ("centres", "importance", "sentiment")
     }
-    gate = {lemma: 1 / (1 + np.exp(-g)) for lemma, g in zip(aspects.known, parameters["importance"], strict=False)}
-    shift, centres = float(aspects._shift), parameters["centres"]
+    gate = {lemma: 1 / (1 + np.exp(-g)) for lemma, g in zip(usable, parameters["importance"], strict=True)}
+    shift, centres = float(aspects._shift.detach()), parameters["centres"]
     mentions, opinions = np.zeros(len(centres)), np.zeros(len(centres))
     for k, lemma in enumerate(lemmas):
         near = lemmas[max(0, k - WINDOW) : k + WINDOW + 1]
         context = sum(vectors.get(one, vectors[None]) for one in near) / len(near)
         said = np.tanh(parameters["sentiment"] @ context + shift)
-        if lemma not in usable:
+        if lemma not in gate:
             continue
         likeness = [10.0 * vectors[lemma] @ centre / np.linalg.norm(centre) for centre in centres]
         share = np.exp(likeness) / np.exp(likeness).sum()

@@ -125,9 +125,10 @@ def test_occurrences_equal_loops_over_words(random_aspects):
             alone, number = np.zeros(len(aspects)), int(aspects.lemma[lemma])
             mentions, opinions = literal_reading(aspects, lemmas)
             others = literal_reading(aspects, lemmas[:place] + lemmas[place + 1 :])[0]
-            if aspects.counted[number]:
+            slot = int(aspects.slot[number])
+            if slot < len(shares):
                 alone = mentions - others
-                assert found.aspect[k] == alone.argmax() == int(shares[number].argmax())
+                assert found.aspect[k] == alone.argmax() == int(shares[slot].argmax())
                 assert found.importance[k] == pytest.approx(alone.sum(), abs=1e-5)
                 if len(lemmas) == 1:
                     np.testing.assert_allclose(opinions, alone * found.sentiment[k], atol=1e-5)
@@ -154,12 +155,19 @@ def test_what_aspects_start_from():
         np.testing.assert_allclose(aspects.vectors[:-1], vectors, atol=1e-5)
         assert (aspects.vectors[-1] == 0).all()
         spoken = [int(((table.user == user) & (table.review >= 0)).sum()) for user in range(table.n_users)]
-        for lemma, lift in zip(aspects.known, 10 * aspects._importance.detach(), strict=False):
+        lemmas = aspects.known[aspects.counted.numpy()]
+        for lemma, lift in zip(lemmas, 10 * aspects._importance.detach(), strict=True):
             n = len(users[lemma])
             chance = sum(1 - (1 - n / sum(spoken)) ** size for size in spoken)
             assert float(lift) == pytest.approx(np.log(chance / len({user for user, _ in users[lemma]})), abs=1e-5)
-        counted = {store.vocabulary[lemma] for lemma in aspects.known[aspects.counted[:-1].numpy() > 0]}
+        counted = {store.vocabulary[lemma] for lemma in lemmas}
         assert counted and not counted & {"not", "superb", "terrible"}
+        frequent = {
+            store.vocabulary[one]
+            for one, found in users.items()
+            if len(found) >= 5 and len({user for user, _ in found}) >= 3
+        }
+        assert counted == frequent - {"not", "superb", "terrible"}
         x, y = [], []
         for row in torch.nonzero(table.rated & (table.review >= 0)).flatten().tolist():
             mine = table.user == table.user[row]
@@ -191,7 +199,7 @@ def test_what_aspects_start_from():
 @pytest.mark.parametrize("static", [True, False])
 def test_few_words(reviews, n_aspects, expected, static):
     aspects, table = make_aspects(reviews, n_aspects, static)
-    usable = int(aspects.counted.sum())
+    usable = len(aspects.counted)
     assert len(aspects) == (min(n_aspects, usable) if expected is None else expected) and len(aspects) <= usable
     table.add_aspects(aspects)
     assert table.said.shape == (len(table), 2 * len(aspects)) and torch.isfinite(table.said).all()
@@ -306,12 +314,13 @@ def test_the_gradient_of_a_step_is_that_of_reading_everything_anew(name, paramet
     table, aspects = model.table, model.aspects
     assert not torch.allclose(before, table.said, atol=1e-3)
     rows = torch.nonzero(table.review >= 0).flatten()
-    lexicon, read = aspects.lexicon(), []
+    (shares, sentiment), read = aspects.lexicon(), []
+    shares = torch.cat([shares, torch.zeros(1, len(aspects))])[aspects.slot]
     for row in rows.tolist():
         words = torch.tensor([int(aspects.lemma[lemma]) for lemma in lemmas_of(aspects.store, int(table.review[row]))])
-        near = [lexicon[1][words[max(0, k - 1) : k + 2]].mean() for k in range(len(words))]
+        near = [sentiment[words[max(0, k - 1) : k + 2]].mean() for k in range(len(words))]
         said = torch.tanh(torch.stack(near) + aspects._shift)
-        read.append(torch.cat([lexicon[0][words].sum(0), (lexicon[0][words] * said[:, None]).sum(0)]))
+        read.append(torch.cat([shares[words].sum(0), (shares[words] * said[:, None]).sum(0)]))
     read = torch.stack(read)
     user, item = batch["user_id"], batch["item_id"]
     row = table.find(user, item)
