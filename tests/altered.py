@@ -15,7 +15,8 @@ from recbole.data.interaction import Interaction
 from recbole_drex.data.itemfeatures import FOLDER, write_item_features
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.files import sha256
-from recbole_drex.model.aspects import WINDOW
+from recbole_drex.model.aspects import _SHARPNESS, WINDOW
+from recbole_drex.model.layers import cumulated
 
 NAME = "small"
 
@@ -141,30 +142,37 @@ def _share_lemmas(ours, theirs, state: dict[str, torch.Tensor]) -> None:
         setattr(ours, name, torch.nn.Parameter(state[f"aspects.{name}"].clone()))
 
 
-def without(experiment, *rows: int, residual: bool = False):
+def without(experiment, *rows: int, kept: bool = False):
     """The same model, with the same parameters, on training rows that lack ``rows``.
 
     Args:
         experiment: whose model.
         rows: of the training part.
-        residual: keep what the whole model leaves unexplained of the other ratings; tastes are fitted to that.
+        kept: what the whole model makes of the other ratings stays as it is: what the other side explains of them, and
+            what is left unexplained, which tastes are fitted to.
     """
     whole = experiment.parts.train_dataset.inter_feat
     lost = torch.isin(torch.arange(len(whole)), torch.tensor(rows))
     model = twin(experiment, whole[~lost])
     assert model.table.median == experiment.model.table.median
+    removed = experiment.model.table.find(whole["user_id"][lost], whole["item_id"][lost])
+    others = ~torch.isin(torch.arange(len(experiment.model.table)), removed)
+    if kept:
+        model.table.fixed = experiment.model.table.fixed[others]
+        if model.refinement == "sequential" and model.pseudo_counts is not None:
+            for side, group in enumerate((model.table.user, model.table.item)):
+                columns = model.table.fixed[:, model.table.deviation(side)]
+                setattr(model, f"_before{side}", cumulated(columns, group, model.table.time))
     if model.taste is None:
         return model
     # The directions are those of all training reviews; what is said along them is what is left out.
     left, whole_taste = model.taste, experiment.model.taste
-    removed = experiment.model.table.find(whole["user_id"][lost], whole["item_id"][lost])
-    others = ~torch.isin(torch.arange(len(whole_taste.coordinates)), removed)
     left.strength, left.coordinates = whole_taste.strength, whole_taste.coordinates[others]
     left.spoken, items = whole_taste.spoken[others], experiment.model.table.item[others]
     left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates.float())
     left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken.float())
     left.described = left.vectors(left.sums, left.counts)
-    if residual and not model.ranks:
+    if kept and not model.ranks:
         experiment.model.make_ready()
         model.make_ready()
         model.residual = experiment.model.residual[others]
@@ -197,7 +205,7 @@ def literal_reading(aspects, lemmas: Sequence[int]) -> tuple[np.ndarray, np.ndar
         said = np.tanh(parameters["sentiment"] @ context + shift)
         if lemma not in gate:
             continue
-        likeness = [10.0 * vectors[lemma] @ centre / np.linalg.norm(centre) for centre in centres]
+        likeness = [_SHARPNESS * vectors[lemma] @ centre / np.linalg.norm(centre) for centre in centres]
         share = np.exp(likeness) / np.exp(likeness).sum()
         mentions += gate[lemma] * share
         opinions += gate[lemma] * share * said

@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 import torch
 from altered import copy_of, shake, twin
+from conftest import FEW_EPOCHS, NAME, SETTINGS
 from test_contract import every_pair, fixed_epochs, pair_by_pair
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex import run
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.refinement import StateRefiner
+from recbole_drex.trainer import make_trainer
 
 SMALL = {"embedding_size": 8, "dropout": 0.0}
 RULES = [
@@ -150,6 +153,17 @@ class Literal:
         ratings = self.frame.loc[self.frame[key] == one, "rating"].dropna() - self.centre
         return ratings.sum() / (len(ratings) + self.damping)
 
+    def adjusted(self, row, other: str) -> float:
+        """A rating minus what the other ratings of the item explain (``other`` is item_id), or of the user."""
+        own = "user_id" if other == "item_id" else "item_id"
+        same = self.frame[(self.frame[other] == getattr(row, other)) & self.frame["rating"].notna()]
+        rest = [
+            one.rating - self.centre - self.mean(own, getattr(one, own))
+            for one in same.itertuples()
+            if getattr(one, own) != getattr(row, own)
+        ]
+        return row.rating - self.centre - sum(rest) / (len(rest) + self.damping)
+
     def message(self, row, side: int) -> torch.Tensor:
         model = self.model
         store, d = model.attention.store, model.fuse.out_features
@@ -162,7 +176,7 @@ class Literal:
         if not np.isnan(row.rating):
             rating = model.projections["rating"](torch.tensor([float(row.rating == level) for level in self.levels]))
             other = ("item_id", "user_id")[side]
-            adjusted = row.rating - self.centre - self.mean(other, getattr(row, other))
+            adjusted = self.adjusted(row, other)
         message = model.fuse(torch.cat([text, rating]))
         return message + model.adjust[side].weight[:, 0] * adjusted
 
@@ -175,8 +189,7 @@ class Literal:
     def deviation(self, side: int, rows: list) -> float:
         """Mean of the ratings among ``rows``, each minus the other side's mean, shrunken."""
         other = ("item_id", "user_id")[side]
-        found = [row.rating - self.centre - self.mean(other, getattr(row, other)) for row in rows]
-        found = [one for one in found if not np.isnan(one)]
+        found = [self.adjusted(row, other) for row in rows if not np.isnan(row.rating)]
         return sum(found) / (len(found) + float(self.model.pseudo_counts[side].exp()))
 
     def gru(self, side: int) -> torch.nn.GRU:
@@ -371,6 +384,36 @@ def test_what_is_remembered_lasts_until_parameters_change(shaken, monkeypatch):
     assert (before, len(refreshed)) == (done, done + 1)
     torch.testing.assert_close(loaded, twin(experiment, feat).predict(batch))
     assert evaluate() == epoch()
+
+
+# The presets of the paper ---------------------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_rises_over_the_first_steps(make_experiment, tmp_path):
+    """Also where a run is resumed before it is there."""
+
+    def trainer(folder: str, epochs: int):
+        experiment = make_experiment("DReX-paper", warmup_steps=30, epochs=epochs, stopping_step=9)
+        return make_trainer(experiment.config, experiment.model, tmp_path / folder, experiment.parts)
+
+    whole, first, second = trainer("whole", 8), trainer("parts", 3), trainer("parts", 8)
+    steps = len(whole.parts.train)
+    whole.train_model()
+    assert 3 * steps < 30 < 8 * steps
+    first.train_model()
+    assert first.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 3 * steps / 30)
+    assert second.resume()
+    second.train_model()
+    assert whole.optimizer.param_groups[0]["lr"] == second.optimizer.param_groups[0]["lr"] == 0.1
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[key]), key
+
+
+def test_a_model_worse_than_the_mean_says_so(small, tmp_path, capfd):
+    for rate, told in ((3.0, True), (0.002, False)):
+        parameters = {**SETTINGS, **FEW_EPOCHS, "epochs": 5, "learning_rate": rate, "explained_users": 0}
+        run(["DReX"], NAME, data_path=small.root, output=tmp_path, parameters=parameters, references=False)
+        assert ("that of the mean training rating" in capfd.readouterr().err) == told
 
 
 # Configuration ------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_nothing_changed_is_the_model_itself(experiment):
 
 
 def test_without_interactions_it_is_the_model_that_never_had_them(experiment, pair):
-    """But for the residuals of the other ratings, which tastes are fitted to: these stay."""
+    """But for what the other side explains of the other ratings, and the residuals that tastes are fitted to."""
     model, (user, item) = experiment.model.eval(), pair
     whatif = WhatIf.of(model, user, item)
     mine, its = (rows_in_data(experiment, side.row) for side in whatif.sides)
@@ -74,7 +74,7 @@ def test_without_interactions_it_is_the_model_that_never_had_them(experiment, pa
     found = whatif.without(*map(list, zip(*scenarios, strict=True)))
     for (by_user, by_item), prediction in zip(scenarios, found, strict=True):
         lost = [*(mine[place] for place in by_user), *(its[place] for place in by_item)]
-        left = without(experiment, *lost, residual=True)
+        left = without(experiment, *lost, kept=True)
         torch.testing.assert_close(prediction[None], predict(left, user, [item]), atol=5e-4, rtol=0)
 
 
