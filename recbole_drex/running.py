@@ -27,12 +27,13 @@ from recbole_drex.dataset import ReviewDataset, split
 from recbole_drex.distributed import is_worker
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.comparison import HISTORY, RUN
+from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.evaluation.result import RESULT, read_result
 from recbole_drex.files import locked, read_json, remove_folder, write_json
 from recbole_drex.record import Experiment, plain
 from recbole_drex.runfiles import finish, logging_to
 from recbole_drex.threads import use_threads
-from recbole_drex.trainer import BEST, LAST, load_model_state, make_trainer
+from recbole_drex.trainer import BEST, LAST, Evaluation, load_model_state, make_trainer
 
 
 def build(config: Config, manifest: dict[str, Any]) -> Experiment:
@@ -239,16 +240,42 @@ def _evaluated(experiment: Experiment, run_dir: Path, trainer: Any, label: str, 
     """Evaluate the trained model and write what the run leaves."""
     trained = perf_counter()
     valid = trainer.evaluate_part(experiment.parts.valid)
+    _compare_with_mean(experiment, valid)
     test = trainer.evaluate_part(experiment.parts.test)
     seconds = perf_counter() - trained
     command = command or shlex.join(sys.argv)
     return ranks.first_decides(lambda: finish(experiment, run_dir, trainer, valid, test, label, seconds, command))
 
 
+def _say(note: str) -> None:
+    """Note something in the log and in the terminal."""
+    logging.getLogger().warning(note)
+    if not ranks.rank():
+        tqdm.write(f"note: {note}", file=sys.stderr)
+
+
+def _compare_with_mean(experiment: Experiment, valid: Evaluation) -> None:
+    """Say so if predictions of validation ratings are worse than the mean rating of the training part."""
+    config = experiment.config
+    if not predicts_ratings(config) or is_closed_form(experiment) or not len(valid.rows):
+        return
+    mean = float(experiment.parts.train_dataset.inter_feat[config["RATING_FIELD"]].double().mean())
+    rating, predicted = valid.rows[:, 2], valid.rows[:, 3]
+    model, constant = (float(((rating - one) ** 2).mean() ** 0.5) for one in (predicted, mean))
+    if model > constant:
+        _say(
+            f"validation RMSE of {config['model']} is {model:.4f}, that of the mean training rating {constant:.4f}: "
+            f"training diverged or ended too early. Try a lower learning_rate (currently {config['learning_rate']}), "
+            "warmup_steps or more epochs"
+        )
+
+
 def _resumed(experiment: Experiment, run_dir: Path) -> Any:
     """The trainer, after the epochs that were done before."""
     for said in (experiment.config, experiment.dataset, experiment.model):
         logging.getLogger().info(said)
+    for note in getattr(experiment.model, "notes", ()):
+        _say(note)
     trainer = make_trainer(experiment.config, experiment.model, run_dir, experiment.parts)
     trainer.resume()
     return trainer

@@ -59,6 +59,8 @@ class _SafeTrainer(recbole_trainer.Trainer):
             super().__init__(config, model)
         if getattr(model, "closed_form", False):
             self.epochs = 1
+        if config["warmup_steps"]:
+            _warm_up(self.optimizer, config["warmup_steps"])
         self.run_dir, self.parts = run_dir, parts
         self.saved_model_file = str(run_dir / BEST)
         self.eval_collector = ReviewCollector(config)
@@ -256,6 +258,22 @@ def load_model_state(model: torch.nn.Module, state: dict[str, Any], where: Path)
     except (RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(f"the checkpoint in {where} is of another model or data set: {error}") from error
     model.load_other_parameter(state["other_parameter"])  # type: ignore[operator]
+
+
+def _warm_up(optimizer: torch.optim.Optimizer, steps: int) -> None:
+    """Let the learning rate rise linearly over the first ``steps`` steps; a checkpoint of the optimizer knows how far.
+
+    The first steps of Adam have the size of the learning rate in every parameter, however small the gradient.
+    """
+    for group in optimizer.param_groups:
+        group["full_lr"], group["steps"] = group["lr"], 0
+
+    def before_step(stepping: torch.optim.Optimizer, *_: Any) -> None:
+        for group in stepping.param_groups:
+            group["steps"] += 1
+            group["lr"] = group["full_lr"] * min(1.0, group["steps"] / steps)
+
+    optimizer.register_step_pre_hook(before_step)
 
 
 @contextlib.contextmanager

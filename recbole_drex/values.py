@@ -110,6 +110,7 @@ _LEAST = {
     "eval_batch_size": 1,
     "eval_step": 0,
     "stopping_step": 0,
+    "warmup_steps": 0,
     "embedding_size": 1,
     "aspects": 0,
     "aspect_rate": 0,

@@ -10,9 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recbole.data.interaction import Interaction
+
 from recbole_drex.data.itemfeatures import FOLDER, write_item_features
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.files import sha256
+from recbole_drex.model.aspects import _SHARPNESS, WINDOW
+from recbole_drex.model.layers import cumulated
 
 NAME = "small"
 
@@ -47,7 +51,10 @@ def with_item_vectors(root: Path, target: Path, missing: dict[str, Sequence[int]
 
 
 def scramble_words(root: Path, reviews: np.ndarray, seed: int = 0) -> None:
-    """Give ``root`` features of its own in which the words of the reviews at these store rows are noise."""
+    """Give ``root`` features of its own in which the words of the reviews at these store rows are noise.
+
+    Their vectors are random numbers; in a static store, which has vectors of lemmas alone, the lemmas are random ones.
+    """
     link = root / NAME / "features"
     source = link.resolve()
     link.unlink()
@@ -86,33 +93,120 @@ def rows_of(frame: pd.DataFrame, wanted: set[tuple[str, str]]) -> np.ndarray:
 
 
 def shake(experiment):
-    """The experiment, its model's parameters moved at random (always alike), so that every part of it acts."""
+    """The experiment, its model's parameters moved at random (always alike), so that every part of it acts.
+
+    Parameters that count for more than they are, since they learn faster, move by as much less.
+    """
     generator = torch.Generator().manual_seed(5)
+    aspects = getattr(experiment.model, "aspects", None)
+    fast = [] if aspects is None else [one for one in aspects.parameters() if one is not aspects._shift]
     with torch.no_grad():
         for parameter in experiment.model.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            size = 0.3 / (aspects.rate if any(parameter is one for one in fast) else 1.0)
+            parameter += size * torch.randn(parameter.shape, generator=generator)
     experiment.model.eval()
     return experiment
 
 
-def without(experiment, *rows: int):
-    """The same model, with the same parameters, on training rows that lack ``rows``."""
+def twin(experiment, feat: Interaction):
+    """The same model, with the same parameters, on other training rows; what belongs to a lemma goes with the lemma.
+
+    What was made of lemmas before training (their vectors, and which of them count) is taken over like a parameter.
+    """
     dataset = experiment.parts.train_dataset
-    whole = dataset.inter_feat
-    lost = torch.isin(torch.arange(len(whole)), torch.tensor(rows))
-    dataset.inter_feat = whole[~lost]
-    model = experiment.config.model_class(experiment.config, dataset)
-    dataset.inter_feat = whole
-    assert model.table.median == experiment.model.table.median
-    model.load_state_dict(experiment.model.state_dict())
-    if model.taste is not None:
-        # The directions are those of all training reviews; what is said along them is what is left out.
-        left, whole_taste = model.taste, experiment.model.taste
-        removed = experiment.model.table.find(whole["user_id"][lost], whole["item_id"][lost])
-        others = ~torch.isin(torch.arange(len(whole_taste.coordinates)), removed)
-        left.strength, left.coordinates = whole_taste.strength, whole_taste.coordinates[others]
-        left.spoken, items = whole_taste.spoken[others], experiment.model.table.item[others]
-        left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates.float())
-        left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken.float())
-        left.described = left.vectors(left.sums, left.counts)
+    whole, dataset.inter_feat = dataset.inter_feat, feat
+    try:
+        model = experiment.config.model_class(experiment.config, dataset)
+    finally:
+        dataset.inter_feat = whole
+    state = dict(experiment.model.state_dict())
+    if model.aspects is not None:
+        _share_lemmas(model.aspects, experiment.model.aspects, state)
+        model.table.width -= model.table.said.shape[1]
+        model.table.add_aspects(model.aspects)
+    model.load_state_dict(state)
     return model.eval()
+
+
+def _share_lemmas(ours, theirs, state: dict[str, torch.Tensor]) -> None:
+    """Make lemmas of one model's aspects what they are in another one's, and ``state``, of that one, fit."""
+    number = {lemma: place for place, lemma in enumerate(theirs.known.tolist())}
+    ours.vectors = theirs.vectors[torch.tensor([*(number[lemma] for lemma in ours.known.tolist()), len(number)])]
+    place = {lemma: number for number, lemma in enumerate(ours.known.tolist())}
+    lemmas = theirs.known[theirs.counted.numpy()].tolist()
+    kept = [k for k, lemma in enumerate(lemmas) if lemma in place]
+    ours.counted = torch.tensor([place[lemmas[k]] for k in kept], dtype=torch.int64)
+    ours.slot = torch.full((len(ours.known) + 1,), len(kept)).index_put((ours.counted,), torch.arange(len(kept)))
+    state["aspects._importance"] = state["aspects._importance"][kept]
+    for name in ("_centres", "_weights", "_importance"):
+        setattr(ours, name, torch.nn.Parameter(state[f"aspects.{name}"].clone()))
+
+
+def without(experiment, *rows: int, kept: bool = False):
+    """The same model, with the same parameters, on training rows that lack ``rows``.
+
+    Args:
+        experiment: whose model.
+        rows: of the training part.
+        kept: what the whole model makes of the other ratings stays as it is: what the other side explains of them, and
+            what is left unexplained, which tastes are fitted to.
+    """
+    whole = experiment.parts.train_dataset.inter_feat
+    lost = torch.isin(torch.arange(len(whole)), torch.tensor(rows))
+    model = twin(experiment, whole[~lost])
+    assert model.table.median == experiment.model.table.median
+    removed = experiment.model.table.find(whole["user_id"][lost], whole["item_id"][lost])
+    others = ~torch.isin(torch.arange(len(experiment.model.table)), removed)
+    if kept:
+        model.table.fixed = experiment.model.table.fixed[others]
+        if model.refinement == "sequential" and model.pseudo_counts is not None:
+            for side, group in enumerate((model.table.user, model.table.item)):
+                columns = model.table.fixed[:, model.table.deviation(side)]
+                setattr(model, f"_before{side}", cumulated(columns, group, model.table.time))
+    if model.taste is None:
+        return model
+    # The directions are those of all training reviews; what is said along them is what is left out.
+    left, whole_taste = model.taste, experiment.model.taste
+    left.strength, left.coordinates = whole_taste.strength, whole_taste.coordinates[others]
+    left.spoken, items = whole_taste.spoken[others], experiment.model.table.item[others]
+    left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates.float())
+    left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken.float())
+    left.described = left.vectors(left.sums, left.counts)
+    if kept and not model.ranks:
+        experiment.model.make_ready()
+        model.make_ready()
+        model.residual = experiment.model.residual[others]
+        model._tastes = left.fit(model.table, model.residual)
+    return model
+
+
+def literal_reading(aspects, lemmas: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Mentions and opinions (A,) of one review by the equations of ``Aspects``, word by word.
+
+    Args:
+        aspects: of a model.
+        lemmas: of the review's words, as positions in the vocabulary.
+    """
+    vectors = {
+        lemma: vector.double().numpy()
+        for lemma, vector in zip([*aspects.known.tolist(), None], aspects.vectors, strict=True)
+    }
+    usable = aspects.known[aspects.counted.numpy()].tolist()
+    parameters = {
+        name: aspects.rate * getattr(aspects, f"_{name}").detach().double().numpy()
+        for name in ("centres", "importance", "sentiment")
+    }
+    gate = {lemma: 1 / (1 + np.exp(-g)) for lemma, g in zip(usable, parameters["importance"], strict=True)}
+    shift, centres = float(aspects._shift.detach()), parameters["centres"]
+    mentions, opinions = np.zeros(len(centres)), np.zeros(len(centres))
+    for k, lemma in enumerate(lemmas):
+        near = lemmas[max(0, k - WINDOW) : k + WINDOW + 1]
+        context = sum(vectors.get(one, vectors[None]) for one in near) / len(near)
+        said = np.tanh(parameters["sentiment"] @ context + shift)
+        if lemma not in gate:
+            continue
+        likeness = [_SHARPNESS * vectors[lemma] @ centre / np.linalg.norm(centre) for centre in centres]
+        share = np.exp(likeness) / np.exp(likeness).sum()
+        mentions += gate[lemma] * share
+        opinions += gate[lemma] * share * said
+    return mentions, opinions

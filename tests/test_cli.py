@@ -342,8 +342,8 @@ def test_doctor_tells_wrong_weights_and_untested_versions(tmp_path):
     [
         (["--models", "DReXX"], "did you mean 'DReX'"),
         (["--models", "Bias", "--datasets", "Movie_Critic_"], "unknown data set"),
-        (["--models", "Bias", "--max_histry", "3"], "unknown parameter of these models"),
-        (["--models", "DReX", "--vary", "max_history=1,2", "--vary", "max_history=3"], "twice"),
+        (["--models", "Bias", "--message_sample", "3"], "unknown parameter of these models"),
+        (["--models", "DReX", "--vary", "message_samples=1,2", "--vary", "message_samples=3"], "twice"),
         (["--models", "Bias", "--folds", "2"], "folds must be 3 or more"),
         (["--models", "Bias+"], "MODEL+name=value"),
         (["--models", "Bias", "--rank_test"], "name two or more"),

@@ -123,9 +123,9 @@ def test_ablations_take_one_thing_away_each(run_compare):
     labels = [variant.label for variant in found.variants]
     assert labels == [
         "DReX+taste=[]",
-        "DReX+taste=[]+history=mean",
         "DReX+taste=[]+use_bilinear=false",
         "DReX+taste=[]+adjust_rating=false",
+        "DReX+taste=[]+aspects=0",
         "DReX+taste=[]+modalities=[rating]",
         "DReX+taste=[]+modalities=[review]",
         "BPR",
@@ -136,17 +136,17 @@ def test_ablations_take_one_thing_away_each(run_compare):
 
 
 def test_a_varied_parameter_gives_a_variant_for_each_value_to_the_models_that_know_it(run_compare):
-    found = run_compare(["DReX", "ItemMean"], vary={"max_history": [1, 5], "hide_reviews": [0.0, 1.0]})
+    found = run_compare(["DReX", "ItemMean"], vary={"message_samples": [1, 5], "hide_reviews": [0.0, 1.0]})
     labels = [variant.label for variant in found.variants]
     assert labels == [
-        "DReX+max_history=1+hide_reviews=0",
-        "DReX+max_history=1+hide_reviews=1",
-        "DReX+max_history=5+hide_reviews=0",
-        "DReX+max_history=5+hide_reviews=1",
+        "DReX+message_samples=1+hide_reviews=0",
+        "DReX+message_samples=1+hide_reviews=1",
+        "DReX+message_samples=5+hide_reviews=0",
+        "DReX+message_samples=5+hide_reviews=1",
         "ItemMean+hide_reviews=0",
         "ItemMean+hide_reviews=1",
     ]
-    assert found.vary == {"max_history": [1, 5], "hide_reviews": [0.0, 1.0]}
+    assert found.vary == {"message_samples": [1, 5], "hide_reviews": [0.0, 1.0]}
     assert {run.label for run in found.runs} == set(labels)
 
 
@@ -185,12 +185,12 @@ def test_names_of_models_with_changes():
     ("models", "options", "message"),
     [
         (["DReXX"], {}, "did you mean 'DReX'"),
-        (["DReX"], {"parameters": {**QUICK, "max_histry": 3}}, "did you mean 'max_history'"),
-        (["Bias+max_history=3"], {}, "unknown parameter of Bias"),
-        (["DReX"], {"vary": {"max_histry": [1, 2]}}, "did you mean 'max_history'"),
+        (["DReX"], {"parameters": {**QUICK, "message_sample": 3}}, "did you mean 'message_samples'"),
+        (["Bias+message_samples=3"], {}, "unknown parameter of Bias"),
+        (["DReX"], {"vary": {"message_sample": [1, 2]}}, "did you mean 'message_samples'"),
         (["DReX"], {"vary": {"epochs": [1, 2]}}, "is varied and given a value"),
-        (["DReX"], {"vary": {"max_history": [1, 1]}}, "different ones"),
-        (["DReX"], {"vary": {"max_history": [1], "dropout": [0.1], "start": ["zero"]}}, "one or two parameters"),
+        (["DReX"], {"vary": {"message_samples": [1, 1]}}, "different ones"),
+        (["DReX"], {"vary": {"message_samples": [1], "dropout": [0.1], "start": ["zero"]}}, "one or two parameters"),
         (["DReX+hide_reviews=1.5"], {}, "'hide_reviews' must be 1 or less"),
         (["DReX"], {"name": "../up"}, "comparison name"),
         (["DReX"], {"parameters": {**QUICK, "seed": 1}}, "given by --seeds"),

@@ -8,33 +8,34 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from altered import copy_of, shake
+from altered import copy_of, shake, twin
+from conftest import FEW_EPOCHS, NAME, SETTINGS
 from test_contract import every_pair, fixed_epochs, pair_by_pair
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex import run
 from recbole_drex.errors import ConfigError
-from recbole_drex.model import history as history_module
-from recbole_drex.model.history import HistoryAttention
 from recbole_drex.model.refinement import StateRefiner
+from recbole_drex.trainer import make_trainer
 
 SMALL = {"embedding_size": 8, "dropout": 0.0}
 RULES = [
-    {"refinement": refinement, "start": start, "history": history}
-    for refinement, start, history in itertools.product(
-        ("leave_one_out", "sequential"), ("zero", "random", "mlp"), ("mean", "target_attention")
-    )
+    *({"refinement": "leave_one_out", "start": start} for start in ("zero", "random", "mlp")),
+    *({"refinement": "sequential", "aspects": 0, "start": start} for start in ("zero", "random", "mlp")),
+]
+LEAVE_ONE_OUT = [
+    {"start": start, "output": output, "aspects": aspects}
+    for start, output, aspects in itertools.product(("zero", "random", "mlp"), ("ordinal", "point"), (0, 32))
 ]
 
 
 def name_of(rule) -> str:
-    return "-".join(rule.values())
+    return "-".join(map(str, rule.values()))
 
 
 every_rule = pytest.mark.parametrize("rule", RULES, ids=name_of)
-every_leave_one_out = pytest.mark.parametrize(
-    "rule", [r for r in RULES if r["refinement"] == "leave_one_out"], ids=name_of
-)
+every_leave_one_out = pytest.mark.parametrize("rule", LEAVE_ONE_OUT, ids=name_of)
 
 
 @pytest.fixture
@@ -45,16 +46,6 @@ def shaken(make_experiment):
         return shake(make_experiment("DReX", **{**SMALL, **parameters}))
 
     return make
-
-
-def twin(experiment, feat: Interaction):
-    """The same model, with the same parameters, on other training rows."""
-    dataset = experiment.parts.train_dataset
-    own, dataset.inter_feat = dataset.inter_feat, feat
-    model = experiment.config.model_class(experiment.config, dataset)
-    dataset.inter_feat = own
-    model.load_state_dict(experiment.model.state_dict())
-    return model.eval()
 
 
 def targets(experiment, n: int) -> list[int]:
@@ -78,20 +69,20 @@ def other_content(feat: Interaction, k: int) -> Interaction:
 
 
 def inputs_in_training(model, user, item) -> list[torch.Tensor]:
-    """What the MLP is given for a target in a training step, after the attention has moved on since the refresh."""
+    """What a target is scored by in a training step, after attention and aspects have moved on since the refresh."""
     model.train()
     model._refresh()
+    moved = [] if model.attention is None else [model.attention.scorer.weight]
+    if model.aspects is not None:
+        moved += [model.aspects._sentiment, model.aspects._importance]
     with torch.no_grad():
-        if model.attention is not None:
-            model.attention.scorer.weight *= 1.5
+        for parameter in moved:
+            parameter *= 1.5
         row = model.table.find(user, item)
         torch.manual_seed(11)
-        states = model._states_for_training(user, item, row)
-        inputs = [*states]
-        if model.history is not None:
-            inputs.append(model.history.sampled(model.table, user, states[1][:, None], row)[:, 0])
-        if model.attention is not None:
-            model.attention.scorer.weight /= 1.5
+        inputs = [part for side in model._for_training(user, item, row) for part in side]
+        for parameter in moved:
+            parameter /= 1.5
     model.eval()
     return inputs
 
@@ -99,7 +90,7 @@ def inputs_in_training(model, user, item) -> list[torch.Tensor]:
 @every_rule
 def test_a_target_never_speaks_in_its_own_state(rule, shaken):
     """Another rating and another review of the target change nothing of what it is predicted from, in training."""
-    experiment = shaken(**rule, max_history=1000)
+    experiment = shaken(**rule)
     feat = experiment.parts.train_dataset.inter_feat
     for k in targets(experiment, 4):
         user, item = feat["user_id"][k : k + 1], feat["item_id"][k : k + 1]
@@ -110,7 +101,8 @@ def test_a_target_never_speaks_in_its_own_state(rule, shaken):
             torch.testing.assert_close(one, other, atol=3e-6, rtol=0)
         torch.testing.assert_close(changed.predict(pair), experiment.model.predict(pair), atol=1e-5, rtol=0)
         # The change is no small one: others feel it.
-        assert (changed._user_states - experiment.model._user_states).abs().max() > 1e-3
+        for one, other in zip(changed._users, experiment.model._users, strict=True):
+            assert not one.numel() or (one - other).abs().max() > 1e-3
 
 
 @every_leave_one_out
@@ -161,6 +153,17 @@ class Literal:
         ratings = self.frame.loc[self.frame[key] == one, "rating"].dropna() - self.centre
         return ratings.sum() / (len(ratings) + self.damping)
 
+    def adjusted(self, row, other: str) -> float:
+        """A rating minus what the other ratings of the item explain (``other`` is item_id), or of the user."""
+        own = "user_id" if other == "item_id" else "item_id"
+        same = self.frame[(self.frame[other] == getattr(row, other)) & self.frame["rating"].notna()]
+        rest = [
+            one.rating - self.centre - self.mean(own, getattr(one, own))
+            for one in same.itertuples()
+            if getattr(one, own) != getattr(row, own)
+        ]
+        return row.rating - self.centre - sum(rest) / (len(rest) + self.damping)
+
     def message(self, row, side: int) -> torch.Tensor:
         model = self.model
         store, d = model.attention.store, model.fuse.out_features
@@ -173,7 +176,7 @@ class Literal:
         if not np.isnan(row.rating):
             rating = model.projections["rating"](torch.tensor([float(row.rating == level) for level in self.levels]))
             other = ("item_id", "user_id")[side]
-            adjusted = row.rating - self.centre - self.mean(other, getattr(row, other))
+            adjusted = self.adjusted(row, other)
         message = model.fuse(torch.cat([text, rating]))
         return message + model.adjust[side].weight[:, 0] * adjusted
 
@@ -183,13 +186,19 @@ class Literal:
         frame = frame.sort_values(["timestamp", "user_id", "item_id"], kind="stable")
         return [row for row in frame.itertuples() if (row.user_id, row.item_id) != without]
 
+    def deviation(self, side: int, rows: list) -> float:
+        """Mean of the ratings among ``rows``, each minus the other side's mean, shrunken."""
+        other = ("item_id", "user_id")[side]
+        found = [self.adjusted(row, other) for row in rows if not np.isnan(row.rating)]
+        return sum(found) / (len(found) + float(self.model.pseudo_counts[side].exp()))
+
     def gru(self, side: int) -> torch.nn.GRU:
         return (self.model.user_refiner, self.model.item_refiner)[side].gru
 
 
 @torch.no_grad()
 def test_leave_one_out_states_from_scratch(shaken):
-    experiment = shaken(refinement="leave_one_out", start="zero", history="mean")
+    experiment = shaken(refinement="leave_one_out", start="zero")
     model, literal = experiment.model, Literal(experiment)
     model._refresh()
     feat = experiment.parts.train_dataset.inter_feat
@@ -201,41 +210,47 @@ def test_leave_one_out_states_from_scratch(shaken):
                 messages = [literal.message(other, side) for other in literal.rows(side, pair[side], left_out)]
                 mean = torch.stack(messages).sum(0) / (len(messages) + literal.shrinkage)
                 expected = gru_step(literal.gru(side), mean, torch.zeros(8))
-                state = model._leave_one_out(torch.tensor([pair[side]]), at, side)[0]
-                torch.testing.assert_close(state, expected, atol=1e-5, rtol=1e-5)
+                found = model._leave_one_out(torch.tensor([pair[side]]), at, side)
+                torch.testing.assert_close(found.state[0], expected, atol=1e-5, rtol=1e-5)
+                deviation = literal.deviation(side, literal.rows(side, pair[side], left_out))
+                assert float(found.deviation) == pytest.approx(deviation, abs=1e-5)
 
 
 @torch.no_grad()
 def test_sequential_states_from_scratch(shaken):
-    experiment = shaken(refinement="sequential", start="random", history="mean")
+    experiment = shaken(refinement="sequential", start="random", aspects=0)
     model, literal = experiment.model, Literal(experiment)
     model._refresh()
     for side, before, last, start in (
-        (0, model._user_before, model._user_states, model.user_start),
-        (1, model._item_before, model._item_states, model.item_start),
+        (0, model._users_before, model._users, model.user_start),
+        (1, model._items_before, model._items, model.item_start),
     ):
         for entity in (1, 7, 20):
             state = start.embedding.weight[entity]
-            for row in literal.rows(side, entity):
+            rows = literal.rows(side, entity)
+            for k, row in enumerate(rows):
                 place = model.table.find(torch.tensor(row.user_id), torch.tensor(row.item_id))
-                torch.testing.assert_close(before[place], state, atol=1e-5, rtol=1e-5)
+                torch.testing.assert_close(before.state[place], state, atol=1e-5, rtol=1e-5)
+                assert float(before.deviation[place]) == pytest.approx(literal.deviation(side, rows[:k]), abs=1e-5)
                 state = gru_step(literal.gru(side), literal.message(row, side), state)
-            torch.testing.assert_close(last[entity], state, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(last.state[entity], state, atol=1e-5, rtol=1e-5)
+            assert float(last.deviation[entity]) == pytest.approx(literal.deviation(side, rows), abs=1e-5)
 
 
 @torch.no_grad()
 def test_a_target_without_a_message_has_the_state_of_all_evidence(shaken):
     """With reviews as the only modality, a target without one is not in the table; both rules, in a training step."""
     for refinement in ("leave_one_out", "sequential"):
-        experiment = shaken(refinement=refinement, modalities=["review"], message_samples=0)
+        experiment = shaken(refinement=refinement, modalities=["review"], message_samples=0, aspects=0)
         feat = experiment.parts.train_dataset.inter_feat
         silent = torch.nonzero(feat["review_row"] < 0).flatten()[:5]
         user, item = feat["user_id"][silent], feat["item_id"][silent]
         model = experiment.model
         assert (model.table.find(user, item) == -1).all()
-        user_state, item_state = inputs_in_training(model, user, item)[:2]
-        torch.testing.assert_close(user_state, model._user_states[user], atol=1e-6, rtol=0)
-        torch.testing.assert_close(item_state, model._item_states[item], atol=1e-6, rtol=0)
+        found = inputs_in_training(model, user, item)
+        wanted = [*(part[user] for part in model._users), *(part[item] for part in model._items)]
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
 def test_a_state_without_messages_stays_at_its_start():
@@ -371,85 +386,34 @@ def test_what_is_remembered_lasts_until_parameters_change(shaken, monkeypatch):
     assert evaluate() == epoch()
 
 
-# The history --------------------------------------------------------------------------------------------------------
+# The presets of the paper ---------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def test_history_attention_against_a_loop(shaken):
-    model = shaken(max_history=1000).model
-    model._refresh()
-    table, history = model.table, model.history
-    user = torch.tensor([3, 3, 8, 20])
-    own = torch.stack([table.user_first[3], torch.tensor(-1), table.user_first[8] + 2, torch.tensor(-1)])
-    item_state = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
-    expected = []
-    for one, row, state in zip(user.tolist(), own.tolist(), item_state, strict=True):
-        rows = [t for t in range(len(table)) if table.user[t] == one and t != row]
-        scores = torch.stack([history.query(state) @ history.keys[t].float() / 8**0.5 for t in rows])
-        expected.append(history.value(torch.softmax(scores, 0) @ history.messages[rows].float()))
-    expected = torch.stack(expected)
-    # Several candidates of a user look through the same history.
-    both = torch.stack([item_state, item_state.flip(1)], 1)
-    torch.testing.assert_close(history.sampled(table, user, both, own)[:, 0], expected, atol=1e-5, rtol=1e-5)
-    for k in range(4):
-        full = history.full(table, int(user[k]), item_state[k : k + 1], own[k : k + 1])
-        torch.testing.assert_close(full, expected[k : k + 1], atol=1e-5, rtol=1e-5)
+def test_the_learning_rate_rises_over_the_first_steps(make_experiment, tmp_path):
+    """Also where a run is resumed before it is there."""
+
+    def trainer(folder: str, epochs: int):
+        experiment = make_experiment("DReX-paper", warmup_steps=30, epochs=epochs, stopping_step=9)
+        return make_trainer(experiment.config, experiment.model, tmp_path / folder, experiment.parts)
+
+    whole, first, second = trainer("whole", 8), trainer("parts", 3), trainer("parts", 8)
+    steps = len(whole.parts.train)
+    whole.train_model()
+    assert 3 * steps < 30 < 8 * steps
+    first.train_model()
+    assert first.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 3 * steps / 30)
+    assert second.resume()
+    second.train_model()
+    assert whole.optimizer.param_groups[0]["lr"] == second.optimizer.param_groups[0]["lr"] == 0.1
+    for key, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("numbers", (1 << 20, 50))
-def test_gradient_and_product_of_the_history(numbers, shaken, monkeypatch):
-    """What is gathered in parts, and again for the gradient, against attention taken literally."""
-    monkeypatch.setattr(history_module, "_NUMBERS", numbers)
-    model = shaken(max_history=1000).model
-    model._refresh()
-    table, history = model.table, model.history
-    user = torch.tensor([3, 3, 8, 20, 5])
-    own = torch.stack([table.user_first[3], torch.tensor(-1), table.user_first[8] + 2, *torch.tensor([-1, -1])])
-    state = torch.randn(5, 2, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    weight = torch.randn(5, 2, 8, generator=torch.Generator().manual_seed(1))
-    expected = []
-    for one, row, states in zip(user.tolist(), own.tolist(), state, strict=True):
-        rows = torch.tensor([t for t in table.rows_of(one).tolist() if t != row])
-        scores = history.query(states) @ history.keys[rows].float().T / 8**0.5
-        expected.append(history.value(scores.softmax(-1) @ history.messages[rows].float()))
-    wanted = (state, history.query.weight, history.value.weight, history.value.bias)
-    literal = torch.autograd.grad((torch.stack(expected) * weight).sum(), wanted)
-    found = torch.autograd.grad((history.sampled(table, user, state, own) * weight).sum(), wanted)
-    for one, other in zip(found, literal, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
-    matrix = torch.randn(8, 8, generator=torch.Generator().manual_seed(2))
-    with torch.no_grad():
-        product = history.full(table, 5, state[4], None, matrix)
-    torch.testing.assert_close(product, expected[4].detach() @ matrix.T, atol=1e-4, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_a_history_of_the_target_alone_is_empty(shaken):
-    model = shaken().model
-    model._refresh()
-    table, history = model.table, model.history
-    assert isinstance(history, HistoryAttention)
-    stranger = torch.tensor([0])  # padding: nobody's history
-    nothing = history.value(torch.zeros(1, 8))
-    for own in (torch.tensor([-1]), torch.tensor([0])):
-        torch.testing.assert_close(history.sampled(table, stranger, torch.ones(1, 1, 8), own)[0], nothing)
-        torch.testing.assert_close(history.full(table, 0, torch.ones(1, 8), own), nothing)
-
-
-@torch.no_grad()
-def test_a_sample_of_the_history_is_right_on_average_of_its_keys(shaken):
-    """With equal scores, the mean over samples is the mean over the history; the target never appears."""
-    model = shaken(max_history=5).model
-    model._refresh()
-    table, history = model.table, model.history
-    history.query.weight.zero_()
-    history.query.bias.zero_()
-    own = table.user_first[4:5] + 1
-    torch.manual_seed(0)
-    state = torch.ones(1, 1, 8)
-    drawn = torch.cat([history.sampled(table, torch.tensor([4]), state, own)[0] for _ in range(2000)])
-    full = history.full(table, 4, torch.ones(1, 8), own)
-    assert ((drawn.mean(0) - full[0]).abs() < 5 * drawn.std(0) / 2000**0.5 + 1e-6).all()
+def test_a_model_worse_than_the_mean_says_so(small, tmp_path, capfd):
+    for rate, told in ((3.0, True), (0.002, False)):
+        parameters = {**SETTINGS, **FEW_EPOCHS, "epochs": 5, "learning_rate": rate, "explained_users": 0}
+        run(["DReX"], NAME, data_path=small.root, output=tmp_path, parameters=parameters, references=False)
+        assert ("that of the mean training rating" in capfd.readouterr().err) == told
 
 
 # Configuration ------------------------------------------------------------------------------------------------------
@@ -463,7 +427,7 @@ def test_a_sample_of_the_history_is_right_on_average_of_its_keys(shaken):
         ({"modalities": ["rating", "rating"]}, "each once"),
         ({"refinement": "leave_two_out"}, "did you mean 'leave_one_out'"),
         ({"start": "ones"}, "mlp, random, zero"),
-        ({"history": "attention"}, "mean, target_attention"),
+        ({"refinement": "sequential"}, "aspects need refinement: leave_one_out"),
     ],
 )
 def test_illegal_values_are_named(parameters, message, make_experiment):

@@ -18,24 +18,23 @@ SMALL = {
     "embedding_size": 8,
     "dropout": 0.0,
     "message_samples": 0,
-    "max_history": 1000,
     "reg_weight": 0.0,
     "taste_size": 8,
 }
 
 
 MORE = {"use_mlp": True, "use_bias": True, "factor_size": 0, "taste": []}
-HISTORY = {"use_mlp": True, "history": "target_attention"}
+ASPECTS = {"aspects": 8}
 
 
 @pytest.mark.parametrize(
     "form",
     [
         {},
-        {"start": "mlp", **HISTORY},
+        {"start": "mlp", **ASPECTS},
         {"start": "random", **MORE},
         {"start": "mlp", "target_weight": "rating", **MORE},
-        {"start": "zero", "target_weight": "equal", **HISTORY, **MORE},
+        {"start": "zero", "target_weight": "equal", **ASPECTS, **MORE},
     ],
 )
 def test_target_and_sampled_items_are_scored_as_if_the_target_had_never_been(form, make_experiment):
@@ -114,7 +113,6 @@ def test_reviews_move_nothing_where_only_factors_and_tastes_are_scored(taste, ma
     ("model", "parameters", "message"),
     [
         ("DReX-implicit", {"refinement": "sequential"}, "needs refinement: leave_one_out"),
-        ("DReX-implicit", {"history": "target_attention"}, "needs use_mlp: true"),
         ("DReX-implicit", {"use_bilinear": False, "factor_size": 0}, "at least one must be part of the score"),
         ("DReX-implicit", {"taste": ["word"]}, "'taste' must name encoder and/or words"),
         ("DReX-implicit", {"train_neg_sample_args": None}, "ranking needs sampled items"),

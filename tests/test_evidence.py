@@ -7,7 +7,6 @@ import pytest
 
 from recbole_drex.explain.evidence import OTHER, SAME, WORDS
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.quality import explanation_quality
 from recbole_drex.explain.terminal import render
 
 
@@ -25,22 +24,6 @@ def each(explanations):
     for explanation in explanations:
         for item in explanation.recommendations:
             yield explanation.user, item
-
-
-def test_of_users_with_very_many_interactions_nothing_is_left_out(make_experiment, monkeypatch):
-    experiment = make_experiment("DReX")
-    explainer = Explainer(experiment)
-    counts = experiment.model.table.user_count
-    most = int(counts[1:].median())
-    monkeypatch.setattr("recbole_drex.model.drex.MOST_LEFT_OUT", most)
-    found = set()
-    for user, item in each(explainer.explain_users(12)):
-        few = bool(counts[experiment.dataset.token2id("user_id", user)] <= most)
-        assert item.sentence and bool(item.evidence) == bool(item.words) == few
-        found.add(few)
-    assert found == {True, False}
-    measured = explanation_quality(explainer, 10, 1)
-    assert {one["by"]: one["coverage"] for one in measured}["evidence"] == 1
 
 
 def test_evidence_is_of_training(explained):

@@ -9,15 +9,21 @@ from altered import shake, without
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex.config import Config
+from recbole_drex.data.demo import generate_demo
+from recbole_drex.data.prepare import prepare
+from recbole_drex.data.sources import Sources
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.newuser import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommender
 from recbole_drex.model.newuser import view_of_new
+from recbole_drex.running import build
+from recbole_drex.trainer import make_trainer
 
 FORMS = [
     {},
-    {"history": "mean", "adjust_rating": False},
+    {"aspects": 0, "adjust_rating": False},
     {"start": "mlp", "taste": []},
     # Not "sequential": there an item is, to somebody of the data, what it was when they rated it.
     {"modalities": ["rating"]},
@@ -27,7 +33,7 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_somebody_new_is_predicted_as_if_they_had_been_there(form, make_experiment):
     """A model from whose evidence a user was removed predicts for what they post what the whole model predicts."""
-    sizes = {"embedding_size": 8, "taste_size": 8, "use_bias": False, "output": "point"}
+    sizes = {"embedding_size": 8, "taste_size": 8, "output": "point"}
     experiment = shake(make_experiment("DReX", **sizes, **form))
     model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
     unrated = set(experiment.dataset.unrated["user_id"].tolist())
@@ -75,6 +81,53 @@ def test_what_is_posted_is_not_recommended_and_decides_what_is(trained, new_user
     assert float(harsh.scores()[1:].mean()) < float(view.scores()[1:].mean()) - 0.2
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """``demo(model, **parameters)``: a model trained on the whole demo."""
+    root = tmp_path_factory.mktemp("demo")
+    raw = generate_demo(root / "raw")
+
+    def make(model, **parameters):
+        given = {"data_path": str(root / "data"), "threads": 1, **parameters}
+        config = Config(model, "demo", config_dict=given)
+        manifest = prepare("demo", root / "data", config.preparation(), Sources((raw["reviews"],), raw["meta"]))
+        experiment = build(config, manifest)
+        make_trainer(config, experiment.model, tmp_path_factory.mktemp("run"), experiment.parts).train_model()
+        return experiment.model.eval()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [
+        ("DReX", 5),
+        pytest.param("DReX", 40, marks=pytest.mark.slow),
+        pytest.param("DReX-paper", 30, marks=pytest.mark.slow),
+    ],
+)
+def test_predictions_rise_with_posted_ratings(name, epochs, demo):
+    """From the first one on; and without any, an item is predicted to be what it is to the average user."""
+    model, rng = demo(name, epochs=epochs), np.random.default_rng(0)
+    empty, levels = torch.zeros(0, model.attention.width), model.table.levels
+
+    def mean(items: np.ndarray, rating: float) -> float:
+        n = len(items)
+        view = view_of_new(model, torch.from_numpy(items), torch.full((n,), rating), [empty] * n, [[]] * n)
+        return float(view.scores().detach()[1:].mean())
+
+    nobody = mean(np.zeros(0, dtype=np.int64), 0.0)
+    average = float(torch.cat([model.predict_unknown(user)[1:] for user in range(1, model.n_users)]).mean())
+    assert nobody == pytest.approx(average, abs=0.25)
+    spread = {}
+    for n in (1, 2, 3, 5):
+        draws = [rng.choice(np.arange(1, model.n_items), n, replace=False) for _ in range(20)]
+        means = np.array([[mean(items, float(level)) for level in levels] for items in draws])
+        assert np.diff(means, axis=1).min() > -1e-4, means.mean(0)
+        spread[n] = float((means[:, -1] - means[:, 0]).mean())
+    assert list(spread.values()) == sorted(spread.values()), spread
+
+
 def test_words_count(trained, new_users):
     (item,) = names(trained, 4)
     said = [
@@ -86,7 +139,16 @@ def test_words_count(trained, new_users):
 
 
 @pytest.mark.parametrize(
-    "text", ["Прекрасная игра 😀", "🎮🎮🎮", "<script>alert(1)</script> the", "the and of", "x " * 50_000]
+    "text",
+    [
+        "Прекрасная игра 😀",
+        "🎮🎮🎮",
+        "<script>alert(1)</script> the",
+        "the and of",
+        "x " * 50_000,
+        "The story is superb, the combat clumsy. " * 2_500,
+        "Zxqv blorf, frumious!",
+    ],
 )
 def test_strange_texts_do_no_harm(trained, new_users, text):
     items = names(trained, 2, 3)

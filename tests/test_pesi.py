@@ -328,8 +328,11 @@ def test_without_a_generator_there_is_nothing_to_explain_with(make_experiment):
         Explainer(experiment)
 
 
-def test_no_training_review(small, make_experiment, train, tmp_path, caplog):
-    root = with_texts(copy_of(small.root, tmp_path / "data", lambda f: f.assign(**{REVIEW: np.nan})), small.root)
+def test_only_unrated_rows_have_reviews(small, make_experiment, train, tmp_path, caplog):
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(**{REVIEW: frame[REVIEW].where(frame[RATING].isna())})
+
+    root = with_texts(copy_of(small.root, tmp_path / "data", change), small.root)
     experiment = make_experiment("PESI", data_path=str(root))
     assert "no training row has a review" in caplog.text
     train(experiment)

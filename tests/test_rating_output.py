@@ -176,3 +176,21 @@ def test_ratings_that_are_all_the_same_have_no_order(small, make_experiment, tmp
 def test_unknown_outputs_and_losses_are_named(make_experiment, key, value):
     with pytest.raises(ConfigError, match=key):
         make_experiment("BiasedMF", **{key: value})
+
+
+@pytest.mark.parametrize("model", ("DReX", "DReX-MLP", "BiasedMF"))
+def test_two_levels(model, small, make_experiment, train, tmp_path):
+    """Ratings 0 and 1: ordinal output is a logistic regression."""
+
+    def change(frame):
+        rating = frame["rating:float"]
+        return frame.assign(**{"rating:float": (rating > 3).astype(float).where(rating.notna())})
+
+    root = copy_of(small.root, tmp_path / "data", change)
+    experiment = make_experiment(model, output="ordinal", data_path=str(root), rating_range=[0, 1])
+    trainer = train(experiment)
+    part = experiment.parts.test.rows._dataset.inter_feat
+    distribution = experiment.model.predict_distribution(part)
+    assert distribution.shape == (len(part), 2)
+    torch.testing.assert_close(experiment.model.predict(part), distribution[:, 1])
+    assert 0 < trainer.evaluate_part(experiment.parts.test).metrics["rmse"] < 0.6

@@ -231,8 +231,8 @@ def scores(experiment) -> np.ndarray:
 
 VARIANTS = [
     {"output": "point"},
-    {"output": "ordinal", "refinement": "sequential"},
-    {"taste": ["words"], "taste_size": 5, "history": "mean", "start": "mlp"},
+    {"output": "ordinal", "refinement": "sequential", "aspects": 0},
+    {"taste": ["words"], "taste_size": 5, "aspects": 0, "start": "mlp"},
 ]
 
 
@@ -315,7 +315,7 @@ def test_training_does_not_know_tastes(make_experiment):
 @pytest.mark.parametrize("parameters", [{"hide_reviews": 1.0}, {"hide_reviews": 1.0, "taste": ["words"]}])
 def test_without_any_review_there_are_no_tastes(parameters, shaken):
     tasted, plain = shaken(**parameters), shaken(**{**parameters, "taste": []})
-    assert tasted.model.taste is not None and (tasted.model.table.review < 0).all()
+    assert tasted.model.taste is None and (tasted.model.table.review < 0).all()
     np.testing.assert_array_equal(every_pair(tasted), every_pair(plain))
     assert np.isfinite(pair_by_pair(tasted)).all()
 

@@ -35,7 +35,10 @@ REFUSED: dict[str, dict[str, str]] = {
     "one-item": dict.fromkeys((*RATING, *RANKING), "leaves no validation rows"),
     "one-interaction": dict.fromkeys((*RATING, *RANKING), "leaves no validation rows"),
     "constant-ratings": {"DReX": "use output: point"},
-    "no-words": dict.fromkeys(("LIRDRec", "VBPR"), "no item .* has the modality 'reviews'"),
+    "no-words": {
+        **dict.fromkeys(("LIRDRec", "VBPR"), "no item .* has the modality 'reviews'"),
+        **dict.fromkeys(("NARRE", "DeepCoNN", "PESI"), "needs reviews, and no review of the training part"),
+    },
 }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from altered import shake, without
+from altered import literal_reading, shake, without
 
 from recbole.data.interaction import Interaction
 
@@ -12,11 +12,11 @@ from recbole_drex.model.whatif import WhatIf
 
 FORMS = [
     {},
-    {"history": "mean", "output": "point"},
+    {"aspects": 0, "output": "point"},
     {"start": "random", "taste": [], "adjust_rating": False},
     {"start": "mlp", "shrinkage": 0.0},
-    {"refinement": "sequential"},
-    {"refinement": "sequential", "start": "mlp", "taste": ["encoder"]},
+    {"refinement": "sequential", "aspects": 0},
+    {"refinement": "sequential", "aspects": 0, "start": "mlp", "taste": ["encoder"]},
     {"modalities": ["rating"]},
     {"modalities": ["review"], "use_bilinear": False},
 ]
@@ -64,6 +64,7 @@ def test_nothing_changed_is_the_model_itself(experiment):
 
 
 def test_without_interactions_it_is_the_model_that_never_had_them(experiment, pair):
+    """But for what the other side explains of the other ratings, and the residuals that tastes are fitted to."""
     model, (user, item) = experiment.model.eval(), pair
     whatif = WhatIf.of(model, user, item)
     mine, its = (rows_in_data(experiment, side.row) for side in whatif.sides)
@@ -72,8 +73,25 @@ def test_without_interactions_it_is_the_model_that_never_had_them(experiment, pa
     scenarios = [([some[0]], []), ([], [others[0]]), (some, []), (some[:2], others), ([some[2]], others[:1])]
     found = whatif.without(*map(list, zip(*scenarios, strict=True)))
     for (by_user, by_item), prediction in zip(scenarios, found, strict=True):
-        left = without(experiment, *[mine[place] for place in by_user], *[its[place] for place in by_item])
+        lost = [*(mine[place] for place in by_user), *(its[place] for place in by_item)]
+        left = without(experiment, *lost, kept=True)
         torch.testing.assert_close(prediction[None], predict(left, user, [item]), atol=5e-4, rtol=0)
+
+
+def test_parts_add_up_to_the_score(experiment, pair):
+    """Of pairs that are evidence and of others; every scenario."""
+    model, (user, item) = experiment.model.eval(), pair
+    known = int(model.table.item[model.table.rows_of(user)[0]])
+    for one in (item, known):
+        whatif = WhatIf.of(model, user, one)
+        parts = whatif.parts()
+        score = model.score(torch.tensor([user]), torch.tensor([one]))
+        torch.testing.assert_close(parts.total.detach(), score, atol=1e-4, rtol=1e-4)
+        assert parts.aspects.shape == (1, 0 if model.aspects is None else len(model.aspects))
+        assert model.taste is None or bool(parts.taste) == (one == item)
+        n = len(whatif.user)
+        without_each = whatif.parts(whatif.user.each_gone, None, n)
+        torch.testing.assert_close(whatif.user.rating_of(without_each.total), whatif.without_each()[0])
 
 
 def test_all_evidence_may_go(experiment, pair):
@@ -110,6 +128,12 @@ def test_without_words_it_is_a_model_that_never_read_them(experiment, pair, make
             expected = weight @ left if len(left) else torch.zeros(left.shape[1])
             found = side.rows[place[number], columns] + changes.row[number, columns]
             torch.testing.assert_close(found, expected.detach(), atol=1e-4, rtol=1e-4)
+            if model.aspects is not None:
+                read = slice(model.table.mentions.start, model.table.opinions.stop)
+                stays = [words.word[one] for one in everything.tolist() if one not in lost.tolist()]
+                literal = torch.from_numpy(np.concatenate(literal_reading(model.aspects, [int(one) for one in stays])))
+                found = side.rows[place[number], read] + changes.row[number, read]
+                torch.testing.assert_close(found, literal.float(), atol=1e-4, rtol=1e-4)
             if side is whatif.item and model.taste is not None and len(left):
                 mean = left.mean(0).detach().numpy()
                 assert model.taste.text.rows(np.arange(1)).shape[1] >= len(mean)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from altered import shake
+from altered import literal_reading, shake
 
 from recbole_drex.explain.words import PlaceOfWord, WordDeletion
 from recbole_drex.model.whatif import WhatIf
 
 
 @pytest.fixture(
-    scope="module", params=[{}, {"taste": []}, {"history": "mean"}, {"modalities": ["review"], "taste": []}], ids=str
+    scope="module", params=[{}, {"taste": []}, {"aspects": 0}, {"modalities": ["review"], "taste": []}], ids=str
 )
 def experiment(request, make_experiment):
     return shake(make_experiment("DReX", embedding_size=8, taste_size=8, **request.param))
@@ -33,7 +33,8 @@ def literal(deletion, gone) -> float:
         gone: takes side, place in ``words`` and lemma, and says whether this occurrence is taken away.
     """
     whatif, model = deletion.whatif, deletion.whatif.model
-    table, taste, saved = model.table, model.taste, (model.table.pooled.clone(), model.table.fixed.clone())
+    table, taste = model.table, model.taste
+    saved = table.pooled.clone(), table.fixed.clone(), table.said.clone()
     said = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
     review = next(one for one in table.modalities if one.name == "review")
     others = [one.start + one.width for one in table.modalities if one is not review]
@@ -44,6 +45,9 @@ def literal(deletion, gone) -> float:
             stays = [k for k in inside if k not in lost]
             if not lost:
                 continue
+            if model.aspects is not None:
+                read = literal_reading(model.aspects, [int(words.word[k]) for k in stays])
+                table.said[row] = torch.from_numpy(np.concatenate(read))
             if stays:
                 weight = torch.softmax(words.vector[stays] @ model.attention.scoring_vector(), 0)
                 table.pooled[row] = (weight @ words.vector[stays]).detach()
@@ -63,7 +67,7 @@ def literal(deletion, gone) -> float:
         whole = WhatIf(type(whatif.user).known(model, whatif.user.entity), whatif.item.entity)
         return float(whole.predict().detach())
     finally:
-        table.pooled[:], table.fixed[:] = saved
+        table.pooled[:], table.fixed[:], table.said[:] = saved
         table.item_sums = table._sums(table.item, table.n_items)
         if taste is not None:
             taste.sums[:], taste.counts[:] = said

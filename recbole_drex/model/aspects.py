@@ -213,7 +213,7 @@ class Aspects(nn.Module):
         with torch.no_grad():
             reviews = torch.from_numpy(self._reviews[self.counted.numpy()])
             weight = self.lexicon()[0] * reviews.to(self.vectors)[:, None]
-        best = torch.argsort(weight, dim=0, descending=True, stable=True)[:10].T
+        best = torch.argsort(weight, dim=0, descending=True, stable=True)[:10].T.cpu()
         return [[self.store.vocabulary[k] for k in self.known[self.counted[lemmas].numpy()]] for lemmas in best]
 
     # Before training --------------------------------------------------------------------------------------------
@@ -232,8 +232,9 @@ class Aspects(nn.Module):
         if not n:
             return target
         found = torch.linalg.solve(product + (1 + _RIDGE * n) * torch.eye(width), target)
-        spread = (self.vectors[:-1] @ found).std()
-        return found * (_START / spread) if float(spread) > 0 else found
+        sentiment = self.vectors[:-1] @ found
+        spread = float(sentiment.std()) if len(sentiment) > 1 else 0.0
+        return found * (_START / spread) if spread > 0 else found
 
     # The score --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.dataset import Evidence
+from recbole_drex.model.reviewed import with_words
 
 USERS, ITEMS = 0, 1
 
@@ -46,9 +47,7 @@ class Documents(nn.Module):
         super().__init__()
         self.n_items = n_items
         offsets = torch.from_numpy(np.asarray(store.offsets, dtype=np.int64))
-        known = evidence.review_row.clamp(min=0)
-        length = torch.where(evidence.review_row >= 0, offsets[known + 1] - offsets[known], 0)
-        keep = torch.nonzero(length > 0).flatten()
+        keep = torch.nonzero(with_words(evidence.review_row, offsets)).flatten()
         keep = keep[torch.argsort(evidence.timestamp[keep], stable=True)]
         key = evidence.user[keep] * n_items + evidence.item[keep]
         order = torch.argsort(key, stable=True)
@@ -56,7 +55,8 @@ class Documents(nn.Module):
         latest = torch.ones(len(keep), dtype=torch.bool)
         latest[:-1] = key[1:] != key[:-1]
         keep, key = keep[latest], key[latest]
-        row, length = evidence.review_row[keep], length[keep].clamp(max=review_words)
+        row = evidence.review_row[keep]
+        length = (offsets[row + 1] - offsets[row]).clamp(max=review_words)
         place = torch.repeat_interleave(offsets[row], length) + _within(length)
         used, words = np.unique(np.asarray(store.word_ids)[place.numpy()], return_inverse=True)
         self.vocabulary = [store.vocabulary[word] for word in used.tolist()]

@@ -18,6 +18,7 @@ from recbole_drex.dataset import Evidence
 from recbole_drex.errors import DataError
 from recbole_drex.model.attention import WordAttention
 from recbole_drex.model.layers import BLOCK_ROWS, damped_mean, sums_of_blocks
+from recbole_drex.model.reviewed import with_words
 from recbole_drex.scratch import scratch_array
 
 if TYPE_CHECKING:
@@ -108,9 +109,7 @@ class EvidenceTable(nn.Module):
         for name in modalities:
             if name == "review":
                 assert attention is not None
-                row = evidence.review_row
-                offsets = attention.offsets
-                has_words = (row >= 0) & (offsets[row.clamp(min=0) + 1] > offsets[row.clamp(min=0)])
+                has_words = with_words(evidence.review_row, attention.offsets)
                 vectors.append((torch.zeros(len(evidence), 0), has_words))
             elif name == "rating":
                 vectors.append(((evidence.rating[:, None] == levels[None, :]).float(), rated))

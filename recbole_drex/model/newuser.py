@@ -47,10 +47,11 @@ def view_of_new(
     spoken = torch.tensor([len(review) > 0 for review in reviews], dtype=torch.bool, device=rating.device)
     pooled = torch.zeros(len(reviews), 0, device=rating.device)
     if model.attention is not None:
-        vector = model.attention.scoring_vector()
-        pooled = torch.stack(
-            [torch.softmax(one @ vector, 0) @ one if len(one) else torch.zeros_like(vector) for one in reviews]
-        ).detach()
+        vector = model.attention.scoring_vector().detach()
+        pooled = vector.new_zeros(len(reviews), len(vector))
+        for place, review in enumerate(reviews):
+            if len(review):
+                pooled[place] = (torch.softmax(review @ vector, 0) @ review).detach()
     said = _said(model, lemmas, rating.device)
     rows = table.rows_of_nobody(item, rating, pooled, said, spoken)
     says = torch.stack([modality.split(rows)[1][:, 0] for modality in table.modalities]).any(0)
@@ -78,7 +79,7 @@ def _said(model: DReX, lemmas: Sequence[Sequence[str]], device: torch.device) ->
         return torch.zeros(len(lemmas), 0, device=device)
     place = {word: number for number, word in enumerate(aspects.store.vocabulary)}
     words = [aspects.lemma[place.get(word, -1)] for review in lemmas for word in review]
-    count = torch.tensor([len(review) for review in lemmas], device=device)
+    count = torch.tensor([len(review) for review in lemmas], dtype=torch.int64, device=device)
     number = torch.stack(words) if words else torch.zeros(0, dtype=torch.int64, device=device)
     return aspects.pool(number, count.cumsum(0) - count, aspects.lexicon()).detach()
 
@@ -91,7 +92,7 @@ def _words(model: DReX, reviews: Sequence[torch.Tensor], lemmas: Sequence[Sequen
     known = len(vocabulary)
     number = [vocabulary.setdefault(word, len(vocabulary)) for review in lemmas for word in review]
     device = model.mean.device
-    count = torch.tensor([len(review) for review in reviews], device=device)
+    count = torch.tensor([len(review) for review in reviews], dtype=torch.int64, device=device)
     place = torch.repeat_interleave(torch.arange(len(reviews), device=device), count)
     vector = torch.cat([*reviews, torch.zeros(0, attention.width, device=device)])
     score = (vector @ attention.scoring_vector()).detach()

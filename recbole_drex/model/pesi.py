@@ -20,6 +20,7 @@ from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.generator import SentenceWriter
 from recbole_drex.model.layers import Remembering
 from recbole_drex.model.rating import RatingModel
+from recbole_drex.model.reviewed import require_words
 from recbole_drex.model.sampling import ReviewSampler
 from recbole_drex.model.sentences import Sentences
 
@@ -72,7 +73,7 @@ class PESI(Remembering, RatingModel):
 
     Raises:
         ConfigError: an illegal value.
-        DataError: the data set has no word features.
+        DataError: no review has words, or their features are missing.
     """
 
     def __init__(self, config, dataset):
@@ -82,9 +83,10 @@ class PESI(Remembering, RatingModel):
         self.contrast_weight, self.temperature = config["contrast_weight"], config["temperature"]
         self.private_weight, self.entropy_weight = config["private_weight"], config["entropy_weight"]
         self.reg_weight, self.bias_reg_weight = config["reg_weight"], config["bias_reg_weight"]
+        evidence = dataset.evidence()
+        require_words(config, dataset, evidence)
         self.attention = WordAttention(dataset.features(), size)
         levels, sizes = dataset.rating_levels(), (self.n_users, self.n_items)
-        evidence = dataset.evidence()
         self.table = EvidenceTable(
             evidence, ["review", "rating"], levels, self.attention, *sizes, damping=config["bias_damping"]
         )

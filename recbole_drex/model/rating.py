@@ -96,7 +96,7 @@ class OrdinalHead(nn.Module):
         """Of each user, shape ``(..., K - 1)``, ascending."""
         offset = self._offset(user)
         gaps = torch.exp(self.gaps + offset[..., 1:]) + _MIN_GAP
-        return self.first + offset[..., :1] + torch.cat([torch.zeros_like(gaps[..., :1]), gaps.cumsum(-1)], -1)
+        return self.first + offset[..., :1] + torch.cat([torch.zeros_like(offset[..., :1]), gaps.cumsum(-1)], -1)
 
     def loss(self, score: torch.Tensor, user: torch.Tensor, rating: torch.Tensor) -> torch.Tensor:
         """Mean negative log-likelihood of a batch and the penalty; all arguments of shape ``(b,)``."""
@@ -183,6 +183,7 @@ class RatingModel(GeneralRecommender):
         sampled = config["train_neg_sample_args"]
         sampled = sampled["sample_num"] if sampled["distribution"] != "none" else 0
         self.ranks = config["train_target"] is not None and choice(config, "train_target", TARGETS) == "implicit"
+        self.notes: list[str] = []  # what is to be said of this model on these data before it is trained
         if self.ranks != bool(sampled):
             raise ConfigError(
                 f"train_neg_sample_args of {config['model']}: "

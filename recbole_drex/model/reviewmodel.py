@@ -9,6 +9,7 @@ from recbole_drex.data.wordvectors import word_vectors
 from recbole_drex.model.documents import Documents
 from recbole_drex.model.layers import Remembering, damped_mean
 from recbole_drex.model.rating import RatingModel
+from recbole_drex.model.reviewed import require_words
 from recbole_drex.model.textcnn import TextCNN
 
 _PAIRS = 4096  # reviewed pairs that are predicted at once
@@ -29,15 +30,17 @@ class ReviewModel(Remembering, RatingModel):
 
     Raises:
         ConfigError: an illegal value.
-        DataError: the data set has no word features, or the word vectors cannot be read.
+        DataError: no review has words, their features are missing, or the word vectors cannot be read.
     """
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.exclude_target_review = config["exclude_target_review"]
+        evidence = dataset.evidence()
+        require_words(config, dataset, evidence)
         store = dataset.features()
         self.documents = Documents(
-            dataset.evidence(), store, self.n_users, self.n_items, config["max_reviews"], config["review_words"]
+            evidence, store, self.n_users, self.n_items, config["max_reviews"], config["review_words"]
         )
         vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, store.settings, config["word_size"])
         self.cnn = TextCNN(self.documents, torch.from_numpy(vectors), config["filters"], config["window"])

@@ -16,6 +16,7 @@ from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.layers import BLOCK_ROWS, Remembering, cumulated
 from recbole_drex.model.rating import RatingModel
 from recbole_drex.model.refinement import StateRefiner
+from recbole_drex.model.reviewed import any_words
 from recbole_drex.model.sampling import ReviewSampler
 from recbole_drex.model.start import StartState
 from recbole_drex.values import choice
@@ -52,6 +53,8 @@ class StateModel(Remembering, RatingModel):
 
     Equations and parameters are those of :class:`~recbole_drex.model.drex.DReX`, which predicts from the states.
 
+    Where no training review has words, the modality ``review`` is left out, and with it aspects and tastes.
+
     The attention learns from a sample of reviews at each step (:mod:`recbole_drex.model.sampling`). Aspects need sums
     over all reviews, so they learn at four steps of an epoch: there the mentions and opinions of all reviews (of
     4 million words at most) are read with a gradient, and remembered until the next of these steps.
@@ -71,6 +74,11 @@ class StateModel(Remembering, RatingModel):
         if not modalities or len(set(modalities)) < len(modalities):
             raise ConfigError(f"'modalities' must name at least one, each once; it is {modalities}")
         evidence = dataset.evidence(tuple(name for name in modalities if name not in ("review", "rating")))
+        others = [name for name in modalities if name != "review"]
+        if "review" in modalities and others and not any_words(dataset, evidence):
+            read = "ratings" if others == ["rating"] else ", ".join(others)
+            self.notes.append(f"{config['model']} reads {read} alone: no review of the training part has words")
+            modalities = others
         self.attention = WordAttention(dataset.features(), size) if "review" in modalities else None
         self.table = EvidenceTable(
             evidence,
