@@ -162,6 +162,7 @@ class AspectMentions:
                 continue
             assert self.reviews.sentiment is not None
             inside = found.review == review
-            marks = dict(zip((found.at[inside] - first).tolist(), self.reviews.sentiment[found.at[inside]].tolist(), strict=True))
+            places, sentiments = (found.at[inside] - first).tolist(), self.reviews.sentiment[found.at[inside]].tolist()
+            marks = dict(zip(places, sentiments, strict=True))
             return self.pasts.review(past, around(text, place, marks))
         return None

@@ -71,7 +71,9 @@ class AttendedReviews:
             word=np.asarray(words.word, dtype=np.int64),
             weight=words.weight,
             vocabulary=words.vocabulary,
-            **{name: getattr(words, name, None) for name in ("aspect", "importance", "sentiment")},
+            aspect=None if words.read is None else words.read.aspect,
+            importance=None if words.read is None else words.read.importance,
+            sentiment=None if words.read is None else words.read.sentiment,
         )
 
     def __len__(self) -> int:
