@@ -12,14 +12,16 @@ from recbole_drex.explain.explanation import Claim, Mention, PastReview
 from recbole_drex.explain.pasts import Past, PastReviews
 from recbole_drex.explain.quotes import Quotes
 from recbole_drex.explain.reviews import AttendedReviews
+from recbole_drex.explain.topics import topics
 from recbole_drex.explain.vocabulary import ShownWords
 
+_LEAST = 0.5  # share of an aspect's weight that words which may name it have
 _TRIED = 3  # occurrences that are tried for a quote, where the texts are not those that were encoded
 
 
 @dataclasses.dataclass(frozen=True)
 class Occurrences:
-    """Words that belong to an aspect and may be named.
+    """Words that belong to an aspect.
 
     Attributes:
         review: position of each word's review among the attended ones, ascending, (k,).
@@ -28,6 +30,7 @@ class Occurrences:
         aspect: (k,).
         importance: (k,).
         said: sentiment times importance, (k,).
+        topic: whether the word may name an aspect, (k,).
     """
 
     review: np.ndarray
@@ -36,6 +39,7 @@ class Occurrences:
     aspect: np.ndarray
     importance: np.ndarray
     said: np.ndarray
+    topic: np.ndarray
 
     def __getitem__(self, which: np.ndarray) -> Occurrences:
         return Occurrences(*(getattr(self, field.name)[which] for field in dataclasses.fields(self)))
@@ -50,15 +54,15 @@ class AspectMentions:
     Args:
         reviews: what a model with aspects attends to.
         quotes: of these reviews.
-        shown: which words may be named.
+        shown: how words are written.
     """
 
     def __init__(self, reviews: AttendedReviews, quotes: Quotes, shown: ShownWords):
         assert reviews.aspect is not None and reviews.importance is not None and reviews.sentiment is not None
         self.reviews, self.quotes, self.shown = reviews, quotes, shown
         self.pasts: PastReviews = quotes.pasts
-        self._aspect = np.where(shown.hidden[reviews.word], -1, reviews.aspect)
-        self._said = reviews.importance * reviews.sentiment
+        self._aspect, self._importance, self._sentiment = reviews.aspect, reviews.importance, reviews.sentiment
+        self._topic = topics(reviews, shown, self.pasts.processor)
 
         @lru_cache(maxsize=512)
         def found(side: str, owner: int) -> tuple[Occurrences, np.ndarray]:
@@ -74,15 +78,15 @@ class AspectMentions:
         review = np.repeat(mine, length)
         use = self._aspect[at] >= 0
         at, review = at[use], review[use]
-        importance = self.reviews.importance
-        assert importance is not None
-        return (
-            Occurrences(review, at, self.reviews.word[at], self._aspect[at], importance[at], self._said[at]),
-            mine,
-        )
+        word, importance = self.reviews.word[at], self._importance[at]
+        said, topic = importance * self._sentiment[at], self._topic[word]
+        return Occurrences(review, at, word, self._aspect[at], importance, said, topic), mine
 
     def of(self, side: str, owner: int, aspect: int, pair: tuple[int, int]) -> tuple[Occurrences, int]:
         """The words of an aspect in the reviews of a user or an item, and the number of all these reviews.
+
+        Only words that may name an aspect; none where they are the smaller part of what belongs to the aspect here, for
+        then the aspect is about something else.
 
         Args:
             side: ``user`` or ``item``.
@@ -91,15 +95,17 @@ class AspectMentions:
             pair: internal ids of user and item: the one's review of the other is left out.
         """
         found, mine = self._of_owner(side, owner)
-        use, own = found.aspect == aspect, self._own(mine, pair)
-        return found[use & ~np.isin(found.review, own)], len(mine) - len(own)
+        own = self._own(mine, pair)
+        found = found[(found.aspect == aspect) & ~np.isin(found.review, own)]
+        named = found.topic & (found.importance[found.topic].sum() >= _LEAST * found.importance.sum())
+        return found[named], len(mine) - len(own)
 
     def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
         return mine[(self.reviews.user[mine] == pair[0]) & (self.reviews.item[mine] == pair[1])]
 
     def words(self, user: Occurrences, item: Occurrences, foremost: list[str], top: int) -> tuple[str, ...]:
         """Lemmas that name an aspect between a user and an item: those that weigh most in both, of which the model's
-        ``foremost`` ones come first; with nothing in common, those of either."""
+        ``foremost`` ones come first; with nothing in common, those of either. None where neither has a word."""
         mass = [dict[str, float](), dict[str, float]()]
         for of_side, found in zip(mass, (user, item), strict=True):
             lemmas, place = np.unique(found.word, return_inverse=True)
@@ -113,8 +119,7 @@ class AspectMentions:
 
         found_words = sorted(mass[0].keys() | mass[1].keys(), key=order)
         both = [lemma for lemma in found_words if lemma in mass[0] and lemma in mass[1]]
-        chosen = (both or found_words)[:top]
-        return tuple(chosen) or tuple(lemma for lemma in foremost if not self.shown.hides(lemma))[:top]
+        return tuple((both or found_words)[:top])
 
     def claim(self, found: Occurrences, total: int, words: tuple[str, ...], sign: float) -> Claim:
         """What reviews say of an aspect.
@@ -160,9 +165,8 @@ class AspectMentions:
             lemma = self.reviews.vocabulary[self.reviews.word[at]]
             if text is None or text.lemmas[place : place + 1] != [lemma]:
                 continue
-            assert self.reviews.sentiment is not None
             inside = found.review == review
-            places, sentiments = (found.at[inside] - first).tolist(), self.reviews.sentiment[found.at[inside]].tolist()
+            places, sentiments = (found.at[inside] - first).tolist(), self._sentiment[found.at[inside]].tolist()
             marks = dict(zip(places, sentiments, strict=True))
             return self.pasts.review(past, around(text, place, marks))
         return None

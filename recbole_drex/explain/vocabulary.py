@@ -160,6 +160,19 @@ class ShownWords:
         """A lemma as it is shown: as the whole name that it belongs to, else as ``form``, else in its common form."""
         return self.names.whole.get(lemma) or form or self._forms.get(lemma, lemma)
 
+    def texts(self, most: int, characters: int) -> Iterator[str]:
+        """Some reviews as they were written, spread evenly over all of them.
+
+        Args:
+            most: number of reviews.
+            characters: of all of them together, or little more.
+        """
+        for text in self._read(self._sample(most)):
+            if characters <= 0:
+                return
+            characters -= len(text)
+            yield text
+
     def _common_forms(self, lemmas: list[str], processor: TextProcessor) -> dict[str, str]:
         forms, counts = WrittenForms(processor, lemmas), FormCounts(lemmas)
         for text in self._read(self._sample(_FORMS)) if lemmas else ():
