@@ -12,7 +12,6 @@ from recbole_drex.explain.explanation import Claim, Mention, PastReview
 from recbole_drex.explain.pasts import Past, PastReviews
 from recbole_drex.explain.quotes import Quotes
 from recbole_drex.explain.reviews import AttendedReviews
-from recbole_drex.explain.topics import topics
 from recbole_drex.explain.vocabulary import ShownWords
 
 _LEAST = 0.5  # share of an aspect's weight that words which may name it have
@@ -55,14 +54,15 @@ class AspectMentions:
         reviews: what a model with aspects attends to.
         quotes: of these reviews.
         shown: how words are written.
+        topic: whether each lemma of the vocabulary may name an aspect, (words,).
     """
 
-    def __init__(self, reviews: AttendedReviews, quotes: Quotes, shown: ShownWords):
+    def __init__(self, reviews: AttendedReviews, quotes: Quotes, shown: ShownWords, topic: np.ndarray):
         assert reviews.aspect is not None and reviews.importance is not None and reviews.sentiment is not None
         self.reviews, self.quotes, self.shown = reviews, quotes, shown
         self.pasts: PastReviews = quotes.pasts
         self._aspect, self._importance, self._sentiment = reviews.aspect, reviews.importance, reviews.sentiment
-        self._topic = topics(reviews, shown, self.pasts.processor)
+        self._topic = topic
 
         @lru_cache(maxsize=512)
         def found(side: str, owner: int) -> tuple[Occurrences, np.ndarray]:
@@ -119,7 +119,8 @@ class AspectMentions:
 
         found_words = sorted(mass[0].keys() | mass[1].keys(), key=order)
         both = [lemma for lemma in found_words if lemma in mass[0] and lemma in mass[1]]
-        return tuple((both or found_words)[:top])
+        alike = [lemma for lemma in found_words if lemma in rank and lemma not in both]
+        return tuple((both + alike or found_words)[:top])
 
     def claim(self, found: Occurrences, total: int, words: tuple[str, ...], sign: float) -> Claim:
         """What reviews say of an aspect.

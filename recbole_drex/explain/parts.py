@@ -23,7 +23,7 @@ RATING, ORDINAL, RANKING = "rating", "ordinal score", "ranking score"
 
 OTHER_ASPECTS = "other aspects"
 _NAMES = {"average": "average", "user": "you", "item": "the item", "taste": "your taste", "rest": "other patterns"}
-_WORDS = 2  # that name an aspect
+_WORDS = 3  # that name an aspect
 _STEP = 1e-2  # of the difference quotient, where a score is the average one
 
 

@@ -23,13 +23,14 @@ _TEXTS, _CHARACTERS = 4000, 4_000_000  # that nouns are looked for in, at most
 _TOKEN = re.compile(r"[^\W\d_]+(?:['\-][^\W\d_]+)*|[.,;:!?()\"]")
 # Behind these, at once or with one word between, and before the others stands a noun.
 _BEFORE = frozenset(
-    "the a an this that these those its his her their my your our no any some every each of in with for about by "
-    "such what and or as".split()
-)
+    ("the", "a", "an", "this", "that", "these", "those", "its", "his", "her", "their", "my", "your", "our", "no", "any")
+).union(("some", "every", "each", "of", "in", "with", "for", "about", "by", "such", "what", "and", "or", "as"))
 _AFTER = frozenset(
-    "is was are were be been has had have does did can could will would in of on at to for from with by as and or but "
-    "that which who while when where because so here itself seems became".split()
-) | set('.,;:!?()"')
+    ("is", "was", "are", "were", "be", "been", "has", "had", "have", "does", "did", "can", "could", "will", "would")
+).union(
+    ("in", "of", "on", "at", "to", "for", "from", "with", "by", "as", "and", "or", "but", "that", "which", "who"),
+    ("while", "when", "where", "because", "so", "here", "itself", "seems", "became", *'.,;:!?()"'),
+)
 
 
 def noun_shares(texts: Iterable[str], processor: TextProcessor) -> dict[str, float]:

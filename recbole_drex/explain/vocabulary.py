@@ -21,7 +21,10 @@ _MOST_USERS = 0.5  # share of users from which on a word is everybody's
 _FEW_USERS = 5  # that many must write it
 _SAMPLE, _BLOCK = 10_000, 2048  # reviews that are read for names, and that are read at once
 _FORMS = 2_000  # reviews that are read for written forms
-_TOGETHER = 0.4  # share of a name's occurrences that stand in the same whole name, which is shown then
+_TOGETHER, _LAST_TOGETHER = (
+    0.6,
+    0.4,
+)  # shares of a word's occurrences that stand in the same whole name; if it is the last
 _LONGEST = 4  # words of a whole name
 _CAPITALISED = 0.25  # share of capitals among all words from which on they mark no names (German nouns, headlines)
 
@@ -54,7 +57,8 @@ class Names:
         within: Counter[str] = Counter()
         runs: Counter[tuple[str, ...]] = Counter()  # of names that follow one another
         for text in texts:
-            line, run, end = clean(text, lower=False), [], -2
+            line, end = clean(text, lower=False), -2
+            run: list[str] = []
             for match in _NAME.finditer(line):
                 name, start = match[0], match.start()
                 anywhere[name] += 1
@@ -111,16 +115,13 @@ def _whole_names(
     whole: dict[str, str] = {}
     for one in sorted(parts):
         run, number = min(parts[one].items(), key=lambda entry: (-entry[1], entry[0]))
-        # By its last word if that is a name of nothing else: people are known by it.
         last = lemma[run[-1]]
-        if number >= 2 and number > _TOGETHER * times[one] and (last == one or not _names(parts, last, run, times)):
+        # One word of a name is enough: the last, by which people are known, if it belongs to this name.
+        known_by_last = last in parts and parts[last][run] > _LAST_TOGETHER * times[last]
+        share = _LAST_TOGETHER if one == last else _TOGETHER
+        if number >= 2 and number > share * times[one] and (one == last or not known_by_last):
             whole[one] = " ".join(run)
     return whole
-
-
-def _names(parts: Mapping[str, Counter[tuple[str, ...]]], one: str, run: tuple[str, ...], times: Counter[str]) -> bool:
-    """Whether a lemma mostly stands in this very name."""
-    return one in parts and parts[one][run] > _TOGETHER * times[one]
 
 
 class ShownWords:
