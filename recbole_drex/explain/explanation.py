@@ -157,21 +157,18 @@ class Claim:
 
     Attributes:
         total: number of reviews by the user, or of the item by others.
-        mentions: those of them that mention the aspect.
+        reviews: number of those that mention the aspect.
         praise, blame: number of mentions of either kind.
         quote: one of these reviews, with the very word marked; None where nothing can be quoted.
+        mentions: all of them.
     """
 
-    total: int = 0
-    mentions: tuple[Mention, ...] = ()
-    praise: int = 0
-    blame: int = 0
+    total: int
+    reviews: int
+    praise: int
+    blame: int
     quote: PastReview | None = None
-
-    @property
-    def reviews(self) -> int:
-        """Number of reviews that mention the aspect."""
-        return len(self.mentions)
+    mentions: tuple[Mention, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,8 +183,8 @@ class Part:
         value: in units of the score, see ``scale`` of :class:`Recommendation`.
         rating: in rating units; those of the score for models that rank.
         words: of an aspect, the lemmas of the name; empty for all small aspects together.
-        user: of an aspect, what the user's reviews say of it.
-        item: of an aspect, what other users' reviews of the item say of it.
+        user: of a named aspect, what the user's reviews say of it.
+        item: of a named aspect, what other users' reviews of the item say of it.
     """
 
     kind: str
@@ -195,8 +192,8 @@ class Part:
     value: float
     rating: float
     words: tuple[str, ...] = ()
-    user: Claim = Claim()
-    item: Claim = Claim()
+    user: Claim | None = None
+    item: Claim | None = None
 
 
 @dataclasses.dataclass(frozen=True)

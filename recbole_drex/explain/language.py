@@ -126,8 +126,8 @@ ENGLISH = Language(
     item_lowers="the ratings and reviews of others speak against it",
     you_write="you write about {aspect} ({n} of your {total} reviews)",
     they={
-        "praise": " and its reviewers praise it ({n} of {total} who mention it)",
-        "blame": " and its reviewers criticise it ({n} of {total} who mention it)",
+        "praise": " and its reviewers praise it ({n} of {total})",
+        "blame": " and its reviewers criticise it ({n} of {total})",
     },
     they_differ=", which {praise} of its reviewers praise and {blame} criticise",
     taste_raises="its reviews resemble those of items that you rated higher than expected",

@@ -146,7 +146,7 @@ class AspectMentions:
         praise, blame = int((said > 0).sum()), int((said < 0).sum())
         if sign and (praise if sign > 0 else blame) * 2 <= len(reviews):
             sign = 0
-        return Claim(total, mentions, praise, blame, self._quoted(found, said[place], words, sign))
+        return Claim(total, len(mentions), praise, blame, self._quoted(found, said[place], words, sign), mentions)
 
     def _quoted(self, found: Occurrences, said: np.ndarray, words: tuple[str, ...], sign: float) -> PastReview | None:
         """The review that speaks for a claim the most, around the word at which it does."""

@@ -29,14 +29,15 @@ def sentence(explanation: Explanation, item: Recommendation, language: Language 
         to say.
 
     Example:
-        >>> from recbole_drex.explain.explanation import Claim, Mention, Part
-        >>> mine = Claim(40, (Mention("ada", "g2", ("story",), 0.3),))
-        >>> its = Claim(31, tuple(Mention(user, "g1", ("story",), 0.9) for user in ("bob", "eve")), praise=2)
+        >>> from recbole_drex.explain.explanation import Claim, Part
+        >>> mine, its = Claim(40, 23, 12, 11), Claim(31, 11, 9, 2)
         >>> parts = (Part("average", "average", 3.6, 3.6), Part("aspect", "story", 0.8, 0.8, ("story",), mine, its))
         >>> item = Recommendation("g1", "Abyss", 4.4, score=4.4, parts=parts, mean_rating=4.2, ratings=31)
-        >>> print(sentence(Explanation("ada", 3.8, (), (item,)), item))
-        Recommended because you write about story (1 of your 40 reviews) and its reviewers praise it (2 of 2 who mention
-        it). Predicted 4.4. Its average is 4.2 from 31 ratings, your average is 3.8.
+        >>> for one in sentence(Explanation("ada", 3.8, (), (item,)), item).split(". "):
+        ...     print(one)
+        Recommended because you write about story (23 of your 40 reviews) and its reviewers praise it (9 of 11)
+        Predicted 4.4
+        Its average is 4.2 from 31 ratings, your average is 3.8.
     """
     told = _of_parts(item, language) if item.parts else _of_evidence(item, language)
     if item.known is not None:
@@ -64,7 +65,7 @@ def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
     for part, rating in zip(item.parts, ratings, strict=True):
         if rating or part.kind == "average":
             sign = ("-" if rating < 0 else "") if not told else " - " if rating < 0 else " + "
-            name = part.name if part.words else language.parts[part.kind]
+            name = part.name.split(", ")[0] if part.words else language.parts[part.kind]
             told += f"{sign}{language.number(abs(rating), 2)} {name}"
     whole = language.number(total, 2)
     if item.predicted is not None and language.number(item.predicted, 2) != whole:
@@ -74,7 +75,7 @@ def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
 
 def is_reason(part: Part) -> bool:
     """Whether a part is named as a reason: it moves the rating far enough, and there is something to say of it."""
-    said = part.kind != "aspect" or not part.words or bool(part.user.reviews and part.item.reviews)
+    said = part.user is None or part.item is None or bool(part.user.reviews and part.item.reviews)
     return part.kind in _REASONED and said and abs(part.rating) >= SMALLEST
 
 
@@ -117,19 +118,17 @@ def _reason(item: Recommendation, part: Part, language: Language) -> str:
         if above is not None and above * part.rating > 0:
             return language.rated_high if raises else language.rated_low
         return language.item_raises if raises else language.item_lowers
-    if not part.words:
+    if part.user is None or part.item is None:
         return language.others_raise if raises else language.others_lower
-    mine = language.you_write.format(aspect=_aspect(part, language), n=part.user.reviews, total=part.user.total)
+    aspect = language.choice(part.name.split(", "))
+    counted = {word for claim in (part.user, part.item) for mention in claim.mentions for word in mention.words}
+    if not counted <= set(part.words):
+        aspect = language.alike.format(words=aspect)
+    mine = language.you_write.format(aspect=aspect, n=part.user.reviews, total=part.user.total)
     agree, kind = (part.item.praise, "praise") if raises else (part.item.blame, "blame")
     if 2 * agree > part.item.reviews:
         return mine + language.they[kind].format(n=agree, total=part.item.reviews)
     return mine + language.they_differ.format(praise=part.item.praise, blame=part.item.blame)
-
-
-def _aspect(part: Part, language: Language) -> str:
-    words = part.name.replace(", ", language.either)
-    counted = {word for claim in (part.user, part.item) for mention in claim.mentions for word in mention.words}
-    return words if counted <= set(part.words) else language.alike.format(words=words)
 
 
 def _of_evidence(item: Recommendation, language: Language) -> list[str]:

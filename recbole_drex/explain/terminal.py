@@ -109,11 +109,13 @@ def _reasons(item: Recommendation, color: bool) -> list[str]:
 
 def _claims(part: Part, color: bool) -> list[str]:
     """A quote of the user's and one of the item's reviews of an aspect."""
-    name, lines = printable(part.name), []
-    for past, who in ((part.user.quote, "this user on {title}"), (part.item.quote, "{user} on this item")):
+    lines = []
+    for claim, who in ((part.user, "this user on {title}"), (part.item, "{user} on this item")):
+        past = claim and claim.quote
         if past is not None and past.quote is not None:
-            of = printable(who.format(title=past.title or past.item, user=past.user))
-            lines.append(f'  {name}, {of}: "{_quoted(past.quote, color)}"')
+            words = dict.fromkeys(past.quote.text[mark.start : mark.end].lower() for mark in past.quote.marks)
+            of = printable(f"{', '.join(words)}, {who.format(title=past.title or past.item, user=past.user)}")
+            lines.append(f'  {of}: "{_quoted(past.quote, color)}"')
     return lines
 
 

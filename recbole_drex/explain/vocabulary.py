@@ -21,10 +21,8 @@ _MOST_USERS = 0.5  # share of users from which on a word is everybody's
 _FEW_USERS = 5  # that many must write it
 _SAMPLE, _BLOCK = 10_000, 2048  # reviews that are read for names, and that are read at once
 _FORMS = 2_000  # reviews that are read for written forms
-_TOGETHER, _LAST_TOGETHER = (
-    0.6,
-    0.4,
-)  # shares of a word's occurrences that stand in the same whole name; if it is the last
+# Shares of a word's occurrences that stand in the same whole name, which is shown then; of its last word less will do.
+_TOGETHER, _LAST_TOGETHER = 0.6, 0.4
 _LONGEST = 4  # words of a whole name
 _CAPITALISED = 0.25  # share of capitals among all words from which on they mark no names (German nouns, headlines)
 
