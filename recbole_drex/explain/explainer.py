@@ -174,7 +174,7 @@ class Explainer:
 
     def _moved(self, whatif: Any) -> dict[str, Any]:
         """What a prediction is made of, and what moved it."""
-        found = find_evidence(whatif, self.pasts)
+        found = find_evidence(whatif, self.pasts, self.keywords.shown if self.keywords else None)
         return {**self.parts.of(whatif)._asdict(), **found} if hasattr(whatif, "parts") else found
 
     def _means(self, uid: int, iid: int) -> dict[str, Any]:

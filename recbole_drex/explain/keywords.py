@@ -214,7 +214,7 @@ class KeywordProfiles:
 
         Returns:
             Columns ``side`` (user, item), ``id`` (name), ``rank`` (from 1), ``word``, ``lemma``, ``score``,
-            ``reviews``, ``mean_rating`` (NaN without) and ``sentiment`` (liked, disliked, neutral).
+            ``reviews``, ``mean_rating`` (NaN without) and ``sentiment`` (praised, criticised, neutral).
         """
         self.find_forms()
         parts = []

@@ -27,7 +27,7 @@ def packed(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``delta`` in ten-thousandths and ``sentiment`` in hundredths. The mentions of aspects are not repeated.
 
     Example:
-        >>> quote = {"text": "a fine story", "marks": [{"start": 2, "end": 6, "attention": 0.25, "delta": None}]}
+        >>> quote = {"text": "a fine story", "marks": [{"start": 2, "end": 6, "attention": 0.25}]}
         >>> review = {"user": "u", "item": "i", "title": "Go", "rating": 4.0, "quote": quote}
         >>> word = {"word": "fine", "lemma": "fine", "score": 1.0, "quotes": [review, review]}
         >>> found = packed([{"user": "u", "profile": [word], "recommendations": []}])
@@ -102,7 +102,7 @@ class _Packing:
         for mark in quote["marks"]:
             places += [mark["start"] - end, mark["end"] - mark["start"]]
             end = mark["end"]
-        columns = {name: [_whole(mark[name], unit) for mark in quote["marks"]] for name, unit in _UNITS.items()}
+        columns = {name: [_whole(mark.get(name), unit) for mark in quote["marks"]] for name, unit in _UNITS.items()}
         known = {name: values for name, values in columns.items() if any(value is not None for value in values)}
         return self._quotes.place(_short({"text": quote["text"], "places": places, **known}))
 
