@@ -100,7 +100,13 @@ def parts(user: int, item: int) -> tuple[Part, ...]:
             value / 2,
             (word,),
             Claim(40, 23, 12, 11, said(user, item + 1, word, 0.4), (Mention(f"user_{user:02}", "x", (word,), 0.4),)),
-            Claim(31, sum(counts), *counts, said(user + 1, item, word, sentiment)),
+            Claim(
+                31,
+                sum(counts),
+                *counts,
+                said(user + 1, item, word, sentiment),
+                (Mention(f"user_{user + 1:02}", f"item_{item:02}", (word,), sentiment),),
+            ),
         )
         for word, value, sentiment, counts in values
     ]
@@ -146,7 +152,7 @@ def recommendation(user: int, item: int, **changes: Any) -> Recommendation:
         "evidence": tuple(sorted(evidence, key=lambda one: -abs(one.delta))),
         "words": words,
     }
-    return Recommendation(f"item_{item:02}", TITLES[item % 6], predicted, **(given | changes))
+    return Recommendation(f"item_{item:02}", TITLES[item % 6], **({"predicted": predicted} | given | changes))
 
 
 def explanation(user: int, items: int = 3, **changes: Any) -> Explanation:
