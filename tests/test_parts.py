@@ -107,8 +107,11 @@ def test_of_new_users_too(explained):
     for item in explanation.recommendations:
         check(item, scale)
         assert item.sentence and item.ratings > 0
-    for value in (math.nan, None):
-        del value
+        for part in item.parts:
+            if part.words:
+                assert part.user.total == 2 and part.user.quote is None
+                about = {mention.item for mention in part.user.mentions}
+                assert about <= {"game_00", "game_01"}
     assert explainer.explain_new([PostedInteraction("game_03", 1.0)], 1).recommendations
 
 

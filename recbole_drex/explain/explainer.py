@@ -53,7 +53,7 @@ class Explainer:
         aspects = getattr(self.model, "aspects", None)
         mentions = None
         if (found := self.keywords) is not None and found.topics is not None:
-            mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics)
+            mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics, aspects)
         self.parts = Parts(mentions, aspects.names if aspects is not None else ())
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:

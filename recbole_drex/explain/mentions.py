@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from recbole_drex.explain.excerpts import around
 from recbole_drex.explain.explanation import Claim, Mention, PastReview
@@ -13,6 +16,10 @@ from recbole_drex.explain.pasts import Past, PastReviews
 from recbole_drex.explain.quotes import Quotes
 from recbole_drex.explain.reviews import AttendedReviews
 from recbole_drex.explain.vocabulary import ShownWords
+
+if TYPE_CHECKING:
+    from recbole_drex.model.aspects import Aspects
+    from recbole_drex.model.userview import PostedWords
 
 _LEAST = 0.5  # share of an aspect's weight that words which may name it have
 _TRIED = 3  # occurrences that are tried for a quote, where the texts are not those that were encoded
@@ -55,14 +62,17 @@ class AspectMentions:
         quotes: of these reviews.
         shown: how words are written.
         topic: whether each lemma of the vocabulary may name an aspect, (words,).
+        aspects: of the model, to read what new users write.
     """
 
-    def __init__(self, reviews: AttendedReviews, quotes: Quotes, shown: ShownWords, topic: np.ndarray):
+    def __init__(
+        self, reviews: AttendedReviews, quotes: Quotes, shown: ShownWords, topic: np.ndarray, aspects: Aspects
+    ):
         assert reviews.aspect is not None and reviews.importance is not None and reviews.sentiment is not None
         self.reviews, self.quotes, self.shown = reviews, quotes, shown
         self.pasts: PastReviews = quotes.pasts
         self._aspect, self._importance, self._sentiment = reviews.aspect, reviews.importance, reviews.sentiment
-        self._topic = topic
+        self._topic, self._aspects = topic, aspects
 
         @lru_cache(maxsize=512)
         def found(side: str, owner: int) -> tuple[Occurrences, np.ndarray]:
@@ -96,9 +106,26 @@ class AspectMentions:
         """
         found, mine = self._of_owner(side, owner)
         own = self._own(mine, pair)
-        found = found[(found.aspect == aspect) & ~np.isin(found.review, own)]
-        named = found.topic & (found.importance[found.topic].sum() >= _LEAST * found.importance.sum())
-        return found[named], len(mine) - len(own)
+        return _named(found[(found.aspect == aspect) & ~np.isin(found.review, own)]), len(mine) - len(own)
+
+    def of_new(self, posted: PostedWords, aspect: int) -> tuple[Occurrences, int]:
+        """As :meth:`of`, in what a new user posted; reviews are numbered as what was posted is."""
+        place, word = posted.words.place.cpu(), posted.words.word.cpu()
+        shares, sentiment = self._lexicon
+        number = self._aspects.lemma.cpu()[torch.where(word < len(self.reviews.vocabulary), word, -1)]
+        first = torch.nonzero(torch.diff(place, prepend=place.new_full((1,), -1))).flatten()
+        said = self._aspects.said(number, first, sentiment)
+        importance = shares.sum(1)[number]
+        inside = (shares[number].argmax(1) == aspect) & (importance > 0)
+        columns = (place, torch.arange(len(place)), word, torch.full_like(place, aspect), importance, importance * said)
+        found = [column[inside].numpy() for column in columns]
+        return _named(Occurrences(*found, self._topic[found[2]])), len(first)
+
+    @cached_property
+    def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            shares, sentiment = self._aspects.lexicon()
+        return shares.cpu(), sentiment.cpu()
 
     def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
         return mine[(self.reviews.user[mine] == pair[0]) & (self.reviews.item[mine] == pair[1])]
@@ -122,7 +149,9 @@ class AspectMentions:
         alike = [lemma for lemma in found_words if lemma in rank and lemma not in both]
         return tuple((both + alike or found_words)[:top])
 
-    def claim(self, found: Occurrences, total: int, words: tuple[str, ...], sign: float) -> Claim:
+    def claim(
+        self, found: Occurrences, total: int, words: tuple[str, ...], sign: float, posted: Sequence[int] | None = None
+    ) -> Claim:
         """What reviews say of an aspect.
 
         Args:
@@ -130,14 +159,15 @@ class AspectMentions:
             total: number of all reviews.
             words: lemmas of its name, which a quote should have.
             sign: of what is to be quoted, if reviews of that kind are the most: 1 praise, -1 blame; 0: whatever.
+            posted: items (internal ids) that a new user's reviews are about, if these are the reviews; none is quoted.
         """
         reviews, place = np.unique(found.review, return_inverse=True)
         said = np.bincount(place, weights=found.said, minlength=len(reviews))
         names, vocabulary = self.pasts.names, self.reviews.vocabulary
         mentions = tuple(
             Mention(
-                names.user_name(int(self.reviews.user[review])),
-                names.item_name(int(self.reviews.item[review])),
+                names.user_name(int(self.reviews.user[review])) if posted is None else "",
+                names.item_name(int(self.reviews.item[review]) if posted is None else posted[review]),
                 tuple(dict.fromkeys(vocabulary[word] for word in found.word[place == number].tolist())),
                 round(float(said[number]), 4),
             )
@@ -146,7 +176,8 @@ class AspectMentions:
         praise, blame = int((said > 0).sum()), int((said < 0).sum())
         if sign and (praise if sign > 0 else blame) * 2 <= len(reviews):
             sign = 0
-        return Claim(total, len(mentions), praise, blame, self._quoted(found, said[place], words, sign), mentions)
+        quote = self._quoted(found, said[place], words, sign) if posted is None else None
+        return Claim(total, len(mentions), praise, blame, quote, mentions)
 
     def _quoted(self, found: Occurrences, said: np.ndarray, words: tuple[str, ...], sign: float) -> PastReview | None:
         """The review that speaks for a claim the most, around the word at which it does."""
@@ -171,3 +202,9 @@ class AspectMentions:
             marks = dict(zip(places, sentiments, strict=True))
             return self.pasts.review(past, around(text, place, marks))
         return None
+
+
+def _named(found: Occurrences) -> Occurrences:
+    """The words that may name their aspect; none where they are the smaller part."""
+    named = found.topic & (found.importance[found.topic].sum() >= _LEAST * found.importance.sum())
+    return found[named]

@@ -119,8 +119,10 @@ class Parts:
     def _aspect(self, whatif: WhatIf, aspect: int, value: float, rating: float) -> Part:
         mentions = self.mentions
         assert mentions is not None
-        pair = whatif.user.entity, whatif.item.entity
-        user, of_user = mentions.of("user", pair[0], aspect, pair)
+        pair, posted = (whatif.user.entity, whatif.item.entity), whatif.user.posted
+        user, of_user = (
+            mentions.of("user", pair[0], aspect, pair) if posted is None else mentions.of_new(posted, aspect)
+        )
         item, of_item = mentions.of("item", pair[1], aspect, pair)
         words = mentions.words(user, item, self.names[aspect], _WORDS)
         name = ", ".join(dict.fromkeys(mentions.shown.written(word) for word in words))
@@ -130,7 +132,7 @@ class Parts:
             value,
             rating,
             words,
-            mentions.claim(user, of_user, words, 0),
+            mentions.claim(user, of_user, words, 0, None if posted is None else whatif.user.item.tolist()),
             mentions.claim(item, of_item, words, 1 if rating > 0 else -1),
         )
 
