@@ -47,7 +47,8 @@ def find_evidence(whatif: Any, pasts: PastReviews, shown_words: ShownWords | Non
     shown.sort(key=lambda unit: (-abs(deltas[unit]), unit))
     weights = getattr(whatif, "weights", None)
     useful = [unit for unit in deltas if unit[0] == 1][:USEFUL] if weights is not None else []
-    quotes, effects = [None] * len(shown), ()
+    quotes: list[Quote | None] = [None] * len(shown)
+    effects: tuple[WordEffect, ...] = ()
     if words is not None:
         quotes, effects = _told_by_words(words, shown, pasts, shown_words)
 

@@ -52,7 +52,7 @@ class Explainer:
         self.keywords = KeywordProfiles(experiment, words, self.pasts) if experiment.attends else None
         aspects = getattr(self.model, "aspects", None)
         mentions = None
-        if (found := self.keywords) is not None and found.topics is not None:
+        if (found := self.keywords) is not None and found.topics is not None and aspects:
             mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics, aspects)
         self.parts = Parts(mentions, aspects.names if aspects is not None else ())
 

@@ -118,8 +118,8 @@ class AspectMentions:
         importance = shares.sum(1)[number]
         inside = (shares[number].argmax(1) == aspect) & (importance > 0)
         columns = (place, torch.arange(len(place)), word, torch.full_like(place, aspect), importance, importance * said)
-        found = [column[inside].numpy() for column in columns]
-        return _named(Occurrences(*found, self._topic[found[2]])), len(first)
+        review, at, lemma, which, weight, opinion = (column[inside].numpy() for column in columns)
+        return _named(Occurrences(review, at, lemma, which, weight, opinion, self._topic[lemma])), len(first)
 
     @cached_property
     def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:

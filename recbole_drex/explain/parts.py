@@ -120,9 +120,8 @@ class Parts:
         mentions = self.mentions
         assert mentions is not None
         pair, posted = (whatif.user.entity, whatif.item.entity), whatif.user.posted
-        user, of_user = (
-            mentions.of("user", pair[0], aspect, pair) if posted is None else mentions.of_new(posted, aspect)
-        )
+        of_posted = mentions.of_new(posted, aspect) if posted is not None else None
+        user, of_user = of_posted or mentions.of("user", pair[0], aspect, pair)
         item, of_item = mentions.of("item", pair[1], aspect, pair)
         words = mentions.words(user, item, self.names[aspect], _WORDS)
         name = ", ".join(dict.fromkeys(mentions.shown.written(word) for word in words))

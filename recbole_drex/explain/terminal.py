@@ -111,7 +111,7 @@ def _claims(part: Part, color: bool) -> list[str]:
     """A quote of the user's and one of the item's reviews of an aspect."""
     lines = []
     for claim, who in ((part.user, "this user on {title}"), (part.item, "{user} on this item")):
-        past = claim and claim.quote
+        past = None if claim is None else claim.quote
         if past is not None and past.quote is not None:
             words = dict.fromkeys(past.quote.text[mark.start : mark.end].lower() for mark in past.quote.marks)
             of = printable(f"{', '.join(words)}, {who.format(title=past.title or past.item, user=past.user)}")
