@@ -37,9 +37,10 @@ GERMAN = Language(
     against="Dagegen spricht: {reasons}.",
     rated_high="andere es hoch bewerten",
     rated_low="andere es niedrig bewerten",
-    item_raises="andere daf\u00fcr sprechen",
-    item_lowers="andere dagegen sprechen",
+    item_raises="das Ding allein sie um {by} hebt",
+    item_lowers="das Ding allein sie um {by} senkt",
     you_write="Sie von {aspect} schreiben ({n} Ihrer {total} Kritiken)",
+    you_wrote="Sie von {aspect} schreiben (in Ihrer einzigen Kritik)",
     they={"praise": " und {n} von {total} es loben", "blame": " und {n} von {total} es tadeln"},
     they_differ=", was {praise} loben und {blame} tadeln",
     taste_raises="die Kritiken denen von Dingen gleichen, die Sie h\u00f6her bewertet haben als erwartet",
@@ -136,7 +137,9 @@ def test_the_item_is_said_to_be_rated_high_only_where_its_mean_is():
     explanation, item = summed(item_part, story)
     assert sentence(explanation, item).startswith("Recommended because others rate it high; you write about story")
     low = dataclasses.replace(item, mean_rating=3.1)
-    assert sentence(explanation, low).startswith("Recommended because the ratings and reviews of others speak for it;")
+    assert sentence(explanation, low).startswith(
+        "Recommended because what the model knows of the item alone raises it by 0.90;"
+    )
     against = dataclasses.replace(low, parts=(*low.parts[:2], Part("item", "the item", -0.9, -0.9)))
     assert sentence(explanation, against).startswith("Recommended although others rate it low.")
 
@@ -269,7 +272,9 @@ def test_nothing_is_invented(parts, more, small, predicted, mean, its_mean, move
     shown = [predicted, mean, its_mean, known and known.rating, near and near.mean_rating]
     shown += [one.review.rating for one in moved]
     numbers = {language.number(value) for value in shown if value is not None} | {str(item.ratings)}
-    numbers |= {language.number(abs(value), 2) for value in [0.05, more[2].rating, *(one.delta for one in moved)]}
+    numbers |= {
+        language.number(abs(value), 2) for value in [0.05, *(one.rating for one in more), *(one.delta for one in moved)]
+    }
     for part in parts:
         numbers |= {str(n) for one in (part.user, part.item) for n in (one.total, one.reviews, one.praise, one.blame)}
     if near:

@@ -19,8 +19,8 @@ class Language:
         because, although: a sentence of what raised the prediction and of what lowered it (``reasons``).
         in_favour, against: the same of an item that was asked about.
         rated_high, rated_low: the item's part, where its mean says so.
-        item_raises, item_lowers: the item's part, where its mean does not.
-        you_write: the user's side of an aspect (``aspect``, ``n``, ``total``).
+        item_raises, item_lowers: the item's part (``by``), where its mean does not.
+        you_write, you_wrote: the user's side of an aspect (``aspect``, ``n``, ``total``), and that of a single review.
         they: the item's side, if most of its reviewers agree with the effect, by ``praise`` and ``blame`` (``n``,
             ``total``).
         they_differ: the item's side otherwise (``praise``, ``blame``).
@@ -60,6 +60,7 @@ class Language:
     item_raises: str
     item_lowers: str
     you_write: str
+    you_wrote: str
     they: Mapping[str, str]
     they_differ: str
     taste_raises: str
@@ -122,9 +123,10 @@ ENGLISH = Language(
     against="Against it: {reasons}.",
     rated_high="others rate it high",
     rated_low="others rate it low",
-    item_raises="the ratings and reviews of others speak for it",
-    item_lowers="the ratings and reviews of others speak against it",
+    item_raises="what the model knows of the item alone raises it by {by}",
+    item_lowers="what the model knows of the item alone lowers it by {by}",
     you_write="you write about {aspect} ({n} of your {total} reviews)",
+    you_wrote="you write about {aspect} (in your only review)",
     they={
         "praise": " and its reviewers praise it ({n} of {total})",
         "blame": " and its reviewers criticise it ({n} of {total})",
@@ -134,9 +136,9 @@ ENGLISH = Language(
     taste_lowers="its reviews resemble those of items that you rated lower than expected",
     others_raise="what else its reviewers say speaks for it",
     others_lower="what else its reviewers say speaks against it",
-    averages="Nothing that its reviews say moves the prediction by 0.05: it rests on the averages of user and item.",
-    patterns="Nothing that its reviews say moves the prediction by 0.05: it rests on the averages of user and item, "
-    "and on patterns in past ratings ({by}).",
+    averages="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item.",
+    patterns="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item, and on "
+    "patterns in past ratings ({by}).",
     nothing="No past interaction moves the prediction by 0.05.",
     wrote="what you wrote about {title}",
     rated="your rating of {title}",

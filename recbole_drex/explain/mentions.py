@@ -110,22 +110,26 @@ class AspectMentions:
 
     def of_new(self, posted: PostedWords, aspect: int) -> tuple[Occurrences, int]:
         """As :meth:`of`, in what a new user posted; reviews are numbered as what was posted is."""
-        place, word = posted.words.place.cpu(), posted.words.word.cpu()
+        place, word = posted.words.place, posted.words.word
         shares, sentiment = self._lexicon
-        number = self._aspects.lemma.cpu()[torch.where(word < len(self.reviews.vocabulary), word, -1)]
+        number = self._aspects.lemma[torch.where(word < len(self.reviews.vocabulary), word, -1)]
+        slot = self._aspects.slot[number]
         first = torch.nonzero(torch.diff(place, prepend=place.new_full((1,), -1))).flatten()
         said = self._aspects.said(number, first, sentiment)
-        importance = shares.sum(1)[number]
-        inside = (shares[number].argmax(1) == aspect) & (importance > 0)
-        columns = (place, torch.arange(len(place)), word, torch.full_like(place, aspect), importance, importance * said)
-        review, at, lemma, which, weight, opinion = (column[inside].numpy() for column in columns)
-        return _named(Occurrences(review, at, lemma, which, weight, opinion, self._topic[lemma])), len(first)
+        importance = shares.sum(1)[slot]
+        inside = (shares.argmax(1)[slot] == aspect) & (importance > 0)
+        at = torch.arange(len(place), device=place.device)
+        columns = (place, at, word, torch.full_like(place, aspect), importance, importance * said)
+        found = [column[inside].numpy(force=True) for column in columns]
+        found.append(self._topic[found[2]])
+        return _named(Occurrences(*found)), len(first)
 
     @cached_property
     def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`~recbole_drex.model.aspects.Aspects.lexicon`, with zeros for lemmas that belong to no aspect."""
         with torch.no_grad():
             shares, sentiment = self._aspects.lexicon()
-        return shares.cpu(), sentiment.cpu()
+        return torch.cat([shares, shares.new_zeros(1, shares.shape[1])]), sentiment
 
     def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
         return mine[(self.reviews.user[mine] == pair[0]) & (self.reviews.item[mine] == pair[1])]

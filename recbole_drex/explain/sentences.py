@@ -117,14 +117,16 @@ def _reason(item: Recommendation, part: Part, language: Language) -> str:
         above = None if item.mean_rating is None or item.predicted is None else item.mean_rating - usual
         if above is not None and above * part.rating > 0:
             return language.rated_high if raises else language.rated_low
-        return language.item_raises if raises else language.item_lowers
+        template = language.item_raises if raises else language.item_lowers
+        return template.format(by=language.number(abs(part.rating), 2))
     if part.user is None or part.item is None:
         return language.others_raise if raises else language.others_lower
     aspect = language.choice(part.name.split(", "))
     counted = {word for claim in (part.user, part.item) for mention in claim.mentions for word in mention.words}
     if not counted <= set(part.words):
         aspect = language.alike.format(words=aspect)
-    mine = language.you_write.format(aspect=aspect, n=part.user.reviews, total=part.user.total)
+    template = language.you_wrote if part.user.total == 1 else language.you_write
+    mine = template.format(aspect=aspect, n=part.user.reviews, total=part.user.total)
     agree, kind = (part.item.praise, "praise") if raises else (part.item.blame, "blame")
     if 2 * agree > part.item.reviews:
         return mine + language.they[kind].format(n=agree, total=part.item.reviews)
