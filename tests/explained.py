@@ -14,10 +14,13 @@ from planted_runs import write_run
 from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY, comparison_of
 from recbole_drex.evaluation.result import write_interactions
 from recbole_drex.explain.explanation import (
+    Claim,
     Evidence,
     Explanation,
     Keyword,
     Mark,
+    Mention,
+    Part,
     PastReview,
     Quote,
     Recommendation,
@@ -65,8 +68,8 @@ def keyword(word: str, rank: int, owner: int, side: str = "user", quotes: int = 
     """A keyword with quotes from reviews that the owner wrote (``user``) or that are about it (``item``)."""
     pairs = [(owner, owner + n + 1) if side == "user" else (owner + n + 1, owner) for n in range(quotes)]
     lemma = word.removesuffix("s") if word in ("puzzles", "characters", "controls") else word
-    leaning = ("liked", "neutral", "disliked")[(rank + owner) % 3]
-    reviews, rating = 12 - rank, {"liked": 4.62, "neutral": 3.5, "disliked": 2.08}[leaning]
+    leaning = ("praised", "neutral", "criticised")[(rank + owner) % 3]
+    reviews, rating = 12 - rank, {"praised": 4.62, "neutral": 3.5, "criticised": 2.08}[leaning]
     found = tuple(past(*pair, word) for pair in pairs)
     return Keyword(word, lemma, 3.2 / (rank + 1), reviews, rating, leaning, found)
 
@@ -77,8 +80,56 @@ def profile(owner: int, side: str = "user", words: int = 6) -> tuple[Keyword, ..
     return tuple(keyword(word, n, owner, side) for n, word in enumerate(dict.fromkeys(chosen)))
 
 
+def said(user: int, item: int, word: str, sentiment: float) -> PastReview:
+    """A review in which a word is marked, with what is said of it."""
+    review = past(user, item, word)
+    assert review.quote is not None
+    text, start = review.quote.text, review.quote.text.index(word)
+    quoted = Quote(text, (Mark(start, start + len(word), sentiment=sentiment),))
+    return dataclasses.replace(review, quote=quoted)
+
+
+def parts(user: int, item: int) -> tuple[Part, ...]:
+    """Parts of an ordinal score whose ratings are half of their values; one is praised, one criticised."""
+    values = [("story", 1.14, 0.9, (9, 2)), ("camera", -0.46, -0.8, (1, 6))]
+    aspects = [
+        Part(
+            "aspect",
+            word,
+            value,
+            value / 2,
+            (word,),
+            Claim(40, 23, 12, 11, said(user, item + 1, word, 0.4), (Mention(f"user_{user:02}", "x", (word,), 0.4),)),
+            Claim(
+                31,
+                sum(counts),
+                *counts,
+                said(user + 1, item, word, sentiment),
+                (Mention(f"user_{user + 1:02}", f"item_{item:02}", (word,), sentiment),),
+            ),
+        )
+        for word, value, sentiment, counts in values
+    ]
+    return (
+        Part("average", "average", 3.7, 3.6),
+        Part("user", "you", 0.24, 0.22),
+        Part("item", "the item", -0.12, -0.06),
+        *aspects,
+        Part("aspect", "other aspects", 0.02, 0.01),
+        Part("taste", "your taste", 0.0, 0.0),
+        Part("rest", "other patterns", 0.3, 0.15),
+    )
+
+
+def summed(user: int, item: int, **changes: Any) -> Recommendation:
+    """A recommendation with parts, as DReX explains it."""
+    found = parts(user, item)
+    given = {"parts": found, "score": sum(part.value for part in found), "scale": "ordinal score", "predicted": 4.26}
+    return recommendation(user, item, **{**given, "mean_rating": 3.4, "ratings": 31, **changes})
+
+
 def recommendation(user: int, item: int, **changes: Any) -> Recommendation:
-    """A recommendation as DReX explains it: shared keywords, past reviews with deltas, words with deltas."""
+    """A recommendation with shared keywords, past reviews with deltas, and words with deltas."""
     mine, its = profile(user), profile(item, "item")
     shared = []
     for own in mine:
@@ -101,7 +152,7 @@ def recommendation(user: int, item: int, **changes: Any) -> Recommendation:
         "evidence": tuple(sorted(evidence, key=lambda one: -abs(one.delta))),
         "words": words,
     }
-    return Recommendation(f"item_{item:02}", TITLES[item % 6], predicted, **(given | changes))
+    return Recommendation(f"item_{item:02}", TITLES[item % 6], **({"predicted": predicted} | given | changes))
 
 
 def explanation(user: int, items: int = 3, **changes: Any) -> Explanation:
@@ -130,7 +181,8 @@ def hostile() -> Explanation:
     text = f"so {EVIL} \u2028it {IMAGE}"
     quoted = Quote(text, (Mark(3, 3 + len(EVIL), 0.5, 0.1), Mark(len(text) - len(IMAGE), len(text), 0.2, -0.1)))
     review = PastReview(EVIL, IMAGE, f"<!-- </script>{EVIL}", 4.0, quoted)
-    word = Keyword(EVIL, EVIL, 1.0, 3, 4.0, "liked", (review,))
+    word = Keyword(EVIL, EVIL, 1.0, 3, 4.0, "praised", (review,))
+    claim = Claim(2, 1, 1, 0, review, (Mention(EVIL, IMAGE, (EVIL,), 0.5),))
     item = Recommendation(
         IMAGE,
         f"<!-- </script>{EVIL}",
@@ -142,6 +194,9 @@ def hostile() -> Explanation:
         (WordEffect(EVIL, EVIL, 0.1, 2),),
         (Evidence("item", review, 0.0, 0.5),),
         written=IMAGE,
+        parts=(Part("average", "average", 3.0, 3.0), Part("aspect", EVIL, 1.0, 1.0, (EVIL,), claim, claim)),
+        score=4.0,
+        scale="rating",
     )
     return Explanation(f"user&{EVIL}", 3.0, (word,), (item,))
 

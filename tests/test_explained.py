@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from explained import explanation, hostile, others, write_explained
+from explained import explanation, hostile, others, summed, write_explained
 from pages import Page, elements, opened
 
 from recbole_drex.explain.explanation import Explanation, Mark, PastReview, Quote
@@ -28,11 +28,9 @@ def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
         for n in range(len(places) // 2):
             start = end + places[2 * n]
             end = start + places[2 * n + 1]
-            attention, delta = (found.get(name, [None] * (n + 1))[n] for name in ("attention", "delta"))
-            weights = {
-                "attention": None if attention is None else attention / 1000,
-                "delta": None if delta is None else delta / 10000,
-            }
+            units = {"attention": 1000, "delta": 10000, "sentiment": 100}
+            values = {name: found.get(name, [None] * (n + 1))[n] for name in units}
+            weights = {name: None if value is None else value / units[name] for name, value in values.items()}
             marks.append({"start": start, "end": end, **weights})
         return {"text": found["text"], "marks": marks}
 
@@ -46,6 +44,12 @@ def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
     def evidence(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{"weight": None, **one, "review": review(one["review"])} for one in found]
 
+    def claim(found: dict[str, Any] | None) -> dict[str, Any] | None:
+        return found and {**found, "quote": review(found["quote"]) if "quote" in found else None}
+
+    def part(found: dict[str, Any]) -> dict[str, Any]:
+        return {"words": [], **found, **{side: claim(found.get(side)) for side in ("user", "item")}}
+
     def item(found: dict[str, Any]) -> dict[str, Any]:
         return {
             "predicted": None,
@@ -54,7 +58,12 @@ def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
             "neighbours": None,
             "words": [],
             "asked": False,
+            "score": None,
+            "scale": "",
+            "mean_rating": None,
+            "ratings": 0,
             **found,
+            "parts": [part(one) for one in found.get("parts", [])],
             "title": model["titles"].get(found["item"], ""),
             "profile": profile(model["profiles"][found["profile"]]) if "profile" in found else [],
             "keywords": [
@@ -76,6 +85,12 @@ def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def claims(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All claims about aspects."""
+    parts = [part for user in users for item in user["recommendations"] for part in item["parts"]]
+    return [part[side] for part in parts for side in ("user", "item") if part[side]]
+
+
 def close(found: Any, wanted: Any) -> None:
     """Equal, but for the last decimals of numbers."""
     if isinstance(wanted, dict):
@@ -95,6 +110,7 @@ def test_nothing_is_lost() -> None:
     word = dataclasses.replace(explanation(1).profile[0], quotes=(bare,), mean_rating=None)
     users = [
         *(explanation(user) for user in range(8)),
+        explanation(8, recommendations=(summed(8, 2), summed(8, 3))),
         *others().values(),
         hostile(),
         Explanation("empty", None, (), ()),
@@ -102,6 +118,8 @@ def test_nothing_is_lost() -> None:
     ]
     stored = json.loads(json.dumps([dataclasses.asdict(user) for user in users]))
     model = packed(stored)
+    for claim in claims(stored):
+        assert claim.pop("mentions")  # too many for a page
     close(unpacked(json.loads(json.dumps(model))), stored)
     # And what is said again is not stored again.
     assert len(json.dumps(model)) < len(json.dumps(stored)) / 2

@@ -73,8 +73,8 @@ def test_a_model_without_reasons_says_so(make_experiment, train):
     ("model", "parameters"),
     [
         ("DReX", {}),
-        ("DReX", {"output": "point", "history": "mean"}),
-        ("DReX", {"refinement": "sequential", "taste": []}),
+        ("DReX", {"output": "point", "loss": "mse"}),
+        ("DReX", {"refinement": "sequential", "taste": [], "aspects": 0}),
         ("DReX-implicit", {}),
         ("NARRE", {}),
     ],

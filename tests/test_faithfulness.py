@@ -20,6 +20,9 @@ class Sum:
         self.contributions = np.asarray(contributions, dtype=float)
         self.base, self.pool = float(self.contributions.sum()), list(range(len(contributions)))
 
+    def deltas(self):
+        return dict(enumerate(self.contributions.tolist()))
+
     def without(self, chosen):
         return np.array([self.base - self.contributions[list(one)].sum() for one in chosen])
 
@@ -33,6 +36,7 @@ def test_effects_of_a_sum_are_known():
     mean = np.mean([abs(case.contributions[[a, b]].sum()) for a in range(6) for b in range(a)])
     assert (found.deleted, found.inserted) == (0.75, 0.75)
     assert found.deleted_random == pytest.approx(mean, rel=0.05)
+    assert found.deleted_same == 0.75  # only these two raise the sum
     assert found.inserted_random == pytest.approx(mean, rel=0.1)
     assert isinstance(found, Effect)
 

@@ -73,8 +73,12 @@ def test_every_way_is_measured(measured):
         faithful = one["faithfulness"]
         assert (faithful is None) == (one["by"] == "keywords")
         if faithful and faithful["predictions"] >= 5:
-            ratio = faithful["deletion"]
-            assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
+            for ratio in (faithful["deletion"], faithful["same_direction"], faithful["untrained"]["deletion"]):
+                assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
+            controls = [one["same_direction"]["ratio"] for one in (faithful, faithful["untrained"])]
+            assert faithful["excess"] == pytest.approx(controls[0] - controls[1])
+            # Whatever pulls against the explanation makes random units of any direction move less.
+            assert faithful["same_direction"]["random"] >= 0.9 * faithful["deletion"]["random"]
 
 
 def test_reasons_by_evidence_are_better_than_chance(measured):
@@ -150,7 +154,10 @@ def test_results_carry_the_measures(comparison):
 
 def entry(**changes):
     ratio = {"explaining": 0.3, "random": 0.1, "ratio": 3.0, "low": 2.0, "high": 4.0}
-    faithful = {"unit": "words", "by": "evidence", "k": 5, "predictions": 9, "deletion": ratio, "insertion": ratio}
+    faithful = {
+        "unit": "words", "by": "evidence", "k": 5, "predictions": 9, "deletion": ratio, "same_direction": ratio,
+        "insertion": ratio, "untrained": {"deletion": ratio, "same_direction": {**ratio, "ratio": 1.5}}, "excess": 1.5,
+    }  # fmt: skip
     return {
         "unit": "words", "by": "evidence", "users": 9, "coverage": 0.5, "user_specificity": None,
         "item_specificity": 0.25, "diversity": 0.75, "foremost": [["a", "b"], []], "faithfulness": faithful,
@@ -169,7 +176,8 @@ def test_a_table_of_means(tmp_path):
     assert drex["stability"] == pytest.approx(rank_biased_overlap("ab", "ba"))
     assert pd.isna(narre["deletion"]) and pd.isna(narre["stability"])
     cells = shown(table)
-    assert cells["deletion"].tolist() == ["3.00 (2.00-4.00)", "-"]
+    assert cells["deletion"].tolist() == cells["same way"].tolist() == ["3.00 (2.00-4.00)", "-"]
+    assert cells["untrained"].tolist() == ["1.50", "-"]
     assert "planted precision@5" in cells and "user" in cells
     assert "rank-biased overlap" in to_text(table, "pipe")
     assert explanation_table(comparison_of([write_run(tmp_path / "other", "BPR")])).empty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from recbole_drex.data.text import TextProcessor, clean
 from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.explain.excerpts import LONGEST, excerpt
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.sentences import reasons_of
 from recbole_drex.explain.terminal import render
 
 
@@ -110,7 +112,13 @@ def test_a_quote_is_an_excerpt_of_the_review_as_it_was_written(small, make_exper
             for keyword in item.keywords:
                 for quote in (keyword.user_quote, keyword.item_quote):
                     assert any(quote.text.strip("\u2026") in text for text in cleaned)
-                    assert f'"{quote.text}"' in render(explanation) or keyword not in item.keywords[:2]
+                for part in item.parts:
+                    for past in (claim.quote for claim in (part.user, part.item) if claim and claim.quote):
+                        assert any(past.quote.text.strip("\u2026") in text for text in cleaned)
+                        assert past.quote.marks and all(mark.sentiment is not None for mark in past.quote.marks)
+                for part in itertools.chain(*reasons_of(item)):
+                    for claim in (part.user, part.item):
+                        assert claim is None or f'"{claim.quote.quote.text}"' in render(explanation)
 
 
 def test_a_known_item_is_not_explained_by_the_users_own_review(trained):

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote as encoded
 
 import pytest
-from explained import EVIL, IMAGE, explanation, hostile, others, recommendation, write_explained
+from explained import EVIL, IMAGE, explanation, hostile, others, recommendation, summed, write_explained
 from pages import elements, opened, too_wide
 
 from recbole_drex.explain.explanation import Explanation, Recommendation
@@ -20,6 +20,7 @@ LONELY = dataclasses.replace(
 USERS = [
     *(explanation(user) for user in range(6)),
     LONELY,
+    dataclasses.replace(explanation(8), user="summed", recommendations=(summed(8, 2), summed(8, 3, predicted=4.0))),
     hostile(),
     Explanation("empty", None, (), ()),
     Explanation("unreasoned", 3.0, (), (Recommendation("item_05", "", None),)),
@@ -69,7 +70,7 @@ def test_a_user_in_full(at: Callable[..., Any]) -> None:
     facts = [f"{keyword.reviews} reviews · ★\u00a0{keyword.mean_rating:.2f}" for keyword in user.profile]
     assert texts(page, ".tiles .facts") == facts
     for shown, keyword in zip(texts(page, ".tiles .word"), user.profile, strict=True):
-        assert shown.startswith({"liked": "▲liked", "disliked": "▼disliked"}.get(keyword.side, keyword.word))
+        assert shown.startswith({"praised": "▲praised", "criticised": "▼criticised"}.get(keyword.side, keyword.word))
     assert texts(page, ".items h4") == [item.title for item in user.recommendations]
     assert texts(page, ".items .sentence") == [item.sentence for item in user.recommendations]
     rating = texts(page, ".items > li:first-child .rating")[0]
@@ -117,6 +118,30 @@ def test_marks_keywords_in_quotes(at: Callable[..., Any]) -> None:
             assert marked == [word] * len(quotes)
             found += len(marked)
     assert found > 5
+
+
+def test_a_prediction_as_a_sum(at: Callable[..., Any]) -> None:
+    page = at("summed")
+    first = ".items > li:first-child"
+    shown = [text.replace("\u2212", "-") for text in texts(page, f"{first} .parts tbody .num")]
+    assert shown == ["3.60", "+0.22", "-0.06", "+0.57", "-0.23", "+0.01", "+0.15"]  # a part of 0.00 is left out
+    assert texts(page, f"{first} .parts tfoot .num") == ["4.26"]
+    assert sum(map(float, shown)) == pytest.approx(4.26)
+    names = texts(page, f"{first} .parts tbody th")
+    assert names == ["average", "you", "the item", "story", "camera", "other aspects", "other patterns"]
+    assert texts(page, f"{first} .parts tbody tr:nth-child(5) td:last-child") == [
+        "in 23 of 40 reviews of this user and 7 of 31 reviews of the item (1 praise, 6 criticise)"
+    ]
+    marks = elements(page, f"{first} .part-quotes mark")
+    assert [mark.text for mark in marks] == ["story", "story", "camera", "camera"]
+    assert [mark.get_attribute("class")[:4] for mark in marks] == ["up-2", "up-3", "up-2", "down"]
+    assert marks[3].get_attribute("title") == "read as criticism, 0.80 of 1"
+    assert texts(page, f"{first} .part-quotes cite")[1].startswith("user user_09, about this item")
+    # The other reasons are folded away.
+    assert not elements(page, f"{first} .sides")[0].is_displayed()
+    elements(page, f"{first} details summary")[0].click()
+    assert elements(page, f"{first} .sides")[0].is_displayed()
+    assert texts(page, ".items > li:last-child .parts tfoot td:last-child") == ["shown as 4.00, where the scale ends"]
 
 
 def test_what_each_model_offers(at: Callable[..., Any]) -> None:
@@ -247,7 +272,7 @@ def test_the_address_keeps_the_choice(at: Callable[..., Any], page: Path) -> Non
 @pytest.mark.parametrize("width", [320, 390, 768, 1600])
 @pytest.mark.parametrize("beside", ["", "user_03"])
 def test_fits_every_width(at: Callable[..., Any], width: int, beside: str) -> None:
-    for user in (f"user&{EVIL}", "user_05"):
+    for user in (f"user&{EVIL}", "user_05", "summed"):
         page = at(user, with_=beside)
         page.execute_script("for (const node of document.querySelectorAll('.person details')) node.open = true")
         assert too_wide(page, width) == []

@@ -11,35 +11,45 @@ from hypothesis import strategies as st
 
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation import (
+    Claim,
     Evidence,
     Explanation,
-    Keyword,
+    Mention,
+    Part,
     PastReview,
     Quote,
     Recommendation,
-    SharedKeyword,
 )
-from recbole_drex.explain.sentences import ENGLISH, Language, sentence
+from recbole_drex.explain.language import ENGLISH, Language
+from recbole_drex.explain.sentences import reasons_of, sentence, sum_in_words
 from recbole_drex.model.emf import NeighbourExplanation
 
 GERMAN = Language(
     decimal=",",
     separator=", ",
     last_separator=" und ",
-    keyword="\u201e{word}\u201c",
+    reasons="; ",
+    either=" oder ",
+    alike="{words} und \u00c4hnliches",
     because="Empfohlen, weil {reasons}.",
     although="Empfohlen, obwohl {reasons}.",
     in_favour="Dafür spricht: {reasons}.",
     against="Dagegen spricht: {reasons}.",
-    you={"liked": "Sie {words} loben", "disliked": "Sie {words} tadeln", "neutral": "Sie von {words} schreiben"},
-    they_too=", wie andere auch ({counts})",
-    count="{word}: {n}",
-    they="; von den anderen {phrases}",
-    they_one={"liked": "lobt {n} {word}", "disliked": "tadelt {n} {word}", "neutral": "erw\u00e4hnt {n} {word}"},
-    they_many={"liked": "loben {n} {word}", "disliked": "tadeln {n} {word}", "neutral": "erw\u00e4hnen {n} {word}"},
-    nothing_shared="Kein Wort steht in beiden Profilen.",
-    no_words_of_user="Von Ihnen sind keine W\u00f6rter bekannt.",
-    no_words_of_item="Dazu sind keine W\u00f6rter bekannt.",
+    rated_high="andere es hoch bewerten",
+    rated_low="andere es niedrig bewerten",
+    item_raises="das Ding allein sie um {by} hebt",
+    item_lowers="das Ding allein sie um {by} senkt",
+    you_write="Sie von {aspect} schreiben ({n} Ihrer {total} Kritiken)",
+    you_wrote="Sie von {aspect} schreiben (in Ihrer einzigen Kritik)",
+    they={"praise": " und {n} von {total} es loben", "blame": " und {n} von {total} es tadeln"},
+    they_differ=", was {praise} loben und {blame} tadeln",
+    taste_raises="die Kritiken denen von Dingen gleichen, die Sie h\u00f6her bewertet haben als erwartet",
+    taste_lowers="die Kritiken denen von Dingen gleichen, die Sie niedriger bewertet haben als erwartet",
+    others_raise="anderes daf\u00fcr spricht",
+    others_lower="anderes dagegen spricht",
+    averages="Keine Kritik \u00e4ndert die Vorhersage um 0,05: sie beruht auf Mittelwerten.",
+    patterns="Keine Kritik \u00e4ndert die Vorhersage um 0,05: sie beruht auf Mittelwerten und auf Mustern ({by}).",
+    nothing="Nichts \u00e4ndert die Vorhersage allein um 0,05.",
     wrote="Ihre Kritik zu {title}",
     rated="Ihre Note f\u00fcr {title}",
     reviewed="Ihre Kritik zu {title}",
@@ -47,117 +57,165 @@ GERMAN = Language(
     they_rated="die Note von {user} f\u00fcr {title}",
     they_reviewed="die Kritik von {user} zu {title}",
     with_rating="{what} ({rating})",
-    raised="{what} hob sie um {by}",
-    lowered="{what} senkte sie um {by}",
-    moved="So kam die Note zustande: {effects}.",
-    moved_score="So kam die Wertung zustande: {effects}.",
+    raises="{what} die Vorhersage um {by} hebt",
+    lowers="{what} die Vorhersage um {by} senkt",
     useful_one="Am meisten z\u00e4hlt die Kritik von {users}.",
     useful_many="Am meisten z\u00e4hlen die Kritiken von {users}.",
     neighbours="Von Ihren {neighbours} n\u00e4chsten Nachbarn haben es {rated} bewertet, {relevant} mit {threshold} "
     "oder mehr, im Mittel mit {mean}.",
     no_neighbours="Keiner Ihrer {neighbours} n\u00e4chsten Nachbarn hat es bewertet.",
-    predicted="Vorhergesagt {predicted}; Ihr Mittel ist {mean}.",
-    predicted_alone="Vorhergesagt {predicted}.",
+    predicted="Vorhergesagt {predicted}.",
+    its_mean="Im Mittel {mean} bei {n} Noten",
+    its_one_rating="Einzige Note {mean}",
+    its_none="Niemand hat es bewertet",
+    your_mean="Ihr Mittel {mean}",
     known="Sie haben es schon mit {rating} bewertet; das ist hier kein Grund.",
     known_unrated="Sie haben es schon rezensiert; das ist hier kein Grund.",
+    parts={
+        "average": "Mittel",
+        "user": "Sie",
+        "item": "das Ding",
+        "aspect": "andere Themen",
+        "taste": "Ihr Geschmack",
+        "rest": "Muster",
+    },
+    before_limit="{sum}, gezeigt als {predicted},",
 )
 
 
-def keyword(word: str, reviews: int = 3, side: str = "neutral") -> Keyword:
-    return Keyword(word, word.lower(), 1.0, reviews, None, side)
+def claim(total: int, praise: int, blame: int, *words: str) -> Claim:
+    return Claim(total, praise + blame, praise, blame, None, (Mention("u", "i", words, 0.5),) if words else ())
 
 
-def recommended(mine: tuple[Keyword, ...], its: tuple[Keyword, ...], **fields) -> tuple[Explanation, Recommendation]:
-    lemmas = {one.lemma for one in mine}
-    shared = tuple(SharedKeyword(one.word, one.lemma, 1.0, 1.0) for one in its if one.lemma in lemmas)
-    item = Recommendation("g1", "Abyss", fields.pop("predicted", 4.44), profile=its, keywords=shared, **fields)
-    return Explanation("ada", fields.pop("mean", 3.57), mine, (item,)), item
+def aspect(name: str, rating: float, mine: Claim, its: Claim) -> Part:
+    return Part("aspect", name, 2 * rating, rating, tuple(name.split(", ")), mine, its)
+
+
+def summed(*parts: Part, **fields) -> tuple[Explanation, Recommendation]:
+    mean = fields.pop("mean", 3.57)
+    known = {part.kind for part in parts if not part.words}
+    base = [Part("average", "average", 3.6, 3.6), Part("user", "you", 0.1, 0.1), Part("item", "the item", 0.0, 0.0)]
+    all_parts = (*(part for part in base if part.kind not in known), *parts)
+    given_fields = {"predicted": 4.44, "mean_rating": 4.21, "ratings": 31, **fields}
+    item = Recommendation("g1", "Abyss", score=1.0, scale="ordinal score", parts=all_parts, **given_fields)
+    return Explanation("ada", mean, (), (item,)), item
 
 
 def past(title: str, rating: float | None, text: str | None, user: str = "ada") -> PastReview:
     return PastReview(user, "g7", title, rating, None if text is None else Quote(text))
 
 
-def test_shared_words_by_side():
-    mine = (keyword("story", side="liked"), keyword("soundtrack", side="liked"), keyword("combat", side="disliked"))
-    explanation, item = recommended(mine, (keyword("story", 14, "liked"), keyword("soundtrack", 9, "liked")))
-    assert sentence(explanation, item) == (
-        "Recommended because you praise story and soundtrack, and so do its reviewers (story: 14, soundtrack: 9). "
-        "Predicted 4.4; your average is 3.6."
+MEANS = "Predicted 4.4. Its average is 4.2 from 31 ratings, your average is 3.6."
+
+
+def test_aspects_for_and_against():
+    parts = (
+        aspect("story, plot", 0.4, claim(40, 12, 11, "story"), claim(31, 9, 2, "plot")),
+        aspect("map", 0.2, claim(40, 3, 0), claim(31, 2, 2, "map", "landscape")),
+        aspect("combat", -0.3, claim(40, 4, 0), claim(31, 1, 5)),
+        aspect("price", -0.04, claim(40, 4, 0), claim(31, 1, 5)),
     )
-    its = (keyword("story", 1, "disliked"), keyword("soundtrack", 9), keyword("combat", 2, "liked"))
-    explanation, item = recommended(mine, its)
-    assert sentence(explanation, item).startswith(
-        "Recommended because you praise story and soundtrack; of its reviewers 1 criticises story and 9 write about "
-        "soundtrack. Recommended although you criticise combat; of its reviewers 2 praise combat. "
+    explanation, item = summed(*parts)
+    assert sentence(explanation, item) == (
+        "Recommended because you write about story or plot (23 of your 40 reviews) and its reviewers praise it (9 of "
+        "11); you write about map and the like (3 of your 40 reviews), which 2 of its reviewers praise and 2 "
+        "criticise. "
+        "Recommended although you write about combat (4 of your 40 reviews) and its reviewers criticise it (5 of 6). "
+        + MEANS
     )
     assert sentence(explanation, item, GERMAN).startswith(
-        "Empfohlen, weil Sie \u201estory\u201c und \u201esoundtrack\u201c loben; von den anderen tadelt 1 "
-        "\u201estory\u201c und erw\u00e4hnen 9 \u201esoundtrack\u201c. Empfohlen, obwohl Sie \u201ecombat\u201c tadeln"
+        "Empfohlen, weil Sie von story oder plot schreiben (23 Ihrer 40 Kritiken) und 9 von 11 es loben; "
+    )
+    asked = sentence(explanation, dataclasses.replace(item, asked=True))
+    assert asked.startswith("In its favour: you write about story") and "Against it: you write about combat" in asked
+    assert "Recommended" not in asked
+
+
+def test_the_item_is_said_to_be_rated_high_only_where_its_mean_is():
+    item_part = Part("item", "the item", 0.9, 0.9)
+    story = aspect("story", 0.4, claim(40, 1, 0), claim(31, 1, 0))
+    explanation, item = summed(item_part, story)
+    assert sentence(explanation, item).startswith("Recommended because others rate it high; you write about story")
+    low = dataclasses.replace(item, mean_rating=3.1)
+    assert sentence(explanation, low).startswith(
+        "Recommended because what the model knows of the item alone raises it by 0.90;"
+    )
+    against = dataclasses.replace(low, parts=(*low.parts[:2], Part("item", "the item", -0.9, -0.9)))
+    assert sentence(explanation, against).startswith("Recommended although others rate it low.")
+
+
+def test_where_reviews_move_nothing_the_averages_are_named():
+    explanation, item = summed(aspect("story", 0.04, claim(9, 1, 0), claim(9, 1, 0)), Part("rest", "", 0.04, 0.04))
+    assert sentence(explanation, item) == f"{ENGLISH.averages} {MEANS}"
+    explanation, item = summed(Part("rest", "", -0.31, -0.31), mean=None, mean_rating=None, ratings=0)
+    assert sentence(explanation, item).endswith(
+        "patterns in past ratings (-0.31). Predicted 4.4. Nobody else rated it."
+    )
+    explanation, item = summed(Part("taste", "your taste", 0.1, 0.1), Part("aspect", "other aspects", -0.2, -0.2))
+    assert sentence(explanation, item).startswith(
+        "Recommended because its reviews resemble those of items that you rated higher than expected. Recommended "
+        "although what else its reviewers say speaks against it. Predicted"
     )
 
 
-def test_without_shared_words_the_evidence_speaks():
+def test_sums_add_up_as_shown():
+    _, item = summed(aspect("story, plot", 0.444, claim(9, 1, 0), claim(9, 1, 0)), Part("rest", "", 0.3, 0.3))
+    assert sum_in_words(item) == "4.44 = 3.60 average + 0.10 you + 0.44 story + 0.30 other patterns"
+    clipped = dataclasses.replace(item, predicted=4.0)
+    assert sum_in_words(clipped, GERMAN).startswith("4,44, gezeigt als 4,00, = 3,60 Mittel + 0,10 Sie")
+    assert sum_in_words(Recommendation("g1", "", None)) == ""
+
+
+def test_without_parts_the_evidence_speaks():
     evidence = (
         Evidence("user", past("Dunmere", 5.0, "Great"), 0.213),
         Evidence("item", past("Abyss", None, "Dull", "bob"), -0.104),
         Evidence("user", past("", 2.5, None), -0.051),
-        Evidence("item", past("Abyss", None, None, "eve"), 0.02),
-        Evidence("user", past("Nothing", 3.0, None), 0.001),
+        Evidence("item", past("Abyss", None, None, "eve"), 0.04),
     )
-    explanation, item = recommended((keyword("map"),), (keyword("plot"),), evidence=evidence)
+    item = Recommendation("g1", "Abyss", 4.44, evidence=evidence, mean_rating=4.0, ratings=1)
+    explanation = Explanation("ada", 3.57, (), (item,))
     assert sentence(explanation, item) == (
-        "No word stands in both profiles. How the prediction came about: what you wrote about Dunmere (5.0) raised it "
-        "by 0.21, what bob wrote about Abyss lowered it by 0.10 and your rating of g7 (2.5) lowered it by 0.05. "
-        "Predicted 4.4; your average is 3.6."
+        "Recommended because what you wrote about Dunmere (5.0) raises the prediction by 0.21. Recommended although "
+        "what bob wrote about Abyss lowers the prediction by 0.10; your rating of g7 (2.5) lowers the prediction by "
+        "0.05. "
+        "Predicted 4.4. Its only rating is 4.0, your average is 3.6."
     )
-    assert "um 0,21, die Kritik von bob zu Abyss senkte sie um 0,10 und" in sentence(explanation, item, GERMAN)
-    ranked = dataclasses.replace(item, predicted=None, evidence=evidence[3:])
-    assert sentence(explanation, ranked) == (
-        "No word stands in both profiles. How its score came about: the review of Abyss by eve raised it by 0.02."
-    )
+    assert "die Kritik von bob zu Abyss die Vorhersage um 0,10 senkt" in sentence(explanation, item, GERMAN)
+    small = dataclasses.replace(item, evidence=evidence[3:])
+    assert sentence(explanation, small).startswith("No past interaction moves the prediction by 0.05.")
 
 
-def test_little_to_say():
-    _, item = recommended((), (keyword("plot"),))
-    newcomer = Explanation("new", None, (), (item,))
-    assert sentence(newcomer, item) == "None of your words are known. Predicted 4.4."
-    bare = Recommendation("g1", "", None)
-    assert sentence(newcomer, bare) == ""
-    assert sentence(Explanation("a", None, (keyword("map"),), ()), bare) == "No words about it are known."
-    known = dataclasses.replace(bare, known=past("", 4.0, None))
-    assert sentence(newcomer, known) == "You rated it 4.0 already; no reason is taken from that."
-    known = dataclasses.replace(bare, known=past("", None, "Fine"))
-    assert sentence(newcomer, known, GERMAN) == "Sie haben es schon rezensiert; das ist hier kein Grund."
+def test_what_is_known_already():
+    bare = Recommendation("g1", "", None, known=past("", 4.0, None))
+    newcomer = Explanation("new", None, (), (bare,))
+    assert sentence(newcomer, bare) == "You rated it 4.0 already; no reason is taken from that. Nobody else rated it."
+    unrated = dataclasses.replace(bare, known=past("", None, "Fine"))
+    assert sentence(newcomer, unrated, GERMAN).startswith("Sie haben es schon rezensiert; das ist hier kein Grund.")
 
 
 def test_useful_reviews_and_neighbours():
     useful = tuple(Evidence("item", past("Abyss", None, "x", user), 0.0, 0.5) for user in ("bob", "eve", "kim"))
-    explanation, item = recommended((), (), reviews=useful)
+    item = Recommendation("g1", "Abyss", 4.44, reviews=useful)
+    explanation = Explanation("ada", None, (), (item,))
     assert sentence(explanation, item).startswith("Of its reviews, those by bob, eve and kim count most. Predicted")
-    item = dataclasses.replace(item, reviews=useful[:1], predicted=None)
-    assert sentence(explanation, item) == "Of its reviews, the one by bob counts most."
+    one = dataclasses.replace(item, reviews=useful[:1], predicted=None)
+    assert sentence(explanation, one).startswith("Of its reviews, the one by bob counts most.")
     near = NeighbourExplanation(neighbours=50, rated=12, relevant=9, mean_rating=4.25, threshold=3.5)
     item = Recommendation("g1", "Abyss", None, neighbours=near)
-    assert sentence(explanation, item) == (
+    assert sentence(explanation, item).startswith(
         "Of your 50 nearest users 12 rated it, 9 of them 3.5 or more; their mean is 4.2."
     )
     assert "mit 3,5 oder mehr, im Mittel mit 4,2." in sentence(explanation, item, GERMAN)
     nobody = dataclasses.replace(near, rated=0, relevant=0, mean_rating=None)
     item = dataclasses.replace(item, neighbours=nobody)
-    assert sentence(explanation, item) == "None of your 50 nearest users rated it."
+    assert sentence(explanation, item).startswith("None of your 50 nearest users rated it.")
 
 
 # Properties -----------------------------------------------------------------------------------------------------------
 
-words = st.sampled_from(["story", "map", "r\u00e4tsel", "\u97f3\u697d", "{word}", "battery life", "<b>"])
-side = st.sampled_from(["liked", "disliked", "neutral"])
-keywords = st.lists(
-    st.builds(lambda word, n, s: keyword(word, n, s), words, st.integers(1, 400), side),
-    unique_by=lambda one: one.lemma,
-    max_size=6,
-).map(tuple)
 names = st.sampled_from(["Abyss", "", "{0}", "<script>", "\U0001f600 game", "ada"])
+texts = st.none() | st.just("text")
 reviews = st.builds(
     lambda user, title, rating, text: PastReview(
         user or "bob", "g8", title, rating, None if text is None else Quote(text)
@@ -165,7 +223,7 @@ reviews = st.builds(
     names,
     names,
     st.none() | st.floats(0.5, 5.0),
-    st.none() | st.just("text"),
+    texts,
 )
 evidence = st.lists(
     st.builds(Evidence, st.sampled_from(["user", "item"]), reviews, st.floats(-3, 3), st.none() | st.floats(0, 1)),
@@ -179,37 +237,51 @@ neighbours = st.builds(
     st.none() | st.floats(1, 5),
     st.sampled_from([3.5, 4.0]),
 )
+words = st.sampled_from(["story", "map, plot", "r\u00e4tsel", "\u97f3\u697d", "{word}", "<b>", "John Malkovich"])
+claims = st.builds(claim, st.integers(0, 400), st.integers(0, 9), st.integers(0, 9), words)
+ratings = st.floats(-2, 2)
+aspects = st.builds(aspect, words, ratings, claims, claims)
+others = st.tuples(
+    *(st.builds(Part, st.just(kind), st.just(kind), ratings, ratings) for kind in ("item", "taste", "rest"))
+)
+folded = st.builds(lambda rating: Part("aspect", "other aspects", rating, rating), ratings)
 
 
 @settings(deadline=None)
 @given(
-    keywords,
-    keywords,
+    st.lists(aspects, max_size=6),
+    others,
+    folded,
+    st.none() | st.floats(1, 5),
     st.none() | st.floats(1, 5),
     st.none() | st.floats(1, 5),
     evidence,
-    evidence,
+    st.booleans(),
     st.none() | neighbours,
     st.none() | reviews,
     st.sampled_from([ENGLISH, GERMAN]),
 )
-def test_nothing_is_invented(mine, its, predicted, mean, moved, useful, near, known, language):
+def test_nothing_is_invented(parts, more, small, predicted, mean, its_mean, moved, has_parts, near, known, language):
     """Take away the words of the templates; what is left are values of the explanation, rounded."""
-    explanation, item = recommended(mine, its, predicted=predicted, evidence=moved, reviews=useful, neighbours=near)
-    item = dataclasses.replace(item, known=known)
-    explanation = dataclasses.replace(explanation, mean_rating=mean, recommendations=(item,))
+    fields = {"predicted": predicted, "mean": mean, "mean_rating": its_mean, "evidence": moved, "neighbours": near}
+    explanation, item = summed(*parts, *more, small, known=known, **fields)
+    if not has_parts:
+        item = dataclasses.replace(item, parts=())
     told = sentence(explanation, item, language)
     assert told == sentence(explanation, item, language)
-    assert ("Recommended" in told) == bool(item.keywords) or language is GERMAN
-    ratings = [predicted, mean, known and known.rating, near and near.mean_rating]
-    ratings += [one.review.rating for one in moved]
-    numbers = {language.number(value) for value in ratings if value is not None}
-    numbers |= {language.number(abs(one.delta), 2) for one in moved} | {str(one.reviews) for one in its}
+    shown = [predicted, mean, its_mean, known and known.rating, near and near.mean_rating]
+    shown += [one.review.rating for one in moved]
+    numbers = {language.number(value) for value in shown if value is not None} | {str(item.ratings)}
+    numbers |= {
+        language.number(abs(value), 2) for value in [0.05, *(one.rating for one in more), *(one.delta for one in moved)]
+    }
+    for part in parts:
+        numbers |= {str(n) for one in (part.user, part.item) for n in (one.total, one.reviews, one.praise, one.blame)}
     if near:
         threshold = f"{near.threshold:g}".replace(".", language.decimal)
         numbers |= {str(near.neighbours), str(near.rated), str(near.relevant), threshold}
-    free = {one.word for one in item.keywords} | {value for one in moved for value in (one.review.title, "g8")}
-    free |= {one.review.user for one in (*moved, *useful)}
+    free = {word for part in parts for word in part.words}
+    free |= {value for one in moved for value in (one.review.title, one.review.user, "g8")}
     rest = told
     for name in sorted(free - {""}, key=len, reverse=True):
         rest = rest.replace(name, " ")
@@ -221,6 +293,50 @@ def test_nothing_is_invented(mine, its, predicted, mean, moved, useful, near, kn
     )
     assert set(re.findall(r"[^\W\d_]+", rest)) <= set(re.findall(r"[^\W\d_]+", templates))
     assert "{" not in rest and "\n" not in told
+
+
+@settings(deadline=None)
+@given(st.lists(aspects, max_size=6), others, folded, evidence, st.booleans())
+def test_because_is_what_raised_and_although_what_lowered(parts, more, small, moved, has_parts):
+    explanation, item = summed(*parts, *more, small, evidence=moved)
+    if not has_parts:
+        item = dataclasses.replace(item, parts=())
+    told = sentence(explanation, item)
+    if has_parts:
+        raised, lowered = reasons_of(item)
+        assert all(part.rating >= 0.05 for part in raised) and all(part.rating <= -0.05 for part in lowered)
+        assert all(part.kind in ("item", "aspect", "taste") for part in (*raised, *lowered))
+    else:
+        raised, lowered = ([one for one in moved if sign * one.delta >= 0.05] for sign in (1, -1))
+    assert ("Recommended because" in told) == bool(raised) and ("Recommended although" in told) == bool(lowered)
+    because = told.partition("Recommended because")[2].partition("Recommended although")[0] if raised else ""
+    although = told.partition("Recommended although")[2] if lowered else ""
+    for text, wrong in (
+        (because, "lowers"),
+        (although, "raises"),
+        (because, "reviewers criticise"),
+        (although, "praise it"),
+    ):
+        assert wrong not in text
+    if has_parts:
+        # What reviewers are said to do is what most of them do.
+        for part in (*raised, *lowered):
+            if part.words and "praise it" in told and part.rating > 0 and len(raised) == 1:
+                assert 2 * part.item.praise > part.item.reviews
+    assert "Its average is 4.2 from 31 ratings, your average is 3.6." in told
+
+
+@given(st.lists(aspects, max_size=6), others)
+def test_shown_sums_are_sums(parts, more):
+    _, item = summed(*parts, *more, predicted=None)
+    whole, _, terms = sum_in_words(item).partition(" = ")
+    free = terms
+    for name in sorted({part.name.split(", ")[0] for part in parts}, key=len, reverse=True):
+        free = free.replace(name, " ")
+    signs = re.findall(r"(?:^|(?<= ))([+-]?) ?(\d+\.\d\d)", free)
+    total = sum(float(number) * (-1 if sign == "-" else 1) for sign, number in signs)
+    assert total == pytest.approx(float(whole), abs=1e-9)
+    assert float(whole) == pytest.approx(sum(part.rating for part in item.parts), abs=0.0051)
 
 
 def test_every_recommendation_gets_its_sentence(make_experiment, train):
@@ -238,11 +354,3 @@ def test_both_languages_fill_the_same_places(field):
     pairs = zip(first.values(), second.values(), strict=True) if isinstance(first, dict) else [(first, second)]
     for one, other in pairs:
         assert set(re.findall(r"\{(\w+)\}", one)) == set(re.findall(r"\{(\w+)\}", other))
-
-
-def test_what_was_asked_about_is_not_called_recommended():
-    mine = (keyword("story", side="liked"), keyword("combat", side="disliked"))
-    explanation, item = recommended(mine, (keyword("story", 14, "liked"), keyword("combat", 2, "disliked")), asked=True)
-    told = sentence(explanation, item)
-    assert told.startswith("In its favour: you praise story") and "Against it: you criticise combat" in told
-    assert "Recommended" not in told

@@ -17,13 +17,19 @@ NOTE = (
     "recommendations with any; user, item: how little explanations of one item to two users, or of two items to one "
     "user, have in common; diversity: distinct units among all; stability: rank-biased overlap of the ten foremost "
     "units between runs with other seeds and splits. deletion: how many times as far predictions move without the k "
-    "foremost units as without k random ones, with its 95 % interval; insertion: the same from nothing but k units. "
+    "foremost units as without k random ones, with its 95 % interval; same way: against k random ones that each move "
+    "the prediction in the same direction; untrained: the same of the model before training, which is what the method "
+    "finds where nothing was learned; insertion: as deletion, from nothing but k units. "
     "Means over runs."
 )
 _MEASURES = ("coverage", "user", "item", "diversity", "stability")
-_RATIOS = ("deletion", "low", "high"), ("insertion", "insertion_low", "insertion_high")
+_RATIOS = (
+    ("deletion", "low", "high"),
+    ("same way", "same_low", "same_high"),
+    ("insertion", "insertion_low", "insertion_high"),
+)
 _PLANTED = ("planted_precision", "planted_recall")
-_COLUMNS = ["dataset", "model", "unit", "by", "runs", *_MEASURES, "k", *_RATIOS[0], *_RATIOS[1], *_PLANTED]
+_COLUMNS = ["dataset", "model", "unit", "by", "runs", *_MEASURES, "k", *sum(_RATIOS, ()), "untrained", *_PLANTED]
 
 
 def explanation_table(comparison: Comparison) -> pd.DataFrame:
@@ -34,8 +40,9 @@ def explanation_table(comparison: Comparison) -> pd.DataFrame:
 
     Returns:
         Columns ``dataset, model, unit, by, runs``; ``coverage``, ``user`` and ``item`` (specificity), ``diversity``;
-        ``stability`` (NaN for a single run); ``k``, ``deletion`` with ``low`` and ``high``, ``insertion`` with
-        ``insertion_low`` and ``insertion_high``; ``planted_precision`` and ``planted_recall`` of generated data.
+        ``stability`` (NaN for a single run); ``k``, ``deletion`` with ``low`` and ``high``, ``same way`` with
+        ``same_low`` and ``same_high``, ``untrained`` (its ``same way``), ``insertion`` with ``insertion_low`` and
+        ``insertion_high``; ``planted_precision`` and ``planted_recall`` of generated data.
     """
     rows = []
     for dataset, variant in itertools.product(comparison.datasets, comparison.variants):
@@ -49,6 +56,7 @@ def explanation_table(comparison: Comparison) -> pd.DataFrame:
 
 def _means(found: list[dict[str, Any]]) -> dict[str, Any]:
     faithful = [one["faithfulness"] for one in found if one["faithfulness"]]
+    controlled = [one for one in faithful if "untrained" in one]  # results of earlier versions have no controls
     planted = [one["planted"] for one in found if one["planted"]]
     return {
         "runs": len(found),
@@ -61,6 +69,10 @@ def _means(found: list[dict[str, Any]]) -> dict[str, Any]:
         "deletion": _mean([one["deletion"]["ratio"] for one in faithful]),
         "low": _mean([one["deletion"]["low"] for one in faithful]),
         "high": _mean([one["deletion"]["high"] for one in faithful]),
+        "same way": _mean([one["same_direction"]["ratio"] for one in controlled]),
+        "same_low": _mean([one["same_direction"]["low"] for one in controlled]),
+        "same_high": _mean([one["same_direction"]["high"] for one in controlled]),
+        "untrained": _mean([one["untrained"]["same_direction"]["ratio"] for one in controlled]),
         "insertion": _mean([one["insertion"]["ratio"] for one in faithful]),
         "insertion_low": _mean([one["insertion"]["low"] for one in faithful]),
         "insertion_high": _mean([one["insertion"]["high"] for one in faithful]),
@@ -103,6 +115,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     columns["k"] = [number(value, 0) for value in table["k"]]
     for name, low, high in _RATIOS:
         columns[name] = [ratio(*row) for row in table[[name, low, high]].itertuples(index=False)]
+        if name == "same way":
+            columns["untrained"] = [number(value) for value in table["untrained"]]
     if table["planted_precision"].notna().any():
         columns["planted precision@5"] = [number(value) for value in table["planted_precision"]]
         columns["planted recall@5"] = [number(value) for value in table["planted_recall"]]

@@ -14,20 +14,23 @@ from recbole_drex.explain.excerpts import marked
 from recbole_drex.explain.explanation import Evidence, Quote, WordEffect
 from recbole_drex.explain.faithfulness import ReviewCase, same_way
 from recbole_drex.explain.pasts import Past, PastReviews
+from recbole_drex.explain.vocabulary import ShownWords
 from recbole_drex.explain.words import PlaceOfWord, WordDeletion, furthest
 from recbole_drex.model.whatif import WhatIf
 
 SAME, OTHER = 4, 2  # interactions shown that moved the prediction where they together did, and that held against it
 WORDS, USEFUL = 8, 3
+_MOVED = 0.01  # least effect of a word that is shown: less would be said to be 0.00
 _SIDES = ("user", "item")
 
 
-def find_evidence(whatif: Any, pasts: PastReviews) -> dict[str, Any]:
+def find_evidence(whatif: Any, pasts: PastReviews, shown_words: ShownWords | None = None) -> dict[str, Any]:
     """What moved a prediction, found by leaving it out.
 
     Args:
         whatif: the prediction, as ``model.what_if(user, item)`` gives it.
         pasts: to name and quote past interactions.
+        shown_words: which words may be named; None for all.
 
     Returns:
         Fields of :class:`~recbole_drex.explain.explanation.Recommendation`. ``evidence``: interactions by falling
@@ -44,7 +47,10 @@ def find_evidence(whatif: Any, pasts: PastReviews) -> dict[str, Any]:
     shown.sort(key=lambda unit: (-abs(deltas[unit]), unit))
     weights = getattr(whatif, "weights", None)
     useful = [unit for unit in deltas if unit[0] == 1][:USEFUL] if weights is not None else []
-    quotes, effects = _told_by_words(words, shown, pasts) if words is not None else ([None] * len(shown), ())
+    quotes: list[Quote | None] = [None] * len(shown)
+    effects: tuple[WordEffect, ...] = ()
+    if words is not None:
+        quotes, effects = _told_by_words(words, shown, pasts, shown_words)
 
     def evidence(unit: tuple[int, int], quote: Quote | None = None) -> Evidence:
         side, place = unit
@@ -68,7 +74,7 @@ def _past(whatif: Any, unit: tuple[int, int]) -> Past:
 
 
 def _told_by_words(
-    words: WordDeletion, units: Sequence[tuple[int, int]], pasts: PastReviews
+    words: WordDeletion, units: Sequence[tuple[int, int]], pasts: PastReviews, shown_words: ShownWords | None
 ) -> tuple[list[Quote | None], tuple[WordEffect, ...]]:
     """Excerpts of the reviews of ``units`` around the word of most attention, each word with the effect of leaving out
     this occurrence; and the words of all reviews that moved the prediction furthest."""
@@ -84,15 +90,19 @@ def _told_by_words(
         quote, inside = marked(text, int(np.argmax(attention)), 1, attention)
         quotes.append(quote)
         places += [PlaceOfWord(side, int(tokens[number])) for number in inside if number < len(tokens)]
-    lemmas = words.candidates(WORDS)
+    lemmas = words.candidates(2 * WORDS)
+    if shown_words is not None:
+        named = zip(lemmas, words.names(lemmas), strict=True)
+        lemmas = [lemma for lemma, name in named if not shown_words.hides(name)]
     deltas = words.effects([*([lemma] for lemma in lemmas), *places])  # at once, which is cheaper
     of_places = iter(deltas[len(lemmas) :])
-    found = furthest(lemmas, deltas[: len(lemmas)])[:WORDS]
-    effects = tuple(
-        WordEffect(_written(words, number, lemma, pasts, units), lemma, delta, words.reviews(number))
-        for (number, delta), lemma in zip(found, words.names([number for number, _ in found]), strict=True)
-    )
-    return [quote and _with_effects(quote, of_places) for quote in quotes], effects
+    found = [one for one in furthest(lemmas, deltas[: len(lemmas)])[:WORDS] if abs(one[1]) >= _MOVED]
+    effects = []
+    for (number, delta), lemma in zip(found, words.names([number for number, _ in found]), strict=True):
+        form = _written(words, number, lemma, pasts, units)
+        form = form if shown_words is None else shown_words.written(lemma, form)
+        effects.append(WordEffect(form, lemma, delta, words.reviews(number)))
+    return [quote and _with_effects(quote, of_places) for quote in quotes], tuple(effects)
 
 
 def _reads(words: WordDeletion, numbers: torch.Tensor, text: ReviewWords) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recbole_drex.data.text import ReviewWords, TextProcessor, clean
 from recbole_drex.data.texts import ReviewTexts
@@ -83,3 +83,21 @@ def marked(words: ReviewWords, place: int, length: int = 1, attention: Sequence[
         for k in inside
     )
     return Quote(_cut(words.text, first, last), marks), range(inside[0], inside[-1] + 1) if inside else range(0)
+
+
+def around(words: ReviewWords, place: int, sentiments: Mapping[int, float]) -> Quote:
+    """Excerpt of a review around one of its words.
+
+    Args:
+        words: the review.
+        place: which of its words stands in the middle.
+        sentiments: of the words that are marked, by their places.
+    """
+    first, last = window(words.text, words.starts[place], words.ends[place])
+    shift = (len(_CUT) if first > 0 else 0) - first
+    marks = tuple(
+        Mark(words.starts[k] + shift, words.ends[k] + shift, sentiment=round(sentiments[k], 4))
+        for k in sorted(sentiments)
+        if k < len(words.starts) and first <= words.starts[k] and words.ends[k] <= last
+    )
+    return Quote(_cut(words.text, first, last), marks)

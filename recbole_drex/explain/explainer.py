@@ -1,7 +1,7 @@
 """Recommendations and their reasons, in one form for every model that gives any.
 
-What a model offers decides: keywords that user and item share (DReX), the reviews of the item that count most (NARRE),
-what the user's neighbours say (EMF), a written sentence (PESI).
+What a model offers decides: the parts of a prediction (DReX), the reviews of the item that count most (NARRE), what the
+user's neighbours say (EMF), a written sentence (PESI).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from recbole_drex.errors import DataError
 from recbole_drex.explain.evidence import find_evidence
 from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Recommendation
 from recbole_drex.explain.keywords import KeywordProfiles
+from recbole_drex.explain.mentions import AspectMentions
 from recbole_drex.explain.newuser import NewUsers
+from recbole_drex.explain.parts import Parts
 from recbole_drex.explain.pasts import PastReviews
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.explain.sentences import sentence
@@ -48,6 +50,11 @@ class Explainer:
         self.recommender = Recommender(experiment)
         self.pasts = PastReviews(self.recommender)
         self.keywords = KeywordProfiles(experiment, words, self.pasts) if experiment.attends else None
+        aspects = getattr(self.model, "aspects", None)
+        mentions = None
+        if (found := self.keywords) is not None and found.topics is not None and aspects:
+            mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics, aspects)
+        self.parts = Parts(mentions, aspects.names if aspects is not None else ())
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
         """As :meth:`~recbole_drex.explain.keywords.KeywordProfiles.profile`; empty if the model has no keywords."""
@@ -75,8 +82,7 @@ class Explainer:
         if self.keywords:
             counts = self.keywords.quotes.user_counts()
         else:
-            ids, numbers = np.unique(self._ratings[0], return_counts=True)
-            counts = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
+            counts = {uid: number for uid, number in enumerate(self._sums["user"][1].tolist()) if number}
         return sorted(counts, key=lambda uid: (-counts[uid], self.recommender.user_name(uid)))
 
     def explain(self, user: str, top: int = 3) -> Explanation:
@@ -123,10 +129,8 @@ class Explainer:
         names, recommendations = self.recommender, []
         for iid, predicted in best:
             profile = self.keywords.profile("item", names.item_name(iid), quotes=0) if self.keywords else ()
-            reasons = find_evidence(WhatIf(view, iid), self.pasts)
-            recommendations.append(
-                Recommendation(names.item_name(iid), names.title(iid), predicted, profile=profile, **reasons)
-            )
+            reasons = {**self._means(0, iid), **self._moved(WhatIf(view, iid)), "profile": profile}
+            recommendations.append(Recommendation(names.item_name(iid), names.title(iid), predicted, **reasons))
         return _told(Explanation("", float(np.mean(rated)) if rated else None, (), tuple(recommendations)))
 
     @cached_property
@@ -135,15 +139,15 @@ class Explainer:
         return NewUsers(self.recommender)
 
     def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended], asked: bool = False) -> Explanation:
-        mine = self._ratings[1][self._ratings[0] == uid]
-        mean = float(mine.mean()) if len(mine) else None
+        total, number = self._sums["user"]
+        mean = float(total[uid] / number[uid]) if number[uid] else None
         profile = self.profile("user", user, self.quotes)
         found = tuple(dataclasses.replace(one, asked=asked) for one in self._explained(uid, chosen))
         return _told(Explanation(user, mean, profile, found))
 
     def _explained(self, uid: int, chosen: Sequence[Recommended]) -> tuple[Recommendation, ...]:
         names, model = self.recommender, self.model
-        reasons: list[dict[str, Any]] = [{"known": self._known(uid, iid)} for iid, _ in chosen]
+        reasons: list[dict[str, Any]] = [{"known": self._known(uid, iid), **self._means(uid, iid)} for iid, _ in chosen]
         for (iid, _), reason in zip(chosen, reasons, strict=True):
             if self.keywords:
                 user, item = names.user_name(uid), names.item_name(iid)
@@ -151,7 +155,7 @@ class Explainer:
                 profile = self.keywords.profile("item", item, quotes=0)
                 reason |= {"profile": profile, "keywords": self.keywords.overlap(user, item)}
             if self.leaves_out(uid):
-                reason |= find_evidence(model.what_if(uid, iid), self.pasts)  # type: ignore[operator]
+                reason |= self._moved(model.what_if(uid, iid))  # type: ignore[operator]
             if hasattr(model, "explanation"):
                 reason["neighbours"] = model.explanation(uid, iid)  # type: ignore[operator]
         if self.experiment.writes:
@@ -168,11 +172,29 @@ class Explainer:
         past = self.pasts.find(uid, iid)
         return past and self.pasts.review(past)
 
+    def _moved(self, whatif: Any) -> dict[str, Any]:
+        """What a prediction is made of, and what moved it."""
+        found = find_evidence(whatif, self.pasts, self.keywords.shown if self.keywords else None)
+        return {**self.parts.of(whatif)._asdict(), **found} if hasattr(whatif, "parts") else found
+
+    def _means(self, uid: int, iid: int) -> dict[str, Any]:
+        """Mean and number of the ratings of an item by others than a user."""
+        total, number = (float(column[iid]) for column in self._sums["item"])
+        own = self.pasts.find(uid, iid) if uid else None
+        rating = own and self.pasts.rating(own)
+        if rating is not None:
+            total, number = total - rating, number - 1
+        return {"mean_rating": total / number if number else None, "ratings": int(number)}
+
     @cached_property
-    def _ratings(self) -> tuple[np.ndarray, np.ndarray]:
-        """Users and ratings of the training part."""
+    def _sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Sums and numbers of the training ratings of users and items, by internal id."""
         part = self.experiment.parts.train_dataset
-        return part.inter_feat[part.uid_field].numpy(), part.inter_feat[part.rating_field].numpy()
+        rating, found = part.inter_feat[part.rating_field].double().numpy(), {}
+        for side, field, n in (("user", part.uid_field, part.user_num), ("item", part.iid_field, part.item_num)):
+            owner = part.inter_feat[field].numpy()
+            found[side] = np.bincount(owner, rating, n), np.bincount(owner, minlength=n)
+        return found
 
 
 def _told(explanation: Explanation) -> Explanation:

@@ -19,12 +19,15 @@ class Mark:
         attention: its attention weight within the whole review; None of a model without attention over words.
         delta: by how much it raised the prediction (the prediction less the one without this word, in rating units, or
             score units of models that rank); None where that was not computed.
+        sentiment: what the text says at this word by the model's reading, from -1 (blame) to 1 (praise); None of words
+            that a quote is not about.
     """
 
     start: int
     end: int
     attention: float | None = None
     delta: float | None = None
+    sentiment: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +67,9 @@ class Keyword:
         score: see :class:`~recbole_drex.explain.keywords.KeywordProfiles`.
         reviews: number of the owner's training reviews that hold it.
         mean_rating: of those reviews that have a rating; None if none has.
-        side: ``liked``, ``disliked`` or ``neutral``: the mean rating against the owner's other reviews.
-        quotes: from the reviews in which the model attends to it the most.
+        side: ``praised`` or ``criticised``, by what these reviews say where they hold the word; ``neutral`` where they
+            disagree, or the model does not tell.
+        quotes: from reviews of that side, those first in which the model attends to it the most.
     """
 
     word: str
@@ -132,12 +136,79 @@ class WordEffect:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mention:
+    """A review that a claim about an aspect counts.
+
+    Attributes:
+        user, item: names of the review's user and item.
+        words: lemmas of the occurrences that belong to the aspect.
+        sentiment: what it says at these occurrences, weighted by their importance: above 0 praise, below 0 blame.
+    """
+
+    user: str
+    item: str
+    words: tuple[str, ...]
+    sentiment: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """What the reviews of one side say of an aspect. The pair's own review is never among them.
+
+    Attributes:
+        total: number of reviews by the user, or of the item by others.
+        reviews: number of those that mention the aspect.
+        praise, blame: number of mentions of either kind.
+        quote: one of these reviews, with the very word marked; None where nothing can be quoted.
+        mentions: all of them.
+    """
+
+    total: int
+    reviews: int
+    praise: int
+    blame: int
+    quote: PastReview | None = None
+    mentions: tuple[Mention, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of a prediction. The values of all parts sum to the score, their ratings to the predicted rating.
+
+    Attributes:
+        kind: ``average`` (what is predicted of an unknown user for an unknown item), ``user``, ``item``, ``aspect``
+            (what the user writes about, times what reviewers say of it), ``taste`` (what reviews of the item say, as
+            the user's ratings of other items weigh it) or ``rest`` (patterns in past ratings and reviews).
+        name: to be shown; of an aspect its foremost words in these reviews, as they are mostly written.
+        value: in units of the score, see ``scale`` of :class:`Recommendation`.
+        rating: in rating units; those of the score for models that rank.
+        words: of an aspect, the lemmas of the name; empty for all small aspects together.
+        user: of a named aspect, what the user's reviews say of it.
+        item: of a named aspect, what other users' reviews of the item say of it.
+    """
+
+    kind: str
+    name: str
+    value: float
+    rating: float
+    words: tuple[str, ...] = ()
+    user: Claim | None = None
+    item: Claim | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Recommendation:
     """An item recommended to a user, and why; what the model does not offer is empty.
 
     Attributes:
         item, title: its name, and its title if the data have one.
         predicted: rating, clipped to the range of the training ratings; None of a model whose scores are no ratings.
+        score: what the parts' values sum to; None of models without parts.
+        scale: of the score: ``rating``, ``ordinal score`` (a function of which is the rating) or ``ranking score``;
+            empty without parts.
+        parts: of the score, see :class:`Part`; in a fixed order of kinds, aspects by falling effect.
+        mean_rating: of the other users' training ratings of the item; None without any.
+        ratings: number of these ratings.
         sentence: the reasons below in words.
         profile: the item's keywords.
         keywords: those that the user's profile holds too.
@@ -163,6 +234,11 @@ class Recommendation:
     written: str = ""
     known: PastReview | None = None
     asked: bool = False
+    score: float | None = None
+    scale: str = ""
+    parts: tuple[Part, ...] = ()
+    mean_rating: float | None = None
+    ratings: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +26,9 @@ class Case(Protocol):
     @property
     def pool(self) -> Sequence[Unit]:
         """All units."""
+
+    def deltas(self) -> Mapping[Unit, float]:
+        """Of each unit, by how much it raised the prediction, at least nearly."""
 
     def without(self, chosen: Sequence[Sequence[Unit]]) -> np.ndarray:
         """Predictions without these units of the pool, (n,)."""
@@ -57,6 +61,10 @@ class ReviewCase:
 
     def deltas(self) -> dict[tuple[int, int], float]:
         """Of each unit, the prediction less the one without it."""
+        return self._deltas
+
+    @cached_property
+    def _deltas(self) -> dict[tuple[int, int], float]:
         alone = [part.tolist() for part in self.whatif.without_each()]
         return {(side, place): self.base - alone[side][place] for side, place in self.pool}
 
@@ -72,6 +80,9 @@ class WordCase:
     def without(self, chosen: Sequence[Sequence[int]]) -> np.ndarray:
         return self.words.without(chosen).numpy(force=True)
 
+    def deltas(self) -> dict[int, float]:
+        return dict(zip(self.pool, self.words.linear.tolist(), strict=True))
+
     def only(self, chosen: Sequence[Sequence[int]]) -> np.ndarray:
         everything = set(self.pool)
         # One by one: a scenario takes away nearly all words, so each is as large as the evidence.
@@ -84,11 +95,14 @@ class Effect:
 
     Attributes:
         deleted, deleted_random: distance between the prediction and the one without them.
+        deleted_same: distance without random ones that each move the prediction the way that those which explain it do
+            together; fewer where fewer do. NaN where none does.
         inserted, inserted_random: distance between the prediction from them alone and the one from nothing.
     """
 
     deleted: float
     deleted_random: float
+    deleted_same: float
     inserted: float
     inserted_random: float
 
@@ -105,10 +119,22 @@ def effect(case: Case, explaining: Sequence[Unit], rng: np.random.Generator, dra
     k = len(explaining)
     random = [[case.pool[place] for place in rng.choice(len(case.pool), k, replace=False)] for _ in range(draws)]
     few = random[: max(1, draws // 4)]
-    deleted = np.abs(case.base - case.without([list(explaining), *random]))
+    moved = case.base - case.without([list(explaining), *random])
     alone = case.only([[], list(explaining), *few])
-    inserted = np.abs(alone[1:] - alone[0])
-    return Effect(*(float(one) for one in (deleted[0], deleted[1:].mean(), inserted[0], inserted[1:].mean())))
+    inserted, deleted = np.abs(alone[1:] - alone[0]), np.abs(moved)
+    same = _same_direction(case, float(moved[0]), k, rng, draws)
+    found = (deleted[0], deleted[1:].mean(), same, inserted[0], inserted[1:].mean())
+    return Effect(*(float(one) for one in found))
+
+
+def _same_direction(case: Case, moved: float, k: int, rng: np.random.Generator, draws: int) -> float:
+    """Mean distance without k random units of those that move the prediction in the direction of ``moved``."""
+    peers = [unit for unit, delta in case.deltas().items() if delta * moved > 0]
+    if not peers:
+        return float("nan")
+    k = min(k, len(peers))
+    chosen = [[peers[place] for place in rng.choice(len(peers), k, replace=False)] for _ in range(draws)]
+    return float(np.abs(case.base - case.without(chosen)).mean())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,19 +255,22 @@ def measure(cases: Sequence[tuple[int, int]], model: Any, way: Explains, seed: i
 
     Returns:
         ``unit``, ``by``, ``k``, ``predictions`` (those with k units or more in the pool, and k that explain), and under
-        ``deletion`` and ``insertion`` the fields of :class:`Ratio`.
+        ``deletion``, ``same_direction`` (against random units of the same direction) and ``insertion`` the fields of
+        :class:`Ratio`.
     """
     rng, effects = np.random.default_rng(seed), []
     for user, item in cases:
         case, foremost = way.choose(model.what_if(user, item))
         if len(foremost) >= way.k:
             effects.append(effect(case, foremost[: way.k], rng))
-    table = np.array([dataclasses.astuple(one) for one in effects]).reshape(-1, 4)
+    table = np.array([dataclasses.astuple(one) for one in effects]).reshape(-1, 5)
+    known = ~np.isnan(table[:, 2])
     return {
         "unit": way.unit,
         "by": way.by,
         "k": way.k,
         "predictions": len(effects),
         "deletion": dataclasses.asdict(ratio(table[:, 0], table[:, 1])),
-        "insertion": dataclasses.asdict(ratio(table[:, 2], table[:, 3])),
+        "same_direction": dataclasses.asdict(ratio(table[known, 0], table[known, 2])),
+        "insertion": dataclasses.asdict(ratio(table[:, 3], table[:, 4])),
     }

@@ -24,6 +24,8 @@ from recbole_drex.explain.quotes import Quotes
 from recbole_drex.explain.recommender import Recommender
 from recbole_drex.explain.reviews import AttendedReviews
 from recbole_drex.explain.scores import SCORES, WordCounts, count_words, score_words, sides
+from recbole_drex.explain.topics import topics
+from recbole_drex.explain.vocabulary import ShownWords
 from recbole_drex.files import replacing, write_json
 from recbole_drex.record import Experiment
 from recbole_drex.values import choice
@@ -61,20 +63,29 @@ class KeywordProfiles:
         term, weight, vocabulary = reviews.word, reviews.weight, reviews.vocabulary
         if config["profile_phrases"]:
             term, weight, vocabulary = merge_phrases(reviews, pasts.texts, pasts.processor)
-        self.quotes = Quotes(reviews, pasts, term, vocabulary)
-        counts = count_words(reviews, term, weight, len(vocabulary))
+        aspects = getattr(experiment.model, "aspects", None)
+        lemmas = {lemma for names in aspects.names for lemma in names} if aspects is not None else set()
+        self.shown = shown_words = ShownWords(reviews, pasts.texts, pasts.processor, lemmas)
+        self.topics = None if reviews.aspect is None else topics(reviews, shown_words, pasts.processor)
+        said = None
+        if self.topics is not None and reviews.sentiment is not None:
+            said = np.where(self.topics[reviews.word], reviews.sentiment, 0.0)
+        self.quotes = Quotes(reviews, pasts, term, vocabulary, said)
+        counts = count_words(reviews, term, weight, len(vocabulary), said)
+        hidden = np.array([word in JUDGING_WORDS or shown_words.hides(word) for word in vocabulary], dtype=bool)
         scores = score_words(counts, score, len(vocabulary))
         n = words or config["profile_words"]
         by_name = np.empty(len(vocabulary), dtype=np.int64)
         by_name[sorted(range(len(vocabulary)), key=vocabulary.__getitem__)] = np.arange(len(vocabulary))
         self._tables = {
-            side: _best(of_side, score, vocabulary, by_name, n)
+            side: _best(of_side, score, vocabulary, by_name, n, hidden)
             for side, of_side, score in zip(_SIDES, counts, scores, strict=True)
         }
         sizes = {"user": experiment.dataset.user_num, "item": experiment.dataset.item_num}
         self._first = {
             side: np.searchsorted(table["owner"], np.arange(sizes[side] + 1)) for side, table in self._tables.items()
         }
+        # "not" and "very" are kept for what they do to other words; alone they name nothing that one could like.
         shown = pd.concat([table["lemma"] for table in self._tables.values()]).unique()
         self._forms = WrittenForms(self.pasts.processor, shown)
         self._written: dict[tuple[str, int], list[str]] = {}
@@ -110,13 +121,15 @@ class KeywordProfiles:
 
     def _keyword(self, side: str, owner: int, form: str, row: Any, quotes: int) -> Keyword:
         return Keyword(
-            word=form,
+            word=self.shown.written(row.lemma, form),
             lemma=row.lemma,
             score=row.score,
             reviews=row.reviews,
             mean_rating=None if np.isnan(row.mean_rating) else row.mean_rating,
             side=row.sentiment,
-            quotes=self.quotes.past_reviews(side, owner, row.lemma, quotes) if self.pasts.texts and quotes else (),
+            quotes=self.quotes.past_reviews(side, owner, row.lemma, quotes, row.sentiment)
+            if self.pasts.texts and quotes
+            else (),
         )
 
     def overlap(self, user: str, item: str) -> tuple[SharedKeyword, ...]:
@@ -201,7 +214,7 @@ class KeywordProfiles:
 
         Returns:
             Columns ``side`` (user, item), ``id`` (name), ``rank`` (from 1), ``word``, ``lemma``, ``score``,
-            ``reviews``, ``mean_rating`` (NaN without) and ``sentiment`` (liked, disliked, neutral).
+            ``reviews``, ``mean_rating`` (NaN without) and ``sentiment`` (praised, criticised, neutral).
         """
         self.find_forms()
         parts = []
@@ -220,11 +233,12 @@ class KeywordProfiles:
         return pd.concat(parts, ignore_index=True)[columns]
 
 
-def _best(counts: WordCounts, score: np.ndarray, vocabulary: list[str], by_name: np.ndarray, n: int) -> pd.DataFrame:
-    """The ``n`` words of each owner with the highest scores, by owner; of equal ones the first ``by_name``."""
-    # "not" and "very" are kept for what they do to other words; alone they name nothing that one could like.
-    judging = np.array([word in JUDGING_WORDS for word in vocabulary], dtype=bool)
-    use = np.flatnonzero(~judging[counts.word])
+def _best(
+    counts: WordCounts, score: np.ndarray, vocabulary: list[str], by_name: np.ndarray, n: int, hidden: np.ndarray
+) -> pd.DataFrame:
+    """The ``n`` words of each owner with the highest scores that are not ``hidden`` (words,), by owner; of equal ones
+    the first ``by_name``."""
+    use = np.flatnonzero(~hidden[counts.word])
     # Rounded, so that sums which are equal but for their order are ties.
     order = use[np.lexsort((by_name[counts.word[use]], -score[use].round(9), counts.owner[use]))]
     owner = counts.owner[order]

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from recbole_drex.explain import faithfulness
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.faithfulness import Explains, measure
 from recbole_drex.files import read_json
+from recbole_drex.record import Experiment
 
 TOP = 3  # recommendations of a user that are looked at
 _GRID = (8, 4)  # users and items that are explained to each other, for specificity
@@ -106,8 +108,9 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
         * ``diversity``: distinct units among all units shown for the recommendations;
         * ``foremost``: of some pairs that do not depend on ``seed``, by name, the foremost units; runs with other seeds
           are compared by them (:func:`~recbole_drex.evaluation.overlap.rank_biased_overlap`);
-        * ``faithfulness``: as :func:`~recbole_drex.explain.faithfulness.measure`, on one of each user's ten best items;
-          None where a way names no part of the prediction's evidence;
+        * ``faithfulness``: as :func:`~recbole_drex.explain.faithfulness.measure`, on one of each user's ten best items,
+          with ``untrained``, the same of the model before training, and ``excess``, by how much the ratio against
+          units of the same direction exceeds that one's; None where a way names no part of the prediction's evidence;
         * ``planted``: of keywords, where the data set comes with a truth, as :func:`planted_agreement`; None otherwise.
 
         Values are None where there is nothing to measure.
@@ -121,7 +124,8 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
     best = {user: [item for item, _ in names.best(user, 10)] for user in chosen}
     cases = [(user, items[rng.integers(len(items))]) for user, items in best.items() if items]
     grid, fixed = _grid(best, explainer), _fixed_pairs(explainer)
-    found = [_quality(way, best, cases, grid, explainer.model, seed) for way in ways]
+    untrained = _untrained(explainer.experiment) if any(way.faithful for way in ways) else None
+    found = [_quality(way, best, cases, grid, (explainer.model, untrained), seed) for way in ways]
     for way, measured in zip(ways, found, strict=True):
         measured["foremost"] = [[way.name(unit) for unit in way.units(*pair)[:_DEPTH]] for pair in fixed]
         measured["planted"] = planted_agreement(explainer) if way.by == "keywords" else None
@@ -180,11 +184,29 @@ def _grid(best: dict[int, list[int]], explainer: Explainer) -> list[list[tuple[i
     return [[None if item in known[user] else (user, item) for item in items] for user in users]
 
 
-def _quality(way: Way, best, cases, grid, model: Any, seed: int) -> dict[str, Any]:
+def _untrained(experiment: Experiment) -> Any:
+    """The model with the parameters that training starts from, on the same evidence."""
+    config = experiment.config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        return config.model_class(config, experiment.parts.train_dataset).to(config["device"]).eval()
+
+
+def _faithfulness(cases, models: tuple[Any, Any], way: Explains, seed: int) -> dict[str, Any]:
+    trained, untrained = (measure(cases, model, way, seed) for model in models)
+    ratios = [one["same_direction"]["ratio"] for one in (trained, untrained)]
+    return {
+        **trained,
+        "untrained": {name: untrained[name] for name in ("deletion", "same_direction")},
+        "excess": None if None in ratios else ratios[0] - ratios[1],
+    }
+
+
+def _quality(way: Way, best, cases, grid, models: tuple[Any, Any], seed: int) -> dict[str, Any]:
     shown = [way.units(user, item)[:_UNITS] for user, items in best.items() for item in items[:TOP]]
     units = list(itertools.chain.from_iterable(shown))
     by_user = [[way.units(*pair)[:_UNITS] if pair else None for pair in row] for row in grid]
-    faithful = measure(cases, model, way.faithful, seed) if way.faithful else None
+    faithful = _faithfulness(cases, models, way.faithful, seed) if way.faithful else None
     return {
         "unit": way.unit,
         "by": way.by,

@@ -8,6 +8,7 @@ from recbole_drex.explain.excerpts import marked
 from recbole_drex.explain.explanation import PastReview, Quote
 from recbole_drex.explain.pasts import Past, PastReviews
 from recbole_drex.explain.reviews import AttendedReviews
+from recbole_drex.explain.scores import NEUTRAL, PRAISED
 
 
 class Quotes:
@@ -20,6 +21,7 @@ class Quotes:
         pasts: to name and read them.
         term: what each of the reviews' words counts for, (words,).
         vocabulary: the names of these terms.
+        said: what the text says at each word, as :func:`~recbole_drex.explain.scores.count_words` takes it.
     """
 
     def __init__(
@@ -28,8 +30,9 @@ class Quotes:
         pasts: PastReviews,
         term: np.ndarray,
         vocabulary: list[str],
+        said: np.ndarray | None = None,
     ):
-        self.reviews, self.pasts = reviews, pasts
+        self.reviews, self.pasts, self._said = reviews, pasts, said
         self._term, self._term_id = term, {name: index for index, name in enumerate(vocabulary)}
         self._order = {side: np.argsort(reviews.owner(side), kind="stable") for side in ("user", "item")}
 
@@ -85,9 +88,36 @@ class Quotes:
                 return self.around(review, place, word)
         return None
 
-    def past_reviews(self, side: str, owner: int, word: str, top: int) -> tuple[PastReview, ...]:
-        """The ``top`` reviews by a user, or about an item, in which ``word`` has the highest attention weight."""
-        return tuple(self.past_review(*found, word) for found in self.holding(side, owner, word)[:top])
+    def past_reviews(self, side: str, owner: int, word: str, top: int, speaks: str = NEUTRAL) -> tuple[PastReview, ...]:
+        """The ``top`` reviews by a user, or about an item, in which ``word`` has the highest attention weight.
+
+        Args:
+            side: ``user`` or ``item``.
+            owner: internal id of the user or item.
+            word: lemma, or two of them.
+            top: number of reviews.
+            speaks: reviews that praise, or criticise, the word where they are to be quoted for that; those that do so
+                the most come first then.
+        """
+        found = self.holding(side, owner, word)
+        if speaks != NEUTRAL and self._said is not None:
+            sign = 1 if speaks == PRAISED else -1
+            said = {review: sign * self._opinion(review, word) for review, _ in found}
+            found = sorted((one for one in found if said[one[0]] > 0), key=lambda one: -said[one[0]])
+            found = [(review, self._place_said(review, word, sign)) for review, _ in found]
+        return tuple(self.past_review(*one, word) for one in found[:top])
+
+    def _opinion(self, review: int, word: str) -> float:
+        assert self._said is not None
+        start, end = self.reviews.bounds[review : review + 2]
+        return float(self._said[start:end][self._term[start:end] == self._term_id[word]].sum())
+
+    def _place_said(self, review: int, word: str, sign: int) -> int:
+        """Where a review praises, or criticises, a word the most."""
+        assert self._said is not None
+        start, end = self.reviews.bounds[review : review + 2]
+        here = self._term[start:end] == self._term_id[word]
+        return int(np.where(here, sign * self._said[start:end], -np.inf).argmax())
 
     def past_review(self, review: int, place: int, word: str) -> PastReview:
         """An attended review, quoted around the word at ``place``; both as :meth:`holding` gives them."""

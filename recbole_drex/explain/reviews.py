@@ -27,6 +27,9 @@ class AttendedReviews:
         word: positions in ``vocabulary``, (words,).
         weight: attention weight of each word within its review, (words,).
         vocabulary: lemmas.
+        aspect: aspect of each word, -1 for none, (words,); None of models without aspects, as the following two.
+        importance: of each word, from 0 to 1, (words,).
+        sentiment: what the text says at each word, from -1 to 1, (words,).
     """
 
     user: np.ndarray
@@ -37,6 +40,9 @@ class AttendedReviews:
     word: np.ndarray
     weight: np.ndarray
     vocabulary: list[str]
+    aspect: np.ndarray | None = None
+    importance: np.ndarray | None = None
+    sentiment: np.ndarray | None = None
 
     @classmethod
     def of(cls, experiment: Experiment) -> AttendedReviews:
@@ -65,6 +71,9 @@ class AttendedReviews:
             word=np.asarray(words.word, dtype=np.int64),
             weight=words.weight,
             vocabulary=words.vocabulary,
+            aspect=None if words.read is None else words.read.aspect,
+            importance=None if words.read is None else words.read.importance,
+            sentiment=None if words.read is None else words.read.sentiment,
         )
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-r"""How much a word says about a user or an item, and on which side of their ratings it stands.
+r"""How much a word says about a user or an item, and how their reviews speak of it.
 
 For owner o (a user or an item) with :math:`n_o` reviews of its own, :math:`a_{rw}` is the attention that word w gets in
 review r, summed over its occurrences there.
@@ -33,11 +33,10 @@ import numpy as np
 from recbole_drex.explain.reviews import AttendedReviews
 
 SCORES = ("attention", "attention_lift")
-LIKED, DISLIKED, NEUTRAL = "liked", "disliked", "neutral"
+PRAISED, CRITICISED, NEUTRAL = "praised", "criticised", "neutral"
 
 _DOUBT = 0.9  # standard errors that are taken off; below one, so that words of single reviews rank last, but do rank
-_SIDED = 1.28  # standard errors between liked and neutral: one-sided 10 %
-_PRIOR = 5.0  # ratings that the spread of all owners counts for beside an owner's own
+_AGREE = 2 / 3  # share of reviews that must speak of a word in one way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +50,8 @@ class WordCounts:
         reviews: number of reviews that hold the word, (n,).
         rated: number of these that have a rating, (n,).
         ratings: sum of their ratings, (n,).
+        praise, blame: number of these reviews that speak well and badly of the word; 0 where that is not known, (n,).
         of_owner: number of reviews of each owner, by internal id, (n_owners,).
-        owner_rated, owner_ratings, owner_squares: number, sum and sum of squares of each owner's rated reviews.
     """
 
     owner: np.ndarray
@@ -62,10 +61,9 @@ class WordCounts:
     reviews: np.ndarray
     rated: np.ndarray
     ratings: np.ndarray
+    praise: np.ndarray
+    blame: np.ndarray
     of_owner: np.ndarray
-    owner_rated: np.ndarray
-    owner_ratings: np.ndarray
-    owner_squares: np.ndarray
 
     @property
     def mean_rating(self) -> np.ndarray:
@@ -73,7 +71,9 @@ class WordCounts:
         return np.divide(self.ratings, self.rated, out=np.full(len(self.word), np.nan), where=self.rated > 0)
 
 
-def count_words(reviews: AttendedReviews, term: np.ndarray, weight: np.ndarray, n_terms: int) -> list[WordCounts]:
+def count_words(
+    reviews: AttendedReviews, term: np.ndarray, weight: np.ndarray, n_terms: int, said: np.ndarray | None = None
+) -> list[WordCounts]:
     """Add up words by user and by item.
 
     Args:
@@ -81,6 +81,7 @@ def count_words(reviews: AttendedReviews, term: np.ndarray, weight: np.ndarray, 
         term: what each word counts for, -1 for nothing, (words,).
         weight: the attention that it brings, (words,).
         n_terms: terms are below this.
+        said: what the text says at each word: above 0 praise, below 0 blame, 0 where nothing is claimed, (words,).
 
     Returns:
         The users' counts and the items'.
@@ -88,6 +89,7 @@ def count_words(reviews: AttendedReviews, term: np.ndarray, weight: np.ndarray, 
     use = np.flatnonzero(term >= 0)
     key, inverse = np.unique(reviews.of_words()[use] * n_terms + term[use], return_inverse=True)
     attention = np.bincount(inverse, weights=weight[use], minlength=len(key))
+    opinion = np.zeros(len(key)) if said is None else np.bincount(inverse, weights=said[use], minlength=len(key))
     review, word = key // n_terms, key % n_terms
     rated = ~np.isnan(reviews.rating)
     rating = np.where(rated, reviews.rating, 0.0)
@@ -108,10 +110,9 @@ def count_words(reviews: AttendedReviews, term: np.ndarray, weight: np.ndarray, 
                 reviews=total(None),
                 rated=total(rated[review].astype(float)).astype(np.int64),
                 ratings=total(rating[review]),
+                praise=total((opinion > 0).astype(float)).astype(np.int64),
+                blame=total((opinion < 0).astype(float)).astype(np.int64),
                 of_owner=np.bincount(owner),
-                owner_rated=np.bincount(owner, weights=rated).astype(np.int64),
-                owner_ratings=np.bincount(owner, weights=rating),
-                owner_squares=np.bincount(owner, weights=rating**2),
             )
         )
     return counts
@@ -135,8 +136,8 @@ def residual_idf(counts: WordCounts, n_terms: int) -> np.ndarray:
         2 (1 - 0.5²) = 1.5 owners would have either word.
 
         >>> one, two = np.ones(3), np.array([2, 1, 1])
-        >>> counts = WordCounts(np.array([0, 0, 1]), np.array([0, 1, 1]), one, one, two, two, one,
-        ...                     np.array([2, 2]), *[np.array([2, 2])] * 3)
+        >>> counts = WordCounts(np.array([0, 0, 1]), np.array([0, 1, 1]), one, one, two, two, one, one, one,
+        ...                     np.array([2, 2]))
         >>> residual_idf(counts, 2).round(3).tolist()  # log 1.5 of "plot"; "film" has more owners than expected
         [0.405, 0.0]
     """
@@ -153,23 +154,10 @@ def residual_idf(counts: WordCounts, n_terms: int) -> np.ndarray:
 
 
 def sides(counts: WordCounts) -> np.ndarray:
-    r"""On which side of the owner's ratings each word stands: :data:`LIKED`, :data:`DISLIKED` or :data:`NEUTRAL`.
+    """How the owner's reviews speak of each word: :data:`PRAISED`, :data:`CRITICISED` or :data:`NEUTRAL`, (n,).
 
-    The mean rating of the m rated reviews with the word is compared with that of the owner's k rated reviews without
-    it. The word is liked (disliked), if at least two rated reviews hold it and their mean lies above (below) the other
-    one by more than 1.28 standard errors :math:`s \sqrt{1/m + 1/k}`. :math:`s^2` is the variance of the owner's
-    ratings, to which the variance within all owners adds the weight of five ratings. So nothing depends on the scale or
-    its steps, and where one of the two means is missing the word is neutral.
+    A word is praised (criticised) if two reviews or more, and two thirds of those that hold it, praise (criticise) it.
     """
-    mine = counts.owner
-    others = counts.owner_rated[mine] - counts.rated
-    ratings, rated = counts.owner_ratings, np.maximum(counts.owner_rated, 1)
-    # Of whole numbers and halves the sums are exact; what rounding may leave below 0 is no spread.
-    spread = np.maximum(counts.owner_squares - ratings**2 / rated, 0.0)
-    usual = spread.sum() / max(counts.owner_rated.sum(), 1)
-    variance = (spread + _PRIOR * usual) / (counts.owner_rated + _PRIOR)
-    comparable = (counts.rated >= 2) & (others >= 1)
-    m, k = np.maximum(counts.rated, 1), np.maximum(others, 1)
-    difference = counts.ratings / m - (ratings[mine] - counts.ratings) / k
-    far = comparable & (np.abs(difference) > _SIDED * np.sqrt(variance[mine] * (1 / m + 1 / k)) + 1e-9)
-    return np.where(far, np.where(difference > 0, LIKED, DISLIKED), NEUTRAL)
+    enough = np.maximum(2, counts.reviews * _AGREE)
+    criticised = np.where(counts.blame >= enough, CRITICISED, NEUTRAL)
+    return np.where(counts.praise >= enough, PRAISED, criticised)

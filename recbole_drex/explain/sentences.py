@@ -1,156 +1,26 @@
 """A recommendation's reasons in words: always the same sentences for the same explanation, from templates alone.
 
 Every number and every word that is said stands in the explanation; nothing is looked up or computed but to be rounded.
-All wording is in a :class:`Language`, so that a translation is one more value of it.
+*Because* holds only what raises the prediction, *although* only what lowers it, each by 0.05 or more.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, Recommendation, SharedKeyword
+from recbole_drex.explain.explanation import Evidence, Explanation, Part, Recommendation
+from recbole_drex.explain.language import ENGLISH, Language
+from recbole_drex.explain.parts import SMALLEST, adding_up
 
-_WORDS = 3  # shared keywords that are named
-_PAST = 3  # past interactions that are named
-_MOVED = 0.005  # smaller effects would be said to be 0.00
-
-
-@dataclasses.dataclass(frozen=True)
-class Language:
-    """Templates, in the format of :meth:`str.format`; a mapping by ``side`` has ``liked``, ``disliked``, ``neutral``.
-
-    Attributes:
-        decimal: decimal point of numbers.
-        separator, last_separator: between the entries of a list, and before its last one.
-        keyword: a word as it is shown (``word``).
-        because, although: a sentence of reasons for and against (``reasons``) what is recommended.
-        in_favour, against: the same of an item that was asked about.
-        you: what the user does with ``words``, by side.
-        they_too: all words have the user's side in the item's reviews too (``counts``).
-        count: a word and the number of the item's reviews that hold it (``word``, ``n``).
-        they: what the item's reviewers do: ``phrases``.
-        they_one, they_many: one of these phrases for one reviewer and for several, by side (``word``, ``n``).
-        nothing_shared, no_words_of_user, no_words_of_item: why there is no reason of words.
-        wrote, rated, reviewed: a past interaction of the user's with ``title``: with a text, with a rating alone, and
-            with neither to show.
-        they_wrote, they_rated, they_reviewed: the same of another ``user``.
-        with_rating: one of these (``what``) and its ``rating``.
-        raised, lowered: what one of these did to the prediction: ``what``, ``by``.
-        moved, moved_score: all of these ``effects``, on a rating and on a score that is none.
-        useful_one, useful_many: whose reviews count most in the model (``users``).
-        neighbours, no_neighbours: what the nearest users say (``neighbours``, ``rated``, ``relevant``, ``threshold``,
-            ``mean``).
-        predicted, predicted_alone: the ``predicted`` rating, with and without the user's ``mean``.
-        known, known_unrated: the user knows the item already (``rating``).
-    """
-
-    decimal: str
-    separator: str
-    last_separator: str
-    keyword: str
-    because: str
-    although: str
-    in_favour: str
-    against: str
-    you: Mapping[str, str]
-    they_too: str
-    count: str
-    they: str
-    they_one: Mapping[str, str]
-    they_many: Mapping[str, str]
-    nothing_shared: str
-    no_words_of_user: str
-    no_words_of_item: str
-    wrote: str
-    rated: str
-    reviewed: str
-    they_wrote: str
-    they_rated: str
-    they_reviewed: str
-    with_rating: str
-    raised: str
-    lowered: str
-    moved: str
-    moved_score: str
-    useful_one: str
-    useful_many: str
-    neighbours: str
-    no_neighbours: str
-    predicted: str
-    predicted_alone: str
-    known: str
-    known_unrated: str
-
-    def join(self, parts: Sequence[str]) -> str:
-        """A list in words: "a, b and c"."""
-        if len(parts) < 2:
-            return "".join(parts)
-        return f"{self.separator.join(parts[:-1])}{self.last_separator}{parts[-1]}"
-
-    def number(self, value: float, digits: int = 1) -> str:
-        """A number with so many digits behind the decimal point."""
-        return f"{value:.{digits}f}".replace(".", self.decimal)
-
-
-ENGLISH = Language(
-    decimal=".",
-    separator=", ",
-    last_separator=" and ",
-    keyword="{word}",
-    because="Recommended because {reasons}.",
-    although="Recommended although {reasons}.",
-    in_favour="In its favour: {reasons}.",
-    against="Against it: {reasons}.",
-    you={"liked": "you praise {words}", "disliked": "you criticise {words}", "neutral": "you write about {words}"},
-    they_too=", and so do its reviewers ({counts})",
-    count="{word}: {n}",
-    they="; of its reviewers {phrases}",
-    they_one={
-        "liked": "{n} praises {word}",
-        "disliked": "{n} criticises {word}",
-        "neutral": "{n} writes about {word}",
-    },
-    they_many={
-        "liked": "{n} praise {word}",
-        "disliked": "{n} criticise {word}",
-        "neutral": "{n} write about {word}",
-    },
-    nothing_shared="No word stands in both profiles.",
-    no_words_of_user="None of your words are known.",
-    no_words_of_item="No words about it are known.",
-    wrote="what you wrote about {title}",
-    rated="your rating of {title}",
-    reviewed="your review of {title}",
-    they_wrote="what {user} wrote about {title}",
-    they_rated="the rating of {title} by {user}",
-    they_reviewed="the review of {title} by {user}",
-    with_rating="{what} ({rating})",
-    raised="{what} raised it by {by}",
-    lowered="{what} lowered it by {by}",
-    moved="How the prediction came about: {effects}.",
-    moved_score="How its score came about: {effects}.",
-    useful_one="Of its reviews, the one by {users} counts most.",
-    useful_many="Of its reviews, those by {users} count most.",
-    neighbours="Of your {neighbours} nearest users {rated} rated it, {relevant} of them {threshold} or more; "
-    "their mean is {mean}.",
-    no_neighbours="None of your {neighbours} nearest users rated it.",
-    predicted="Predicted {predicted}; your average is {mean}.",
-    predicted_alone="Predicted {predicted}.",
-    known="You rated it {rating} already; no reason is taken from that.",
-    known_unrated="You reviewed it already; no reason is taken from that.",
-)
-"""The wording of :func:`sentence` unless another one is given."""
+_REASONS = (3, 2)  # that are named at most, for and against
+_REASONED = ("item", "aspect", "taste")  # kinds of parts that may be reasons for this item
 
 
 def sentence(explanation: Explanation, item: Recommendation, language: Language = ENGLISH) -> str:
     """Say why an item is recommended to a user.
 
-    Words that both profiles hold come first; where there are none, the past interactions that moved the prediction, and
-    what else the model offers.
-
     Args:
-        explanation: of the user; its profile and mean rating are read.
+        explanation: of the user; its mean rating is read.
         item: the recommendation.
         language: the wording.
 
@@ -159,77 +29,115 @@ def sentence(explanation: Explanation, item: Recommendation, language: Language 
         to say.
 
     Example:
-        >>> from recbole_drex.explain.explanation import Keyword, SharedKeyword
-        >>> mine = Keyword("story", "story", 2.5, reviews=9, mean_rating=4.6, side="liked")
-        >>> its = Keyword("story", "story", 1.5, reviews=14, mean_rating=4.2, side="liked")
-        >>> shared = SharedKeyword("story", "story", 2.5, 1.5)
-        >>> item = Recommendation("g1", "Abyss", 4.41, profile=(its,), keywords=(shared,))
-        >>> sentence(Explanation("ada", 3.6, (mine,), (item,)), item)
-        'Recommended because you praise story, and so do its reviewers (story: 14). Predicted 4.4; your average is 3.6.'
+        >>> from recbole_drex.explain.explanation import Claim, Part
+        >>> mine, its = Claim(40, 23, 12, 11), Claim(31, 11, 9, 2)
+        >>> parts = (Part("average", "average", 3.6, 3.6), Part("aspect", "story", 0.8, 0.8, ("story",), mine, its))
+        >>> item = Recommendation("g1", "Abyss", 4.4, score=4.4, parts=parts, mean_rating=4.2, ratings=31)
+        >>> for one in sentence(Explanation("ada", 3.8, (), (item,)), item).split(". "):
+        ...     print(one)
+        Recommended because you write about story (23 of your 40 reviews) and its reviewers praise it (9 of 11)
+        Predicted 4.4
+        Its average is 4.2 from 31 ratings, your average is 3.8.
     """
-    told = _words(explanation, item, language) if item.keywords else _other_reasons(explanation, item, language)
+    told = _of_parts(item, language) if item.parts else _of_evidence(item, language)
     if item.known is not None:
         rating = item.known.rating
         told.append(language.known_unrated if rating is None else language.known.format(rating=language.number(rating)))
     if item.predicted is not None:
-        mean = explanation.mean_rating
-        template = language.predicted_alone if mean is None else language.predicted
-        numbers = {"predicted": language.number(item.predicted), "mean": "" if mean is None else language.number(mean)}
-        told.append(template.format(**numbers))
-    return " ".join(told)
+        told.append(language.predicted.format(predicted=language.number(item.predicted)))
+    means = _means(explanation, item, language)
+    return " ".join([*told, means] if means else told)
 
 
-def _words(explanation: Explanation, item: Recommendation, language: Language) -> list[str]:
-    sides = {keyword.lemma: keyword.side for keyword in explanation.profile}
-    its = {keyword.lemma: keyword for keyword in item.profile}
-    shared: dict[str, list[SharedKeyword]] = {"liked": [], "neutral": [], "disliked": []}
-    for keyword in item.keywords[:_WORDS]:
-        shared[sides.get(keyword.lemma, "neutral")].append(keyword)
-    told = []
-    templates = (language.in_favour, language.against) if item.asked else (language.because, language.although)
-    for template, of in zip(templates, (("liked", "neutral"), ("disliked",)), strict=True):
-        named = {side: shared[side] for side in of if shared[side]}
-        if named:
-            you = [
-                language.you[side].format(words=language.join([_shown(one.word, language) for one in words]))
-                for side, words in named.items()
-            ]
-            both = [(side, its[one.lemma]) for side, words in named.items() for one in words if one.lemma in its]
-            told.append(template.format(reasons=language.join(you) + _reviewers(both, language)))
+def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
+    """The parts of a prediction in one line, rounded so that they add up; empty without parts.
+
+    Example:
+        >>> from recbole_drex.explain.explanation import Part
+        >>> parts = (Part("average", "average", 3.9, 3.9), Part("user", "you", 0.3, 0.3), Part("rest", "", -0.1, -0.1))
+        >>> sum_in_words(Recommendation("g1", "Abyss", 4.1, score=4.1, parts=parts))
+        '4.10 = 3.90 average + 0.30 you - 0.10 other patterns'
+    """
+    if not item.parts:
+        return ""
+    total, ratings = adding_up([part.rating for part in item.parts], 2)
+    told = ""
+    for part, rating in zip(item.parts, ratings, strict=True):
+        if rating or part.kind == "average":
+            sign = ("-" if rating < 0 else "") if not told else " - " if rating < 0 else " + "
+            name = part.name.split(", ")[0] if part.words else language.parts[part.kind]
+            told += f"{sign}{language.number(abs(rating), 2)} {name}"
+    whole = language.number(total, 2)
+    if item.predicted is not None and language.number(item.predicted, 2) != whole:
+        whole = language.before_limit.format(sum=whole, predicted=language.number(item.predicted, 2))
+    return f"{whole} = {told}"
+
+
+def is_reason(part: Part) -> bool:
+    """Whether a part is named as a reason: it moves the rating far enough, and there is something to say of it."""
+    said = part.user is None or part.item is None or bool(part.user.reviews and part.item.reviews)
+    return part.kind in _REASONED and said and abs(part.rating) >= SMALLEST
+
+
+def reasons_of(item: Recommendation) -> tuple[list[Part], list[Part]]:
+    """The parts that the sentence names: what raised the prediction most, and what lowered it most. Of aspects that are
+    too small or too vague to be named only their sum is known, so it comes last."""
+    found = sorted(
+        filter(is_reason, item.parts), key=lambda part: (part.kind == "aspect" and not part.words, -abs(part.rating))
+    )
+    raised, lowered = ([part for part in found if sign * part.rating > 0] for sign in (1, -1))
+    return raised[: _REASONS[0]], lowered[: _REASONS[1]]
+
+
+def _of_parts(item: Recommendation, language: Language) -> list[str]:
+    reasons = [[_reason(item, part, language) for part in parts] for parts in reasons_of(item)]
+    told = _for_and_against(item, reasons, language)
+    if not any(part.kind in ("aspect", "taste") and abs(part.rating) >= SMALLEST for part in item.parts):
+        rest = sum(part.rating for part in item.parts if part.kind == "rest")
+        by = f"{'-' if rest < 0 else '+'}{language.number(abs(rest), 2)}"
+        told.append(language.patterns.format(by=by) if abs(rest) >= SMALLEST else language.averages)
     return told
 
 
-def _reviewers(both: list[tuple[str, Keyword]], language: Language) -> str:
-    """What the item's reviewers do with words, given the user's side of each."""
-    if not both:
-        return ""
-    if all(side == keyword.side for side, keyword in both):
-        counts = [language.count.format(word=_shown(keyword.word, language), n=keyword.reviews) for _, keyword in both]
-        return language.they_too.format(counts=language.separator.join(counts))
-    phrases = []
-    for _, keyword in both:
-        templates = language.they_one if keyword.reviews == 1 else language.they_many
-        phrases.append(templates[keyword.side].format(word=_shown(keyword.word, language), n=keyword.reviews))
-    return language.they.format(phrases=language.join(phrases))
+def _for_and_against(item: Recommendation, reasons: Sequence[Sequence[str]], language: Language) -> list[str]:
+    templates = (language.in_favour, language.against) if item.asked else (language.because, language.although)
+    return [
+        template.format(reasons=language.reasons.join(some[:most]))
+        for template, some, most in zip(templates, reasons, _REASONS, strict=True)
+        if some
+    ]
 
 
-def _shown(word: str, language: Language) -> str:
-    return language.keyword.format(word=word)
+def _reason(item: Recommendation, part: Part, language: Language) -> str:
+    raises = part.rating > 0
+    if part.kind == "taste":
+        return language.taste_raises if raises else language.taste_lowers
+    if part.kind == "item":
+        usual = sum(one.rating for one in item.parts if one.kind == "average")
+        above = None if item.mean_rating is None or item.predicted is None else item.mean_rating - usual
+        if above is not None and above * part.rating > 0:
+            return language.rated_high if raises else language.rated_low
+        template = language.item_raises if raises else language.item_lowers
+        return template.format(by=language.number(abs(part.rating), 2))
+    if part.user is None or part.item is None:
+        return language.others_raise if raises else language.others_lower
+    aspect = language.choice(part.name.split(", "))
+    counted = {word for claim in (part.user, part.item) for mention in claim.mentions for word in mention.words}
+    if not counted <= set(part.words):
+        aspect = language.alike.format(words=aspect)
+    template = language.you_wrote if part.user.total == 1 else language.you_write
+    mine = template.format(aspect=aspect, n=part.user.reviews, total=part.user.total)
+    agree, kind = (part.item.praise, "praise") if raises else (part.item.blame, "blame")
+    if 2 * agree > part.item.reviews:
+        return mine + language.they[kind].format(n=agree, total=part.item.reviews)
+    return mine + language.they_differ.format(praise=part.item.praise, blame=part.item.blame)
 
 
-def _other_reasons(explanation: Explanation, item: Recommendation, language: Language) -> list[str]:
-    told = []
-    if item.profile and explanation.profile:
-        told.append(language.nothing_shared)
-    elif item.profile and explanation.user:
-        # Somebody who is not in the data has no profile, whatever they wrote.
-        told.append(language.no_words_of_user)
-    elif explanation.profile:
-        told.append(language.no_words_of_item)
-    effects = [_effect(one, language) for one in item.evidence if abs(one.delta) >= _MOVED][:_PAST]
-    if effects:
-        template = language.moved_score if item.predicted is None else language.moved
-        told.append(template.format(effects=language.join(effects)))
+def _of_evidence(item: Recommendation, language: Language) -> list[str]:
+    moved = [[one for one in item.evidence if sign * one.delta >= SMALLEST] for sign in (1, -1)]
+    told = _for_and_against(item, [[_effect(one, language) for one in some] for some in moved], language)
+    if item.evidence and not told:
+        told.append(language.nothing)
     if item.reviews:
         users = language.join([review.review.user for review in item.reviews])
         told.append((language.useful_one if len(item.reviews) == 1 else language.useful_many).format(users=users))
@@ -254,5 +162,18 @@ def _effect(evidence: Evidence, language: Language) -> str:
     what = template.format(title=past.title or past.item, user=past.user)
     if past.rating is not None:
         what = language.with_rating.format(what=what, rating=language.number(past.rating))
-    effect = language.raised if evidence.delta > 0 else language.lowered
+    effect = language.raises if evidence.delta > 0 else language.lowers
     return effect.format(what=what, by=language.number(abs(evidence.delta), 2))
+
+
+def _means(explanation: Explanation, item: Recommendation, language: Language) -> str:
+    """The mean ratings of item and user, in one sentence."""
+    mine, its = explanation.mean_rating, item.mean_rating
+    if its is not None:
+        template = language.its_one_rating if item.ratings == 1 else language.its_mean
+        told = [template.format(mean=language.number(its), n=item.ratings)]
+    else:
+        told = [language.its_none]
+    if mine is not None:
+        told.append(language.your_mean.format(mean=language.number(mine)))
+    return f"{language.separator.join(told)}."

@@ -6,7 +6,9 @@ import os
 import unicodedata
 from typing import TextIO
 
-from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, Mark, Quote, Recommendation
+from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, Mark, Part, Quote, Recommendation
+from recbole_drex.explain.scores import NEUTRAL
+from recbole_drex.explain.sentences import reasons_of, sum_in_words
 
 COLORS = ("auto", "always", "never")
 
@@ -69,14 +71,16 @@ def render(explanation: Explanation, color: bool = False) -> str:
 
 def _keyword(keyword: Keyword) -> str:
     reviews = f"{keyword.reviews} review{'s' if keyword.reviews != 1 else ''}"
-    side = "" if keyword.side == "neutral" else f", {keyword.side}"
+    side = "" if keyword.side == NEUTRAL else f", {keyword.side}"
     return f"{printable(keyword.word)} ({reviews}{side})"
 
 
 def _reasons(item: Recommendation, color: bool) -> list[str]:
-    lines = []
+    lines = [printable(sum_in_words(item))] if item.parts else []
     if item.sentence:
         lines.append(printable(item.sentence))
+    if item.parts:
+        return lines + [line for parts in reasons_of(item) for part in parts for line in _claims(part, color)]
     if item.written:
         lines.append(f'the model writes: "{printable(item.written)}"')
     if item.neighbours:
@@ -103,6 +107,18 @@ def _reasons(item: Recommendation, color: bool) -> list[str]:
     return lines
 
 
+def _claims(part: Part, color: bool) -> list[str]:
+    """A quote of the user's and one of the item's reviews of an aspect."""
+    lines = []
+    for claim, who in ((part.user, "this user on {title}"), (part.item, "{user} on this item")):
+        past = None if claim is None else claim.quote
+        if past is not None and past.quote is not None:
+            words = dict.fromkeys(past.quote.text[mark.start : mark.end].lower() for mark in past.quote.marks)
+            of = printable(f"{', '.join(words)}, {who.format(title=past.title or past.item, user=past.user)}")
+            lines.append(f'  {of}: "{_quoted(past.quote, color)}"')
+    return lines
+
+
 def _moved(evidence: Evidence, color: bool) -> str:
     past = evidence.review
     who = f"this user on {past.title or past.item}" if evidence.side == "user" else f"{past.user} on this item"
@@ -119,7 +135,8 @@ def _quoted(quote: Quote, color: bool) -> str:
     strongest = max(map(abs, strengths)) or 1.0
     parts, end = [], 0
     for mark, strength in zip(quote.marks, strengths, strict=True):
-        shades = _ATTENTION if mark.delta is None else _RAISED if strength > 0 else _LOWERED
+        signed = mark.delta is not None or mark.sentiment is not None
+        shades = _ATTENTION if not signed else _RAISED if strength > 0 else _LOWERED
         level = int(abs(strength) / strongest * len(shades))
         if level == 0:
             continue
@@ -133,7 +150,7 @@ def _quoted(quote: Quote, color: bool) -> str:
 def _strength(mark: Mark) -> float:
     if mark.delta is not None:
         return mark.delta
-    return mark.attention or 0.0
+    return mark.attention or mark.sentiment or 0.0
 
 
 def _safe(text: str) -> str:

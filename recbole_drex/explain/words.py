@@ -81,10 +81,9 @@ class WordDeletion:
 
     def candidates(self, top: int) -> list[int]:
         """Lemmas, ``top`` of them or somewhat more, that move the prediction far by a linear approximation."""
-        lemmas = self.lemmas
-        if not len(lemmas):
+        if not len(self.lemmas):
             return []
-        return lemmas[self._linear(lemmas).abs().argsort(descending=True)[: max(top, _CANDIDATES)]].tolist()
+        return self.lemmas[self.linear.abs().argsort(descending=True)[: max(top, _CANDIDATES)]].tolist()
 
     def effects(self, removals: Sequence[Sequence[int] | PlaceOfWord]) -> list[float]:
         """The prediction less those of :meth:`without`."""
@@ -134,8 +133,10 @@ class WordDeletion:
         cases, case = (scenario * m + words.place[token]).unique(return_inverse=True)
         return without_words(side, words, cases // m, cases % m, case, token)
 
-    def _linear(self, lemmas: torch.Tensor) -> torch.Tensor:
-        """Effects of all lemmas (w,), by the gradient of the prediction to the evidence."""
+    @cached_property
+    def linear(self) -> torch.Tensor:
+        """Effects of all :attr:`lemmas` (w,), by the gradient of the prediction to the evidence."""
+        lemmas = self.lemmas
         none = [_no_change(side) for side in self.whatif.sides]
         with torch.enable_grad():
             inputs = [one for changes in none for one in (changes.row, changes.coordinates)]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-_UNITS = {"attention": 1e-3, "delta": 1e-4}
+_UNITS = {"attention": 1e-3, "delta": 1e-4, "sentiment": 1e-2}
 
 
 def packed(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -23,11 +23,11 @@ def packed(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ``users`` as in :class:`~recbole_drex.explain.explanation.Explanation`, without what is empty and with numbers
         of four decimals. In place of quotes, reviews and items' profiles stand their places in the lists ``quotes``,
         ``reviews`` and ``profiles``; titles stand in ``titles`` by item. A quote's marks are columns: ``places`` (from
-        the end of the mark before to the start, then the length, both in characters), ``attention`` in thousandths and
-        ``delta`` in ten-thousandths.
+        the end of the mark before to the start, then the length, both in characters), ``attention`` in thousandths,
+        ``delta`` in ten-thousandths and ``sentiment`` in hundredths. The mentions of aspects are not repeated.
 
     Example:
-        >>> quote = {"text": "a fine story", "marks": [{"start": 2, "end": 6, "attention": 0.25, "delta": None}]}
+        >>> quote = {"text": "a fine story", "marks": [{"start": 2, "end": 6, "attention": 0.25}]}
         >>> review = {"user": "u", "item": "i", "title": "Go", "rating": 4.0, "quote": quote}
         >>> word = {"word": "fine", "lemma": "fine", "score": 1.0, "quotes": [review, review]}
         >>> found = packed([{"user": "u", "profile": [word], "recommendations": []}])
@@ -73,8 +73,17 @@ class _Packing:
                 "words": [_short(word) for word in item["words"]],
                 "reviews": self._evidence(item["reviews"]),
                 "known": self._review(item["known"]) if item["known"] else None,
+                "parts": [self._part(part) for part in item["parts"]],
             }
         )
+
+    def _part(self, part: dict[str, Any]) -> dict[str, Any]:
+        return _short({**part, **{side: self._claim(part[side]) for side in ("user", "item")}})
+
+    def _claim(self, claim: dict[str, Any] | None) -> dict[str, Any] | None:
+        if claim is None:
+            return None
+        return _short({**claim, "mentions": None, "quote": self._review(claim["quote"]) if claim["quote"] else None})
 
     def _profile(self, profile: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         return [_short({**word, "quotes": [self._review(one) for one in word["quotes"]]}) for word in profile]
@@ -93,7 +102,7 @@ class _Packing:
         for mark in quote["marks"]:
             places += [mark["start"] - end, mark["end"] - mark["start"]]
             end = mark["end"]
-        columns = {name: [_whole(mark[name], unit) for mark in quote["marks"]] for name, unit in _UNITS.items()}
+        columns = {name: [_whole(mark.get(name), unit) for mark in quote["marks"]] for name, unit in _UNITS.items()}
         known = {name: values for name, values in columns.items() if any(value is not None for value in values)}
         return self._quotes.place(_short({"text": quote["text"], "places": places, **known}))
 

@@ -29,6 +29,7 @@ _SCRIPTS = (
     "explained-data.js",
     "explained-quotes.js",
     "explained-words.js",
+    "explained-parts.js",
     "explained-reasons.js",
     "explained-browser.js",
 )

@@ -68,7 +68,7 @@ def explanations(comparison: Comparison) -> dict[str, Any]:
     first = {(run.label, run.dataset): run for run in reversed(comparison.runs) if run.explains}
     runs = [run for run in comparison.runs if first.get((run.label, run.dataset)) is run]
     users = {f"{run.label}, {run.dataset}, {run.replicate}": run.explanations() for run in runs}
-    foreign = [name for name, explained in users.items() if any("mean_rating" not in user for user in explained)]
+    foreign = [name for name, explained in users.items() if any(map(_foreign, explained))]
     users = {name: explained for name, explained in users.items() if name not in foreign}
     models, total = _packed(users), sum(map(len, users.values()))
     # What users share stays when some of them go, so that one cut may not be enough.
@@ -79,6 +79,10 @@ def explanations(comparison: Comparison) -> dict[str, Any]:
         users = {name: explained[: kept[name]] for name, explained in users.items()}
         models = _packed(users)
     return {"models": models, "total": total, "shown": sum(map(len, users.values())), "foreign": foreign}
+
+
+def _foreign(user: dict[str, Any]) -> bool:
+    return "mean_rating" not in user or any("parts" not in item for item in user["recommendations"])
 
 
 def _packed(users: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

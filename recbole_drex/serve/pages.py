@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ def start_page(health: Health) -> Page:
         health: what is served.
     """
     about = dataclasses.asdict(health) | {"max_interactions": limits.MAX_INTERACTIONS, "max_review": limits.MAX_REVIEW}
-    return _page("page.html.j2", "page.js", health=health, about=about)
+    return _page("page.html.j2", ("explained-parts.js", "page.js"), health=health, about=about)
 
 
 def docs_page(openapi: Mapping[str, Any], max_body: int) -> Page:
@@ -49,7 +49,7 @@ def docs_page(openapi: Mapping[str, Any], max_body: int) -> Page:
     schemas = openapi["components"]["schemas"]
     return _page(
         "docs.html.j2",
-        None,
+        (),
         openapi=openapi,
         operations=operations,
         schemas={name: schema for name, schema in schemas.items() if schema.get("properties")},
@@ -83,11 +83,12 @@ def kind(schema: Mapping[str, Any]) -> str:
     return f"{name}, {' '.join(bounds)}{unit}" if bounds else name
 
 
-def _page(template: str, script: str | None, **values: Any) -> Page:
+def _page(template: str, scripts: Sequence[str], **values: Any) -> Page:
     own, report = files("recbole_drex.serve") / "templates", files("recbole_drex.report") / "templates"
     styles = (report / "report.css", report / "explanations.css", own / "page.css")
     style = "".join(path.read_text(encoding="utf-8") for path in styles)
-    code = (own / script).read_text(encoding="utf-8") if script else ""
+    paths = [own / name if (own / name).is_file() else report / name for name in scripts]
+    code = "".join(['"use strict";\n', *(path.read_text(encoding="utf-8") for path in paths)]) if paths else ""
     environment = Environment(
         loader=PackageLoader("recbole_drex.serve"),
         autoescape=True,

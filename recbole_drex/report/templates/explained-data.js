@@ -3,7 +3,7 @@
 const scaled = (whole, unit) => (whole == null ? null : whole / unit);
 
 // Marks stand at places in characters; a string's own places count some characters, such as emoji, twice.
-const unpackQuote = ({ text, places = [], attention = [], delta = [] }) => {
+const unpackQuote = ({ text, places = [], attention = [], delta = [], sentiment = [] }) => {
   const characters = Array.from(text), pieces = [];
   let at = 0;
   for (let mark = 0; 2 * mark < places.length; mark += 1) {
@@ -11,7 +11,7 @@ const unpackQuote = ({ text, places = [], attention = [], delta = [] }) => {
     pieces.push({ text: characters.slice(at, start).join("") });
     pieces.push({
       text: characters.slice(start, end).join(""), marked: true,
-      attention: scaled(attention[mark], 1e3), delta: scaled(delta[mark], 1e4),
+      attention: scaled(attention[mark], 1e3), delta: scaled(delta[mark], 1e4), sentiment: scaled(sentiment[mark], 1e2),
     });
     at = end;
   }
@@ -29,6 +29,9 @@ const unpackModel = ({ name, users, quotes, reviews, profiles, titles }) => {
   const itemProfiles = profiles.map(unpackProfile);
   const unpackEvidence = (evidence) => evidence.map(({ review, weight = null, ...rest }) => (
     { ...rest, weight, review: past[review] }));
+  const unpackClaim = (claim) => claim && { ...claim, quote: claim.quote === undefined ? null : past[claim.quote] };
+  const unpackPart = ({ user = null, item = null, ...rest }) => (
+    { ...rest, user: unpackClaim(user), item: unpackClaim(item) });
   const unpackItem = ({ item, predicted = null, sentence = "", written = "", neighbours = null, ...rest }) => ({
     item, title: titles[item] ?? "", predicted, sentence, written, neighbours,
     profile: rest.profile === undefined ? [] : itemProfiles[rest.profile],
@@ -37,6 +40,7 @@ const unpackModel = ({ name, users, quotes, reviews, profiles, titles }) => {
     evidence: unpackEvidence(rest.evidence ?? []),
     words: rest.words ?? [],
     reviews: unpackEvidence(rest.reviews ?? []),
+    parts: (rest.parts ?? []).map(unpackPart),
   });
   const explained = users.map(({ user, mean_rating = null, profile = [], recommendations = [] }) => (
     { user, mean_rating, profile: unpackProfile(profile), recommendations: recommendations.map(unpackItem) }));
@@ -46,6 +50,7 @@ const unpackModel = ({ name, users, quotes, reviews, profiles, titles }) => {
     words: keywords.length > 0,
     sides: keywords.some((keyword) => keyword.side !== "neutral"),
     attention: quotes.some((quote) => quote.attention),
+    opinions: quotes.some((quote) => quote.sentiment),
     deltas: explained.some((entry) => entry.recommendations.some((item) => item.evidence.length || item.words.length)),
   };
   return { name, users: explained, offers };

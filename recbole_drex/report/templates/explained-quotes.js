@@ -45,14 +45,16 @@ const shade = (value, scale) => {
 // attention that the model pays them. `isAsked` tells which words the reader asked for.
 const quoteText = (quote, scale, isAsked = () => false) => {
   const node = element("p"), strongest = largest(quote.map((piece) => piece.attention ?? 0));
-  for (const { text, marked, attention, delta } of quote) {
-    const moved = Boolean(scale) && marked && delta !== null, kind = !moved ? "heat" : delta < 0 ? "down" : "up";
-    const step = !marked ? 0 : moved ? shade(delta, scale) : shade(attention ?? 0, strongest);
+  for (const { text, marked, attention, delta, sentiment } of quote) {
+    const said = marked && sentiment !== null, moved = !said && Boolean(scale) && marked && delta !== null;
+    const value = said ? sentiment : delta, kind = !said && !moved ? "heat" : value < 0 ? "down" : "up";
+    const step = !marked ? 0 : said ? Math.max(1, shade(sentiment, 1)) : moved ? shade(delta, scale) : shade(attention ?? 0, strongest);
     const asked = marked && isAsked(text);
     if (!step && !asked) { node.append(text); continue; }
     const mark = element("mark", text, `${step ? `${kind}-${step}` : "plain"}${asked ? " asked" : ""}`);
     const facts = [];
     if (moved) facts.push(`${signed(delta, 0)} to the prediction`);
+    if (said) facts.push(`read as ${sentiment < 0 ? "criticism" : "praise"}, ${Math.abs(sentiment).toFixed(2)} of 1`);
     if (attention !== null) facts.push(`attention ${attention.toFixed(3)}`);
     if (facts.length) mark.title = facts.join("; ");
     node.append(mark);

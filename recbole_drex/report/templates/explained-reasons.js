@@ -102,14 +102,26 @@ const reasonsOf = ({ evidence, words, reviews, profile }, shared, entries) => {
   return reasons;
 };
 
+const sourceOf = (review, own) => {
+  const rating = review.rating === null ? "" : ` · ${rated(review.rating)}`;
+  return `${own ? `this user, about ${review.title || review.item}` : `user ${review.user}, about this item`}${rating}`;
+};
+
 // `brief`: beside another user there is room for shared words only, the rest is folded unless there are none.
 const recommendation = (item, entry, { entries, sharedItems, brief }) => {
-  const { keywords, profile, evidence, sentence, written, neighbours } = item, both = sharedItems.has(item.item);
+  const { keywords, profile, evidence, sentence, written, neighbours, parts } = item, both = sharedItems.has(item.item);
   const node = holding("li", both ? "both" : "", itemHead(item, entry.mean_rating, both));
   if (sentence) node.append(element("p", sentence, "sentence"));
   if (written) node.append(quoted([{ text: written }], "written by the model"));
   if (neighbours) node.append(neighbourhood(neighbours));
   const shared = new Set(keywords.map((keyword) => keyword.lemma)), reasons = reasonsOf(item, shared, entries);
+  if (parts.length) {
+    node.append(partsOf(item, element, (review, own) => quoted(review.quote, sourceOf(review, own))));
+    const more = keywords.length ? [label("In the reviews of this user and of this item"), sharedWords(keywords, entries)] : [];
+    more.push(...reasons);
+    if (more.length) node.append(holding("details", "", element("summary", "Shared words, past reviews and words that moved it"), ...more));
+    return node;
+  }
   if (keywords.length) {
     node.append(label("In the reviews of this user and of this item"));
     node.append(brief ? chips(keywords, shared, entries) : sharedWords(keywords, entries));

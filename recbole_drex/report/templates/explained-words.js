@@ -1,5 +1,5 @@
 // Words of profiles as buttons, and the reviews behind a word.
-const SIDES = { liked: "▲", disliked: "▼" };
+const SIDES = { praised: "▲", criticised: "▼" };
 
 const sideSign = (side) => {
   const sign = element("span", SIDES[side], side);

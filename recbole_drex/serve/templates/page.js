@@ -1,4 +1,3 @@
-"use strict";
 (() => {
   const root = document.documentElement;
   const about = JSON.parse(document.getElementById("about").textContent);
@@ -89,12 +88,14 @@
     const node = element("blockquote"), letters = Array.from(text);
     const most = Math.max(...marks.map((one) => one.attention ?? 0));
     let end = 0;
-    for (const { start, end: stop, attention, delta } of marks) {
+    for (const { start, end: stop, attention, delta, sentiment = null } of marks) {
       if (start < end) continue;
       node.append(letters.slice(end, start).join(""));
-      const mark = element("mark", letters.slice(start, stop).join(""), !delta ? "" : delta > 0 ? "up" : "down");
+      const value = delta ?? sentiment;
+      const mark = element("mark", letters.slice(start, stop).join(""), !value ? "" : value > 0 ? "up" : "down");
       if (attention !== null && most > 0) mark.style.setProperty("--attention", attention / most);
       if (delta !== null) mark.title = `${signed(delta)} to the prediction`;
+      else if (sentiment !== null) mark.title = `read as ${sentiment < 0 ? "criticism" : "praise"}`;
       node.append(mark);
       end = stop;
     }
@@ -116,6 +117,10 @@
     }
     return list;
   };
+  const sourceOf = (review, own) => {
+    const who = own ? `this user, about ${review.title || review.item}` : `${review.user}, about this item`;
+    return who + (review.rating === null ? "" : `, rated ${review.rating}`);
+  };
   const moved = ({ delta }) => element("span", signed(delta), `delta ${delta < 0 ? "down" : "up"}`);
   const useful = ({ weight }) => element("span", weight === null ? "" : fixed(weight), "delta");
 
@@ -136,6 +141,10 @@
     if (neighbours) {
       const { neighbours: asked, rated, relevant, threshold } = neighbours;
       node.append(element("p", `${rated} of the ${asked} nearest users rated it, ${relevant} of them ${threshold} or more`));
+    }
+    if (row.parts?.length) {
+      node.append(partsOf(row, element, (review, own) => quote(review.quote ?? { text: "", marks: [] }, sourceOf(review, own))));
+      return node;
     }
     const shared = new Set((keywords ?? []).map((keyword) => keyword.word));
     if (profile?.length) {

@@ -1,0 +1,214 @@
+"""Which reviews mention an aspect, and what they say of it at the very words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from recbole_drex.explain.excerpts import around
+from recbole_drex.explain.explanation import Claim, Mention, PastReview
+from recbole_drex.explain.pasts import Past, PastReviews
+from recbole_drex.explain.quotes import Quotes
+from recbole_drex.explain.reviews import AttendedReviews
+from recbole_drex.explain.vocabulary import ShownWords
+
+if TYPE_CHECKING:
+    from recbole_drex.model.aspects import Aspects
+    from recbole_drex.model.userview import PostedWords
+
+_LEAST = 0.5  # share of an aspect's weight that words which may name it have
+_TRIED = 3  # occurrences that are tried for a quote, where the texts are not those that were encoded
+
+
+@dataclasses.dataclass(frozen=True)
+class Occurrences:
+    """Words that belong to an aspect.
+
+    Attributes:
+        review: position of each word's review among the attended ones, ascending, (k,).
+        at: position of each word among all words, (k,).
+        word: lemma, as a position in the vocabulary, (k,).
+        aspect: (k,).
+        importance: (k,).
+        said: sentiment times importance, (k,).
+        topic: whether the word may name an aspect, (k,).
+    """
+
+    review: np.ndarray
+    at: np.ndarray
+    word: np.ndarray
+    aspect: np.ndarray
+    importance: np.ndarray
+    said: np.ndarray
+    topic: np.ndarray
+
+    def __getitem__(self, which: np.ndarray) -> Occurrences:
+        return Occurrences(*(getattr(self, field.name)[which] for field in dataclasses.fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.review)
+
+
+class AspectMentions:
+    """Looks aspects up in the reviews of users and items.
+
+    Args:
+        reviews: what a model with aspects attends to.
+        quotes: of these reviews.
+        shown: how words are written.
+        topic: whether each lemma of the vocabulary may name an aspect, (words,).
+        aspects: of the model, to read what new users write.
+    """
+
+    def __init__(
+        self, reviews: AttendedReviews, quotes: Quotes, shown: ShownWords, topic: np.ndarray, aspects: Aspects
+    ):
+        assert reviews.aspect is not None and reviews.importance is not None and reviews.sentiment is not None
+        self.reviews, self.quotes, self.shown = reviews, quotes, shown
+        self.pasts: PastReviews = quotes.pasts
+        self._aspect, self._importance, self._sentiment = reviews.aspect, reviews.importance, reviews.sentiment
+        self._topic, self._aspects = topic, aspects
+
+        @lru_cache(maxsize=512)
+        def found(side: str, owner: int) -> tuple[Occurrences, np.ndarray]:
+            return self._found(side, owner)
+
+        self._of_owner = found
+
+    def _found(self, side: str, owner: int) -> tuple[Occurrences, np.ndarray]:
+        mine = np.sort(self.quotes.of_owner(side, owner))
+        first, last = self.reviews.bounds[mine], self.reviews.bounds[mine + 1]
+        length = last - first
+        at = np.repeat(first - (np.cumsum(length) - length), length) + np.arange(length.sum())
+        review = np.repeat(mine, length)
+        use = self._aspect[at] >= 0
+        at, review = at[use], review[use]
+        word, importance = self.reviews.word[at], self._importance[at]
+        said, topic = importance * self._sentiment[at], self._topic[word]
+        return Occurrences(review, at, word, self._aspect[at], importance, said, topic), mine
+
+    def of(self, side: str, owner: int, aspect: int, pair: tuple[int, int]) -> tuple[Occurrences, int]:
+        """The words of an aspect in the reviews of a user or an item, and the number of all these reviews.
+
+        Only words that may name an aspect; none where they are the smaller part of what belongs to the aspect here, for
+        then the aspect is about something else.
+
+        Args:
+            side: ``user`` or ``item``.
+            owner: internal id.
+            aspect: its number.
+            pair: internal ids of user and item: the one's review of the other is left out.
+        """
+        found, mine = self._of_owner(side, owner)
+        own = self._own(mine, pair)
+        return _named(found[(found.aspect == aspect) & ~np.isin(found.review, own)]), len(mine) - len(own)
+
+    def of_new(self, posted: PostedWords, aspect: int) -> tuple[Occurrences, int]:
+        """As :meth:`of`, in what a new user posted; reviews are numbered as what was posted is."""
+        place, word = posted.words.place, posted.words.word
+        shares, sentiment = self._lexicon
+        number = self._aspects.lemma[torch.where(word < len(self.reviews.vocabulary), word, -1)]
+        slot = self._aspects.slot[number]
+        first = torch.nonzero(torch.diff(place, prepend=place.new_full((1,), -1))).flatten()
+        said = self._aspects.said(number, first, sentiment)
+        importance = shares.sum(1)[slot]
+        inside = (shares.argmax(1)[slot] == aspect) & (importance > 0)
+        at = torch.arange(len(place), device=place.device)
+        columns = (place, at, word, torch.full_like(place, aspect), importance, importance * said)
+        found = [column[inside].numpy(force=True) for column in columns]
+        found.append(self._topic[found[2]])
+        return _named(Occurrences(*found)), len(first)
+
+    @cached_property
+    def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`~recbole_drex.model.aspects.Aspects.lexicon`, with zeros for lemmas that belong to no aspect."""
+        with torch.no_grad():
+            shares, sentiment = self._aspects.lexicon()
+        return torch.cat([shares, shares.new_zeros(1, shares.shape[1])]), sentiment
+
+    def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
+        return mine[(self.reviews.user[mine] == pair[0]) & (self.reviews.item[mine] == pair[1])]
+
+    def words(self, user: Occurrences, item: Occurrences, foremost: list[str], top: int) -> tuple[str, ...]:
+        """Lemmas that name an aspect between a user and an item: those that weigh most in both, of which the model's
+        ``foremost`` ones come first; with nothing in common, those of either. None where neither has a word."""
+        mass = [dict[str, float](), dict[str, float]()]
+        for of_side, found in zip(mass, (user, item), strict=True):
+            lemmas, place = np.unique(found.word, return_inverse=True)
+            weights = np.bincount(place, weights=found.importance)
+            of_side.update(zip((self.reviews.vocabulary[one] for one in lemmas.tolist()), weights, strict=True))
+        rank = {lemma: place for place, lemma in enumerate(foremost)}
+
+        def order(lemma: str) -> tuple[bool, bool, float, str]:
+            mine, its = (of_side.get(lemma, 0.0) for of_side in mass)
+            return not (mine and its), lemma not in rank, -min(mine, its) or -max(mine, its), lemma
+
+        found_words = sorted(mass[0].keys() | mass[1].keys(), key=order)
+        both = [lemma for lemma in found_words if lemma in mass[0] and lemma in mass[1]]
+        alike = [lemma for lemma in found_words if lemma in rank and lemma not in both]
+        return tuple((both + alike or found_words)[:top])
+
+    def claim(
+        self, found: Occurrences, total: int, words: tuple[str, ...], sign: float, posted: Sequence[int] | None = None
+    ) -> Claim:
+        """What reviews say of an aspect.
+
+        Args:
+            found: its occurrences in them.
+            total: number of all reviews.
+            words: lemmas of its name, which a quote should have.
+            sign: of what is to be quoted, if reviews of that kind are the most: 1 praise, -1 blame; 0: whatever.
+            posted: items (internal ids) that a new user's reviews are about, if these are the reviews; none is quoted.
+        """
+        reviews, place = np.unique(found.review, return_inverse=True)
+        said = np.bincount(place, weights=found.said, minlength=len(reviews))
+        names, vocabulary = self.pasts.names, self.reviews.vocabulary
+        mentions = tuple(
+            Mention(
+                names.user_name(int(self.reviews.user[review])) if posted is None else "",
+                names.item_name(int(self.reviews.item[review]) if posted is None else posted[review]),
+                tuple(dict.fromkeys(vocabulary[word] for word in found.word[place == number].tolist())),
+                round(float(said[number]), 4),
+            )
+            for number, review in enumerate(reviews.tolist())
+        )
+        praise, blame = int((said > 0).sum()), int((said < 0).sum())
+        if sign and (praise if sign > 0 else blame) * 2 <= len(reviews):
+            sign = 0
+        quote = self._quoted(found, said[place], words, sign) if posted is None else None
+        return Claim(total, len(mentions), praise, blame, quote, mentions)
+
+    def _quoted(self, found: Occurrences, said: np.ndarray, words: tuple[str, ...], sign: float) -> PastReview | None:
+        """The review that speaks for a claim the most, around the word at which it does."""
+        if self.pasts.texts is None or not len(found):
+            return None
+        named = np.isin(found.word, [place for place, one in enumerate(self.reviews.vocabulary) if one in words])
+        right = found.said * sign > 0 if sign else np.ones(len(found), dtype=bool)
+        right &= said * sign > 0 if sign else True
+        weight = found.said * sign if sign else found.importance
+        for number in np.lexsort((-weight, ~named, ~right))[:_TRIED].tolist():
+            if not right[number]:
+                break
+            review, at = int(found.review[number]), int(found.at[number])
+            past = Past(*(int(column[review]) for column in (self.reviews.user, self.reviews.item, self.reviews.row)))
+            text, first = self.pasts.read(past.row), int(self.reviews.bounds[review])
+            place = at - first
+            lemma = self.reviews.vocabulary[self.reviews.word[at]]
+            if text is None or text.lemmas[place : place + 1] != [lemma]:
+                continue
+            inside = found.review == review
+            places, sentiments = (found.at[inside] - first).tolist(), self._sentiment[found.at[inside]].tolist()
+            marks = dict(zip(places, sentiments, strict=True))
+            return self.pasts.review(past, around(text, place, marks))
+        return None
+
+
+def _named(found: Occurrences) -> Occurrences:
+    """The words that may name their aspect; none where they are the smaller part."""
+    named = found.topic & (found.importance[found.topic].sum() >= _LEAST * found.importance.sum())
+    return found[named]

@@ -1,0 +1,160 @@
+"""A prediction as a sum of parts, each with what it rests on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from recbole_drex.explain.explanation import Part
+from recbole_drex.explain.mentions import AspectMentions
+from recbole_drex.model.rating import OrdinalHead, RankingHead
+
+if TYPE_CHECKING:
+    from recbole_drex.model.whatif import WhatIf
+
+SMALLEST = 0.05
+"""Effect on the rating below which nothing is called a reason, and an aspect is not shown by itself."""
+
+RATING, ORDINAL, RANKING = "rating", "ordinal score", "ranking score"
+"""Scales of scores."""
+
+OTHER_ASPECTS = "other aspects"
+_NAMES = {"average": "average", "user": "you", "item": "the item", "taste": "your taste", "rest": "other patterns"}
+_WORDS = 3  # that name an aspect
+_STEP = 1e-2  # of the difference quotient, where a score is the average one
+
+
+class Sum(NamedTuple):
+    """A score and its parts.
+
+    Attributes:
+        score: sum of the parts' values.
+        scale: of the score, one of :data:`RATING`, :data:`ORDINAL` and :data:`RANKING`.
+        parts: in the order average, user, item, aspects by falling effect, small aspects, taste, rest.
+    """
+
+    score: float
+    scale: str
+    parts: tuple[Part, ...]
+
+
+def in_ratings(
+    average: float, total: float, of_nobody: Callable[[float], float], of_user: Callable[[float], float]
+) -> tuple[float, float, float]:
+    r"""How parts of a score become parts of the rating that it stands for.
+
+    With g the rating of a score by the user's thresholds and :math:`g_0` by the global ones, the average part becomes
+    :math:`g_0(\text{average})`; every other part is multiplied by the mean slope of g between the average and the whole
+    score (their Aumann-Shapley values along a straight line); and the user's own thresholds add
+    :math:`g(\text{average}) - g_0(\text{average})` to the user's part. So the ratings sum to :math:`g(\text{total})`.
+
+    Args:
+        average, total: the average part and the whole score.
+        of_nobody: :math:`g_0`.
+        of_user: g.
+
+    Returns:
+        The average part's rating, the slope, and what is added to the user's part.
+
+    Example:
+        >>> in_ratings(1.0, 3.0, lambda score: score**2, lambda score: score**2 + 1)
+        (1.0, 4.0, 1.0)
+    """
+    start, own = of_nobody(average), of_user(average)
+    if abs(total - average) > _STEP:
+        slope = (of_user(total) - own) / (total - average)
+    else:
+        slope = (of_user(average + _STEP) - of_user(average - _STEP)) / (2 * _STEP)
+    return start, slope, own - start
+
+
+class Parts:
+    """Splits predictions into parts.
+
+    Args:
+        mentions: looks aspects up in reviews; None of a model without aspects.
+        names: foremost lemmas of each aspect.
+    """
+
+    def __init__(self, mentions: AspectMentions | None, names: Sequence[list[str]] = ()):
+        self.mentions, self.names = mentions, names
+
+    @torch.no_grad()
+    def of(self, whatif: WhatIf) -> Sum:
+        """The parts of a prediction."""
+        model, view = whatif.model, whatif.user
+        found = whatif.parts()
+        single = {name: float(getattr(found, name)[0]) for name in _NAMES}
+        aspects = found.aspects[0].double().tolist()
+        total = sum(single.values()) + sum(aspects)
+        nobody = torch.zeros((), dtype=torch.int64, device=model.mean.device)
+
+        def of_nobody(score: float) -> float:
+            return float(model.head.mean(torch.tensor(score, device=model.mean.device), nobody))
+
+        def of_user(score: float) -> float:
+            return float(view.rating_of(torch.tensor(score, device=model.mean.device)))
+
+        start, slope, own = in_ratings(single["average"], total, of_nobody, of_user)
+        parts = {kind: Part(kind, name, single[kind], single[kind] * slope) for kind, name in _NAMES.items()}
+        parts["average"] = dataclasses.replace(parts["average"], rating=start)
+        parts["user"] = dataclasses.replace(parts["user"], rating=parts["user"].rating + own)
+        shown = [parts[kind] for kind in ("average", "user", "item")]
+        if aspects:
+            shown += self._aspects(whatif, aspects, slope)
+        if model.taste is not None:
+            shown.append(parts["taste"])
+        return Sum(total, _scale(model.head), (*shown, parts["rest"]))
+
+    def _aspects(self, whatif: WhatIf, values: Sequence[float], slope: float) -> list[Part]:
+        large = [place for place, value in enumerate(values) if abs(value * slope) >= SMALLEST]
+        named = [self._aspect(whatif, place, values[place], values[place] * slope) for place in large]
+        found = sorted((part for part in named if part.words), key=lambda part: (-abs(part.rating), part.name))
+        rest = sum(values) - sum(part.value for part in found)
+        return [*found, Part("aspect", OTHER_ASPECTS, rest, rest * slope)]
+
+    def _aspect(self, whatif: WhatIf, aspect: int, value: float, rating: float) -> Part:
+        mentions = self.mentions
+        assert mentions is not None
+        pair, posted = (whatif.user.entity, whatif.item.entity), whatif.user.posted
+        of_posted = mentions.of_new(posted, aspect) if posted is not None else None
+        user, of_user = of_posted or mentions.of("user", pair[0], aspect, pair)
+        item, of_item = mentions.of("item", pair[1], aspect, pair)
+        words = mentions.words(user, item, self.names[aspect], _WORDS)
+        name = ", ".join(dict.fromkeys(mentions.shown.written(word) for word in words))
+        return Part(
+            "aspect",
+            name,
+            value,
+            rating,
+            words,
+            mentions.claim(user, of_user, words, 0, None if posted is None else whatif.user.item.tolist()),
+            mentions.claim(item, of_item, words, 1 if rating > 0 else -1),
+        )
+
+
+def _scale(head: Any) -> str:
+    return ORDINAL if isinstance(head, OrdinalHead) else RANKING if isinstance(head, RankingHead) else RATING
+
+
+def adding_up(values: Sequence[float], digits: int) -> tuple[float, list[float]]:
+    """Numbers rounded so that they sum to the rounded sum: what would be off goes to those nearest to a half.
+
+    Returns:
+        The rounded sum and the rounded numbers.
+
+    Example:
+        >>> adding_up([0.144, 0.144, 0.144], 2)
+        (0.43, [0.15, 0.14, 0.14])
+    """
+    unit = 10**-digits
+    total, parts = round(sum(values) / unit), [round(value / unit) for value in values]
+    missing = total - sum(parts)
+    step = 1 if missing > 0 else -1
+    order = sorted(range(len(parts)), key=lambda k: step * (parts[k] - values[k] / unit))
+    for k in order[: abs(missing)]:
+        parts[k] += step
+    return round(total * unit, digits), [round(part * unit, digits) for part in parts]
