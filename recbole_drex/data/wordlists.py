@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
-GENERAL_WORDS = frozenset(
-    # verbs
-    """
-    accept achieve act add affect agree allow appear approach argue arrive ask assume attempt avoid base be bear become
-    begin believe blow bother break bring build buy call care carry cast catch cause change check choose come compare
-    complain complete consider contain continue cost count create cut deal decide deliver depend describe deserve develop
-    die discover do doubt draw drag drive drop earn eat end engage enjoy ensure enter exist expect experience explain
-    explore face fail fall feel felt figure fill find finish fit fly focus follow force forget gain get give go grab grow
-    guess handle happen hate head hear help hide hit hold hope imagine improve include intend introduce involve join jump
-    keep kick know lack lead learn leave lend let lie like limit listen live look lose love make manage match mean meet
-    mention miss move need notice offer open order own pass pay pick place play point praise present pretend prevent
-    produce promise prove provide pull purchase push put reach read realise realize receive recommend refer remain
-    remember remind remove require return reveal rise roll run save say see seem sell send serve set share show shut sit
-    sleep sound speak spend stand start stay step stick stop struggle succeed suck suffer suggest suppose surprise take
-    talk tell tend think thought throw touch treat try turn understand use view visit wait walk want warn waste watch wear
+_VERBS = """
+    accept achieve act add affect agree allow appear approach argue arrive ask assume attempt avoid base be bear
+    become begin believe blow bother break bring build buy call care carry cast catch cause change check choose
+    come compare complain complete consider contain continue cost count create cut deal decide deliver depend
+    describe deserve develop die discover do doubt drag draw drive drop earn eat end engage enjoy ensure enter
+    exist expect experience explain explore face fail fall feel felt figure fill find finish fit fly focus
+    follow force forget gain get give go grab grow guess handle happen hate head hear help hide hit hold hope
+    imagine improve include intend introduce involve join jump keep kick know lack lead learn leave lend let lie
+    like limit listen live look lose love make manage match mean meet mention miss move need notice offer open
+    order own pass pay pick place play point praise present pretend prevent produce promise prove provide pull
+    purchase push put reach read realise realize receive recommend refer remain remember remind remove require
+    return reveal rise roll run save say see seem sell send serve set share show shut sit sleep sound speak
+    spend stand start stay step stick stop struggle succeed suck suffer suggest suppose surprise take talk tell
+    tend think thought throw touch treat try turn understand use view visit wait walk want warn waste watch wear
     win wish wonder work worry write
-    """.split()
-).union(
-    # adjectives, most of which judge
-    """
-    able actual amazing amaze annoying annoy apt awesome awful bad beautiful best better big bland boring bore brief bright
-    brilliant certain cheap clear close common complete cool correct current decent deep delightful different difficult
-    disappoint disappointing dull dumb early easy empty enjoyable enough entertaining entire equal exact excellent exciting
-    extra extreme fair familiar fantastic fast favorite favourite fine flat free fresh full fun funny general genuine good
-    gorgeous great greatest happy hard heavy high hot huge human ideal important impossible impressive incredible
-    interesting interest large last late lazy least left less light likable likely little long lot loud low lovely main
-    major many marvelous maximum mediocre memorable mere minor modern more most much narrow natural nearly necessary new
-    nice normal obvious odd okay ok old only open ordinary original outstanding overall particular past perfect personal
-    pleasant plain plenty poor popular possible powerful predictable present pretty proper public pure quick quiet rare raw
-    ready real realistic recent regular ridiculous right rude sad safe same separate serious several sharp short silly
-    similar simple single slow small smart smooth soft solid sorry special specific spectacular steady strange strong
-    stunning stupid superb sure sweet tall terrible terrific thick thin tight tiny top total touching tough traditional
-    true typical ugly ultimate unique unusual usual valuable various warm weak weird whole wide wild wonderful worse worst
-    worth worthy wrong young
-    """.split(),
-    # adverbs, numerals and little words
-    """
-    absolutely actually again ago almost already also altogether always anyway apart apparently away back badly barely
-    basically bit certainly clearly completely consistently constantly currently definitely deeply easily else enough
-    entirely especially essentially eventually exactly extremely fairly far finally forever forward frankly frequently
-    fully generally greatly half hardly highly honestly hopefully however immediately incredibly indeed instead just kind
-    kinda lately later literally maybe merely mostly namely nearly never nicely normally obviously occasionally often once
-    otherwise overall particularly perfectly perhaps possibly practically pretty previously primarily probably properly
-    quickly quite rarely rather really relatively roughly sadly seemingly seriously simply slightly slowly so somehow
-    sometimes somewhat soon sort still strongly suddenly supposedly surely surprisingly terribly thankfully thoroughly
-    today together too totally truly twice typically ultimately unfortunately usually utterly very virtually well yes yet
-    dozen hundred million ten thousand
-    """.split(),
-    # nouns that name no subject
-    """
-    age amount anybody anyone anything area aspect bunch case chance couple course day decade detail degree end event
-    everybody everyone everything example extent fact feeling finding folk general good group guy half hour idea instance
-    issue item job kind lack least level line list lot majority man matter means minute moment month morning name nature
-    night nobody none note nothing number opinion order ounce pair part past people person piece place point problem purpose
-    question rate rating reason rest result review reviewer sense series side sign situation somebody someone something sort
-    spot stuff style surface term thing time today tomorrow tonight total touch trouble truth try turn type use value view
-    way week while woman word work world year yesterday
-    """.split(),
-    # what reviews on any subject call it
-    """
-    book cd cinema dvd film flick item movie picture product purchase read release review star version video watch
-    """.split(),
-)
-"""Lemmas that may be in any review, whatever it is about: they name no aspect and are no keywords."""
+"""
+
+_ADJECTIVES = """
+    able actual amaze amazing annoy annoying apt awesome awful bad beautiful best better big bland bore boring
+    brief bright brilliant certain cheap clear close common cool correct current decent deep delightful
+    different difficult disappoint disappointing dull dumb early easy empty enjoyable enough entertaining entire
+    equal exact excellent exciting extra extreme fair familiar fantastic fast favorite favourite fine flat free
+    fresh full fun funny general genuine good gorgeous great greatest happy hard heavy high hot huge human ideal
+    important impossible impressive incredible interest interesting large last late lazy least left less light
+    likable likely little long lot loud lovely low main major many marvelous maximum mediocre memorable mere
+    minor modern more most much narrow natural nearly necessary new nice normal obvious odd ok okay old only
+    ordinary original outstanding overall particular past perfect personal plain pleasant plenty poor popular
+    possible powerful predictable pretty proper public pure quick quiet rare raw ready real realistic recent
+    regular ridiculous right rude sad safe same separate serious several sharp short silly similar simple single
+    slow small smart smooth soft solid sorry special specific spectacular steady strange strong stunning stupid
+    superb sure sweet tall terrible terrific thick thin tight tiny top total touching tough traditional true
+    typical ugly ultimate unique unusual usual valuable various warm weak weird whole wide wild wonderful worse
+    worst worth worthy wrong young
+"""
+
+_ADVERBS = """
+    absolutely actually again ago almost already also altogether always anyway apart apparently away back badly
+    barely basically bit certainly clearly completely consistently constantly currently deeply definitely dozen
+    easily else entirely especially essentially eventually exactly extremely fairly far finally forever forward
+    frankly frequently fully generally greatly half hardly highly honestly hopefully however hundred immediately
+    incredibly indeed instead just kind kinda lately later literally maybe merely million mostly namely never
+    nicely normally obviously occasionally often once otherwise particularly perfectly perhaps possibly
+    practically previously primarily probably properly quickly quite rarely rather really relatively roughly
+    sadly seemingly seriously simply slightly slowly so somehow sometimes somewhat soon sort still strongly
+    suddenly supposedly surely surprisingly ten terribly thankfully thoroughly thousand today together too
+    totally truly twice typically ultimately unfortunately usually utterly very virtually well yes yet
+"""
+
+_NOUNS = """
+    age amount anybody anyone anything area aspect bunch case chance couple course day decade degree detail
+    event everybody everyone everything example extent fact feeling finding folk group guy hour idea instance
+    issue item job level line list majority man matter means minute moment month morning name nature night
+    nobody none note nothing number opinion ounce pair part people person piece problem purpose question rate
+    rating reason rest result review reviewer sense series side sign situation somebody someone something spot
+    stuff style surface term thing time tomorrow tonight trouble truth type value way week while woman word
+    world year yesterday
+"""
+
+_ITEMS = """
+    book cd cinema dvd film flick movie picture product release star version video
+"""
+
+GENERAL_WORDS = frozenset(" ".join((_VERBS, _ADJECTIVES, _ADVERBS, _NOUNS, _ITEMS)).split())
+"""Lemmas that may be in any review, whatever it is about: they name no aspect."""

@@ -18,7 +18,7 @@ from recbole_drex.explain.reviews import AttendedReviews
 from recbole_drex.explain.vocabulary import ShownWords
 
 if TYPE_CHECKING:
-    from recbole_drex.model.aspects import Aspects
+    from recbole_drex.model.aspects import Aspects, Words
     from recbole_drex.model.userview import PostedWords
 
 _LEAST = 0.5  # share of an aspect's weight that words which may name it have
@@ -115,7 +115,7 @@ class AspectMentions:
         number = self._aspects.lemma[torch.where(word < len(self.reviews.vocabulary), word, -1)]
         slot = self._aspects.slot[number]
         first = torch.nonzero(torch.diff(place, prepend=place.new_full((1,), -1))).flatten()
-        said = self._aspects.said(number, first, sentiment)
+        said = self._aspects.said(Words(number, first, posted.words.sentence), sentiment)
         importance = shares.sum(1)[slot]
         inside = (shares.argmax(1)[slot] == aspect) & (importance > 0)
         at = torch.arange(len(place), device=place.device)

@@ -78,8 +78,10 @@ class NewUsers:
             raise DataError(f"rating {posted.rating:g} of item '{posted.item}' is not between {low:g} and {high:g}")
         return float(self.levels[(self.levels - posted.rating).abs().argmin()])
 
-    def _words(self, interactions: Sequence[PostedInteraction]) -> tuple[list[torch.Tensor], list[list[str]]]:
-        """Embeddings of the words of each review, and their lemmas."""
+    def _words(
+        self, interactions: Sequence[PostedInteraction]
+    ) -> tuple[list[torch.Tensor], list[list[str]], list[list[bool]]]:
+        """Embeddings of the words of each review, their lemmas, and whether a sentence begins with them."""
         width = 0 if self.model.attention is None else self.model.attention.width
         vectors = [np.zeros((0, width), dtype=np.float16) for _ in interactions]
         lemmas: list[list[str]] = [[] for _ in interactions]
@@ -92,7 +94,9 @@ class NewUsers:
             # Words beyond what the encoder reads have no embedding.
             lemmas = [review.lemmas[: len(one)] for review, one in zip(reviews, vectors, strict=True)]
         device = self.model.mean.device
-        return [torch.from_numpy(one.astype(np.float32)).to(device) for one in vectors], lemmas
+        begins = [review.begins[: len(words)] for review, words in zip(reviews, lemmas, strict=bool(reviews))]
+        begins += [[] for _ in lemmas[len(begins) :]]
+        return [torch.from_numpy(one.astype(np.float32)).to(device) for one in vectors], lemmas, begins
 
     def _static(self, lemmas: Sequence[str]) -> np.ndarray:
         """Static vectors of lemmas, (lemmas, width): those of the data set, and of other lemmas from their source."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.data.wordlists import GENERAL_WORDS
 from recbole_drex.model.evidence import EvidenceTable
 
-WINDOW = 1  # neighbours on either side whose vectors say what is said of a word
+WINDOW = 2  # neighbours on either side, in the same sentence, whose vectors say what is said of a word
 _SHARPNESS = 15.0  # tau: how much nearer than others the nearest aspect must be to have a lemma to itself
 _LEMMAS = 3000  # lemmas that may belong to aspects, those that users repeat most
 _REVIEWS, _USERS = 5, 3  # a lemma in fewer reviews, or of fewer users, belongs to none
@@ -44,11 +45,26 @@ class ReadWords:
     sentiment: np.ndarray
 
 
+class Words(NamedTuple):
+    """Words of n reviews, one after the other.
+
+    Attributes:
+        lemma: numbers of the lemmas, as :attr:`Aspects.lemma` numbers them, (k,).
+        first: where the words of each review begin, (n,).
+        sentence: number of the sentence of each, ascending; no two reviews share one, (k,).
+    """
+
+    lemma: torch.Tensor
+    first: torch.Tensor
+    sentence: torch.Tensor
+
+
 class Aspects(nn.Module):
     r"""Mentions and opinions of A aspects in reviews, and what they add to a score.
 
     Word k of a review is an occurrence of lemma :math:`w_k` with vector :math:`\phi_w` (centred, of length 1), and
-    :math:`\bar\phi_k` is the mean of the vectors of k and its neighbours.
+    :math:`\bar\phi_k` is the mean of the vectors of k and its neighbours
+    within two words in the same sentence.
 
     .. math::
         p(a \mid w) &= \mathrm{softmax}_a(\tau\, \phi_w^\top \mu_a / \|\mu_a\|), \qquad
@@ -132,26 +148,26 @@ class Aspects(nn.Module):
 
     def read(self, reviews: torch.Tensor) -> torch.Tensor:
         """Mentions, then opinions, of reviews at rows of the store (n,), each with a word or more: (n, 2 A)."""
-        words, first = self.words(reviews.cpu().numpy())
-        return self.pool(words, first, self.lexicon())
+        return self.pool(self.words(reviews.cpu().numpy()), self.lexicon())
 
     @torch.no_grad()
     def read_all(self, reviews: torch.Tensor) -> torch.Tensor:
         """As :meth:`read`, without a gradient and some reviews at a time."""
         lexicon = self.lexicon()
         rows = reviews.cpu().numpy()
-        parts = [self.pool(*self.words(rows[block]), lexicon) for block in self.blocks(rows, _BLOCK_WORDS)]
+        parts = [self.pool(self.words(rows[block]), lexicon) for block in self.blocks(rows, _BLOCK_WORDS)]
         return torch.cat([*parts, self.vectors.new_empty(0, 2 * len(self))])
 
-    def words(self, reviews: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Numbers of the lemmas of reviews, one after the other (k,), and where those of each review begin (n,)."""
+    def words(self, reviews: np.ndarray) -> Words:
+        """The words of reviews at rows of the store (n,), one after the other."""
         first = self._offsets[reviews]
         length = self._offsets[reviews + 1] - first
         starts = np.cumsum(length) - length
         place = np.arange(length.sum()) + np.repeat(first - starts, length)
         device = self.vectors.device
         word = torch.from_numpy(np.asarray(self.store.word_ids[place], dtype=np.int64)).to(device)
-        return self.lemma[word], torch.from_numpy(starts).to(device)
+        sentence = torch.from_numpy(np.cumsum(self.store.begins[place])).to(device)
+        return Words(self.lemma[word], torch.from_numpy(starts).to(device), sentence)
 
     def blocks(self, reviews: np.ndarray, words: int) -> list[slice]:
         """Consecutive blocks of reviews with about as many words each."""
@@ -160,31 +176,27 @@ class Aspects(nn.Module):
         bounds = [0, *cuts.tolist(), len(reviews)]
         return [slice(a, b) for a, b in itertools.pairwise(bounds) if b > a]
 
-    def pool(
-        self, words: torch.Tensor, first: torch.Tensor, lexicon: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
-        """Mentions, then opinions, of reviews (n, 2 A): ``words`` and ``first`` as :meth:`words` gives them."""
+    def pool(self, words: Words, lexicon: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Mentions, then opinions, of n reviews, (n, 2 A)."""
         shares, sentiment = lexicon
         if not len(self):
-            return sentiment.new_zeros(len(first), 0)
-        slot = self.slot[words]
+            return sentiment.new_zeros(len(words.first), 0)
+        slot = self.slot[words.lemma]
         place = torch.nonzero(slot < len(shares)).flatten()
-        said = self.said(words, first, sentiment)[place]
-        first = torch.searchsorted(place, first)
+        said = self.said(words, sentiment)[place]
+        first = torch.searchsorted(place, words.first)
         pooled = [
             nn.functional.embedding_bag(slot[place], shares, first, mode="sum", per_sample_weights=weight)
             for weight in (None, said)
         ]
         return torch.cat(pooled, 1)
 
-    def said(self, words: torch.Tensor, first: torch.Tensor, sentiment: torch.Tensor) -> torch.Tensor:
-        """s of each word (k,), given the sentiments of lemmas; windows stay within a review."""
-        value = sentiment[words]
-        begins = torch.zeros(len(words) + 1, dtype=torch.int64, device=words.device).index_fill(0, first, 1)
-        review = begins[:-1].cumsum(0)
+    def said(self, words: Words, sentiment: torch.Tensor) -> torch.Tensor:
+        """s of each word (k,), given the sentiments of lemmas; windows stay within a sentence."""
+        value, sentence = sentiment[words.lemma], words.sentence
         total, count = value, torch.ones_like(value)
         for distance in range(1, WINDOW + 1):
-            together = (review[distance:] == review[:-distance]).to(value)
+            together = (sentence[distance:] == sentence[:-distance]).to(value)
             before = nn.functional.pad(together, (distance, 0))
             after = nn.functional.pad(together, (0, distance))
             total = total + nn.functional.pad(value[:-distance], (distance, 0)) * before
@@ -201,9 +213,9 @@ class Aspects(nn.Module):
         importance = torch.cat([torch.sigmoid(self.rate * self._importance), none])
         rows, found = reviews.cpu().numpy(), []
         for block in self.blocks(rows, _BLOCK_WORDS):
-            words, first = self.words(rows[block])
-            slot = self.slot[words]
-            found.append((aspect[slot], importance[slot], self.said(words, first, sentiment)))
+            words = self.words(rows[block])
+            slot = self.slot[words.lemma]
+            found.append((aspect[slot], importance[slot], self.said(words, sentiment)))
         columns = zip(*found, strict=True) if found else [[torch.zeros(0)]] * 3
         return ReadWords(*(torch.cat(list(column)).cpu().numpy() for column in columns))
 
@@ -225,8 +237,8 @@ class Aspects(nn.Module):
         rows = rows[table.rated.numpy()[rows]]
         review = table.review.numpy()[rows]
         for block in self.blocks(review, _BLOCK_WORDS):
-            words, first = self.words(review[block])
-            x = nn.functional.embedding_bag(words, self.vectors, first, mode="mean")
+            words = self.words(review[block])
+            x = nn.functional.embedding_bag(words.lemma, self.vectors, words.first, mode="mean")
             y = table.fixed[rows[block]][:, table.adjusted(1)].squeeze(1)
             product, target, n = product + x.T @ x, target + x.T @ y, n + len(x)
         if not n:

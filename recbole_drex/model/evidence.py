@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _TAIL = 4  # the last columns of a row: the rating as either side sees it, whether there is one, and 1
 
+
 @dataclasses.dataclass(frozen=True)
 class Modality:
     """Columns of one modality in a row: its vector, then one column that is 1 where the modality is there."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from recbole_drex.model.aspects import Words
 from recbole_drex.model.attention import softmax_within
 from recbole_drex.model.reviewwords import ReviewWords
 from recbole_drex.model.userview import OwnParameters, PostedWords, UserView
@@ -24,6 +25,7 @@ def view_of_new(
     rating: torch.Tensor,
     reviews: Sequence[torch.Tensor],
     lemmas: Sequence[Sequence[str]],
+    begins: Sequence[Sequence[bool]],
 ) -> UserView:
     r"""What the model makes of interactions that it has never seen.
 
@@ -38,6 +40,7 @@ def view_of_new(
         rating: (m,), one of the levels or NaN.
         reviews: embeddings of the words of each review, (words, width); without words none.
         lemmas: of these words.
+        begins: whether a sentence begins with each of them.
 
     Returns:
         The view; interactions without rating and review (or other modality) are not part of it.
@@ -52,12 +55,12 @@ def view_of_new(
         for place, review in enumerate(reviews):
             if len(review):
                 pooled[place] = (torch.softmax(review @ vector, 0) @ review).detach()
-    said = _said(model, lemmas, rating.device)
+    said = _said(model, lemmas, begins, rating.device)
     rows = table.rows_of_nobody(item, rating, pooled, said, spoken)
     says = torch.stack([modality.split(rows)[1][:, 0] for modality in table.modalities]).any(0)
     rows, item, rating = rows[says], item[says], rating[says]
     kept = torch.nonzero(says).flatten().tolist()
-    words = _words(model, [reviews[k] for k in kept], [lemmas[k] for k in kept])
+    words = _words(model, [reviews[k] for k in kept], [lemmas[k] for k in kept], [begins[k] for k in kept])
     time = torch.arange(len(item), dtype=torch.float64, device=item.device)
     none = torch.full_like(item, -1)
 
@@ -72,7 +75,9 @@ def view_of_new(
     return view(_learned(blank)) if model.ranks and len(item) else blank
 
 
-def _said(model: DReX, lemmas: Sequence[Sequence[str]], device: torch.device) -> torch.Tensor:
+def _said(
+    model: DReX, lemmas: Sequence[Sequence[str]], begins: Sequence[Sequence[bool]], device: torch.device
+) -> torch.Tensor:
     """Mentions and opinions of posted reviews, (m, 2 A)."""
     aspects = model.aspects
     if aspects is None:
@@ -81,10 +86,22 @@ def _said(model: DReX, lemmas: Sequence[Sequence[str]], device: torch.device) ->
     words = [aspects.lemma[place.get(word, -1)] for review in lemmas for word in review]
     count = torch.tensor([len(review) for review in lemmas], dtype=torch.int64, device=device)
     number = torch.stack(words) if words else torch.zeros(0, dtype=torch.int64, device=device)
-    return aspects.pool(number, count.cumsum(0) - count, aspects.lexicon()).detach()
+    read = Words(number, count.cumsum(0) - count, _sentences(begins, device))
+    return aspects.pool(read, aspects.lexicon()).detach()
 
 
-def _words(model: DReX, reviews: Sequence[torch.Tensor], lemmas: Sequence[Sequence[str]]) -> PostedWords | None:
+def _sentences(begins: Sequence[Sequence[bool]], device: torch.device) -> torch.Tensor:
+    """Number of the sentence of each word; the first word of a review begins one."""
+    flags = [place == 0 or bool(flag) for review in begins for place, flag in enumerate(review)]
+    return torch.tensor(flags, dtype=torch.int64, device=device).cumsum(0)
+
+
+def _words(
+    model: DReX,
+    reviews: Sequence[torch.Tensor],
+    lemmas: Sequence[Sequence[str]],
+    begins: Sequence[Sequence[bool]],
+) -> PostedWords | None:
     attention = model.attention
     if attention is None:
         return None
@@ -97,9 +114,9 @@ def _words(model: DReX, reviews: Sequence[torch.Tensor], lemmas: Sequence[Sequen
     vector = torch.cat([*reviews, torch.zeros(0, attention.width, device=device)])
     score = (vector @ attention.scoring_vector()).detach()
     word = torch.tensor(number, dtype=torch.int64, device=device)
-    words = ReviewWords(
-        place, torch.full_like(place, -1), word, vector, score, softmax_within(score, place, len(reviews))
-    )
+    weight = softmax_within(score, place, len(reviews))
+    sentence = _sentences(begins, device)
+    words = ReviewWords(place, torch.full_like(place, -1), word, vector, score, weight, sentence)
     return PostedWords(words, list(vocabulary)[known:])
 
 

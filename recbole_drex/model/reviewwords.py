@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 
+from recbole_drex.model.aspects import Words
 from recbole_drex.model.attention import softmax_within
 from recbole_drex.model.scenarios import Changes, SideEvidence
 
@@ -23,6 +25,7 @@ class ReviewWords:
         vector: its embedding, (k, width).
         score: what the attention's softmax takes, (k,).
         attention: its weight within its review, (k,).
+        sentence: number of its sentence; no two reviews share one, (k,).
     """
 
     place: torch.Tensor
@@ -31,6 +34,7 @@ class ReviewWords:
     vector: torch.Tensor
     score: torch.Tensor
     attention: torch.Tensor
+    sentence: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.place)
@@ -46,7 +50,8 @@ def words_of(side: SideEvidence) -> ReviewWords:
     vector = attention.vectors_at(position)
     score = (vector @ attention.scoring_vector()).detach()
     weight = softmax_within(score, owner, len(reviewed))
-    return ReviewWords(reviewed[owner], position, attention.lemmas_at(position), vector, score, weight)
+    sentence = torch.from_numpy(np.cumsum(attention.store.begins[position.cpu().numpy()])).to(position.device)
+    return ReviewWords(reviewed[owner], position, attention.lemmas_at(position), vector, score, weight, sentence)
 
 
 def without_words(
@@ -118,7 +123,9 @@ def _read_without(side: SideEvidence, words: ReviewWords, place, case, token) ->
     left = torch.bincount(owner, minlength=len(place))
     word = words.word[member]
     word = torch.where(word < len(aspects.lemma) - 1, word, len(aspects.lemma) - 1)  # lemmas that the data do not have
-    return aspects.pool(aspects.lemma[word], left.cumsum(0) - left, aspects.lexicon()).detach()
+    sentence = owner * (int(words.sentence.max()) + 1) + words.sentence[member] if len(member) else member
+    read = Words(aspects.lemma[word], left.cumsum(0) - left, sentence)
+    return aspects.pool(read, aspects.lexicon()).detach()
 
 
 def pooled_change(
@@ -163,7 +170,7 @@ def _said_change(
     shares, sentiment = (part.detach() for part in aspects.lexicon())
     count = torch.bincount(words.place, minlength=len(side))
     number = aspects.lemma[words.word.clamp(max=len(aspects.lemma) - 1)]
-    said = aspects.said(number, count.cumsum(0) - count, sentiment).detach()
+    said = aspects.said(Words(number, count.cumsum(0) - count, words.sentence), sentiment).detach()
     n = len(aspects)
     for_mentions, for_opinions = slope[:, :n][words.place], slope[:, n:][words.place]
     shares = torch.cat([shares, shares.new_zeros(1, n)])[aspects.slot[number]]

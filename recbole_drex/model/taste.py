@@ -154,7 +154,6 @@ class TextTaste(nn.Module):
             return vectors.new_zeros(len(usable), len(self.strength))
         return _ridge(vectors, usable.to(vectors), torch.where(usable, residual, 0.0), self.weight)
 
-
     def solve_without_each(self, vectors: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         r"""beta (m, k) of one user without each of m ratings.
 
