@@ -16,9 +16,10 @@ from recbole_drex.explain.pasts import Past, PastReviews
 from recbole_drex.explain.quotes import Quotes
 from recbole_drex.explain.reviews import AttendedReviews
 from recbole_drex.explain.vocabulary import ShownWords
+from recbole_drex.model.aspects import Words
 
 if TYPE_CHECKING:
-    from recbole_drex.model.aspects import Aspects, Words
+    from recbole_drex.model.aspects import Aspects
     from recbole_drex.model.userview import PostedWords
 
 _LEAST = 0.5  # share of an aspect's weight that words which may name it have

@@ -195,7 +195,7 @@ class Aspects(nn.Module):
         """s of each word (k,), given the sentiments of lemmas; windows stay within a sentence."""
         value, sentence = sentiment[words.lemma], words.sentence
         total, count = value, torch.ones_like(value)
-        for distance in range(1, WINDOW + 1):
+        for distance in range(1, min(WINDOW, len(value) - 1) + 1):
             together = (sentence[distance:] == sentence[:-distance]).to(value)
             before = nn.functional.pad(together, (distance, 0))
             after = nn.functional.pad(together, (0, distance))
