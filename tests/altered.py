@@ -180,12 +180,13 @@ def without(experiment, *rows: int, kept: bool = False):
     return model
 
 
-def literal_reading(aspects, lemmas: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def literal_reading(aspects, lemmas: Sequence[int], sentences: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Mentions and opinions (A,) of one review by the equations of ``Aspects``, word by word.
 
     Args:
         aspects: of a model.
         lemmas: of the review's words, as positions in the vocabulary.
+        sentences: numbers of their sentences.
     """
     vectors = {
         lemma: vector.double().numpy()
@@ -200,7 +201,8 @@ def literal_reading(aspects, lemmas: Sequence[int]) -> tuple[np.ndarray, np.ndar
     shift, centres = float(aspects._shift.detach()), parameters["centres"]
     mentions, opinions = np.zeros(len(centres)), np.zeros(len(centres))
     for k, lemma in enumerate(lemmas):
-        near = lemmas[max(0, k - WINDOW) : k + WINDOW + 1]
+        inside = range(max(0, k - WINDOW), min(len(lemmas), k + WINDOW + 1))
+        near = [lemmas[j] for j in inside if sentences[j] == sentences[k]]
         context = sum(vectors.get(one, vectors[None]) for one in near) / len(near)
         said = np.tanh(parameters["sentiment"] @ context + shift)
         if lemma not in gate:

@@ -22,7 +22,7 @@ from recbole_drex.data.store import FeatureStore
 from recbole_drex.dataset import Evidence
 from recbole_drex.model import aspects as aspects_module
 from recbole_drex.model import states as states_module
-from recbole_drex.model.aspects import Aspects
+from recbole_drex.model.aspects import WINDOW, Aspects, Words
 from recbole_drex.model.attention import WordAttention
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.newuser import view_of_new
@@ -75,8 +75,14 @@ def moved(aspects: Aspects) -> Aspects:
     return aspects
 
 
+def words_of(store: FeatureStore, review: int) -> tuple[list[int], list[int]]:
+    """Lemmas of a review and the numbers of their sentences."""
+    words = slice(store.offsets[review], store.offsets[review + 1])
+    return store.word_ids[words].tolist(), np.cumsum(store.begins[words]).tolist()
+
+
 def lemmas_of(store: FeatureStore, review: int) -> list[int]:
-    return store.word_ids[store.offsets[review] : store.offsets[review + 1]].tolist()
+    return words_of(store, review)[0]
 
 
 @pytest.fixture(params=[True, False], ids=["static", "contextual"])
@@ -88,7 +94,7 @@ def random_aspects(request) -> tuple[Aspects, EvidenceTable]:
 def test_reading_equals_loops_over_words(random_aspects, monkeypatch):
     aspects, table = random_aspects
     rows = table.review[table.review >= 0]
-    expected = np.array([np.concatenate(literal_reading(aspects, lemmas_of(aspects.store, r))) for r in rows.tolist()])
+    expected = np.array([np.concatenate(literal_reading(aspects, *words_of(aspects.store, r))) for r in rows.tolist()])
     assert (table.review < 0).any() and np.abs(expected).max() > 1
     np.testing.assert_allclose(aspects.read(rows).detach(), expected, atol=1e-5)
     for words in (1, 7, 100):
@@ -106,7 +112,8 @@ def test_windows_end_with_reviews(random_aspects):
     lexicon = aspects.lexicon()
 
     def read(words: list[int], first: list[int]) -> torch.Tensor:
-        return aspects.pool(place[words], torch.tensor(first), lexicon)
+        sentence = torch.bucketize(torch.arange(len(words)), torch.tensor(first), right=True)
+        return aspects.pool(Words(place[words], torch.tensor(first), sentence), lexicon)
 
     together = read([0, 1, 2, 3, 4, 5], [0, 2, 2, 3])  # the second is empty, the third of one word
     for number, words in enumerate(([0, 1], [], [2], [3, 4, 5])):
@@ -120,11 +127,12 @@ def test_occurrences_equal_loops_over_words(random_aspects):
     found, k = aspects.occurrences(rows), 0
     shares = aspects.lexicon()[0]
     for row in rows.tolist():
-        lemmas = lemmas_of(aspects.store, row)
+        lemmas, sentences = words_of(aspects.store, row)
         for place, lemma in enumerate(lemmas):
             alone, number = np.zeros(len(aspects)), int(aspects.lemma[lemma])
-            mentions, opinions = literal_reading(aspects, lemmas)
-            others = literal_reading(aspects, lemmas[:place] + lemmas[place + 1 :])[0]
+            mentions, opinions = literal_reading(aspects, lemmas, sentences)
+            left = [part[:place] + part[place + 1 :] for part in (lemmas, sentences)]
+            others = literal_reading(aspects, *left)[0]
             slot = int(aspects.slot[number])
             if slot < len(shares):
                 alone = mentions - others
@@ -136,6 +144,16 @@ def test_occurrences_equal_loops_over_words(random_aspects):
                 assert found.aspect[k] == -1 and found.importance[k] == 0
             k += 1
     assert k == len(found.aspect) == len(found.sentiment) and np.abs(found.sentiment).max() <= 1
+
+
+def test_very_few_words_at_once(random_aspects):
+    """Fewer than a window holds."""
+    aspects, _ = random_aspects
+    sentiment = aspects.lexicon()[1]
+    for n in (1, 2, 3):
+        words = Words(aspects.lemma[:n], torch.tensor([0]), torch.zeros(n, dtype=torch.int64))
+        expected = torch.tanh(sentiment[aspects.lemma[:n]].mean() + aspects._shift).expand(n)
+        torch.testing.assert_close(aspects.said(words, sentiment), expected)
 
 
 def test_what_aspects_start_from():
@@ -216,11 +234,13 @@ def test_few_words(reviews, n_aspects, expected, static):
 def test_words_that_no_review_has_are_read_as_none(random_aspects):
     aspects, _ = random_aspects
     unknown = torch.full((5,), int(aspects.lemma[-1]))
-    assert (aspects.pool(unknown, torch.tensor([0, 2]), aspects.lexicon()) == 0).all()
+    two = Words(unknown, torch.tensor([0, 2]), torch.tensor([0, 0, 1, 1, 1]))
+    assert (aspects.pool(two, aspects.lexicon()) == 0).all()
     known = aspects.lemma[:1].repeat(3)
     mixed = torch.cat([known, unknown])
-    read = aspects.pool(mixed, torch.tensor([0]), aspects.lexicon())
-    expected = np.concatenate(literal_reading(aspects, [0, 0, 0, -1, -1, -1, -1, -1]))
+    sentence = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    read = aspects.pool(Words(mixed, torch.tensor([0]), sentence), aspects.lexicon())
+    expected = np.concatenate(literal_reading(aspects, [0, 0, 0, -1, -1, -1, -1, -1], sentence.tolist()))
     np.testing.assert_allclose(read[0].detach(), expected, atol=1e-5)
 
 
@@ -238,7 +258,7 @@ def literal_parts(model, user: int, item: int) -> np.ndarray:
         found = [np.zeros(len(aspects)), np.zeros(len(aspects))]
         for row in torch.nonzero((group == one) & (table.review >= 0)).flatten().tolist():
             if (int(table.user[row]), int(table.item[row])) != (user, item):
-                read = literal_reading(aspects, lemmas_of(aspects.store, int(table.review[row])))
+                read = literal_reading(aspects, *words_of(aspects.store, int(table.review[row])))
                 found = [before + more for before, more in zip(found, read, strict=True)]
         return found[0], found[1]
 
@@ -278,14 +298,16 @@ def test_parts_add_up_for_new_users(shaken):
     item, words = torch.tensor([4, 9, 11]), np.arange(20)
     reviews = [store.read(words), torch.zeros(0, width), torch.randn(3, width)]
     lemmas = [[store.vocabulary[word] for word in store.word_ids[words]], [], ["zxqv", "blorf", "zxqv"]]
-    view = view_of_new(model, item, torch.tensor([5.0, 2.0, float("nan")]), reviews, lemmas)
+    view = view_of_new(
+        model, item, torch.tensor([5.0, 2.0, float("nan")]), reviews, lemmas, [[True] * len(one) for one in lemmas]
+    )
     scores = view.scores()
     for one in (1, 4, 20):
         parts = WhatIf(view, one).parts()
         torch.testing.assert_close(view.rating_of(parts.total), scores[one : one + 1], atol=1e-4, rtol=1e-4)
         assert torch.isfinite(parts.total).all()
     assert float(WhatIf(view, 20).parts().aspects.detach().abs().max()) > 1e-4
-    unheard = view_of_new(model, item[2:], torch.tensor([float("nan")]), reviews[2:], lemmas[2:])
+    unheard = view_of_new(model, item[2:], torch.tensor([float("nan")]), reviews[2:], lemmas[2:], [[True] * 3])
     assert float(WhatIf(unheard, 20).parts().aspects.detach().abs().max()) == 0
 
 
@@ -315,8 +337,10 @@ def test_the_gradient_of_a_step_is_that_of_reading_everything_anew(name, paramet
     (shares, sentiment), read = aspects.lexicon(), []
     shares = torch.cat([shares, torch.zeros(1, len(aspects))])[aspects.slot]
     for row in rows.tolist():
-        words = torch.tensor([int(aspects.lemma[lemma]) for lemma in lemmas_of(aspects.store, int(table.review[row]))])
-        near = [sentiment[words[max(0, k - 1) : k + 2]].mean() for k in range(len(words))]
+        lemmas, numbers = words_of(aspects.store, int(table.review[row]))
+        words, sentence = aspects.lemma[lemmas], torch.tensor(numbers)
+        apart = (torch.arange(len(words))[:, None] - torch.arange(len(words))).abs()
+        near = [sentiment[words[(apart[k] <= WINDOW) & (sentence == sentence[k])]].mean() for k in range(len(words))]
         said = torch.tanh(torch.stack(near) + aspects._shift)
         read.append(torch.cat([shares[words].sum(0), (shares[words] * said[:, None]).sum(0)]))
     read = torch.stack(read)
@@ -475,5 +499,7 @@ def test_any_reviews(name, case, tmp_path):
     width = model.attention.width if model.attention is not None else 0
     words = ["story", "qqq", "superb"] * 20_000
     vectors = torch.randn(len(words), width)
-    new = view_of_new(model, torch.tensor([2]), torch.tensor([4.0]), [vectors], [words])
+    new = view_of_new(
+        model, torch.tensor([2]), torch.tensor([4.0]), [vectors], [words], [[k % 3 == 0 for k in range(len(words))]]
+    )
     assert torch.isfinite(new.scores()).all()

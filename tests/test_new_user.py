@@ -41,13 +41,14 @@ def test_somebody_new_is_predicted_as_if_they_had_been_there(form, make_experime
     rows = torch.nonzero(feat["user_id"] == user).flatten()
     left = without(experiment, *rows.tolist())
     rows = rows[torch.argsort(feat["timestamp"][rows], stable=True)]
-    reviews, lemmas = [], []
+    reviews, lemmas, begins = [], [], []
     for row in feat["review_row"][rows].long().tolist():
         store = experiment.parts.train_dataset.features()
         words = slice(store.offsets[row], store.offsets[row + 1]) if row >= 0 else slice(0, 0)
         reviews.append(store.read(np.arange(words.start, words.stop)))
         lemmas.append([store.vocabulary[word] for word in store.word_ids[words]])
-    view = view_of_new(left, feat["item_id"][rows], feat["rating"][rows], reviews, lemmas)
+        begins.append(store.begins[words].tolist())
+    view = view_of_new(left, feat["item_id"][rows], feat["rating"][rows], reviews, lemmas, begins)
     items = torch.tensor(sorted(set(range(1, model.n_items)) - set(feat["item_id"][rows].tolist())))
     wanted = Interaction({"user_id": torch.full_like(items, user), "item_id": items})
     torch.testing.assert_close(view.scores()[items], model.predict(wanted).detach(), atol=1e-3, rtol=1e-3)
@@ -113,7 +114,7 @@ def test_predictions_rise_with_posted_ratings(name, epochs, demo):
 
     def mean(items: np.ndarray, rating: float) -> float:
         n = len(items)
-        view = view_of_new(model, torch.from_numpy(items), torch.full((n,), rating), [empty] * n, [[]] * n)
+        view = view_of_new(model, torch.from_numpy(items), torch.full((n,), rating), [empty] * n, [[]] * n, [[]] * n)
         return float(view.scores().detach()[1:].mean())
 
     nobody = mean(np.zeros(0, dtype=np.int64), 0.0)

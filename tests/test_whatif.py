@@ -130,8 +130,9 @@ def test_without_words_it_is_a_model_that_never_read_them(experiment, pair, make
             torch.testing.assert_close(found, expected.detach(), atol=1e-4, rtol=1e-4)
             if model.aspects is not None:
                 read = slice(model.table.mentions.start, model.table.opinions.stop)
-                stays = [words.word[one] for one in everything.tolist() if one not in lost.tolist()]
-                literal = torch.from_numpy(np.concatenate(literal_reading(model.aspects, [int(one) for one in stays])))
+                stays = [one for one in everything.tolist() if one not in lost.tolist()]
+                said = literal_reading(model.aspects, words.word[stays].tolist(), words.sentence[stays].tolist())
+                literal = torch.from_numpy(np.concatenate(said))
                 found = side.rows[place[number], read] + changes.row[number, read]
                 torch.testing.assert_close(found, literal.float(), atol=1e-4, rtol=1e-4)
             if side is whatif.item and model.taste is not None and len(left):

@@ -46,7 +46,7 @@ def literal(deletion, gone) -> float:
             if not lost:
                 continue
             if model.aspects is not None:
-                read = literal_reading(model.aspects, [int(words.word[k]) for k in stays])
+                read = literal_reading(model.aspects, words.word[stays].tolist(), words.sentence[stays].tolist())
                 table.said[row] = torch.from_numpy(np.concatenate(read))
             if stays:
                 weight = torch.softmax(words.vector[stays] @ model.attention.scoring_vector(), 0)
