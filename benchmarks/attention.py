@@ -47,6 +47,7 @@ def generate(folder: Path, words: int, length: float) -> FeatureStore:
         counts = 1 + rng.poisson(length - 1, size=min(_SHARD, reviews - number * _SHARD))
         vectors = rng.standard_normal((counts.sum(), WIDTH), dtype=np.float32).astype(np.float16)
         word, begins = np.zeros(len(vectors), dtype=np.int32), np.zeros(len(vectors), dtype=bool)
+        begins[np.cumsum(counts) - counts] = True  # no review is without words
         writer.write_shard(number, Shard(counts, word, begins, ["word"], vectors))
     writer.finish(folder / "features", {})
     return FeatureStore.open(folder / "features")
