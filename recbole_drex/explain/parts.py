@@ -90,10 +90,9 @@ class Parts:
         single = {name: float(getattr(found, name)[0]) for name in _NAMES}
         aspects = found.aspects[0].double().tolist()
         total = sum(single.values()) + sum(aspects)
-        nobody = torch.zeros((), dtype=torch.int64, device=model.mean.device)
 
         def of_nobody(score: float) -> float:
-            return float(model.head.mean(torch.tensor(score, device=model.mean.device), nobody))
+            return float(model.rating_of_nobody(torch.tensor(score, device=model.mean.device)))
 
         def of_user(score: float) -> float:
             return float(view.rating_of(torch.tensor(score, device=model.mean.device)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from recbole_drex import ranks
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.layers import blocks_of
+from recbole_drex.model.rating import OrdinalHead
 from recbole_drex.model.states import SideState, StateModel
 from recbole_drex.model.taste import TextTaste
 from recbole_drex.model.userview import UserView
@@ -74,6 +76,8 @@ class DReX(StateModel):
       ratings, each minus what the item's mean explains, shrunk as if c ratings of the average were there too:
       :math:`d_u = \sum_{t \in N(u)} (r_t - \mu_{j(t)}) / (|N(u)| + c_u)`, and :math:`d_i` likewise. :math:`\alpha` and
       c are learned. So users and items have no free parameters, and new users are treated as those of the data are.
+    * With ordinal output the offsets of a user's thresholds are linear in how much more often than others the user
+      gives each level or less, in all ratings but the target's.
     * ``adjust_rating`` adds to the message of each side a projection of the rating minus what the other side's mean
       explains.
     * ``use_bilinear`` adds :math:`h_u^\top B h_i`, since an MLP learns products of its inputs badly; ``use_mlp: false``
@@ -178,9 +182,10 @@ class DReX(StateModel):
 
     def _residual(self, row: torch.Tensor) -> torch.Tensor:
         """What all but tastes leaves unexplained of the ratings of the table's rows (b,): (b,)."""
-        user = self.table.user[row]
-        score = self._score_states(user, self.table.item[row], row)
-        return self.table.rating[row] - self.head.mean(score, user)
+        user, item = self.table.user[row], self.table.item[row]
+        known = self.without_own(0, user, row)
+        score = self._score(known, self.without_own(1, item, row), user, item)
+        return self.table.rating[row] - self.head.mean(score, self.who(known, user))
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -198,6 +203,7 @@ class DReX(StateModel):
             sampled = self._sampled(items[:, 1:])
             both = zip(known_item, sampled, strict=True)
             known_item = SideState(*(torch.cat(parts, 1) for parts in both))
+        who = self.who(known_user, user)
         norm = known_user.state.square().sum(-1) + known_item.state.square().sum(-1).mean(-1)
         known_user = known_user._replace(state=self.dropout(known_user.state))
         known_user = known_user.each(lambda part: part[:, None].expand(*items.shape, *part.shape[1:]))
@@ -207,7 +213,7 @@ class DReX(StateModel):
             rows = torch.cat([row[:, None], torch.full_like(items[:, 1:], -1)], 1)
             score = score + (self.taste_weights(user)[:, None] * self.taste.items(items, rows)).sum(-1)
         rating = interaction[self.rating_field][:n]
-        return self.head.loss(score if self.ranks else score[:, 0], user, rating) + self.reg_weight * norm.mean()
+        return self.head.loss(score if self.ranks else score[:, 0], who, rating) + self.reg_weight * norm.mean()
 
     def score_of_states(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """f of states (..., d): (...,)."""
@@ -272,6 +278,25 @@ class DReX(StateModel):
         self.make_ready()
         return self._score_pairs(user, item, self.table.find(user, item))
 
+    def predict(self, interaction) -> torch.Tensor:
+        """Predicted (expected) ratings of pairs, shape ``(b,)``."""
+        return self._of_pairs(self.head.mean, interaction)
+
+    def predict_distribution(self, interaction) -> torch.Tensor | None:
+        """Probability of each rating level for pairs, shape ``(b, K)``; None but for ordinal output."""
+        return self._of_pairs(self.head.distribution, interaction) if isinstance(self.head, OrdinalHead) else None
+
+    @torch.no_grad()
+    def _of_pairs(self, output: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], interaction) -> torch.Tensor:
+        self.make_ready()
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        return self._output(output, user, item, self.table.find(user, item))
+
+    def _output(self, output: Callable[..., torch.Tensor], user, item, row) -> torch.Tensor:
+        """What the output layer makes of the scores of pairs (b,) whose rows of the table are ``row`` (b,)."""
+        score = self._score_pairs(user, item, row)
+        return output(score, self.who(self.without_own(0, user, row), user))
+
     def _score_pairs(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """Scores of pairs (b,) whose rows of the table are ``row`` (b,), -1 for none."""
         score = self._score_states(user, item, row)
@@ -302,13 +327,13 @@ class DReX(StateModel):
         """Predicted ratings of each user with every item, (b * n_items,); agrees with :meth:`predict`."""
         self.make_ready()
         users = interaction[self.USER_ID]
-        score = torch.stack([self._scores_of_all(user) for user in users.tolist()])
+        rating = torch.stack([self._ratings(user, self._scores_of_all(int(user))) for user in users])
         rows = [self.table.rows_of(user) for user in users.tolist()]
         place = torch.repeat_interleave(torch.tensor([len(row) for row in rows], device=users.device))
         for at, row in zip(place.split(_PAIRS), torch.cat(rows).split(_PAIRS), strict=True):
             known = self.table.item[row]
-            score[at, known] = self._score_pairs(users[at], known, row)
-        return torch.cat([self._ratings(user, one) for user, one in zip(users, score, strict=True)])
+            rating[at, known] = self._output(self.head.mean, users[at], known, row)
+        return rating.flatten()
 
     @torch.no_grad()
     def predict_unknown(self, user: int) -> torch.Tensor:
@@ -321,7 +346,16 @@ class DReX(StateModel):
 
     def _ratings(self, user: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
         """Predicted ratings (n,) of scores (n,) that are all one user's."""
-        return torch.cat([self.head.mean(part, user[None]) for part in score.split(_PAIRS)])
+        who = self.who(self._users.each(lambda part: part[user[None]]), user[None])
+        return torch.cat([self.head.mean(part, who) for part in score.split(_PAIRS)])
+
+    def rating_of_nobody(self, score: torch.Tensor) -> torch.Tensor:
+        """Expected ratings of scores (...,) by somebody of whom nothing is known."""
+        user = torch.zeros(score.shape, dtype=torch.int64, device=score.device)
+        nothing = score.new_zeros(*score.shape, self.table.tail)
+        known = SideState(nothing, score, nothing, self.habits(0, nothing.reshape(-1, self.table.tail)))
+        habits = known.habits.view(*score.shape, known.habits.shape[-1])
+        return self.head.mean(score, self.who(known._replace(habits=habits), user))
 
     def _scores_of_all(self, user: int) -> torch.Tensor:
         """Scores of all items as if the user knew none of them, (n_items,); some thousand at a time."""

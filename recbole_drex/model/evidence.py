@@ -24,7 +24,7 @@ from recbole_drex.scratch import scratch_array
 if TYPE_CHECKING:
     from recbole_drex.model.aspects import Aspects
 
-_TAIL = 4  # the last columns of a row: the rating as either side sees it, whether there is one, and 1
+_TAIL = 4  # the last columns of a row, which all have: the rating as either side sees it, whether there is one, and 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,10 @@ class EvidenceTable(nn.Module):
     """The interactions that may be known, one row each, and who they belong to.
 
     A row holds, for each modality, its vector (zero where missing) and its presence; then, if there are aspects, what
-    the review mentions and what it says of it (:class:`~recbole_drex.model.aspects.Aspects`); then two columns with the
-    rating as the user side and the item side see it (minus what the other side's mean explains, zero where missing);
-    then 1 if there is a rating; then 1. The review's vector is the attention-weighted mean of its words, which changes
+    the review mentions and what it says of it (:class:`~recbole_drex.model.aspects.Aspects`); then for every rating
+    level but the highest 1 if the rating is that or lower (zero where missing); then two columns with the rating as the
+    user side and the item side see it (minus what the other side's ratings explain, zero where missing); then 1 if
+    there is a rating; then 1. The review's vector is the attention-weighted mean of its words, which changes
     as the attention learns: :meth:`refresh` computes it anew, and likewise mentions and opinions.
 
     Args:
@@ -57,6 +58,7 @@ class EvidenceTable(nn.Module):
         attention: word attention, if ``review`` is among the modalities.
         n_users, n_items: numbers of users and items, padding included.
         damping: pseudo-count of the means in the two rating columns, see :func:`_adjusted`.
+        joint: see :func:`_adjusted`.
 
     Raises:
         DataError: every interaction lacks all modalities.
@@ -101,6 +103,7 @@ class EvidenceTable(nn.Module):
         n_users: int,
         n_items: int,
         damping: float,
+        joint: bool = True,
     ):
         super().__init__()
         self.n_users, self.n_items = n_users, n_items
@@ -122,8 +125,10 @@ class EvidenceTable(nn.Module):
         self.levels, self.damping, self.median = levels, damping, evidence.rating[rated].median()
         centred = torch.where(rated, evidence.rating - self.median, torch.zeros(()))
         columns = [part for vector, mask in vectors for part in (vector, mask[:, None].float())]
-        adjusted, item_effect = _adjusted(evidence, centred, rated, n_users, n_items, damping)
-        columns += adjusted
+        adjusted, item_effect = _adjusted(evidence, centred, rated, n_users, n_items, damping, joint)
+        below = ((evidence.rating[:, None] <= levels[None, :-1]) & rated[:, None]).float()
+        self.tail = below.shape[1] + _TAIL
+        columns += [below, *adjusted]
         columns += [rated[:, None].float(), torch.ones(len(evidence), 1)]
         self.modalities = []
         start = 0
@@ -134,7 +139,7 @@ class EvidenceTable(nn.Module):
             if name == "review":
                 self.review_columns = slice(start, start + width)
             start += width + 1
-        self.width = start + _TAIL
+        self.width = start + self.tail
         # An interaction with every modality missing sends no message: it is not in the table.
         keep = torch.nonzero(present).flatten()
         if not len(keep):
@@ -174,12 +179,17 @@ class EvidenceTable(nn.Module):
     def mentions(self) -> slice:
         """Columns of the mentions of aspects."""
         n = self.said.shape[1]
-        return slice(self.width - _TAIL - n, self.width - _TAIL - n // 2)
+        return slice(self.width - self.tail - n, self.width - self.tail - n // 2)
 
     @property
     def opinions(self) -> slice:
         """Columns of the opinions on aspects."""
-        return slice(self.width - _TAIL - self.said.shape[1] // 2, self.width - _TAIL)
+        return slice(self.width - self.tail - self.said.shape[1] // 2, self.width - self.tail)
+
+    @property
+    def below(self) -> slice:
+        """Columns of whether the rating is a level or lower, counted from the end; also in :attr:`fixed`."""
+        return slice(-self.tail, -_TAIL)
 
     @staticmethod
     def adjusted(side: int) -> slice:
@@ -232,7 +242,8 @@ class EvidenceTable(nn.Module):
         adjusted = torch.zeros(len(item), 2, device=rating.device)
         adjusted[:, 0] = torch.where(rated, centred - self.item_effect[item], 0.0)
         one = torch.ones(len(item), 1, device=rating.device)
-        return torch.cat([*parts, said, adjusted, rated[:, None].float(), one], 1)
+        below = (rating[:, None] <= self.levels[:-1].to(rating)[None, :]).float()
+        return torch.cat([*parts, said, below, adjusted, rated[:, None].float(), one], 1)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -240,7 +251,13 @@ class EvidenceTable(nn.Module):
     def rows_at(self, place: torch.Tensor | slice) -> torch.Tensor:
         """The rows at ``place`` (m,): (m, width)."""
         start, fixed = self.review_columns.start, self.fixed[place]
-        parts = [fixed[:, :start], self.pooled[place], fixed[:, start:-_TAIL], self.said[place], fixed[:, -_TAIL:]]
+        parts = [
+            fixed[:, :start],
+            self.pooled[place],
+            fixed[:, start : -self.tail],
+            self.said[place],
+            fixed[:, -self.tail :],
+        ]
         return torch.cat(parts, 1)
 
     @torch.no_grad()
@@ -293,7 +310,13 @@ class EvidenceTable(nn.Module):
 
 
 def _adjusted(
-    evidence: Evidence, centred: torch.Tensor, rated: torch.Tensor, n_users: int, n_items: int, damping: float
+    evidence: Evidence,
+    centred: torch.Tensor,
+    rated: torch.Tensor,
+    n_users: int,
+    n_items: int,
+    damping: float,
+    joint: bool,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     r"""Ratings minus what the other side's ratings explain, as users and as items see them.
 
@@ -308,13 +331,20 @@ def _adjusted(
     :math:`a^{\mathrm{user}}_{ui}` holds no other rating of u, and :math:`a^{\mathrm{item}}_{ui}` no other one of i. So
     what a user's other interactions say holds nothing of the target, and likewise for items.
 
+    What is predicted for the pair (u, i) then holds nothing of its rating, but what is said of other items than i does:
+    :math:`r_{ui}` is part of :math:`\\bar r_i`. Where the scores of other items are compared with that of i, ``joint``
+    must be false: the second terms are then :math:`\\bar r_i` and :math:`\\bar r_u` themselves.
+
     Returns:
         The two columns, (n, 1) each, zero where there is no rating; and per item the second term of the first equation
         for somebody who has not rated it, (n_items,).
     """
     user, item, there = evidence.user, evidence.item, rated.to(centred)
+    of_item = damped_mean(item[rated], centred[rated], n_items, damping)
     by_user = (centred - damped_mean(user[rated], centred[rated], n_users, damping)[user]) * there
-    by_item = (centred - damped_mean(item[rated], centred[rated], n_items, damping)[item]) * there
+    by_item = (centred - of_item[item]) * there
+    if not joint:
+        return [by_item[:, None], by_user[:, None]], of_item
     columns, effects = [], []
     for value, group, n in ((by_user, item, n_items), (by_item, user, n_users)):
         total = torch.zeros(n).index_add_(0, group, value)

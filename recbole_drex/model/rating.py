@@ -61,14 +61,16 @@ class OrdinalHead(nn.Module):
 
     with f the model's score in rating units, a learned scale s > 0 (so that penalties on what f is made of mean what
     they mean for point output), global thresholds, which start at the shares of the training ratings, and offsets
-    :math:`o_u` of the user, which start at zero and are held there by :math:`\lambda_t \|o_u\|^2`. The loss is the
-    negative log-likelihood.
+    :math:`o_u` of the user, which start at zero and are held there by :math:`\lambda_t \|o_u\|^2`. They are free
+    parameters, or linear in what is known of the user's other ratings. The loss is the negative log-likelihood.
+
+    Wherever a method takes ``user``, it is what ``offsets`` takes: internal ids, or vectors with one dimension more.
 
     Args:
         levels: the rating levels, ascending, of shape ``(K,)``.
         shares: share of each among the training ratings, of shape ``(K,)``.
         centre: what scores are about before training.
-        n_users: number of users, the padding included.
+        offsets: gives offsets of users, of shape ``(..., K - 1)``, zero before training.
         reg_weight: lambda_t.
         rate: how much faster the offsets learn than other parameters: Adam steps alike for all, and where its steps are
             small a user's few ratings would hardly move them.
@@ -78,7 +80,13 @@ class OrdinalHead(nn.Module):
     levels: torch.Tensor
 
     def __init__(
-        self, levels: torch.Tensor, shares: torch.Tensor, centre: float, n_users: int, reg_weight: float, rate: float
+        self,
+        levels: torch.Tensor,
+        shares: torch.Tensor,
+        centre: float,
+        offsets: nn.Module,
+        reg_weight: float,
+        rate: float,
     ):
         super().__init__()
         self.register_buffer("levels", levels)
@@ -86,7 +94,7 @@ class OrdinalHead(nn.Module):
         start = torch.logit(torch.cumsum(shares, 0)[:-1].clamp(1e-4, 1 - 1e-4)) + _SCALE * centre
         self.first = nn.Parameter(start[:1])
         self.gaps = nn.Parameter(torch.log(start.diff().clamp(min=_MIN_GAP)))
-        self.offsets = nn.Embedding.from_pretrained(torch.zeros(n_users, len(levels) - 1), freeze=False)
+        self.offsets = offsets
         self.reg_weight, self.rate = reg_weight, rate
 
     def _offset(self, user: torch.Tensor) -> torch.Tensor:
@@ -201,8 +209,12 @@ class RatingModel(GeneralRecommender):
                 )
             shares, centre = counts / len(rating), float(self.mean)
             reg_weight, rate = config["threshold_reg_weight"], config["threshold_rate"]
-            self.head = OrdinalHead(levels, shares, centre, self.n_users, reg_weight, rate)
+            self.head = OrdinalHead(levels, shares, centre, self._offsets(len(levels) - 1), reg_weight, rate)
         self.loss_name = self.head.loss_name
+
+    def _offsets(self, n: int) -> nn.Module:
+        """What gives the n offsets of a user's thresholds; see :class:`OrdinalHead`."""
+        return nn.Embedding.from_pretrained(torch.zeros(self.n_users, n), freeze=False)
 
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Scores, in rating units for point output, of users and items whose shapes broadcast."""

@@ -132,11 +132,10 @@ class SideEvidence:
         state = start
         for place in torch.argsort(self.time, stable=True).tolist():
             state = torch.where(there[:, place, None], self.refiner.step(messages[:, place], state), state)
-        columns = self.model.table.deviation(self.side)
-        counted = self.precedes[changes.place, None] * changes.row[:, columns]
-        sums = (self.rows[:, columns] * self.precedes[:, None]).sum(0).repeat(n, 1)
-        deviation = self.model.deviation(self.side, sums.index_add(0, changes.scenario, counted))
-        return SideState(state, deviation, state.new_zeros(n, 0))
+        there = self.precedes[:, None]
+        sums = (self.rows * there).sum(0).repeat(n, 1)
+        sums = sums.index_add(0, changes.scenario, changes.row * there[changes.place])
+        return self.model.in_sequence(self.side, state, sums)
 
     def _before_each(self, start: torch.Tensor) -> SideState:
         """Sequential rule: just before each message, with a start state of its own, (m, d)."""
@@ -146,7 +145,6 @@ class SideEvidence:
         for step, place in enumerate(order.tolist()):
             new = self.refiner.step(self.messages[place].expand_as(state), state)
             state = torch.where((rank > step)[:, None], new, state)
-        columns = self.model.table.deviation(self.side)
-        values = self.rows[order][:, columns]
+        values = self.rows[order]
         before = torch.empty_like(values).index_put((order,), values.cumsum(0) - values)
-        return SideState(state, self.model.deviation(self.side, before), state.new_zeros(len(self), 0))
+        return self.model.in_sequence(self.side, state, before)

@@ -14,7 +14,7 @@ from recbole_drex.model.aspects import Aspects
 from recbole_drex.model.attention import AttendedWords, WordAttention
 from recbole_drex.model.evidence import EvidenceTable
 from recbole_drex.model.layers import BLOCK_ROWS, Remembering, cumulated
-from recbole_drex.model.rating import RatingModel
+from recbole_drex.model.rating import OrdinalHead, RatingModel
 from recbole_drex.model.refinement import StateRefiner
 from recbole_drex.model.reviewed import any_words
 from recbole_drex.model.sampling import ReviewSampler
@@ -33,11 +33,14 @@ class SideState(NamedTuple):
         state: h, (..., d).
         deviation: the shrunken mean of ratings minus what the other side's means explain, (...,).
         aspects: tastes of users, qualities of items, (..., A).
+        habits: of users with ordinal output, how much more often than others they give each level or less,
+            (..., K - 1).
     """
 
     state: torch.Tensor
     deviation: torch.Tensor
     aspects: torch.Tensor
+    habits: torch.Tensor
 
     def each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> SideState:
         """A function of every part."""
@@ -65,6 +68,7 @@ class StateModel(Remembering, RatingModel):
     """
 
     attention: WordAttention | None
+    level_shares: torch.Tensor
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -88,6 +92,7 @@ class StateModel(Remembering, RatingModel):
             self.n_users,
             self.n_items,
             config["bias_damping"],
+            joint=not self.ranks,
         )
         self.aspects: Aspects | None = None
         if config["aspects"] and self.attention is not None:
@@ -117,11 +122,15 @@ class StateModel(Remembering, RatingModel):
         self.own_start = start == "mlp"
         # c of the deviations of users and items.
         self.pseudo_counts = nn.Parameter(torch.full((2,), _PSEUDO_COUNT).log()) if config["use_bias"] else None
-        if self.pseudo_counts is not None and self.refinement == "sequential":
-            columns = [self.table.fixed[:, self.table.deviation(side)] for side in (0, 1)]
-            groups = (self.table.user, self.table.item)
-            for side, (column, group) in enumerate(zip(columns, groups, strict=True)):
-                self.register_buffer(f"_before{side}", cumulated(column, group, self.table.time), persistent=False)
+        self.habit_count = (
+            nn.Parameter(torch.tensor(_PSEUDO_COUNT).log()) if isinstance(self.head, OrdinalHead) else None
+        )
+        rated = self.table.fixed[self.table.rated]
+        self.register_buffer("level_shares", rated[:, self.table.below].mean(0), persistent=False)
+        if self.refinement == "sequential":
+            for side, group in enumerate((self.table.user, self.table.item)):
+                before = cumulated(self.table.fixed[:, -self.table.tail :], group, self.table.time)
+                self.register_buffer(f"_before{side}", before, persistent=False)
 
     # Messages and states ----------------------------------------------------------------------------------------
 
@@ -146,13 +155,33 @@ class StateModel(Remembering, RatingModel):
         """What summed rows (n, width) come to by the leave-one-out rule, from start states (n, d)."""
         refiner = (self.user_refiner, self.item_refiner)[side]
         state = refiner.from_sum(self.messages(rows, side), rows[:, -1:].detach().round(), start)
-        return SideState(state, self.deviation(side, rows[:, self.table.deviation(side)]), self.read(side, rows))
+        deviation = self.deviation(side, rows[:, self.table.deviation(side)])
+        return SideState(state, deviation, self.read(side, rows), self.habits(side, rows))
 
     def deviation(self, side: int, sums: torch.Tensor) -> torch.Tensor:
         """The shrunken mean of ratings from their sum and number (n, 2): (n,); zeros without ``use_bias``."""
         if self.pseudo_counts is None:
             return sums.new_zeros(len(sums))
         return sums[:, 0] / (sums[:, 1] + self.pseudo_counts[side].exp())
+
+    def _offsets(self, n: int) -> nn.Module:
+        # No free parameters of users: given a user's own level, the mean of the user's other ratings would tell the
+        # target's rating with the opposite sign, and users who are not in the data would have no level.
+        linear = nn.Linear(n, n, bias=False)
+        nn.init.zeros_(linear.weight)
+        return linear
+
+    def habits(self, side: int, sums: torch.Tensor) -> torch.Tensor:
+        """Shares of levels or less in a user's ratings, minus those of all, shrunken: of sums of rows (n, width or the
+        last columns of it), (n, K - 1); (n, 0) of items and without ordinal output."""
+        if side or self.habit_count is None:
+            return sums.new_zeros(len(sums), 0)
+        count = sums[:, -2:-1]
+        return (sums[:, self.table.below] - count * self.level_shares) / (count + self.habit_count.exp())
+
+    def who(self, known: SideState, user: torch.Tensor) -> torch.Tensor:
+        """What the output layer wants to know of users: habits, or internal ids where it needs none."""
+        return user if self.habit_count is None else known.habits
 
     def read(self, side: int, rows: torch.Tensor) -> torch.Tensor:
         """Tastes (side 0) or qualities (side 1) from summed rows (n, width): (n, A)."""
@@ -187,12 +216,13 @@ class StateModel(Remembering, RatingModel):
             own = refiner.one_by_one(messages, group, self.table.time, row, start(group[row], row))
         else:
             own = before[row]
-        earlier = torch.zeros(len(row), 2) if self.pseudo_counts is None else getattr(self, f"_before{side}")[row]
-        ends = sums[:, self.table.deviation(side)]
-        return (
-            SideState(own, self.deviation(side, earlier.to(own)), own.new_zeros(len(row), 0)),
-            SideState(last, self.deviation(side, ends), last.new_zeros(len(last), 0)),
-        )
+        earlier = getattr(self, f"_before{side}")[row]
+        return self.in_sequence(side, own, earlier), self.in_sequence(side, last, sums)
+
+    def in_sequence(self, side: int, state: torch.Tensor, sums: torch.Tensor) -> SideState:
+        """Sequential rule: states (n, d) with what sums of rows (n, width or the last columns of it) come to."""
+        deviation = self.deviation(side, sums[:, self.table.deviation(side)])
+        return SideState(state, deviation, state.new_zeros(len(state), 0), self.habits(side, sums))
 
     @torch.no_grad()
     def _refresh(self) -> None:
@@ -242,7 +272,7 @@ class StateModel(Remembering, RatingModel):
             for side, entity in enumerate((user, item)):
                 before, last = self._in_order(side, rows, known)
                 after = SideState(*(part[entity] for part in last))
-                masks = (sent[:, None], sent, sent[:, None])
+                masks = (sent[:, None], sent, sent[:, None], sent[:, None])
                 found.append(SideState(*map(torch.where, masks, before, after)))
             return found[0], found[1]
         corrections: Sequence[torch.Tensor | None] = (None, None)

@@ -88,10 +88,23 @@ class UserView(SideEvidence):
         columns = (table.rows_at(row), table.item[row], table.rating[row], table.time[row], row)
         return cls(model, user, *columns, own, left_out)
 
-    def rating_of(self, score: torch.Tensor) -> torch.Tensor:
-        """Expected ratings of scores, (...,); the scores themselves where the model ranks."""
+    def rating_of(self, score: torch.Tensor, known: SideState | None = None) -> torch.Tensor:
+        """Expected ratings of scores, (...,); the scores themselves where the model ranks.
+
+        Args:
+            score: (...,).
+            known: what is known of the user, of the same shape; all that there is by default.
+        """
+        if known is None:
+            known = self.now.each(lambda part: part[0].expand(*score.shape, *part.shape[1:]))
         user = torch.full(score.shape, self.entity, device=score.device)
-        return self.model.head.mean(score, user)
+        return self.model.head.mean(score, self.model.who(known, user))
+
+    @cached_property
+    @torch.no_grad()
+    def now(self) -> SideState:
+        """What all that is known of the user comes to, (1, ...)."""
+        return self.summary(self.nothing, 1)
 
     def product(self, item: torch.Tensor) -> torch.Tensor:
         """What free factors add to the scores of items (n,): (n,)."""
@@ -114,7 +127,8 @@ class UserView(SideEvidence):
         if self.entity and model.residual is not None:
             return vectors, model.residual[row]
         items = model.without_own(1, self.item, row)
-        return vectors, self.rating - self.rating_of(self.scores_of(self.without_each(), items, self.item))
+        mine = self.without_each()
+        return vectors, self.rating - self.rating_of(self.scores_of(mine, items, self.item), mine)
 
     @cached_property
     @torch.no_grad()
@@ -156,7 +170,7 @@ class UserView(SideEvidence):
         """Predicted ratings (scores of models that rank) of all items, (n_items,); none of them as evidence."""
         model = self.model
         items = torch.arange(model.n_items, device=self.rows.device)
-        mine = self.summary(self.nothing, 1).each(lambda part: part.expand(len(items), *part.shape[1:]))
+        mine = self.now.each(lambda part: part.expand(len(items), *part.shape[1:]))
         score = self.scores_of(mine, model.without_own(1, items, torch.full_like(items, -1)), items)
         if model.taste is not None:
             score = score + model.taste.described @ self.tastes_now[0]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from recbole_drex.model.scenarios import Changes, SideEvidence
+from recbole_drex.model.states import SideState
 from recbole_drex.model.userview import UserView
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class WhatIf:
 
     Parameters stay as they were trained; what follows from evidence (states, deviations, aspects, tastes) is computed
     from what is left. So a scenario without an interaction is what the model would predict had it never been given that
-    evidence, and an interaction of the pair itself is never part of it. One thing stays: the residuals of the other
-    ratings, which tastes are fitted to.
+    evidence, and an interaction of the pair itself is never part of it. Two things stay: the residuals of the other
+    ratings, which tastes are fitted to, and what the other side's ratings explain of each rating.
 
     Args:
         user: who; for a user of the data whose own interaction with the item is in the table, the view without it.
@@ -94,6 +95,10 @@ class WhatIf:
             user, item: what is different on either side; nothing by default.
             n: number of scenarios.
         """
+        return self._parts(self.user.summary(user or self.user.nothing, n), user, item, n)
+
+    def _parts(self, known: SideState, user: Changes | None, item: Changes | None, n: int) -> ScoreParts:
+        """As :meth:`parts`, given what is known of the user in the n scenarios."""
         by_user, by_item = user or self.user.nothing, item or self.item.nothing
         model, index = self.model, torch.full((n,), self.item.entity, device=self.model.mean.device)
         taste = torch.zeros(n, device=index.device)
@@ -104,12 +109,12 @@ class WhatIf:
             else:
                 tastes = self.user.tastes_without_each if user is self.user.each_gone else self.user.tastes(by_user, n)
             taste = (tastes * self.item.described(by_item, n)).sum(-1)
-        known = self.user.summary(by_user, n), self.item.summary(by_item, n)
-        return model.parts_of(*known, taste, self.user.product(index))
+        return model.parts_of(known, self.item.summary(by_item, n), taste, self.user.product(index))
 
     def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
         """Predicted ratings (scores of models that rank) in n scenarios, (n,); arguments as of :meth:`parts`."""
-        return self.user.rating_of(self.parts(user, item, n).total)
+        known = self.user.summary(user or self.user.nothing, n)
+        return self.user.rating_of(self._parts(known, user, item, n).total, known)
 
     @torch.no_grad()
     def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
