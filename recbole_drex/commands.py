@@ -158,7 +158,7 @@ def explain(options: argparse.Namespace, command: str) -> int:
 
     if options.top < 1:
         raise ConfigError(f"--top must be 1 or more, not {options.top}")
-    explainer = Explainer(load(options.run))
+    explainer = Explainer(load(options.run), word_effects=options.json)
     if options.item is None:
         explanation = explainer.explain(options.user, options.top)
     else:

@@ -82,7 +82,7 @@ def finish(
 
 def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     """Write explained recommendations and profiles into ``run_dir``; returns what the result file says of them."""
-    config, explainer = experiment.config, Explainer(experiment, quotes=2)
+    config, explainer = experiment.config, Explainer(experiment, quotes=2, word_effects=True)
     if config["explained_users"]:
         if explainer.keywords is not None:
             write_profiles(explainer.keywords, run_dir)

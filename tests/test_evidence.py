@@ -16,7 +16,7 @@ def explained(request, make_experiment, train):
     experiment = make_experiment(request.param, epochs=4, **more)
     train(experiment)
     experiment.model.eval()
-    explainer = Explainer(experiment)
+    explainer = Explainer(experiment, word_effects=True)
     return explainer, [one for one in explainer.explain_users(6) if one.recommendations]
 
 
@@ -97,9 +97,12 @@ def test_only_narre_weighs_reviews(explained):
         assert weights == sorted(weights, reverse=True) and all(one.side == "item" for one in item.reviews)
 
 
-def test_the_terminal_shows_evidence(explained):
+def test_the_terminal_shows_what_speaks_for_an_item(explained):
     _, explanations = explained
-    assert all("on this item" in render(one) or "by this user" in render(one) for one in explanations)
+    for one in explanations:
+        for item in one.recommendations:
+            shown = "average + " if item.parts else "on this item"
+            assert shown in render(one).replace(" - ", " + ") or "by this user" in render(one)
 
 
 def test_evidence_of_a_pair_leaves_its_own_interaction_out(explained):

@@ -193,7 +193,7 @@ def test_new_users_are_explained_by_what_they_posted(trained):
         PostedInteraction(items[1], 1.0),
         PostedInteraction(items[2], 4.0),
     ]
-    explanation = Explainer(trained).explain_new(posted, top=2)
+    explanation = Explainer(trained, word_effects=True).explain_new(posted, top=2)
     assert explanation.user == "" and explanation.mean_rating == pytest.approx(10 / 3)
     for one in explanation.recommendations:
         mine = [evidence for evidence in one.evidence if evidence.side == "user"]

@@ -24,13 +24,16 @@ _MOVED = 0.01  # least effect of a word that is shown: less would be said to be 
 _SIDES = ("user", "item")
 
 
-def find_evidence(whatif: Any, pasts: PastReviews, shown_words: ShownWords | None = None) -> dict[str, Any]:
+def find_evidence(
+    whatif: Any, pasts: PastReviews, shown_words: ShownWords | None = None, word_effects: bool = True
+) -> dict[str, Any]:
     """What moved a prediction, found by leaving it out.
 
     Args:
         whatif: the prediction, as ``model.what_if(user, item)`` gives it.
         pasts: to name and quote past interactions.
         shown_words: which words may be named; None for all.
+        word_effects: find what single words did, too, which takes most of the time.
 
     Returns:
         Fields of :class:`~recbole_drex.explain.explanation.Recommendation`. ``evidence``: interactions by falling
@@ -39,7 +42,8 @@ def find_evidence(whatif: Any, pasts: PastReviews, shown_words: ShownWords | Non
         words of the reviews behind the prediction that moved it furthest. ``reviews``: of models that weigh reviews,
         the :data:`USEFUL` reviews of the item that weigh most.
     """
-    words = WordDeletion(whatif) if isinstance(whatif, WhatIf) and whatif.model.attention is not None else None
+    reads_words = isinstance(whatif, WhatIf) and whatif.model.attention is not None
+    words = WordDeletion(whatif) if word_effects and reads_words else None
     deltas = ReviewCase(whatif, base=words.base if words is not None else None).deltas()
     way = same_way(deltas, SAME)
     against = sorted(deltas.keys() - set(way), key=lambda unit: (-abs(deltas[unit]), unit))

@@ -38,15 +38,20 @@ class Explainer:
         experiment: a run that was loaded or has just been trained.
         words: number of keywords in a profile; default ``profile_words`` of the configuration.
         quotes: reviews that each keyword of a user's profile quotes, at most.
+        word_effects: find what single words of the reviews did to each prediction, too. That takes several times as
+            long as all the rest.
 
     Raises:
         DataError: the model gives no reasons.
     """
 
-    def __init__(self, experiment: Experiment, words: int | None = None, quotes: int = 0):
+    def __init__(
+        self, experiment: Experiment, words: int | None = None, quotes: int = 0, word_effects: bool = False
+    ):
         if not experiment.explains:
             raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
-        self.experiment, self.model, self.quotes = experiment, experiment.model, quotes
+        self.experiment, self.model = experiment, experiment.model
+        self.quotes, self.word_effects = quotes, word_effects
         self.recommender = Recommender(experiment)
         self.pasts = PastReviews(self.recommender)
         self.keywords = KeywordProfiles(experiment, words, self.pasts) if experiment.attends else None
@@ -174,7 +179,8 @@ class Explainer:
 
     def _moved(self, whatif: Any) -> dict[str, Any]:
         """What a prediction is made of, and what moved it."""
-        found = find_evidence(whatif, self.pasts, self.keywords.shown if self.keywords else None)
+        shown = self.keywords.shown if self.keywords else None
+        found = find_evidence(whatif, self.pasts, shown, self.word_effects)
         return {**self.parts.of(whatif)._asdict(), **found} if hasattr(whatif, "parts") else found
 
     def _means(self, uid: int, iid: int) -> dict[str, Any]:
