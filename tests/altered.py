@@ -111,7 +111,8 @@ def shake(experiment):
 def twin(experiment, feat: Interaction):
     """The same model, with the same parameters, on other training rows; what belongs to a lemma goes with the lemma.
 
-    What was made of lemmas before training (their vectors, and which of them count) is taken over like a parameter.
+    What was made of lemmas before training (their vectors, and which of them count), and the shares of levels in all
+    ratings, are taken over like parameters.
     """
     dataset = experiment.parts.train_dataset
     whole, dataset.inter_feat = dataset.inter_feat, feat
@@ -125,6 +126,8 @@ def twin(experiment, feat: Interaction):
         model.table.width -= model.table.said.shape[1]
         model.table.add_aspects(model.aspects)
     model.load_state_dict(state)
+    if hasattr(model, "level_shares"):
+        model.level_shares = experiment.model.level_shares
     return model.eval()
 
 
@@ -159,9 +162,9 @@ def without(experiment, *rows: int, kept: bool = False):
     others = ~torch.isin(torch.arange(len(experiment.model.table)), removed)
     if kept:
         model.table.fixed = experiment.model.table.fixed[others]
-        if model.refinement == "sequential" and model.pseudo_counts is not None:
+        if model.refinement == "sequential":
             for side, group in enumerate((model.table.user, model.table.item)):
-                columns = model.table.fixed[:, model.table.deviation(side)]
+                columns = model.table.fixed[:, -model.table.tail :]
                 setattr(model, f"_before{side}", cumulated(columns, group, model.table.time))
     if model.taste is None:
         return model

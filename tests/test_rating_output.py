@@ -21,10 +21,15 @@ LEVELS = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
 SHARES = torch.tensor([0.05, 0.1, 0.2, 0.3, 0.35])
 
 
+def offsets() -> torch.nn.Embedding:
+    """Those of seven users, as before training."""
+    return torch.nn.Embedding.from_pretrained(torch.zeros(7, 4), freeze=False)
+
+
 def head(seed: int = 0, spread: float = 0.5) -> OrdinalHead:
     """A head with random thresholds and users' offsets, in double precision."""
     torch.manual_seed(seed)
-    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1, 2.0).double()
+    made = OrdinalHead(LEVELS, SHARES, 3.8, offsets(), 0.1, 2.0).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter += spread * torch.randn_like(parameter)
@@ -32,7 +37,7 @@ def head(seed: int = 0, spread: float = 0.5) -> OrdinalHead:
 
 
 def test_an_untrained_head_predicts_the_shares_of_the_ratings():
-    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1, 2.0)
+    made = OrdinalHead(LEVELS, SHARES, 3.8, offsets(), 0.1, 2.0)
     predicted = made.distribution(torch.tensor([3.8]), torch.tensor([2]))
     assert torch.allclose(predicted, SHARES[None], atol=1e-3)
 
@@ -79,7 +84,7 @@ def test_gradients_of_the_ordinal_loss_agree_with_finite_differences():
 
 
 def test_scores_far_out_have_finite_losses_and_gradients():
-    made = OrdinalHead(LEVELS, SHARES, 3.8, 7, 0.1, 2.0)
+    made = OrdinalHead(LEVELS, SHARES, 3.8, offsets(), 0.1, 2.0)
     score = torch.tensor([1e4, -1e4, 80.0, -80.0], requires_grad=True)
     loss = made.loss(score, torch.zeros(4, dtype=torch.long), torch.tensor([1.0, 5.0, 3.0, 3.0]))
     loss.backward()
