@@ -29,10 +29,10 @@ def view_of_new(
 ) -> UserView:
     r"""What the model makes of interactions that it has never seen.
 
-    The state, the deviation, what the user writes about and (for ratings) the tastes follow from the interactions as
-    they do for any user; the thresholds of ordinal output are the global ones. For models that rank, factors and tastes
-    are those that maximise the likelihood of the n items among all items, with a normal prior of the variance that
-    those of the users of the data have.
+    The state, the deviation, what the user writes about, the thresholds of ordinal output and (for ratings) the tastes
+    follow from the interactions as they do for any user. For models that rank, factors and tastes are those that
+    maximise the likelihood of the n items among all items, with a normal prior of the variance that those of the users
+    of the data have.
 
     Args:
         model: trained.

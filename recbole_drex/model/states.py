@@ -34,7 +34,7 @@ class SideState(NamedTuple):
         deviation: the shrunken mean of ratings minus what the other side's means explain, (...,).
         aspects: tastes of users, qualities of items, (..., A).
         habits: of users with ordinal output, how much more often than others they give each level or less,
-            (..., K - 1).
+            (..., K - 1); else (..., 0).
     """
 
     state: torch.Tensor
@@ -125,8 +125,8 @@ class StateModel(Remembering, RatingModel):
         self.habit_count = (
             nn.Parameter(torch.tensor(_PSEUDO_COUNT).log()) if isinstance(self.head, OrdinalHead) else None
         )
-        rated = self.table.fixed[self.table.rated]
-        self.register_buffer("level_shares", rated[:, self.table.below].mean(0), persistent=False)
+        below, rated = self.table.fixed[:, self.table.below], self.table.rated.sum()
+        self.register_buffer("level_shares", below.sum(0) / rated.clamp(min=1), persistent=False)
         if self.refinement == "sequential":
             for side, group in enumerate((self.table.user, self.table.item)):
                 before = cumulated(self.table.fixed[:, -self.table.tail :], group, self.table.time)
