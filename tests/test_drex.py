@@ -192,6 +192,16 @@ class Literal:
         found = [self.adjusted(row, other) for row in rows if not np.isnan(row.rating)]
         return sum(found) / (len(found) + float(self.model.pseudo_counts[side].exp()))
 
+    def habits(self, side: int, rows: list) -> list[float]:
+        """Shares of each level but the highest, or less, in the ratings among ``rows``, minus those of all; shrunken."""
+        ratings, everyones = [row.rating for row in rows if not np.isnan(row.rating)], self.frame["rating"].dropna()
+        pseudo_count = float(self.model.habit_count.exp())
+        return [
+            sum((one <= level) - (everyones <= level).mean() for one in ratings) / (len(ratings) + pseudo_count)
+            for level in self.levels[:-1]
+            if side == 0
+        ]
+
     def gru(self, side: int) -> torch.nn.GRU:
         return (self.model.user_refiner, self.model.item_refiner)[side].gru
 
@@ -214,6 +224,8 @@ def test_leave_one_out_states_from_scratch(shaken):
                 torch.testing.assert_close(found.state[0], expected, atol=1e-5, rtol=1e-5)
                 deviation = literal.deviation(side, literal.rows(side, pair[side], left_out))
                 assert float(found.deviation) == pytest.approx(deviation, abs=1e-5)
+                habits = literal.habits(side, literal.rows(side, pair[side], left_out))
+                assert found.habits[0].tolist() == pytest.approx(habits, abs=1e-5)
 
 
 @torch.no_grad()
@@ -232,9 +244,11 @@ def test_sequential_states_from_scratch(shaken):
                 place = model.table.find(torch.tensor(row.user_id), torch.tensor(row.item_id))
                 torch.testing.assert_close(before.state[place], state, atol=1e-5, rtol=1e-5)
                 assert float(before.deviation[place]) == pytest.approx(literal.deviation(side, rows[:k]), abs=1e-5)
+                assert before.habits[place].tolist() == pytest.approx(literal.habits(side, rows[:k]), abs=1e-5)
                 state = gru_step(literal.gru(side), literal.message(row, side), state)
             torch.testing.assert_close(last.state[entity], state, atol=1e-5, rtol=1e-5)
             assert float(last.deviation[entity]) == pytest.approx(literal.deviation(side, rows), abs=1e-5)
+            assert last.habits[entity].tolist() == pytest.approx(literal.habits(side, rows), abs=1e-5)
 
 
 @torch.no_grad()

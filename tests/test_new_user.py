@@ -23,7 +23,8 @@ from recbole_drex.trainer import make_trainer
 
 FORMS = [
     {},
-    {"aspects": 0, "adjust_rating": False},
+    {"output": "point"},
+    {"aspects": 0, "adjust_rating": False, "output": "point"},
     {"start": "mlp", "taste": []},
     # Not "sequential": there an item is, to somebody of the data, what it was when they rated it.
     {"modalities": ["rating"]},
@@ -33,8 +34,7 @@ FORMS = [
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_somebody_new_is_predicted_as_if_they_had_been_there(form, make_experiment):
     """A model from whose evidence a user was removed predicts for what they post what the whole model predicts."""
-    sizes = {"embedding_size": 8, "taste_size": 8, "output": "point"}
-    experiment = shake(make_experiment("DReX", **sizes, **form))
+    experiment = shake(make_experiment("DReX", embedding_size=8, taste_size=8, **form))
     model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
     unrated = set(experiment.dataset.unrated["user_id"].tolist())
     user = next(user for user in range(1, model.n_users) if user not in unrated)

@@ -17,6 +17,7 @@ FORMS = [
     {"start": "mlp", "shrinkage": 0.0},
     {"refinement": "sequential", "aspects": 0},
     {"refinement": "sequential", "aspects": 0, "start": "mlp", "taste": ["encoder"]},
+    {"refinement": "sequential", "aspects": 0, "use_bias": False, "taste": []},
     {"modalities": ["rating"]},
     {"modalities": ["review"], "use_bilinear": False},
 ]
@@ -91,7 +92,8 @@ def test_parts_add_up_to_the_score(experiment, pair):
         assert model.taste is None or bool(parts.taste) == (one == item)
         n = len(whatif.user)
         without_each = whatif.parts(whatif.user.each_gone, None, n)
-        torch.testing.assert_close(whatif.user.rating_of(without_each.total), whatif.without_each()[0])
+        known = whatif.user.summary(whatif.user.each_gone, n)
+        torch.testing.assert_close(whatif.user.rating_of(without_each.total, known), whatif.without_each()[0])
 
 
 def test_all_evidence_may_go(experiment, pair):
