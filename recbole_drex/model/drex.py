@@ -351,11 +351,7 @@ class DReX(StateModel):
 
     def rating_of_nobody(self, score: torch.Tensor) -> torch.Tensor:
         """Expected ratings of scores (...,) by somebody of whom nothing is known."""
-        user = torch.zeros(score.shape, dtype=torch.int64, device=score.device)
-        nothing = score.new_zeros(*score.shape, self.table.tail)
-        known = SideState(nothing, score, nothing, self.habits(0, nothing.reshape(-1, self.table.tail)))
-        habits = known.habits.view(*score.shape, known.habits.shape[-1])
-        return self.head.mean(score, self.who(known._replace(habits=habits), user))
+        return self.head.mean(score, self.habits(0, score.new_zeros(1, self.table.tail))[0])
 
     def _scores_of_all(self, user: int) -> torch.Tensor:
         """Scores of all items as if the user knew none of them, (n_items,); some thousand at a time."""

@@ -96,7 +96,7 @@ class UserView(SideEvidence):
             known: what is known of the user, of the same shape; all that there is by default.
         """
         if known is None:
-            known = self.now.each(lambda part: part[0].expand(*score.shape, *part.shape[1:]))
+            known = self.now.each(lambda part: part[0])  # broadcasts
         user = torch.full(score.shape, self.entity, device=score.device)
         return self.model.head.mean(score, self.model.who(known, user))
 
