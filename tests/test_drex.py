@@ -193,14 +193,20 @@ class Literal:
         return sum(found) / (len(found) + float(self.model.pseudo_counts[side].exp()))
 
     def habits(self, side: int, rows: list) -> list[float]:
-        """Shares of each level but the highest, or less, in the ratings among ``rows``, minus those of all; shrunken."""
+        """Log shares of the levels but the highest in the ratings among ``rows``, shrunken, minus those of all ratings;
+        of the lowest level the log odds."""
+        if side:
+            return []
         ratings, everyones = [row.rating for row in rows if not np.isnan(row.rating)], self.frame["rating"].dropna()
-        pseudo_count = float(self.model.habit_count.exp())
-        return [
-            sum((one <= level) - (everyones <= level).mean() for one in ratings) / (len(ratings) + pseudo_count)
-            for level in self.levels[:-1]
-            if side == 0
-        ]
+        pseudo_count, found = float(self.model.habit_count.exp()), []
+        for level in self.levels[:-1]:
+            share = float((everyones == level).mean())
+            own = (ratings.count(float(level)) + pseudo_count * share) / (len(ratings) + pseudo_count)
+            if found:
+                found.append(np.log(own) - np.log(share))
+            else:
+                found.append(np.log(own / (1 - own)) - np.log(share / (1 - share)))
+        return found
 
     def gru(self, side: int) -> torch.nn.GRU:
         return (self.model.user_refiner, self.model.item_refiner)[side].gru

@@ -45,9 +45,7 @@ class Explainer:
         DataError: the model gives no reasons.
     """
 
-    def __init__(
-        self, experiment: Experiment, words: int | None = None, quotes: int = 0, word_effects: bool = False
-    ):
+    def __init__(self, experiment: Experiment, words: int | None = None, quotes: int = 0, word_effects: bool = False):
         if not experiment.explains:
             raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
         self.experiment, self.model = experiment, experiment.model

@@ -76,8 +76,9 @@ class DReX(StateModel):
       ratings, each minus what the item's mean explains, shrunk as if c ratings of the average were there too:
       :math:`d_u = \sum_{t \in N(u)} (r_t - \mu_{j(t)}) / (|N(u)| + c_u)`, and :math:`d_i` likewise. :math:`\alpha` and
       c are learned. So users and items have no free parameters, and new users are treated as those of the data are.
-    * With ordinal output the offsets of a user's thresholds are linear in how much more often than others the user
-      gives each level or less, in all ratings but the target's.
+    * With ordinal output the offsets of a user's thresholds are linear in how the shares of the levels in all ratings
+      of the user but the target's differ from those of all users
+      (:meth:`~recbole_drex.model.states.StateModel.habits`).
     * ``adjust_rating`` adds to the message of each side a projection of the rating minus what the other side's mean
       explains.
     * ``use_bilinear`` adds :math:`h_u^\top B h_i`, since an MLP learns products of its inputs badly; ``use_mlp: false``

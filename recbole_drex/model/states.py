@@ -23,7 +23,8 @@ from recbole_drex.values import choice
 
 _ASPECT_STEPS = 4  # of an epoch, in which aspects learn from all reviews
 _ASPECT_WORDS = 1 << 22  # words of these reviews that are read for one step, at most
-_PSEUDO_COUNT = 5.0  # where c of the deviations starts
+_PSEUDO_COUNT = 5.0  # where c of the deviations and of the shares of levels starts
+_TINY = 1e-6  # shares are no smaller where their logarithm is taken
 
 
 class SideState(NamedTuple):
@@ -172,12 +173,28 @@ class StateModel(Remembering, RatingModel):
         return linear
 
     def habits(self, side: int, sums: torch.Tensor) -> torch.Tensor:
-        """Shares of levels or less in a user's ratings, minus those of all, shrunken: of sums of rows (n, width or the
-        last columns of it), (n, K - 1); (n, 0) of items and without ordinal output."""
+        r"""How a user's shares of the levels differ from those of all users.
+
+        With :math:`P_k` the share of ratings of at most level k among all ratings, :math:`p_k = P_k - P_{k-1}`, and
+        hats for the user's, as if c ratings of the average user were there too,
+
+        .. math:: e_{u1} = \mathrm{logit}\, \hat P_1 - \mathrm{logit}\, P_1, \qquad
+            e_{uk} = \log \hat p_k - \log p_k, \quad k = 2 \dots K - 1
+
+        which are the offsets that thresholds would need if nothing else were known of the user.
+
+        Args:
+            side: 0 of users.
+            sums: sums of rows, or of their last columns, (n, ...).
+
+        Returns:
+            (n, K - 1); (n, 0) of items and without ordinal output.
+        """
         if side or self.habit_count is None:
             return sums.new_zeros(len(sums), 0)
-        count = sums[:, -2:-1]
-        return (sums[:, self.table.below] - count * self.level_shares) / (count + self.habit_count.exp())
+        pseudo, count = self.habit_count.exp(), sums[:, -2:-1]
+        shares = (sums[:, self.table.below] + pseudo * self.level_shares) / (count + pseudo)
+        return _log_shares(shares) - _log_shares(self.level_shares)
 
     def who(self, known: SideState, user: torch.Tensor) -> torch.Tensor:
         """What the output layer wants to know of users: habits, or internal ids where it needs none."""
@@ -338,3 +355,9 @@ class StateModel(Remembering, RatingModel):
             vocabulary=self.attention.store.vocabulary,
             read=read,
         )
+
+
+def _log_shares(shares: torch.Tensor) -> torch.Tensor:
+    """Of cumulated shares of levels (..., K - 1) the logit of the first and the logarithms of the differences."""
+    first, differences = shares[..., :1], shares.diff(dim=-1)
+    return torch.cat([torch.logit(first, _TINY), differences.clamp(min=_TINY).log()], -1)
