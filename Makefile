@@ -22,8 +22,8 @@ help:  ## List the targets
 install: .venv/installed  ## Install RecBole and this project into .venv, in editable form
 
 .venv/installed: .venv/created setup.py constraints.txt
-	$(PIP) install $(PIP_QUIET) -c constraints.txt $(RECBOLE)
 	$(PIP) install $(PIP_QUIET) -c constraints.txt -e .
+	$(PIP) install $(PIP_QUIET) -c constraints.txt $(RECBOLE)
 	@touch $@
 
 .venv/installed-test: .venv/installed
