@@ -17,6 +17,7 @@ from recbole_drex.data.store import FeatureStore
 from recbole_drex.files import sha256
 from recbole_drex.model.aspects import _SHARPNESS, WINDOW
 from recbole_drex.model.layers import cumulated
+from recbole_drex.model.rating import OrdinalHead
 
 NAME = "small"
 
@@ -98,11 +99,13 @@ def shake(experiment):
     Parameters that count for more than they are, since they learn faster, move by as much less.
     """
     generator = torch.Generator().manual_seed(5)
-    aspects = getattr(experiment.model, "aspects", None)
-    fast = [] if aspects is None else [one for one in aspects.parameters() if one is not aspects._shift]
+    aspects, head = (getattr(experiment.model, name, None) for name in ("aspects", "head"))
+    rates = {} if aspects is None else {one: aspects.rate for one in aspects.parameters() if one is not aspects._shift}
+    if isinstance(head, OrdinalHead):
+        rates |= dict.fromkeys(head.offsets.parameters(), head.rate)
     with torch.no_grad():
         for parameter in experiment.model.parameters():
-            size = 0.3 / (aspects.rate if any(parameter is one for one in fast) else 1.0)
+            size = 0.3 / rates.get(parameter, 1.0)
             parameter += size * torch.randn(parameter.shape, generator=generator)
     experiment.model.eval()
     return experiment

@@ -132,6 +132,11 @@ def poison(comparison: Comparison, root: Path) -> Path:
                 quotes = [{"text": f"so {EVIL} \u2028it", "marks": []}, {"text": IMAGE, "marks": []}]
                 keyword = {"word": EVIL, "lemma": EVIL, "user_score": 1.0, "item_score": 2.0}
                 item["keywords"] = [{**keyword, "user_quote": quotes[0], "item_quote": quotes[1]}]
+                for part in (part for part in item["parts"] if part["words"]):
+                    part["name"] = EVIL
+                    for claim, quote in zip((part["user"], part["item"]), quotes, strict=True):
+                        if claim["quote"]:
+                            claim["quote"]["quote"] = quote
         path.write_text(json.dumps(users))
     path = write_report(folder)
     assert path == folder / "report.html"

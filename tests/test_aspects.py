@@ -357,7 +357,7 @@ def test_the_gradient_of_a_step_is_that_of_reading_everything_anew(name, paramet
     with torch.no_grad():
         sides = model._leave_one_out(user, row, 0), model._leave_one_out(item, row, 1)
     sides = sides[0]._replace(aspects=torch.stack(tastes)), sides[1]._replace(aspects=torch.stack(qualities))
-    loss = model.head.loss(model._score(*sides, user, item), user, batch["rating"])
+    loss = model.head.loss(model._score(*sides, user, item), model.who(sides[0], user), batch["rating"])
     assert float(loss.detach()) == pytest.approx(value, abs=1e-5)
     loss.backward()
     for key, parameter in aspects.named_parameters():
