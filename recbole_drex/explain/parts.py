@@ -95,7 +95,7 @@ class Parts:
             return float(model.rating_of_nobody(torch.tensor(score, device=model.mean.device)))
 
         def of_user(score: float) -> float:
-            return float(view.rating_of(torch.tensor(score, device=model.mean.device)))
+            return float(view.rating_of(torch.tensor([score], device=model.mean.device)))
 
         start, slope, own = in_ratings(single["average"], total, of_nobody, of_user)
         parts = {kind: Part(kind, name, single[kind], single[kind] * slope) for kind, name in _NAMES.items()}
