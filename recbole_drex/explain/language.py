@@ -26,7 +26,8 @@ class Language:
             ``blame`` (``n``, ``total``).
         taste_raises, taste_lowers: the part of tastes.
         others_raise, others_lower: the part of all aspects that are not named.
-        all_raise, all_lower: the same where no aspect is named.
+        others_praise: the same by ``praise`` and ``blame``, where most reviews agree with it (``n``, ``total``).
+        all_praise: the same where no aspect is named.
         averages: nothing about what reviews say moves the prediction.
         patterns: the same, where the last part does (``by``).
         nothing: no past interaction moves the prediction by itself.
@@ -68,8 +69,8 @@ class Language:
     taste_lowers: str
     others_raise: str
     others_lower: str
-    all_raise: str
-    all_lower: str
+    others_praise: Mapping[str, str]
+    all_praise: Mapping[str, str]
     averages: str
     patterns: str
     nothing: str
@@ -142,8 +143,14 @@ ENGLISH = Language(
     taste_lowers="its reviews resemble those of items that you rated lower than expected",
     others_raise="what else its reviewers say speaks for it",
     others_lower="what else its reviewers say speaks against it",
-    all_raise="what its reviewers say speaks for it, though no topic stands out",
-    all_lower="what its reviewers say speaks against it, though no topic stands out",
+    others_praise={
+        "praise": "its reviews mostly praise what else they write about ({n} of {total})",
+        "blame": "its reviews mostly criticise what else they write about ({n} of {total})",
+    },
+    all_praise={
+        "praise": "its reviews mostly praise what they write about ({n} of {total})",
+        "blame": "its reviews mostly criticise what they write about ({n} of {total})",
+    },
     averages="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item.",
     patterns="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item, and on "
     "patterns in past ratings ({by}).",

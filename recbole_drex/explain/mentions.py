@@ -15,6 +15,7 @@ from recbole_drex.explain.explanation import Claim, Mention, PastReview
 from recbole_drex.explain.pasts import Past, PastReviews
 from recbole_drex.explain.quotes import Quotes
 from recbole_drex.explain.reviews import AttendedReviews
+from recbole_drex.explain.topics import subjects
 from recbole_drex.explain.vocabulary import ShownWords
 from recbole_drex.model.aspects import Words
 
@@ -65,6 +66,9 @@ class AspectMentions:
         shown: how words are written.
         topic: whether each lemma of the vocabulary may name an aspect, (words,).
         aspects: of the model, to read what new users write.
+
+    Attributes:
+        judged: whether each lemma is known to be what reviews judge, so that it may be named without its aspect.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class AspectMentions:
         self.pasts: PastReviews = quotes.pasts
         self._aspect, self._importance, self._sentiment = reviews.aspect, reviews.importance, reviews.sentiment
         self._topic, self._aspects = topic, aspects
+        self.judged = subjects(reviews.vocabulary)
 
         @lru_cache(maxsize=512)
         def found(side: str, owner: int) -> tuple[Occurrences, np.ndarray]:

@@ -25,7 +25,6 @@ RATING, ORDINAL, RANKING = "rating", "ordinal score", "ranking score"
 OTHER_ASPECTS = "other aspects"
 _NAMES = {"average": "average", "user": "you", "item": "the item", "taste": "your taste", "rest": "other patterns"}
 _WORDS = 3  # that name an aspect
-_LEAST_OF_WORD = 0.01  # effect on the rating of a word that is named together with words of other aspects
 _STEP = 1e-2  # of the difference quotient, where a score is the average one
 
 
@@ -121,24 +120,33 @@ class Parts:
         mine = mentions.of("user", pair[0], pair) if posted is None else mentions.of_new(posted)
         its = mentions.of("item", pair[1], pair)
         groups, small = mentions.groups(its[0], whatif.user.now.aspects[0]), dict[int, float]()
-        found = []
+        found, used = [], list[int]()
+
+        def add(added: dict[int, float], user: Occurrences) -> None:
+            part = self._part(whatif, added, slope, (user, mine[1]), its)
+            # What is said must be what most reviewers say.
+            if part.item is not None and 2 * _agreeing(part) > part.item.reviews:
+                found.append(part)
+                used.extend(added)
+
         for aspect, added in groups.items():
             if abs(sum(added.values()) * slope) >= SMALLEST:
-                user = named(mine[0][mine[0].aspect == aspect])
-                found.append(self._part(whatif, added, slope, (user, mine[1]), its))
+                add(added, named(mine[0][mine[0].aspect == aspect]))
             else:
-                small.update(added)
+                small.update({one: add for one, add in added.items() if mentions.judged[one]})
         for sign in (1, -1):
-            largest = sorted(small, key=lambda one: -sign * slope * small[one])[:_WORDS]
-            added = {one: small[one] for one in largest if sign * slope * small[one] >= _LEAST_OF_WORD}
+            added = {one: add for one, add in small.items() if sign * slope * add > 0}
             if abs(sum(added.values()) * slope) >= SMALLEST:
-                user = mine[0][np.isin(mine[0].word, list(added))]
-                found.append(self._part(whatif, added, slope, (user, mine[1]), its))
-        # What is said must be what most reviewers say: else it is no claim, though its sum is what it is.
-        found = [part for part in found if part.item and 2 * _agreeing(part) > part.item.reviews]
+                add(added, mine[0][np.isin(mine[0].word, list(added))])
         found.sort(key=lambda part: (-abs(part.rating), part.name))
         rest = total - sum(part.value for part in found)
-        return [*found, Part("aspect", OTHER_ASPECTS, rest, rest * slope)]
+        other = Part("aspect", OTHER_ASPECTS, rest, rest * slope)
+        if abs(other.rating) >= SMALLEST:
+            left = its[0][~np.isin(its[0].word, used)]
+            told = dataclasses.replace(other, item=mentions.claim(left, its[1], (), 1 if rest > 0 else -1))
+            if told.item is not None and 2 * _agreeing(told) > told.item.reviews:
+                other = told
+        return [*found, other]
 
     def _part(
         self,

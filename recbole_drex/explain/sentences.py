@@ -121,15 +121,19 @@ def _reason(item: Recommendation, part: Part, language: Language) -> str:
                 return (language.rated_high if raises else language.rated_low).format(usual=told[1])
         template = language.item_raises if raises else language.item_lowers
         return template.format(by=language.number(abs(part.rating), 2))
-    if part.user is None or part.item is None:
-        if any(one.words for one in item.parts):
-            return language.others_raise if raises else language.others_lower
-        return language.all_raise if raises else language.all_lower
-    mine, its, kind = part.user, part.item, "praise" if raises else "blame"
-    agree = its.praise if raises else its.blame
+    kind = "praise" if raises else "blame"
+    if part.item is None:
+        return language.others_raise if raises else language.others_lower
+    its, agree = part.item, part.item.praise if raises else part.item.blame
+    if part.user is None:
+        some_named = any(one.words for one in item.parts)
+        template = (language.others_praise if some_named else language.all_praise)[kind]
+        return template.format(n=agree, total=its.reviews)
+    mine = part.user
     both = mine.reviews >= max(1, _SELDOM * mine.total)
     aspect = language.choice(part.name.split(", "))
-    counted = {word for claim in ((mine, its) if both else (its,)) for mention in claim.mentions for word in mention.words}
+    claims = (mine, its) if both else (its,)
+    counted = {word for claim in claims for mention in claim.mentions for word in mention.words}
     if not counted <= set(part.words):
         aspect = language.alike.format(words=aspect)
     if not both:
