@@ -57,7 +57,7 @@ class Explainer:
         mentions = None
         if (found := self.keywords) is not None and found.topics is not None and aspects:
             mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics, aspects)
-        self.parts = Parts(mentions, aspects.names if aspects is not None else ())
+        self.parts = Parts(mentions)
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
         """As :meth:`~recbole_drex.explain.keywords.KeywordProfiles.profile`; empty if the model has no keywords."""

@@ -18,14 +18,16 @@ class Language:
         alike: the ``words`` of an aspect, where reviews with related words count too.
         because, although: a sentence of what raised the prediction and of what lowered it (``reasons``).
         in_favour, against: the same of an item that was asked about.
-        rated_high, rated_low: the item's part, where its mean says so.
+        rated_high, rated_low: the item's part, where its mean says so (``usual``: the average of all ratings).
         item_raises, item_lowers: the item's part (``by``), where its mean does not.
         you_write, you_wrote: the user's side of an aspect (``aspect``, ``n``, ``total``), and that of a single review.
-        they: the item's side, if most of its reviewers agree with the effect, by ``praise`` and ``blame`` (``n``,
-            ``total``).
-        they_differ: the item's side otherwise (``praise``, ``blame``).
+        they: the item's side, by ``praise`` and ``blame`` (``n`` of ``total`` who mention the aspect).
+        they_alone: the item's side of an aspect (``aspect``) that the user hardly writes about, by ``praise`` and
+            ``blame`` (``n``, ``total``).
         taste_raises, taste_lowers: the part of tastes.
         others_raise, others_lower: the part of all aspects that are not named.
+        others_praise: the same by ``praise`` and ``blame``, where most reviews agree with it (``n``, ``total``).
+        all_praise: the same where no aspect is named.
         averages: nothing about what reviews say moves the prediction.
         patterns: the same, where the last part does (``by``).
         nothing: no past interaction moves the prediction by itself.
@@ -62,11 +64,13 @@ class Language:
     you_write: str
     you_wrote: str
     they: Mapping[str, str]
-    they_differ: str
+    they_alone: Mapping[str, str]
     taste_raises: str
     taste_lowers: str
     others_raise: str
     others_lower: str
+    others_praise: Mapping[str, str]
+    all_praise: Mapping[str, str]
     averages: str
     patterns: str
     nothing: str
@@ -121,21 +125,32 @@ ENGLISH = Language(
     although="Recommended although {reasons}.",
     in_favour="In its favour: {reasons}.",
     against="Against it: {reasons}.",
-    rated_high="others rate it high",
-    rated_low="others rate it low",
+    rated_high="others rate it above the average of {usual}",
+    rated_low="others rate it below the average of {usual}",
     item_raises="what the model knows of the item alone raises it by {by}",
     item_lowers="what the model knows of the item alone lowers it by {by}",
     you_write="you write about {aspect} ({n} of your {total} reviews)",
     you_wrote="you write about {aspect} (in your only review)",
     they={
-        "praise": " and its reviewers praise it ({n} of {total})",
-        "blame": " and its reviewers criticise it ({n} of {total})",
+        "praise": " and its reviewers praise it ({n} of {total} who mention it)",
+        "blame": " and its reviewers criticise it ({n} of {total} who mention it)",
     },
-    they_differ=", which {praise} of its reviewers praise and {blame} criticise",
+    they_alone={
+        "praise": "its reviewers praise {aspect} ({n} of {total} who mention it)",
+        "blame": "its reviewers criticise {aspect} ({n} of {total} who mention it)",
+    },
     taste_raises="its reviews resemble those of items that you rated higher than expected",
     taste_lowers="its reviews resemble those of items that you rated lower than expected",
     others_raise="what else its reviewers say speaks for it",
     others_lower="what else its reviewers say speaks against it",
+    others_praise={
+        "praise": "its reviews mostly praise what else they write about ({n} of {total})",
+        "blame": "its reviews mostly criticise what else they write about ({n} of {total})",
+    },
+    all_praise={
+        "praise": "its reviews mostly praise what they write about ({n} of {total})",
+        "blame": "its reviews mostly criticise what they write about ({n} of {total})",
+    },
     averages="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item.",
     patterns="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item, and on "
     "patterns in past ratings ({by}).",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from recbole_drex.explain.explanation import Claim, Mention, PastReview
 from recbole_drex.explain.pasts import Past, PastReviews
 from recbole_drex.explain.quotes import Quotes
 from recbole_drex.explain.reviews import AttendedReviews
+from recbole_drex.explain.topics import subjects
 from recbole_drex.explain.vocabulary import ShownWords
 from recbole_drex.model.aspects import Words
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from recbole_drex.model.userview import PostedWords
 
 _LEAST = 0.5  # share of an aspect's weight that words which may name it have
+_LEAST_OF_MOST = 0.1  # of what the foremost word of a name adds, what every other one must add
 _TRIED = 3  # occurrences that are tried for a quote, where the texts are not those that were encoded
 
 
@@ -64,6 +66,9 @@ class AspectMentions:
         shown: how words are written.
         topic: whether each lemma of the vocabulary may name an aspect, (words,).
         aspects: of the model, to read what new users write.
+
+    Attributes:
+        judged: whether each lemma is known to be what reviews judge, so that it may be named without its aspect.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class AspectMentions:
         self.pasts: PastReviews = quotes.pasts
         self._aspect, self._importance, self._sentiment = reviews.aspect, reviews.importance, reviews.sentiment
         self._topic, self._aspects = topic, aspects
+        self.judged = subjects(reviews.vocabulary)
 
         @lru_cache(maxsize=512)
         def found(side: str, owner: int) -> tuple[Occurrences, np.ndarray]:
@@ -93,23 +99,19 @@ class AspectMentions:
         said, topic = importance * self._sentiment[at], self._topic[word]
         return Occurrences(review, at, word, self._aspect[at], importance, said, topic), mine
 
-    def of(self, side: str, owner: int, aspect: int, pair: tuple[int, int]) -> tuple[Occurrences, int]:
-        """The words of an aspect in the reviews of a user or an item, and the number of all these reviews.
-
-        Only words that may name an aspect; none where they are the smaller part of what belongs to the aspect here, for
-        then the aspect is about something else.
+    def of(self, side: str, owner: int, pair: tuple[int, int]) -> tuple[Occurrences, int]:
+        """The words of all aspects in the reviews of a user or an item, and the number of all these reviews.
 
         Args:
             side: ``user`` or ``item``.
             owner: internal id.
-            aspect: its number.
             pair: internal ids of user and item: the one's review of the other is left out.
         """
         found, mine = self._of_owner(side, owner)
         own = self._own(mine, pair)
-        return _named(found[(found.aspect == aspect) & ~np.isin(found.review, own)]), len(mine) - len(own)
+        return (found[~np.isin(found.review, own)] if len(own) else found), len(mine) - len(own)
 
-    def of_new(self, posted: PostedWords, aspect: int) -> tuple[Occurrences, int]:
+    def of_new(self, posted: PostedWords) -> tuple[Occurrences, int]:
         """As :meth:`of`, in what a new user posted; reviews are numbered as what was posted is."""
         place, word = posted.words.place, posted.words.word
         shares, sentiment = self._lexicon
@@ -118,12 +120,41 @@ class AspectMentions:
         first = torch.nonzero(torch.diff(place, prepend=place.new_full((1,), -1))).flatten()
         said = self._aspects.said(Words(number, first, posted.words.sentence), sentiment)
         importance = shares.sum(1)[slot]
-        inside = (shares.argmax(1)[slot] == aspect) & (importance > 0)
+        inside = importance > 0
         at = torch.arange(len(place), device=place.device)
-        columns = (place, at, word, torch.full_like(place, aspect), importance, importance * said)
+        columns = (place, at, word, shares.argmax(1)[slot], importance, importance * said)
         found = [column[inside].numpy(force=True) for column in columns]
         found.append(self._topic[found[2]])
-        return _named(Occurrences(*found)), len(first)
+        return Occurrences(*found), len(first)
+
+    def groups(self, found: Occurrences, tastes: torch.Tensor) -> dict[int, dict[int, float]]:
+        """What each lemma of an item's reviews that may name its aspect adds to the score, by aspect.
+
+        The part of aspects is a sum over the occurrences of words in the item's reviews: with the user's tastes t and
+        the item's mentions m, an occurrence of lemma w adds the sum over aspects of theta t p(a | w) g(w) s / (m + c).
+
+        Args:
+            found: the words of all aspects in the item's reviews.
+            tastes: of the user, (A,).
+
+        Returns:
+            Number of an aspect to position in the vocabulary to what all occurrences of that lemma add.
+        """
+        lemmas, first, place = np.unique(found.word, return_index=True, return_inverse=True)
+        groups: dict[int, dict[int, float]] = {}
+        if not len(lemmas):
+            return groups
+        said = np.bincount(place, found.said) / np.maximum(found.importance[first], 1e-12)
+        aspects, (lexicon, _) = self._aspects, self._lexicon
+        with torch.no_grad():
+            shares = lexicon[aspects.slot[aspects.lemma[torch.from_numpy(lemmas).to(lexicon.device)]]].double()
+            mentions = torch.from_numpy(np.bincount(place)).to(shares) @ shares
+            each = aspects.qualities(mentions, torch.ones_like(mentions))
+            added = (shares @ aspects.parts(tastes.double(), each)).numpy(force=True) * said
+        for number in np.flatnonzero(found.topic[first]).tolist():
+            of_aspect = groups.setdefault(int(found.aspect[first[number]]), {})
+            of_aspect[int(lemmas[number])] = float(added[number])
+        return groups
 
     @cached_property
     def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,24 +166,25 @@ class AspectMentions:
     def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
         return mine[(self.reviews.user[mine] == pair[0]) & (self.reviews.item[mine] == pair[1])]
 
-    def words(self, user: Occurrences, item: Occurrences, foremost: list[str], top: int) -> tuple[str, ...]:
-        """Lemmas that name an aspect between a user and an item: those that weigh most in both, of which the model's
-        ``foremost`` ones come first; with nothing in common, those of either. None where neither has a word."""
-        mass = [dict[str, float](), dict[str, float]()]
-        for of_side, found in zip(mass, (user, item), strict=True):
-            lemmas, place = np.unique(found.word, return_inverse=True)
-            weights = np.bincount(place, weights=found.importance)
-            of_side.update(zip((self.reviews.vocabulary[one] for one in lemmas.tolist()), weights, strict=True))
-        rank = {lemma: place for place, lemma in enumerate(foremost)}
+    def words(self, user: Occurrences, added: Mapping[int, float], top: int) -> tuple[str, ...]:
+        """Lemmas that name what the item's reviews say, those that add most first.
 
-        def order(lemma: str) -> tuple[bool, bool, float, str]:
-            mine, its = (of_side.get(lemma, 0.0) for of_side in mass)
-            return not (mine and its), lemma not in rank, -min(mine, its) or -max(mine, its), lemma
+        Lemmas that the user writes too count twice. If the user writes about the same aspect, but in other words than
+        these, the foremost of the user's comes last.
 
-        found_words = sorted(mass[0].keys() | mass[1].keys(), key=order)
-        both = [lemma for lemma in found_words if lemma in mass[0] and lemma in mass[1]]
-        alike = [lemma for lemma in found_words if lemma in rank and lemma not in both]
-        return tuple((both + alike or found_words)[:top])
+        Args:
+            user: of the same aspect, in the user's reviews.
+            added: what each lemma (position in the vocabulary) adds to the score, all of them together more than 0.
+            top: number of lemmas.
+        """
+        vocabulary, (lemmas, place) = self.reviews.vocabulary, np.unique(user.word, return_inverse=True)
+        mine = dict(zip(lemmas.tolist(), np.bincount(place, weights=user.importance), strict=True))
+        order = sorted(added, key=lambda one: (-added[one] * (1 + (one in mine)), vocabulary[one]))
+        most = max(added.values())
+        found = [one for one in order if added[one] >= _LEAST_OF_MOST * most][:top]
+        if mine and mine.keys().isdisjoint(found):
+            found = [*found[: top - 1], min(mine, key=lambda one: (-mine[one], vocabulary[one]))]
+        return tuple(vocabulary[one] for one in found)
 
     def claim(
         self, found: Occurrences, total: int, words: tuple[str, ...], sign: float, posted: Sequence[int] | None = None
@@ -209,7 +241,8 @@ class AspectMentions:
         return None
 
 
-def _named(found: Occurrences) -> Occurrences:
-    """The words that may name their aspect; none where they are the smaller part."""
-    named = found.topic & (found.importance[found.topic].sum() >= _LEAST * found.importance.sum())
-    return found[named]
+def named(found: Occurrences) -> Occurrences:
+    """The words that may name their aspect; none where they are the smaller part of what belongs to it here, for then
+    the aspect is about something else."""
+    may = found.topic & (found.importance[found.topic].sum() >= _LEAST * found.importance.sum())
+    return found[may]

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from recbole_drex.explain.explanation import Part
-from recbole_drex.explain.mentions import AspectMentions
+from recbole_drex.explain.mentions import AspectMentions, Occurrences, named
 from recbole_drex.model.rating import OrdinalHead, RankingHead
 
 if TYPE_CHECKING:
@@ -76,11 +77,10 @@ class Parts:
 
     Args:
         mentions: looks aspects up in reviews; None of a model without aspects.
-        names: foremost lemmas of each aspect.
     """
 
-    def __init__(self, mentions: AspectMentions | None, names: Sequence[list[str]] = ()):
-        self.mentions, self.names = mentions, names
+    def __init__(self, mentions: AspectMentions | None):
+        self.mentions = mentions
 
     @torch.no_grad()
     def of(self, whatif: WhatIf) -> Sum:
@@ -95,7 +95,7 @@ class Parts:
             return float(model.rating_of_nobody(torch.tensor(score, device=model.mean.device)))
 
         def of_user(score: float) -> float:
-            return float(view.rating_of(torch.tensor(score, device=model.mean.device)))
+            return float(view.rating_of(torch.tensor([score], device=model.mean.device)))
 
         start, slope, own = in_ratings(single["average"], total, of_nobody, of_user)
         parts = {kind: Part(kind, name, single[kind], single[kind] * slope) for kind, name in _NAMES.items()}
@@ -103,36 +103,79 @@ class Parts:
         parts["user"] = dataclasses.replace(parts["user"], rating=parts["user"].rating + own)
         shown = [parts[kind] for kind in ("average", "user", "item")]
         if aspects:
-            shown += self._aspects(whatif, aspects, slope)
+            shown += self._aspects(whatif, sum(aspects), slope)
         if model.taste is not None:
             shown.append(parts["taste"])
         return Sum(total, _scale(model.head), (*shown, parts["rest"]))
 
-    def _aspects(self, whatif: WhatIf, values: Sequence[float], slope: float) -> list[Part]:
-        large = [place for place, value in enumerate(values) if abs(value * slope) >= SMALLEST]
-        named = [self._aspect(whatif, place, values[place], values[place] * slope) for place in large]
-        found = sorted((part for part in named if part.words), key=lambda part: (-abs(part.rating), part.name))
-        rest = sum(values) - sum(part.value for part in found)
-        return [*found, Part("aspect", OTHER_ASPECTS, rest, rest * slope)]
+    def _aspects(self, whatif: WhatIf, total: float, slope: float) -> list[Part]:
+        """The part of aspects, by the words of the item's reviews that it comes from.
 
-    def _aspect(self, whatif: WhatIf, aspect: int, value: float, rating: float) -> Part:
+        It is a sum over the occurrences of these words. Words that may be named are put together by aspect; where these
+        sums are small, by the direction in which they move the rating, since several words together may be a reason.
+        """
         mentions = self.mentions
         assert mentions is not None
         pair, posted = (whatif.user.entity, whatif.item.entity), whatif.user.posted
-        of_posted = mentions.of_new(posted, aspect) if posted is not None else None
-        user, of_user = of_posted or mentions.of("user", pair[0], aspect, pair)
-        item, of_item = mentions.of("item", pair[1], aspect, pair)
-        words = mentions.words(user, item, self.names[aspect], _WORDS)
+        mine = mentions.of("user", pair[0], pair) if posted is None else mentions.of_new(posted)
+        its = mentions.of("item", pair[1], pair)
+        groups, small = mentions.groups(its[0], whatif.user.now.aspects[0]), dict[int, float]()
+        found, used = [], list[int]()
+
+        def add(added: dict[int, float], user: Occurrences) -> None:
+            part = self._part(whatif, added, slope, (user, mine[1]), its)
+            # What is said must be what most reviewers say.
+            if part.item is not None and 2 * _agreeing(part) > part.item.reviews:
+                found.append(part)
+                used.extend(added)
+
+        for aspect, added in groups.items():
+            if abs(sum(added.values()) * slope) >= SMALLEST:
+                add(added, named(mine[0][mine[0].aspect == aspect]))
+            else:
+                small.update({one: add for one, add in added.items() if mentions.judged[one]})
+        for sign in (1, -1):
+            added = {one: add for one, add in small.items() if sign * slope * add > 0}
+            if abs(sum(added.values()) * slope) >= SMALLEST:
+                add(added, mine[0][np.isin(mine[0].word, list(added))])
+        found.sort(key=lambda part: (-abs(part.rating), part.name))
+        rest = total - sum(part.value for part in found)
+        other = Part("aspect", OTHER_ASPECTS, rest, rest * slope)
+        if abs(other.rating) >= SMALLEST:
+            left = its[0][~np.isin(its[0].word, used)]
+            told = dataclasses.replace(other, item=mentions.claim(left, its[1], (), 1 if rest > 0 else -1))
+            if told.item is not None and 2 * _agreeing(told) > told.item.reviews:
+                other = told
+        return [*found, other]
+
+    def _part(
+        self,
+        whatif: WhatIf,
+        added: dict[int, float],
+        slope: float,
+        mine: tuple[Occurrences, int],
+        its: tuple[Occurrences, int],
+    ) -> Part:
+        mentions, value = self.mentions, sum(added.values())
+        assert mentions is not None
+        sign, posted = 1 if value > 0 else -1, whatif.user.posted
+        words = mentions.words(mine[0], {one: sign * add for one, add in added.items()}, _WORDS)
         name = ", ".join(dict.fromkeys(mentions.shown.written(word) for word in words))
+        item = its[0][np.isin(its[0].word, list(added))]
         return Part(
             "aspect",
             name,
             value,
-            rating,
+            value * slope,
             words,
-            mentions.claim(user, of_user, words, 0, None if posted is None else whatif.user.item.tolist()),
-            mentions.claim(item, of_item, words, 1 if rating > 0 else -1),
+            mentions.claim(*mine, words, 0, None if posted is None else whatif.user.item.tolist()),
+            mentions.claim(item, its[1], words, sign),
         )
+
+
+def _agreeing(part: Part) -> int:
+    """Number of the item's reviews that say of an aspect what the part's direction says."""
+    return 0 if part.item is None else part.item.praise if part.rating > 0 else part.item.blame
 
 
 def _scale(head: Any) -> str:

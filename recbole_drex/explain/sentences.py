@@ -13,6 +13,7 @@ from recbole_drex.explain.language import ENGLISH, Language
 from recbole_drex.explain.parts import SMALLEST, adding_up
 
 _REASONS = (3, 2)  # that are named at most, for and against
+_SELDOM = 0.1  # share of a user's reviews below which nothing is said of the user's writing about an aspect
 _REASONED = ("item", "aspect", "taste")  # kinds of parts that may be reasons for this item
 
 
@@ -35,7 +36,7 @@ def sentence(explanation: Explanation, item: Recommendation, language: Language 
         >>> item = Recommendation("g1", "Abyss", 4.4, score=4.4, parts=parts, mean_rating=4.2, ratings=31)
         >>> for one in sentence(Explanation("ada", 3.8, (), (item,)), item).split(". "):
         ...     print(one)
-        Recommended because you write about story (23 of your 40 reviews) and its reviewers praise it (9 of 11)
+        Recommended because you write about story (23 of your 40 reviews) and its reviewers praise it (9 of 11 who mention it)
         Predicted 4.4
         Its average is 4.2 from 31 ratings, your average is 3.8.
     """
@@ -75,7 +76,7 @@ def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
 
 def is_reason(part: Part) -> bool:
     """Whether a part is named as a reason: it moves the rating far enough, and there is something to say of it."""
-    said = part.user is None or part.item is None or bool(part.user.reviews and part.item.reviews)
+    said = part.item is None or part.item.reviews > 0
     return part.kind in _REASONED and said and abs(part.rating) >= SMALLEST
 
 
@@ -114,23 +115,32 @@ def _reason(item: Recommendation, part: Part, language: Language) -> str:
         return language.taste_raises if raises else language.taste_lowers
     if part.kind == "item":
         usual = sum(one.rating for one in item.parts if one.kind == "average")
-        above = None if item.mean_rating is None or item.predicted is None else item.mean_rating - usual
-        if above is not None and above * part.rating > 0:
-            return language.rated_high if raises else language.rated_low
+        told = None if item.mean_rating is None else language.number(item.mean_rating), language.number(usual)
+        if item.predicted is not None and item.mean_rating is not None and told[0] != told[1]:
+            if (item.mean_rating - usual) * part.rating > 0:
+                return (language.rated_high if raises else language.rated_low).format(usual=told[1])
         template = language.item_raises if raises else language.item_lowers
         return template.format(by=language.number(abs(part.rating), 2))
-    if part.user is None or part.item is None:
+    kind = "praise" if raises else "blame"
+    if part.item is None:
         return language.others_raise if raises else language.others_lower
+    its, agree = part.item, part.item.praise if raises else part.item.blame
+    if part.user is None:
+        some_named = any(one.words for one in item.parts)
+        template = (language.others_praise if some_named else language.all_praise)[kind]
+        return template.format(n=agree, total=its.reviews)
+    mine = part.user
+    both = mine.reviews >= max(1, _SELDOM * mine.total)
     aspect = language.choice(part.name.split(", "))
-    counted = {word for claim in (part.user, part.item) for mention in claim.mentions for word in mention.words}
+    claims = (mine, its) if both else (its,)
+    counted = {word for claim in claims for mention in claim.mentions for word in mention.words}
     if not counted <= set(part.words):
         aspect = language.alike.format(words=aspect)
-    template = language.you_wrote if part.user.total == 1 else language.you_write
-    mine = template.format(aspect=aspect, n=part.user.reviews, total=part.user.total)
-    agree, kind = (part.item.praise, "praise") if raises else (part.item.blame, "blame")
-    if 2 * agree > part.item.reviews:
-        return mine + language.they[kind].format(n=agree, total=part.item.reviews)
-    return mine + language.they_differ.format(praise=part.item.praise, blame=part.item.blame)
+    if not both:
+        return language.they_alone[kind].format(aspect=aspect, n=agree, total=its.reviews)
+    template = language.you_wrote if mine.total == 1 else language.you_write
+    wrote = template.format(aspect=aspect, n=mine.reviews, total=mine.total)
+    return wrote + language.they[kind].format(n=agree, total=its.reviews)
 
 
 def _of_evidence(item: Recommendation, language: Language) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from recbole_drex.data.text import TextProcessor, clean
+from recbole_drex.data.wordlists import SUBJECTS
 from recbole_drex.explain.reviews import AttendedReviews
 from recbole_drex.explain.scores import count_words, residual_idf
 from recbole_drex.explain.vocabulary import ShownWords
@@ -71,6 +72,9 @@ def topics(reviews: AttendedReviews, shown: ShownWords, processor: TextProcessor
     texts: a word that is nearly always found good, or bad, is itself the judgement. In languages of which no articles
     are known, nouns are not told apart.
 
+    What the reviews of many things judge (:data:`~recbole_drex.data.wordlists.SUBJECTS`) may be named whatever these
+    counts say: critics praise acting nearly always, and most of them write about it.
+
     Args:
         reviews: what a model with aspects attends to.
         shown: which words may be shown.
@@ -89,4 +93,9 @@ def topics(reviews: AttendedReviews, shown: ShownWords, processor: TextProcessor
     noun = np.array([shares.get(lemma, 0.0) for lemma in reviews.vocabulary])
     if (noun * times).sum() >= _ENGLISH_NOUNS * times.sum():
         found &= noun >= _NOUN
-    return found
+    return found | subjects(reviews.vocabulary) & ~np.array([word in shown.names.alone for word in reviews.vocabulary])
+
+
+def subjects(vocabulary: Iterable[str]) -> np.ndarray:
+    """Which words of a vocabulary are known to be what reviews judge."""
+    return np.array([word in SUBJECTS for word in vocabulary], dtype=bool)
