@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -178,7 +179,11 @@ def test_explain_prints_a_profile_and_recommendations(drex_run, capsys):
     assert lines[0].startswith("User user_05, average rating ")
     assert lines[1].strip().startswith("profile: ")
     assert sum(": predicted " in line for line in lines) == sum(" Predicted " in line for line in lines) == 2
-    assert sum("shared keywords" in line for line in lines) == 2
+    sums = [line.strip() for line in lines if re.match(r" *\d\.\d\d = \d\.\d\d average ", line)]
+    assert len(sums) == 2
+    for line in sums:
+        total, *parts = (float(number.replace(" ", "")) for number in re.findall(r"(?:[+-] )?\d+\.\d\d", line))
+        assert sum(parts) == pytest.approx(total, abs=1e-6)
 
 
 def test_explain_as_json(small, drex_run, capsys):
@@ -199,7 +204,10 @@ def test_explain_as_json(small, drex_run, capsys):
     assert predicted == sorted(predicted, reverse=True)
     for item in explanation["recommendations"]:
         reasons = {"sentence", "profile", "keywords", "evidence", "words", "reviews", "neighbours", "written", "known"}
-        assert set(item) == {"item", "title", "predicted", "asked", *reasons} and item["asked"] is False
+        sums = {"score", "scale", "parts", "mean_rating", "ratings"}
+        assert set(item) == {"item", "title", "predicted", "asked", *reasons, *sums} and item["asked"] is False
+        assert sum(part["value"] for part in item["parts"]) == pytest.approx(item["score"], abs=1e-3)
+        assert sum(part["rating"] for part in item["parts"]) == pytest.approx(item["predicted"], abs=1e-2)
         assert item["item"] not in touched and item["title"]
         assert 1 <= item["predicted"] <= 5
         for keyword in item["keywords"]:
