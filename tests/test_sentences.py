@@ -35,18 +35,20 @@ GERMAN = Language(
     although="Empfohlen, obwohl {reasons}.",
     in_favour="Dafür spricht: {reasons}.",
     against="Dagegen spricht: {reasons}.",
-    rated_high="andere es hoch bewerten",
-    rated_low="andere es niedrig bewerten",
+    rated_high="andere es besser als {usual} bewerten",
+    rated_low="andere es schlechter als {usual} bewerten",
     item_raises="das Ding allein sie um {by} hebt",
     item_lowers="das Ding allein sie um {by} senkt",
     you_write="Sie von {aspect} schreiben ({n} Ihrer {total} Kritiken)",
     you_wrote="Sie von {aspect} schreiben (in Ihrer einzigen Kritik)",
     they={"praise": " und {n} von {total} es loben", "blame": " und {n} von {total} es tadeln"},
-    they_differ=", was {praise} loben und {blame} tadeln",
+    they_alone={"praise": "{n} von {total} {aspect} loben", "blame": "{n} von {total} {aspect} tadeln"},
     taste_raises="die Kritiken denen von Dingen gleichen, die Sie h\u00f6her bewertet haben als erwartet",
     taste_lowers="die Kritiken denen von Dingen gleichen, die Sie niedriger bewertet haben als erwartet",
     others_raise="anderes daf\u00fcr spricht",
     others_lower="anderes dagegen spricht",
+    others_praise={"praise": "{n} von {total} sonst loben", "blame": "{n} von {total} sonst tadeln"},
+    all_praise={"praise": "{n} von {total} loben", "blame": "{n} von {total} tadeln"},
     averages="Keine Kritik \u00e4ndert die Vorhersage um 0,05: sie beruht auf Mittelwerten.",
     patterns="Keine Kritik \u00e4ndert die Vorhersage um 0,05: sie beruht auf Mittelwerten und auf Mustern ({by}).",
     nothing="Nichts \u00e4ndert die Vorhersage allein um 0,05.",
@@ -111,16 +113,18 @@ MEANS = "Predicted 4.4. Its average is 4.2 from 31 ratings, your average is 3.6.
 def test_aspects_for_and_against():
     parts = (
         aspect("story, plot", 0.4, claim(40, 12, 11, "story"), claim(31, 9, 2, "plot")),
-        aspect("map", 0.2, claim(40, 3, 0), claim(31, 2, 2, "map", "landscape")),
+        aspect("map", 0.2, claim(40, 4, 0), claim(31, 3, 1, "map", "landscape")),
+        aspect("music", 0.1, claim(40, 3, 0, "song"), claim(31, 2, 0, "music")),
         aspect("combat", -0.3, claim(40, 4, 0), claim(31, 1, 5)),
         aspect("price", -0.04, claim(40, 4, 0), claim(31, 1, 5)),
     )
     explanation, item = summed(*parts)
     assert sentence(explanation, item) == (
         "Recommended because you write about story or plot (23 of your 40 reviews) and its reviewers praise it (9 of "
-        "11); you write about map and the like (3 of your 40 reviews), which 2 of its reviewers praise and 2 "
-        "criticise. "
-        "Recommended although you write about combat (4 of your 40 reviews) and its reviewers criticise it (5 of 6). "
+        "11 who mention it); you write about map and the like (4 of your 40 reviews) and its reviewers praise it (3 of "
+        "4 who mention it); its reviewers praise music (2 of 2 who mention it). "
+        "Recommended although you write about combat (4 of your 40 reviews) and its reviewers criticise it (5 of 6 who "
+        "mention it). "
         + MEANS
     )
     assert sentence(explanation, item, GERMAN).startswith(
@@ -135,13 +139,15 @@ def test_the_item_is_said_to_be_rated_high_only_where_its_mean_is():
     item_part = Part("item", "the item", 0.9, 0.9)
     story = aspect("story", 0.4, claim(40, 1, 0), claim(31, 1, 0))
     explanation, item = summed(item_part, story)
-    assert sentence(explanation, item).startswith("Recommended because others rate it high; you write about story")
+    assert sentence(explanation, item).startswith(
+        "Recommended because others rate it above the average of 3.6; its reviewers praise story (1 of 1 who mention it)."
+    )
     low = dataclasses.replace(item, mean_rating=3.1)
     assert sentence(explanation, low).startswith(
         "Recommended because what the model knows of the item alone raises it by 0.90;"
     )
     against = dataclasses.replace(low, parts=(*low.parts[:2], Part("item", "the item", -0.9, -0.9)))
-    assert sentence(explanation, against).startswith("Recommended although others rate it low.")
+    assert sentence(explanation, against).startswith("Recommended although others rate it below the average of 3.6.")
 
 
 def test_where_reviews_move_nothing_the_averages_are_named():
@@ -156,6 +162,17 @@ def test_where_reviews_move_nothing_the_averages_are_named():
         "Recommended because its reviews resemble those of items that you rated higher than expected. Recommended "
         "although what else its reviewers say speaks against it. Predicted"
     )
+    others = dataclasses.replace(item.parts[-1], item=claim(31, 8, 20))
+    told = dataclasses.replace(item, parts=(*item.parts[:-1], others))
+    assert "although its reviews mostly criticise what they write about (20 of 28)." in sentence(explanation, told)
+    story = aspect("story", 0.4, claim(40, 12, 11), claim(31, 9, 2))
+    told = dataclasses.replace(item, parts=(*item.parts[:-1], story, others))
+    assert "although its reviews mostly criticise what else they write about (20 of 28)." in sentence(explanation, told)
+
+
+def test_a_mean_that_is_shown_as_the_average_is_neither_above_nor_below_it():
+    explanation, item = summed(Part("item", "the item", 0.2, 0.2), mean_rating=3.64)
+    assert sentence(explanation, item).startswith("Recommended because what the model knows of the item alone")
 
 
 def test_sums_add_up_as_shown():
@@ -271,7 +288,7 @@ def test_nothing_is_invented(parts, more, small, predicted, mean, its_mean, move
     assert told == sentence(explanation, item, language)
     shown = [predicted, mean, its_mean, known and known.rating, near and near.mean_rating]
     shown += [one.review.rating for one in moved]
-    numbers = {language.number(value) for value in shown if value is not None} | {str(item.ratings)}
+    numbers = {language.number(value) for value in [3.6, *shown] if value is not None} | {str(item.ratings)}
     numbers |= {
         language.number(abs(value), 2) for value in [0.05, *(one.rating for one in more), *(one.delta for one in moved)]
     }
@@ -315,7 +332,7 @@ def test_because_is_what_raised_and_although_what_lowered(parts, more, small, mo
         (because, "lowers"),
         (although, "raises"),
         (because, "reviewers criticise"),
-        (although, "praise it"),
+        (although, "reviewers praise"),
     ):
         assert wrong not in text
     if has_parts:

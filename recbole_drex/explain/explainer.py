@@ -58,6 +58,9 @@ class Explainer:
         if (found := self.keywords) is not None and found.topics is not None and aspects:
             mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics, aspects)
         self.parts = Parts(mentions)
+        # What the first request would wait for.
+        if hasattr(self.model, "make_ready"):
+            self.model.make_ready()
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
         """As :meth:`~recbole_drex.explain.keywords.KeywordProfiles.profile`; empty if the model has no keywords."""

@@ -125,7 +125,7 @@ class Parts:
         def add(added: dict[int, float], user: Occurrences) -> None:
             part = self._part(whatif, added, slope, (user, mine[1]), its)
             # What is said must be what most reviewers say.
-            if part.item is not None and 2 * _agreeing(part) > part.item.reviews:
+            if agrees(part):
                 found.append(part)
                 used.extend(added)
 
@@ -144,7 +144,7 @@ class Parts:
         if abs(other.rating) >= SMALLEST:
             left = its[0][~np.isin(its[0].word, used)]
             told = dataclasses.replace(other, item=mentions.claim(left, its[1], (), 1 if rest > 0 else -1))
-            if told.item is not None and 2 * _agreeing(told) > told.item.reviews:
+            if agrees(told):
                 other = told
         return [*found, other]
 
@@ -173,9 +173,10 @@ class Parts:
         )
 
 
-def _agreeing(part: Part) -> int:
-    """Number of the item's reviews that say of an aspect what the part's direction says."""
-    return 0 if part.item is None else part.item.praise if part.rating > 0 else part.item.blame
+def agrees(part: Part) -> bool:
+    """Whether most of the item's reviews that an aspect's claim counts say what the part's direction says."""
+    agreeing = 0 if part.item is None else part.item.praise if part.rating > 0 else part.item.blame
+    return part.item is not None and 2 * agreeing > part.item.reviews
 
 
 def _scale(head: Any) -> str:

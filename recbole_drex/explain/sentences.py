@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from recbole_drex.explain.explanation import Evidence, Explanation, Part, Recommendation
 from recbole_drex.explain.language import ENGLISH, Language
-from recbole_drex.explain.parts import SMALLEST, adding_up
+from recbole_drex.explain.parts import SMALLEST, adding_up, agrees
 
 _REASONS = (3, 2)  # that are named at most, for and against
 _SELDOM = 0.1  # share of a user's reviews below which nothing is said of the user's writing about an aspect
@@ -75,8 +75,8 @@ def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
 
 
 def is_reason(part: Part) -> bool:
-    """Whether a part is named as a reason: it moves the rating far enough, and there is something to say of it."""
-    said = part.item is None or part.item.reviews > 0
+    """Whether a part is named as a reason: it moves the rating far enough, and reviewers say so."""
+    said = part.item is None or agrees(part)
     return part.kind in _REASONED and said and abs(part.rating) >= SMALLEST
 
 
