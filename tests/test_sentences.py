@@ -124,8 +124,7 @@ def test_aspects_for_and_against():
         "11 who mention it); you write about map and the like (4 of your 40 reviews) and its reviewers praise it (3 of "
         "4 who mention it); its reviewers praise music (2 of 2 who mention it). "
         "Recommended although you write about combat (4 of your 40 reviews) and its reviewers criticise it (5 of 6 who "
-        "mention it). "
-        + MEANS
+        "mention it). " + MEANS
     )
     assert sentence(explanation, item, GERMAN).startswith(
         "Empfohlen, weil Sie von story oder plot schreiben (23 Ihrer 40 Kritiken) und 9 von 11 es loben; "

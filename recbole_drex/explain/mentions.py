@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,7 @@ class AspectMentions:
         self.pasts: PastReviews = quotes.pasts
         self._aspect, self._importance, self._sentiment = reviews.aspect, reviews.importance, reviews.sentiment
         self._topic, self._aspects = topic, aspects
+        self._place = {word: place for place, word in enumerate(reviews.vocabulary)}
         self.judged = subjects(reviews.vocabulary)
 
         @lru_cache(maxsize=512)
@@ -198,17 +200,17 @@ class AspectMentions:
             sign: of what is to be quoted, if reviews of that kind are the most: 1 praise, -1 blame; 0: whatever.
             posted: items (internal ids) that a new user's reviews are about, if these are the reviews; none is quoted.
         """
-        reviews, place = np.unique(found.review, return_inverse=True)
+        reviews, first, place = np.unique(found.review, return_index=True, return_inverse=True)
         said = np.bincount(place, weights=found.said, minlength=len(reviews))
         names, vocabulary = self.pasts.names, self.reviews.vocabulary
         mentions = tuple(
             Mention(
                 names.user_name(int(self.reviews.user[review])) if posted is None else "",
                 names.item_name(int(self.reviews.item[review]) if posted is None else posted[review]),
-                tuple(dict.fromkeys(vocabulary[word] for word in found.word[place == number].tolist())),
-                round(float(said[number]), 4),
+                tuple(dict.fromkeys(vocabulary[word] for word in of_review)),
+                round(float(value), 4),
             )
-            for number, review in enumerate(reviews.tolist())
+            for review, of_review, value in zip(reviews.tolist(), _split(found.word, first), said.tolist(), strict=True)
         )
         praise, blame = int((said > 0).sum()), int((said < 0).sum())
         if sign and (praise if sign > 0 else blame) * 2 <= len(reviews):
@@ -220,7 +222,7 @@ class AspectMentions:
         """The review that speaks for a claim the most, around the word at which it does."""
         if self.pasts.texts is None or not len(found):
             return None
-        named = np.isin(found.word, [place for place, one in enumerate(self.reviews.vocabulary) if one in words])
+        named = np.isin(found.word, [self._place[word] for word in words])
         right = found.said * sign > 0 if sign else np.ones(len(found), dtype=bool)
         right &= said * sign > 0 if sign else True
         weight = found.said * sign if sign else found.importance
@@ -239,6 +241,12 @@ class AspectMentions:
             marks = dict(zip(places, sentiments, strict=True))
             return self.pasts.review(past, around(text, place, marks))
         return None
+
+
+def _split(values: np.ndarray, first: np.ndarray) -> Iterator[list[int]]:
+    """Consecutive parts of values, given where each begins."""
+    whole, bounds = values.tolist(), [*first.tolist(), len(values)]
+    return (whole[start:end] for start, end in itertools.pairwise(bounds))
 
 
 def named(found: Occurrences) -> Occurrences:
