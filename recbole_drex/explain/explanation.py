@@ -184,7 +184,8 @@ class Part:
         rating: in rating units; those of the score for models that rank.
         words: of an aspect, the lemmas of the name; empty for all small aspects together.
         user: of a named aspect, what the user's reviews say of it.
-        item: of a named aspect, what other users' reviews of the item say of it.
+        item: of a named aspect, what other users' reviews of the item say of it; of all small aspects together, what
+            they say at these words, if most of them say what the part's direction says.
     """
 
     kind: str

@@ -35,8 +35,8 @@ def sentence(explanation: Explanation, item: Recommendation, language: Language 
         >>> parts = (Part("average", "average", 3.6, 3.6), Part("aspect", "story", 0.8, 0.8, ("story",), mine, its))
         >>> item = Recommendation("g1", "Abyss", 4.4, score=4.4, parts=parts, mean_rating=4.2, ratings=31)
         >>> for one in sentence(Explanation("ada", 3.8, (), (item,)), item).split(". "):
-        ...     print(one)
-        Recommended because you write about story (23 of your 40 reviews) and its reviewers praise it (9 of 11 who mention it)
+        ...     print(one.removeprefix("Recommended because "))
+        you write about story (23 of your 40 reviews) and its reviewers praise it (9 of 11 who mention it)
         Predicted 4.4
         Its average is 4.2 from 31 ratings, your average is 3.8.
     """
@@ -115,10 +115,10 @@ def _reason(item: Recommendation, part: Part, language: Language) -> str:
         return language.taste_raises if raises else language.taste_lowers
     if part.kind == "item":
         usual = sum(one.rating for one in item.parts if one.kind == "average")
-        told = None if item.mean_rating is None else language.number(item.mean_rating), language.number(usual)
-        if item.predicted is not None and item.mean_rating is not None and told[0] != told[1]:
-            if (item.mean_rating - usual) * part.rating > 0:
-                return (language.rated_high if raises else language.rated_low).format(usual=told[1])
+        mean = item.mean_rating if item.predicted is not None else None
+        shown = language.number(usual)
+        if mean is not None and language.number(mean) != shown and (mean - usual) * part.rating > 0:
+            return (language.rated_high if raises else language.rated_low).format(usual=shown)
         template = language.item_raises if raises else language.item_lowers
         return template.format(by=language.number(abs(part.rating), 2))
     kind = "praise" if raises else "blame"
