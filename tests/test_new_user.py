@@ -101,11 +101,7 @@ def demo(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "epochs"),
-    [
-        ("DReX", 5),
-        pytest.param("DReX", 40, marks=pytest.mark.slow),
-        pytest.param("DReX-paper", 30, marks=pytest.mark.slow),
-    ],
+    [("DReX", 5), pytest.param("DReX", 40, marks=pytest.mark.slow)],
 )
 def test_predictions_rise_with_posted_ratings(name, epochs, demo):
     """From the first one on; and without any, an item is predicted to be what it is to the average user."""

@@ -17,7 +17,7 @@ from recbole_drex.model.evidence import EvidenceTable
 
 WINDOW = 2  # neighbours on either side, in the same sentence, whose vectors say what is said of a word
 _SHARPNESS = 15.0  # tau: how much nearer than others the nearest aspect must be to have a lemma to itself
-_LEMMAS = 3000  # lemmas that may belong to aspects, those that users repeat most
+_LEMMAS = 3000  # lemmas that may belong to aspects, those whose repetitions by users weigh most
 _REVIEWS, _USERS = 5, 3  # a lemma in fewer reviews, or of fewer users, belongs to none
 _NO_ASPECTS = JUDGING_WORDS | GENERAL_WORDS
 _CANDIDATES = 6  # lemmas per aspect that the centres start from
@@ -118,7 +118,9 @@ class Aspects(nn.Module):
         general = np.array([store.vocabulary[word] in _NO_ASPECTS for word in known.tolist()], dtype=bool)
         usable = (counts.reviews[known] >= _REVIEWS) & (counts.users[known] >= _USERS) & ~general
         usable = torch.from_numpy(np.flatnonzero(usable))
-        usable = usable[torch.argsort(lift[usable], descending=True, stable=True)][:_LEMMAS]
+        # What the repetitions of a lemma come to in all: rare names are repeated most, but say little.
+        weight = lift * torch.from_numpy(counts.reviews[known])
+        usable = usable[torch.argsort(weight[usable], descending=True, stable=True)][:_LEMMAS]
         # Few lemmas belong to aspects; all others share the slot behind the last of these.
         slot = torch.full((len(known) + 1,), len(usable))
         slot[usable] = torch.arange(len(usable))
