@@ -59,8 +59,7 @@ class Explainer:
             mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics, aspects)
         self.parts = Parts(mentions)
         # What the first request would wait for.
-        if hasattr(self.model, "make_ready"):
-            self.model.make_ready()
+        getattr(self.model, "make_ready", lambda: None)()
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
         """As :meth:`~recbole_drex.explain.keywords.KeywordProfiles.profile`; empty if the model has no keywords."""
