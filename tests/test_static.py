@@ -331,7 +331,8 @@ def test_somebody_new_may_use_words_that_the_data_set_lacks(make_experiment, tra
     posted = [
         PostedInteraction(str(experiment.dataset.field2id_token["item_id"][1]), 4.0, f"{store.vocabulary[3]} xylophone")
     ]
-    (vectors,), ((known, unknown),) = users._words(posted)
+    (vectors,), ((known, unknown),), (begins,) = users._words(posted)
+    assert begins == [True, False]
     assert (known, unknown) == (store.vocabulary[3], "xylophone") and "xylophone" not in store.vocabulary
     np.testing.assert_array_equal(vectors[0], store.table[3])
     np.testing.assert_array_equal(vectors[1].numpy(), StaticVectors("minilm")(["xylophone"])[0])
