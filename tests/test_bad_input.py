@@ -173,7 +173,7 @@ PARAMETERS = [
     (["--precision", "float8"], "float32"),
     (["--store_dtype", "int4"], "float16, int8"),
     (["--encode_text", "cleaned"], "did you mean 'clean'?"),
-    (["--max_length", "100000"], "max_length"),
+    (["--encoder", "minilm", "--max_length", "100000"], "max_length"),
     (["--user_min", "few"], "'user_min' must be int"),
     (["--item_min", "-1"], "item_min"),
     (["--bad_line_share", "2.0"], "bad_line_share"),

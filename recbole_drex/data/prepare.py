@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from recbole_drex.data.atomic import write_inter, write_items
+from recbole_drex.data.encoder import ENCODE_TEXTS, PRECISIONS
 from recbole_drex.data.engine import Engine, check_engine, opened_engine
 from recbole_drex.data.filter import filter_reviews
 from recbole_drex.data.itemfeatures import FOLDER, INDEX, ItemFeatures, write_item_features
@@ -83,7 +84,8 @@ def prepare(
         ConfigError: an illegal setting, an unknown engine, or no Ray that could be used.
     """
     check_engine(engine, address)
-    choice(settings, "store_dtype", DTYPES)
+    for name, legal in (("store_dtype", DTYPES), ("precision", PRECISIONS), ("encode_text", ENCODE_TEXTS)):
+        choice(settings, name, legal)
     folder = Path(data_path) / safe_name(dataset, "data set")
     settings = {key: settings[key] for key in sorted(settings)}
     if not sources.given and is_foreign(folder, dataset):
