@@ -134,9 +134,8 @@ def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
 def test_drex_without_reviews(tmp_path, raw, capsys):
     arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
     arguments += ["--raw", str(raw), "--epochs", "1", "--threads", "1", "--measured_users", "0", "--no_references"]
-    assert main(["run", *arguments]) == 2
-    assert "no word features" in (message := capsys.readouterr().err)
-    assert "--modalities '[rating,image,text]' --taste '[]'" in message
+    assert main(["run", *arguments]) == 0
+    assert "DReX reads ratings alone" in "".join(capsys.readouterr())
     for modalities in ("[rating,text]", "[rating,image,text]"):
         assert main(["run", "--modalities", modalities, "--taste", "[]", *arguments]) == 0
     result = read_result(tmp_path / "out" / "baby" / "DReX" / "seed-2026")
