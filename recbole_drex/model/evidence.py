@@ -332,8 +332,8 @@ def _adjusted(
     what a user's other interactions say holds nothing of the target, and likewise for items.
 
     What is predicted for the pair (u, i) then holds nothing of its rating, but what is said of other items than i does:
-    :math:`r_{ui}` is part of :math:`\\bar r_i`. Where the scores of other items are compared with that of i, ``joint``
-    must be false: the second terms are then :math:`\\bar r_i` and :math:`\\bar r_u` themselves.
+    :math:`r_{ui}` is part of :math:`\bar r_i`. Where the scores of other items are compared with that of i, ``joint``
+    must be false: the second terms are then :math:`\bar r_i` and :math:`\bar r_u` themselves.
 
     Returns:
         The two columns, (n, 1) each, zero where there is no rating; and per item the second term of the first equation
