@@ -144,12 +144,12 @@ ENGLISH = Language(
     others_raise="what else its reviewers say speaks for it",
     others_lower="what else its reviewers say speaks against it",
     others_praise={
-        "praise": "its reviews mostly praise what else they write about ({n} of {total})",
-        "blame": "its reviews mostly criticise what else they write about ({n} of {total})",
+        "praise": "apart from that, its reviews praise more than they criticise ({n} of {total})",
+        "blame": "apart from that, its reviews criticise more than they praise ({n} of {total})",
     },
     all_praise={
-        "praise": "its reviews mostly praise what they write about ({n} of {total})",
-        "blame": "its reviews mostly criticise what they write about ({n} of {total})",
+        "praise": "its reviews praise more than they criticise ({n} of {total})",
+        "blame": "its reviews criticise more than they praise ({n} of {total})",
     },
     averages="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item.",
     patterns="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item, and on "
