@@ -76,6 +76,7 @@ def compare(options: argparse.Namespace, command: str) -> int:
         config_files=options.config_files,
         parameters=options.parameters,
         references=not options.no_references,
+        reference=options.reference,
         command=command,
     )
     print_comparison(comparison, options.rank_test)

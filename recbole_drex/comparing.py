@@ -63,6 +63,7 @@ def compare(
     config_files: Sequence[str | Path] = (),
     parameters: Mapping[str, Any] | None = None,
     references: bool = True,
+    reference: str | None = None,
     command: str = "",
 ) -> Comparison:
     """Run every model on every data set with every seed, unless that run is there already, and put them side by side.
@@ -87,6 +88,7 @@ def compare(
         config_files: YAML files of parameters, later ones win.
         parameters: parameters by name; they win over files. Each model takes those it knows.
         references: also run the reference models (global mean, item mean, bias, biased matrix factorisation).
+        reference: the model that all others are tested against, as it is called in tables; by default the first.
         command: noted in the comparison.
 
     Raises:
@@ -107,6 +109,9 @@ def compare(
         given["data_path"] = str(data_path)
     varied = {key: list(values) for key, values in (vary or {}).items()}
     variants = _variants(models, varied, ablate, given, references)
+    labels = [variant.label for variant in variants]
+    if reference is not None and reference not in labels:
+        raise ConfigError(unknown_name("reference:", reference, labels))
     output, folder = Path(output), Path(output) / name
     jobs = list(_jobs(variants, datasets, seeds, folds, given, output))
     described = {
@@ -115,6 +120,7 @@ def compare(
         "variants": [dataclasses.asdict(variant) for variant in variants],
         "datasets": list(dict.fromkeys(datasets)),
         "vary": varied,
+        "reference": reference or labels[0],
     }
     with locked(folder, f"the comparison {folder}", timeout=10):
         _run_all(jobs, folder, described, command)

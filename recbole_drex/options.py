@@ -111,6 +111,9 @@ def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
         "--config_files", type=name_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
     )
     compare.add_argument("--no_references", action="store_true", help="do not run the reference models beside")
+    compare.add_argument(
+        "--reference", metavar="MODEL", help="the model that all others are tested against (default: the first)"
+    )
     compare.add_argument("--rank_test", action="store_true", help="Friedman and Nemenyi tests over the data sets")
 
     tune = command(

@@ -238,7 +238,7 @@ def _output(config: Config, test: Evaluation) -> str:
 
 
 def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dict[str, Any]:
-    """The random ranker and the oracle on the same test rows."""
+    """A random order, in expectation, and the oracle on the same test rows."""
     user, item = rows[:, 0].astype(int), rows[:, 1].astype(int)
     references = reference_rows(
         user,
@@ -246,7 +246,6 @@ def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dic
         rows[:, 2],
         experiment.parts.train_dataset.rating_levels().tolist(),
         Protocol.from_config(experiment.config),
-        experiment.config["seed"],
         collected.get(USER_MEAN).numpy()[user],
     )
     return {name: {"own_test": metrics} for name, metrics in references.items()}

@@ -65,7 +65,7 @@ def write_run(
     folder = root / dataset / label.replace("/", "") / f"seed-{seed}"
     write_users(folder, pd.concat([counts, errors, own, in_full.add_prefix("full_")], axis=1))
     rated = {} if scores else rating_metrics(rating, prediction, LEVELS, median)
-    references = reference_rows(user, keys, rating, LEVELS, PROTOCOL, seed)
+    references = reference_rows(user, keys, rating, LEVELS, PROTOCOL)
     result = {
         "schema": 1,
         "status": "finished",

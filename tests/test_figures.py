@@ -69,7 +69,7 @@ def test_every_figure_of_a_real_comparison(comparison, tmp_path):
         "curves": figures.learning_curves(comparison.runs),
         "f1": figures.metric_at_k(comparison, "small"),
         "full": figures.metric_at_k(comparison, "tiny", "ndcg", "full"),
-        "differences": figures.differences(compare_models(runs, "mae"), "mae"),
+        "differences": figures.differences(compare_models(runs, "mae", comparison.reference), "mae"),
         "ranks": figures.critical_difference(rank_test(comparison, "ndcg@5"), rank_test(comparison, "f1@5")),
         "groups": figures.group_quality(group_quality(runs), "mae"),
     }

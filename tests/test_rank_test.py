@@ -42,11 +42,18 @@ def test_by_that_difference_only_dmf_differs_from_the_best():
     assert (mean - mean.min() > nemenyi_critical_difference(7, 3)[1]).tolist() == [False, True] + 5 * [False]
 
 
-def test_friedman_agrees_with_scipys_chi_square():
-    values = np.random.default_rng(0).random((12, 5))
+@pytest.mark.parametrize("digits", [9, 1, 0])
+def test_friedman_agrees_with_scipys_chi_square(digits):
+    """With one digit some models are tied, with none nearly all."""
+    values = np.random.default_rng(0).random((12, 5)).round(digits)
     chi2 = stats.friedmanchisquare(*values.T).statistic
     f = friedman_iman_davenport(stats.rankdata(values, axis=1))["F"]
     assert f == pytest.approx(11 * chi2 / (12 * 4 - chi2))
+
+
+def test_models_that_are_tied_everywhere_do_not_differ():
+    result = friedman_iman_davenport([[2, 2, 2]] * 3)
+    assert (result["F"], result["p"]) == (0, 1)
 
 
 def test_full_agreement_gives_an_infinite_f():

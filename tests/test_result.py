@@ -54,7 +54,7 @@ def make_result(model="DReX", seed=2026, noise=0.5, dataset="demo"):
         "valid": {"rmse": np.float32(0.5), "mae": math.nan},
         "test": {"own_test": own_test, "full": None},
         "references": {
-            name: {"own_test": row} for name, row in reference_rows(user, keys, rating, LEVELS, PROTOCOL, seed).items()
+            name: {"own_test": row} for name, row in reference_rows(user, keys, rating, LEVELS, PROTOCOL).items()
         },
         "best_epoch": None,
         "epochs_run": 0,

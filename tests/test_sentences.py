@@ -166,7 +166,9 @@ def test_where_reviews_move_nothing_the_averages_are_named():
     assert "although its reviews criticise more than they praise (20 of 28)." in sentence(explanation, told)
     story = aspect("story", 0.4, claim(40, 12, 11), claim(31, 9, 2))
     told = dataclasses.replace(item, parts=(*item.parts[:-1], story, others))
-    assert "although apart from that, its reviews criticise more than they praise (20 of 28)." in sentence(explanation, told)
+    assert "although apart from that, its reviews criticise more than they praise (20 of 28)." in sentence(
+        explanation, told
+    )
 
 
 def test_a_mean_that_is_shown_as_the_average_is_neither_above_nor_below_it():

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from planted_runs import PROTOCOL, planted_comparison, write_run
-from scipy import stats
 
 from recbole_drex.errors import CheckpointError, ConfigError, DataError
 from recbole_drex.evaluation.comparison import Failure, Variant, comparison_of, read_run
-from recbole_drex.evaluation.significance import compare_models, user_means
+from recbole_drex.evaluation.significance import compare_models
 from recbole_drex.evaluation.table import comparison_table, write_tables
 
 
@@ -60,24 +59,30 @@ def test_ranks_leave_bounds_out_and_point_the_right_way(table):
     assert rows["users_rank"].isna().all() and not rows["users_best"].any()
 
 
-def test_the_corrected_p_of_the_table_is_that_of_users_means(comparison, table):
-    users = {}
-    for run in comparison.of(dataset="demo"):
-        users.setdefault(run.label, []).append(pd.read_parquet(run.folder / "users.parquet").set_index("user_id"))
-    means = {label: sum(frame["ndcg@5"] for frame in frames) / 3 for label, frames in users.items()}
-    p = {
-        label: stats.wilcoxon(means[label] - means["DReX"], zero_method="pratt").pvalue
-        for label in ("DReX+start=random", "BPR", "Bias")
-    }
-    largest, middle, least = sorted(p, key=p.get, reverse=True)
-    expected = {least: 3 * p[least]}
-    expected[middle] = max(expected[least], 2 * p[middle])
-    expected[largest] = max(expected[middle], p[largest])
-    assert of(table)["ndcg@5_p"].dropna().to_dict() == pytest.approx({k: min(v, 1) for k, v in expected.items()})
-    # RMSE has no mean over users; their squared errors stand for it.
-    tested = compare_models(comparison.of(dataset="demo"), "rmse")["p_holm"].dropna()
-    assert of(table)["rmse_p"].dropna().to_dict() == pytest.approx(tested.to_dict())
-    assert of(table).loc[["DReX", "Random", "Oracle"], "ndcg@5_p"].isna().all()
+def test_the_corrected_p_of_the_table_is_that_of_the_tests(comparison, table):
+    rows = of(table)
+    for metric, models in {"ndcg@5": 3, "rmse": 2}.items():
+        tested = compare_models(comparison.of(dataset="demo"), metric, "DReX")
+        assert rows[f"{metric}_p"].dropna().to_dict() == pytest.approx(tested["p_holm"].dropna().to_dict())
+        assert tested["mean"].to_dict() == pytest.approx(rows.loc[tested.index, metric].to_dict())
+        assert tested["p_holm"].count() == models
+    assert rows.loc[["DReX", "Random", "Oracle"], "ndcg@5_p"].isna().all()
+
+
+def test_another_reference_may_be_named(comparison):
+    table = comparison_table(dataclasses.replace(comparison, reference="Bias"), ["mae", "ndcg@5"])
+    assert set(table.tests["reference"]) == {"Bias"}
+    assert of(table).loc["Bias", "mae_p":"mae_p"].isna().all() and of(table).loc["DReX", "mae_p"] < 0.05
+    assert any(note.startswith("Tested against Bias: mae, ndcg@5.") for note in table.notes)
+    # It predicts no rating.
+    table = comparison_table(dataclasses.replace(comparison, reference="BPR"), ["mae", "ndcg@5"])
+    assert any("mae on demo not tested: BPR, the reference, has no value in every run." in note for note in table.notes)
+    assert set(table.tests.query("dataset == 'demo'")["metric"]) == {"ndcg@5"}
+
+
+def test_one_run_of_each_model_says_that_training_noise_is_unknown(tmp_path):
+    table = comparison_table(comparison_of([write_run(tmp_path, label) for label in ("DReX", "Bias")]), ["mae"])
+    assert any("with one run per model, training noise is unknown" in note for note in table.notes)
 
 
 def test_equal_models_share_a_rank_and_none_is_best(tmp_path):
@@ -114,7 +119,11 @@ def test_failed_and_incomplete_models_keep_their_row_and_a_note(comparison):
     assert rows.loc["DReX", "runs"] == 2 and rows.loc["DReX", "mae"] > 0
     assert np.isnan(rows.loc["DReX", "mae_rank"])
     assert rows.loc["DReX+start=random", "mae_rank"] == 1
-    assert set(table.tests.query("dataset == 'demo'")["model"]) == {"DReX+start=random", "Bias"}
+    # The reference lacks a run, so nothing is tested against it.
+    assert not len(table.tests.query("dataset == 'demo'"))
+    assert any(
+        "mae on demo not tested: DReX, the reference, has no value in every run." in note for note in table.notes
+    )
     assert "NCL failed on demo (1, 2, 3): ImportError: no\nfaiss" in table.notes
     assert "NCL has not been run on Soft_ware." in table.notes
     assert "DReX on demo lacks 2: its mean is shown, but neither ranked nor tested." in table.notes
@@ -143,7 +152,7 @@ def test_the_full_catalogue_has_its_own_table(comparison):
     assert of(table).loc["Bias", "ndcg@10"] == pytest.approx(
         np.mean(values(comparison, "Bias", "ndcg@10", block="full"))
     )
-    tested = compare_models(comparison.of(dataset="demo"), "full_ndcg@10")["p_holm"].dropna()
+    tested = compare_models(comparison.of(dataset="demo"), "full_ndcg@10", "DReX")["p_holm"].dropna()
     assert of(table)["ndcg@10_p"].dropna().to_dict() == pytest.approx(tested.to_dict())
 
 
@@ -164,12 +173,12 @@ def test_write_tables_writes_each_format_and_the_tests(comparison, tmp_path):
     )
     assert (tmp_path / "table.md").read_text() == tables["own_test"].to_markdown()
     tests = pd.read_csv(tmp_path / "significance.csv")
-    assert list(tests.columns[:5]) == ["dataset", "block", "metric", "best", "model"]
+    assert list(tests.columns[:5]) == ["dataset", "block", "metric", "reference", "model"]
     assert set(tests["block"]) == {"own_test", "full"}
     row = tests.query("dataset == 'demo' and block == 'own_test' and metric == 'mae' and model == 'Bias'").iloc[0]
     assert row["p_holm"] == of(tables["own_test"]).loc["Bias", "mae_p"]
     assert row["ci_low"] < row["difference"] < row["ci_high"] and row["users"] == 40
-    assert not tests.query("model == best")["difference"].any()
+    assert not tests.query("model == reference")["difference"].any()
 
 
 def test_without_the_full_catalogue_there_is_one_table(tmp_path):
@@ -181,7 +190,7 @@ def test_without_the_full_catalogue_there_is_one_table(tmp_path):
 def test_what_was_not_asked_for_is_not_tested(comparison):
     table = comparison_table(comparison, ["mae", "rmse"], tests=["rmse"])
     assert set(table.tests["metric"]) == {"rmse"}
-    assert table.frame["mae_p"].isna().all() and "best: rmse. †" in table.to_markdown()
+    assert table.frame["mae_p"].isna().all() and "against DReX: rmse. †" in table.to_markdown()
     assert len(comparison_table(comparison, ["mae"], tests=()).tests) == 0
 
 
@@ -195,11 +204,9 @@ def test_medians_are_tested_among_the_models_that_have_them(tmp_path):
     comparison = comparison_of(folders)
     table = comparison_table(comparison, ["mae", "mae_median"], tests=["mae_median"])
     (tested,) = table.tests.loc[table.tests["p"].notna()].to_dict("records")
-    assert (tested["dataset"], tested["best"], tested["model"]) == ("demo", "DReX", "NARRE")
-    means = user_means(comparison.of(dataset="demo"))
-    gap = means["NARRE"]["mae_median"] - means["DReX"]["mae_median"]
-    assert tested["p"] == pytest.approx(stats.wilcoxon(gap, zero_method="pratt").pvalue)
-    assert "Bias" not in set(compare_models(comparison.of(dataset="demo"), "mae_median").index)
+    assert (tested["dataset"], tested["reference"], tested["model"]) == ("demo", "DReX", "NARRE")
+    found = compare_models(comparison.of(dataset="demo"), "mae_median", "DReX")
+    assert tested["p"] == found.loc["NARRE", "p"] and "Bias" not in found.index
     # That one model alone has a median is no news.
     alone = comparison_table(comparison_of([folder for folder in folders if "NARRE" not in str(folder)]))
     assert not any("mae_median" in note for note in alone.notes)

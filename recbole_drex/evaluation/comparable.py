@@ -9,6 +9,8 @@ from recbole_drex.errors import DataError
 from recbole_drex.evaluation.comparison import Run, replicate_name
 
 _ERRORS = ("mae", "rmse", "mse", "nll", "calibration")
+EQUAL_DIGITS = 9
+"""Values of metrics that are the same when rounded to so many decimals differ by rounding only: they are tied."""
 _DESCRIPTIONS = ("n", "users", "users_without_relevant", "users_without_gain", "tied_share", "tied_scores")
 
 

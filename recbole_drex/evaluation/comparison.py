@@ -105,6 +105,7 @@ class Comparison:
         runs: the finished ones.
         failures: what could not be made.
         vary: parameters that were given several values, with these values; empty if none.
+        reference: label of the model that all others are tested against; by default the first.
     """
 
     folder: Path
@@ -114,6 +115,11 @@ class Comparison:
     runs: tuple[Run, ...]
     failures: tuple[Failure, ...] = ()
     vary: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    reference: str = ""
+
+    def __post_init__(self):
+        if not self.reference:
+            object.__setattr__(self, "reference", self.variants[0].label)
 
     def of(self, label: str | None = None, dataset: str | None = None) -> list[Run]:
         """The runs of a variant, of a data set, or of both."""
@@ -199,6 +205,7 @@ def read_comparison(folder: str | Path) -> Comparison:
             runs=tuple(runs),
             failures=tuple(failures),
             vary=dict(content["vary"]),
+            reference=content.get("reference", ""),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
-from recbole_drex.evaluation.comparable import smaller_is_better
+from recbole_drex.evaluation.comparable import EQUAL_DIGITS, smaller_is_better
 from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.evaluation.table import comparison_table
 
@@ -140,7 +140,7 @@ def rank_test(
         raise DataError(
             f"a rank test needs two or more models with {metric} on every data set; there are {complete.shape[1]}"
         )
-    ranks = complete.rank(axis=1, ascending=smaller_is_better(metric))
+    ranks = complete.round(EQUAL_DIGITS).rank(axis=1, ascending=smaller_is_better(metric))
     mean_ranks = ranks.mean().sort_values(kind="stable")
     ranks = ranks[mean_ranks.index].rename_axis(columns=None)
     friedman = friedman_iman_davenport(ranks.to_numpy(), alpha)
@@ -179,10 +179,13 @@ def _groups(mean_ranks: pd.Series, cd: float) -> tuple[tuple[str, ...], ...]:
 def friedman_iman_davenport(ranks: ArrayLike, alpha: float = 0.05) -> dict[str, float]:
     """Test whether models' ranks over data sets differ: Friedman's test with Iman and Davenport's F.
 
-    With N data sets, k models and R_j the mean rank of model j (Demšar 2006, section 3.2.2)::
+    With N data sets, k models, r_ij the rank of model j on data set i and R_j its mean over data sets (Conover,
+    Practical Nonparametric Statistics, 1999, section 5.8, which corrects for ties)::
 
-        chi2 = 12 N / (k (k + 1)) * (sum of R_j**2 - k (k + 1)**2 / 4)
+        chi2 = (k - 1) N**2 * (sum of R_j**2 - k (k + 1)**2 / 4) / (sum of r_ij**2 - N k (k + 1)**2 / 4)
         F    = (N - 1) chi2 / (N (k - 1) - chi2),   degrees of freedom k - 1 and (k - 1)(N - 1)
+
+    Without ties chi2 is that of Demšar 2006, section 3.2.2.
 
     Args:
         ranks: rank of each model on each data set, shape (N, k); 1 is best, tied models share their mean rank.
@@ -190,7 +193,7 @@ def friedman_iman_davenport(ranks: ArrayLike, alpha: float = 0.05) -> dict[str, 
 
     Returns:
         ``F``, ``df1``, ``df2``, ``critical`` (F must exceed it) and ``p``. Where all data sets agree entirely, F is
-        infinite and p is 0.
+        infinite and p is 0; where all models are tied on all, F is 0 and p is 1.
 
     Raises:
         DataError: fewer than two data sets or models, or rows that are no ranks.
@@ -207,7 +210,9 @@ def friedman_iman_davenport(ranks: ArrayLike, alpha: float = 0.05) -> dict[str, 
     n, k = ranks.shape
     if not np.allclose(ranks, stats.rankdata(ranks, axis=1)):
         raise DataError(f"each data set must rank the {k} models from 1 to {k}, ties by their mean rank")
-    chi2 = 12 * n / (k * (k + 1)) * (np.square(ranks.mean(axis=0)).sum() - k * (k + 1) ** 2 / 4)
+    usual = k * (k + 1) ** 2 / 4
+    between, total = n * (np.square(ranks.mean(axis=0)).sum() - usual), np.square(ranks).sum() - n * usual
+    chi2 = n * (k - 1) * between / total if total > 0 else 0.0
     df1, df2 = k - 1, (k - 1) * (n - 1)
     left = n * (k - 1) - chi2
     # Full agreement makes the denominator 0, but for rounding.

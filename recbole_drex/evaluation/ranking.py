@@ -73,7 +73,7 @@ def own_test_ranks(user: ArrayLike, score: ArrayLike, tie_key: ArrayLike) -> tup
 
 def ranking_per_user(
     user: ArrayLike,
-    rank: ArrayLike,
+    rank: ArrayLike | None,
     rating: ArrayLike,
     protocol: Protocol,
     user_mean: ArrayLike | None = None,
@@ -83,7 +83,7 @@ def ranking_per_user(
     Args:
         user: user of each of n test rows; names or numbers.
         rank: 1-based position of the row's item among the user's candidates, shape (n,). No two rows of a user may
-            share one.
+            share one. None: the expectation over all orders of the user's own rows.
         rating: true rating of each row, 0 or more; half stars are fine.
         protocol: conventions and list lengths.
         user_mean: the user's mean training rating, for each row; needed for ``relevance=above_user_mean`` only.
@@ -103,22 +103,28 @@ def ranking_per_user(
         {'ndcg@1': 0.6, 'precision@1': 0.0, 'recall@1': 0.0, 'f1@1': 0.0}
     """
     code, users = pd.factorize(np.asarray(user), sort=True)
-    rank, rating = np.asarray(rank), np.asarray(rating, dtype=np.float64)
+    rating = np.asarray(rating, dtype=np.float64)
     if not len(users):
         raise DataError("there is no test row to evaluate; the split left the test part empty")
     refuse_nan(rating, "ratings")
-    if not (rank >= 1).all():
-        raise ValueError("ranks are positions from 1 on")
-    rank = rank.astype(np.int64)
     relevant = _relevant(rating, protocol, user_mean)
     gain = _gain(rating, relevant, protocol)
 
     order = _by_user(code, gain)
     ideal_rank = np.empty_like(order)
     ideal_rank[order] = _positions(code[order])
-    dcg = _sums_at_k(code, rank, gain / np.log2(rank + 1.0), len(users), protocol.topk)[:-1]
+    if rank is None:
+        # All metrics are sums over positions, and at each position any row of the user is as likely as another.
+        rank, number = ideal_rank, np.bincount(code)
+        gain_there, relevant_there = ((np.bincount(code, of) / number)[code] for of in (gain, relevant))
+    else:
+        rank, gain_there, relevant_there = np.asarray(rank), gain, relevant
+    if not (rank >= 1).all():
+        raise ValueError("ranks are positions from 1 on")
+    rank = rank.astype(np.int64)
+    dcg = _sums_at_k(code, rank, gain_there / np.log2(rank + 1.0), len(users), protocol.topk)[:-1]
     ideal = _sums_at_k(code, ideal_rank, gain / np.log2(ideal_rank + 1.0), len(users), protocol.topk)
-    hits = _sums_at_k(code, rank, relevant, len(users), protocol.topk)
+    hits = _sums_at_k(code, rank, relevant_there, len(users), protocol.topk)
     hits, n_relevant = hits[:-1], hits[-1]
     idcg = ideal[:-1] if protocol.ideal == "truncated" else ideal[-1]
     no_relevant, no_gain = n_relevant == 0, ideal[-1] == 0
@@ -146,7 +152,7 @@ def ranking_per_user(
 
 def ranking_metrics(
     user: ArrayLike,
-    rank: ArrayLike,
+    rank: ArrayLike | None,
     rating: ArrayLike,
     protocol: Protocol,
     user_mean: ArrayLike | None = None,

@@ -11,13 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.evaluation.ranking import own_test_metrics
+from recbole_drex.evaluation.ranking import own_test_metrics, ranking_metrics
 from recbole_drex.evaluation.rating import rating_metrics
-
-
-def random_scores(n: int, seed: int) -> np.ndarray:
-    """Scores of the random ranker: ``n`` uniform numbers in [0, 1)."""
-    return np.random.default_rng(seed).random(n)
 
 
 def oracle_scores(rating: ArrayLike) -> np.ndarray:
@@ -31,10 +26,9 @@ def reference_rows(
     rating: ArrayLike,
     levels: Sequence[float],
     protocol: Protocol,
-    seed: int,
     user_mean: ArrayLike | None = None,
 ) -> dict[str, dict[str, float | None]]:
-    """Metrics of the random ranker and of the oracle over own test items.
+    """Metrics over own test items of a random order, in expectation, and of the oracle.
 
     Args:
         user: user of each of n test rows.
@@ -42,23 +36,17 @@ def reference_rows(
         rating: true rating of each row.
         levels: the legal ratings.
         protocol: conventions and list lengths.
-        seed: of the random order.
         user_mean: the user's mean training rating, for each row; needed for ``relevance=above_user_mean`` only.
 
     Returns:
         ``{"Random": metrics, "Oracle": metrics}`` with the names of :func:`own_test_metrics` and
-        :func:`rating_metrics`. The random ranker predicts no rating: its rating errors are None.
+        :func:`rating_metrics`. A random order predicts no rating: its rating errors are None.
 
     Raises:
         DataError, ValueError: as those functions do.
     """
-    scores = {"Random": random_scores(np.asarray(rating).size, seed), "Oracle": oracle_scores(rating)}
     errors = rating_metrics(rating, rating, levels)
     no_errors = {name: value if name == "n" else None for name, value in errors.items()}
-    return {
-        name: {
-            **(errors if name == "Oracle" else no_errors),
-            **own_test_metrics(user, score, item_tie_key, rating, protocol, user_mean),
-        }
-        for name, score in scores.items()
-    }
+    random = ranking_metrics(user, None, rating, protocol, user_mean)
+    oracle = own_test_metrics(user, oracle_scores(rating), item_tie_key, rating, protocol, user_mean)
+    return {"Random": {**no_errors, **random, "tied_share": 0.0}, "Oracle": {**errors, **oracle}}

@@ -1,4 +1,8 @@
-"""Whether models differ on one data set: paired tests, user by user. See ``rank_test.py`` for several data sets."""
+"""Whether models differ on one data set from one that was named beforehand: paired tests of a table's own metrics.
+
+A metric differs between users and between runs (splits and random starts), so both count as sampled. See
+``rank_test.py`` for tests over several data sets.
+"""
 
 from __future__ import annotations
 
@@ -7,110 +11,144 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import optimize, stats
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
-from recbole_drex.evaluation.comparable import refuse_unlike, smaller_is_better
+from recbole_drex.evaluation.comparable import refuse_unlike
 from recbole_drex.evaluation.comparison import Run
 
-_DRAWS_AT_ONCE = 1_000_000  # users drawn before they are counted: 20 MB, of which the counts stay near the cache
-_IN_USERS = {"rmse": "mse"}  # column of users.parquet by metric, where the names differ
+_ROOTS = {"rmse": "mse"}  # metrics that are the root of a mean, and what it is a mean of
+_PER_RATING = ("mae", "mse", "mae_median")  # means over ratings; all others are means over users
+_EQUAL = 1e-9  # differences below are rounding
+_LEVEL = 0.05
 
 
-def paired_tests(
-    errors: Mapping[str, pd.Series],
-    best: str | None = None,
-    *,
-    smaller_is_better: bool,
-    seed: int = 0,
-    bootstrap: int = 10_000,
-) -> pd.DataFrame:
-    """Compare the best model with every other, user by user.
+def paired_tests(values: Mapping[str, pd.DataFrame], reference: str, root: bool = False) -> pd.DataFrame:
+    r"""Compare every model with a reference.
 
-    Only users for whom every model has a value count, so that all rows speak of the same users. The test is Wilcoxon's
-    signed-rank test, two-sided; zero differences are ranked but not counted, as Pratt proposed (Remarks on zeros and
-    ties in the Wilcoxon signed rank procedures, JASA 54, 1959). The interval is the 95 % percentile bootstrap
-    interval of the mean difference, resampling users.
+    In each run r a metric is :math:`\theta_r = \sum_u w_{ur} x_{ur} / \sum_u w_{ur}` (or its root), and what is
+    compared is its mean over runs, :math:`\theta`, as it stands in tables. With D the difference of two models and
+    :math:`\psi_{ur}` what user u adds to that of run r, to first order,
+
+    .. math::
+        V_1 = \frac{U}{U - 1} \sum_{u=1}^U \Big(\frac{1}{R} \sum_{r=1}^R \psi_{ur}\Big)^2, \qquad
+        V_2 = \frac{1}{R (R - 1)} \sum_{r=1}^R (D_r - D)^2
+
+    are the variances of D between users and between runs. :math:`D / \sqrt{V_1 + V_2}` is compared with the mean of
+    the quantiles of Student's t with U - 1 and R - 1 degrees of freedom, weighted by :math:`V_1` and :math:`V_2`
+    (Cochran and Cox, Experimental Designs, 1950). That is conservative: the chance of any mark among equal models stays
+    below the level, whatever the share of training noise. With a single run :math:`V_2` is unknown and left out.
 
     Args:
-        errors: of each model, one value per user (an error or a score), indexed by user; users in any order. Values of
-            several replicates are averaged first: users are independent of each other, a user's replicates are not.
-        best: the model to compare with; by default the one with the best mean.
-        smaller_is_better: true for errors, false for scores.
-        seed: of the bootstrap.
-        bootstrap: number of resamples.
+        values: of each model, indexed by run and user, columns ``value`` (x) and ``weight`` (w). Only what all models
+            have a value for counts.
+        reference: the model to compare with.
+        root: whether the metric is the root of the mean.
 
     Returns:
-        One row per model, the best mean first: ``mean``; ``difference`` (the model's mean minus the best model's, in
-        the units of the values) with its interval ``ci_low``, ``ci_high``; ``p``; ``p_holm``, corrected for the number
-        of comparisons; ``users``. The best model's own row has NaN in all but ``mean``, ``difference`` and ``users``.
+        One row per model, in the order of ``values``: ``mean``, the metric; ``difference`` to the reference's, with its
+        95 % interval ``ci_low``, ``ci_high``; ``p``, two-sided; ``p_holm``, corrected for the number of models;
+        ``users``; ``runs``. An interval holds 0 if and only if p is .05 or more. The reference's row has NaN in
+        interval and p.
 
     Raises:
-        DataError: fewer than two models, or fewer than two users that all models have a value for.
-        ConfigError: ``best`` is none of the models.
+        DataError: fewer than two models, or than two users that all models have a value for.
+        ConfigError: ``reference`` is none of the models.
     """
-    if len(errors) < 2:
-        raise DataError(f"a paired test compares two or more models; got {len(errors)}")
-    if best is not None and best not in errors:
-        raise ConfigError(unknown_name("model", best, errors))
-    for model, series in errors.items():
-        if not series.index.is_unique:
-            raise DataError(f"the values of model '{model}' name a user twice; average over replicates first")
-        if series.isna().all():
+    if len(values) < 2:
+        raise DataError(f"a paired test compares two or more models; got {len(values)}")
+    if reference not in values:
+        raise ConfigError(unknown_name("model", reference, values))
+    for model, frame in values.items():
+        if not frame.index.is_unique:
+            raise DataError(f"the values of model '{model}' name a user of a run twice")
+        if frame["value"].isna().all():
             raise DataError(f"model '{model}' has no value for any user, so it cannot be compared")
-    table = pd.DataFrame(dict(errors)).dropna().sort_index()
-    if len(table) < 2:
-        raise DataError(f"a paired test needs two or more users that every model has a value for; got {len(table)}")
-
-    means = table.mean().sort_values(ascending=smaller_is_better, kind="stable")
-    best = str(means.index[0]) if best is None else best
-    others = [model for model in means.index if model != best]
-    differences = table[others].sub(table[best], axis=0).to_numpy(dtype=np.float64)
-    low, high = np.quantile(_bootstrap_means(differences, bootstrap, seed), [0.025, 0.975], axis=0)
-    p = np.array([_wilcoxon(column) for column in differences.T])
-    tests = pd.DataFrame({"ci_low": low, "ci_high": high, "p": p, "p_holm": holm(p)}, index=others)
-    result = pd.DataFrame({"mean": means, "difference": means - means[best]}).join(tests)
+    table = pd.DataFrame({model: frame["value"] for model, frame in values.items()}).dropna().sort_index()
+    run, user = (table.index.get_level_values(level) for level in (0, 1))
+    runs, users = run.nunique(), user.nunique()
+    if users < 2:
+        raise DataError(f"a paired test needs two or more users that every model has a value for; got {users}")
+    # The same for all models: how many test ratings a user has.
+    weight = values[reference]["weight"].reindex(table.index)
+    weight = weight / weight.groupby(run).transform("sum")
+    means = table.mul(weight, axis=0).groupby(run).sum()
+    added = table.sub(means.loc[run].set_axis(table.index)).mul(weight, axis=0)
+    if root:
+        means = means.pow(0.5)
+        added = added / (2 * means.loc[run].set_axis(table.index)).clip(lower=np.finfo(float).tiny)
+    others = [model for model in values if model != reference]
+    difference = means[others].sub(means[reference], axis=0)
+    of_user = added[others].sub(added[reference], axis=0).groupby(user).sum().to_numpy() / runs
+    between_users = users / (users - 1) * np.square(of_user).sum(axis=0)
+    between_runs = difference.var(ddof=1).to_numpy() / runs if runs > 1 else np.zeros(len(others))
+    found = [
+        _t_test(d, v1, v2, users - 1, runs - 1)
+        for d, v1, v2 in zip(difference.mean(), between_users, between_runs, strict=True)
+    ]
+    tests = pd.DataFrame(found, columns=["ci_low", "ci_high", "p"], index=others)
+    tests["p_holm"] = holm(tests["p"])
+    mean = means.mean()
+    result = pd.DataFrame({"mean": mean, "difference": mean - mean[reference]}).join(tests).loc[list(values)]
     result.index.name = "model"
-    return result.assign(users=len(table))
+    return result.assign(users=users, runs=runs)
 
 
-def user_means(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
-    """Read the metrics of each model's test users and average them over replicates.
+def _t_test(difference: float, by_user: float, by_run: float, users: int, runs: int) -> tuple[float, float, float]:
+    """95 % interval and two-sided p of a difference, given its variances and their degrees of freedom."""
+    if abs(difference) < _EQUAL:
+        difference = 0.0
+    deviation = np.sqrt(by_user + by_run)
+    if deviation < _EQUAL:
+        return difference, difference, float(difference == 0)
+    share = by_run / (by_user + by_run)
+
+    def quantile(p: float) -> float:
+        value = (1 - share) * stats.t.isf(p / 2, users)
+        return float(value + share * stats.t.isf(p / 2, runs)) if share else float(value)
+
+    reach, t = quantile(_LEVEL) * deviation, abs(difference) / deviation
+    lowest = 1e-100  # SciPy has no quantiles of smaller ones
+    if t == 0 or t >= quantile(lowest):
+        p = 1.0 if t == 0 else lowest
+    else:
+        p = float(np.exp(optimize.brentq(lambda log: quantile(np.exp(log)) - t, np.log(lowest), 0.0, xtol=1e-10)))
+    return difference - reach, difference + reach, p
+
+
+def user_values(runs: Sequence[Run]) -> dict[str, pd.DataFrame]:
+    """Read the metrics of each model's test users.
 
     Args:
         runs: of one data set.
 
     Returns:
-        By label, a row per user who was tested in any replicate and the columns of ``users.parquet``. A value is the
-        mean over the replicates that define it; which do depends on the split alone, so it is the same for all models.
+        By label, the columns of ``users.parquet``, indexed by replicate and user.
 
     Raises:
         CheckpointError: a users file is missing or damaged.
     """
     labels = dict.fromkeys(run.label for run in runs)
     return {
-        label: pd.concat([run.users() for run in runs if run.label == label]).groupby(level=0).mean()
+        label: pd.concat({run.replicate: run.users() for run in runs if run.label == label}, names=["replicate"])
         for label in labels
     }
 
 
 def compare_models(
-    runs: Sequence[Run], metric: str, best: str | None = None, users: Mapping[str, pd.DataFrame] | None = None
+    runs: Sequence[Run], metric: str, reference: str, users: Mapping[str, pd.DataFrame] | None = None
 ) -> pd.DataFrame:
-    """Compare the best model on one data set with every other, user by user; see :func:`paired_tests`.
-
-    Each user's values are averaged over replicates first. RMSE has no value per user that averages to it: the users'
-    mean squared errors are compared in its stead.
+    """Compare every model on one data set with a reference, by a metric of the table; see :func:`paired_tests`.
 
     Args:
         runs: of one data set, every model with the same replicates. Models without values, such as one that predicts no
             rating where ``metric`` is ``mae``, are left out.
         metric: as in a result, ``mae``, ``rmse``, ``ndcg@5``, ...; ``full_ndcg@5`` is that of the full catalogue.
-        best: label to compare with; by default the best by the mean of ``metric`` over runs, as in a table.
-        users: what :func:`user_means` gives for ``runs``, where several metrics are compared.
+        reference: label of the model to compare with, chosen before the results were seen.
+        users: what :func:`user_values` gives for ``runs``, where several metrics are compared.
 
     Returns:
-        As :func:`paired_tests`.
+        As :func:`paired_tests`; ``mean`` and ``difference`` are those of the means over runs in tables.
 
     Raises:
         DataError: the runs are of several data sets, do not belong together, or the models' replicates differ; fewer
@@ -122,24 +160,26 @@ def compare_models(
     if len(datasets := dict.fromkeys(run.dataset for run in runs)) > 1:
         raise DataError(f"users are compared on one data set; got runs on {' and '.join(datasets)}")
     _refuse_other_replicates(runs)
-    users = user_means(runs) if users is None else users
-    column = _IN_USERS.get(metric, metric)
+    users = user_values(runs) if users is None else users
+    column = _ROOTS.get(metric, metric)
     legal = metrics_per_user(users)
     if metric not in legal:
         raise ConfigError(unknown_name("metric with a value per user", metric, legal))
-    values = {label: frame[column] for label, frame in users.items() if column in frame and frame[column].notna().any()}
-    if best is None:
-        best = _best_by_results([run for run in runs if run.label in values], metric)
-    elif best not in values:
-        raise ConfigError(unknown_name(f"model with values of {metric}:", best, values))
-    return paired_tests(values, best, smaller_is_better=smaller_is_better(metric))
+    values = {
+        label: pd.DataFrame({"value": frame[column], "weight": frame["test_ratings"] if column in _PER_RATING else 1.0})
+        for label, frame in users.items()
+        if column in frame and frame[column].notna().any()
+    }
+    if reference not in values:
+        raise ConfigError(unknown_name(f"model with values of {metric}:", reference, values))
+    return paired_tests(values, reference, root=metric in _ROOTS)
 
 
 def metrics_per_user(users: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Names of the metrics that :func:`compare_models` knows, given what :func:`user_means` gives."""
+    """Names of the metrics that :func:`compare_models` knows, given what :func:`user_values` gives."""
     columns = dict.fromkeys(str(name) for frame in users.values() for name in frame)
-    names = {column: name for name, column in _IN_USERS.items()}
-    return [names.get(name, name) for name in columns if name in ("mae", "mse", "mae_median") or "@" in name]
+    names = {column: name for name, column in _ROOTS.items()}
+    return [names.get(name, name) for name in columns if name in _PER_RATING or "@" in name]
 
 
 def _refuse_other_replicates(runs: Sequence[Run]) -> None:
@@ -153,38 +193,6 @@ def _refuse_other_replicates(runs: Sequence[Run]) -> None:
                 f"'{first}' and '{label}' were not run on the same splits of {runs[0].dataset}: "
                 f"{', '.join(sorted(wanted ^ found))} is of one of them only"
             )
-
-
-def _best_by_results(runs: Sequence[Run], metric: str) -> str | None:
-    block = next((name for name in ("full", "sampled") if metric.startswith(f"{name}_")), "own_test")
-    name = metric.removeprefix(f"{block}_")
-    means = pd.DataFrame(
-        [(run.label, (run.result["test"].get(block) or {}).get(name)) for run in runs], columns=["label", "value"]
-    )
-    values = means.astype({"value": float}).groupby("label", sort=False)["value"].mean().dropna()
-    if values.empty:
-        return None
-    return str(values.idxmin() if smaller_is_better(metric) else values.idxmax())
-
-
-def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means over rows of ``values`` (n, m) for each of ``resamples`` draws of n rows: shape (resamples, m)."""
-    n = len(values)
-    generator = np.random.default_rng(seed)
-    chunk = max(1, _DRAWS_AT_ONCE // n)
-    means = np.empty((resamples, values.shape[1]))
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        rows = generator.integers(0, n, size=(size, n), dtype=np.int32)
-        # How often each row is drawn says all about a resample, and turns its mean into a product of matrices.
-        counts = np.bincount((rows + np.arange(0, size * n, n)[:, None]).ravel(), minlength=size * n)
-        means[start : start + size] = counts.reshape(size, n).astype(np.float64) @ values / n
-    return means
-
-
-def _wilcoxon(difference: np.ndarray) -> float:
-    # Without any difference the statistic is undefined; nothing then speaks against equality.
-    return 1.0 if not difference.any() else float(stats.wilcoxon(difference, zero_method="pratt").pvalue)
 
 
 def holm(p: ArrayLike) -> np.ndarray:

@@ -15,7 +15,7 @@ from recbole_drex.evaluation.comparable import complete_runs, refuse_unlike
 from recbole_drex.evaluation.comparison import Comparison, Run
 from recbole_drex.evaluation.explanation_table import explanation_table, to_text
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.evaluation.significance import compare_models, metrics_per_user, user_means
+from recbole_drex.evaluation.significance import compare_models, metrics_per_user, user_values
 from recbole_drex.evaluation.table_rows import dataset_rows
 from recbole_drex.files import write_text
 
@@ -39,7 +39,7 @@ class Table:
             - ``m``, ``m_std``: mean and standard deviation (n - 1) over runs; NaN where a run has no value;
             - ``m_rank``: 1 for the best; ties share their mean rank. Bounds and models that lack a replicate have none;
             - ``m_best``: whether no ranked model of the data set has a better mean, and any has a worse one;
-            - ``m_p``: Holm-corrected p-value against the best by
+            - ``m_p``: Holm-corrected p-value against the comparison's reference by
               :func:`recbole_drex.evaluation.significance.compare_models`; NaN where not tested.
         metrics: names of the metrics, in order.
         block: kind of candidates, ``own_test``, ``full`` or ``sampled``.
@@ -47,7 +47,7 @@ class Table:
         split: how interactions were divided.
         conventions: the five conventions and the threshold, by name.
         notes: what a reader must know of single rows and marks.
-        tests: the rows of all paired tests: columns ``dataset, block, metric, best, model`` and those of
+        tests: the rows of all paired tests: columns ``dataset, block, metric, reference, model`` and those of
             :func:`recbole_drex.evaluation.significance.paired_tests`.
     """
 
@@ -123,15 +123,18 @@ def comparison_table(
         part = dataset_rows(comparison, dataset, chosen, block)
         if tests is None or tests:
             runs = complete_runs(comparison.of(dataset=dataset))
-            tested += _tests(part, runs, tests or chosen, tests is not None, block, notes)
+            tested += _tests(part, runs, tests or chosen, tests is not None, block, comparison.reference, notes)
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
     if (frame["kind"] == "bound").any():
         notes.append(
-            "Random is a random order of the test items and Oracle their order by true rating; neither is ranked."
+            "Random is the expectation over all orders of the test items, Oracle their order by true rating; "
+            "neither is ranked."
         )
     if tested:
-        notes.append(table_format.legend([name for name in chosen if name in {metric for metric, _ in tested}]))
+        names = [name for name in chosen if name in {metric for metric, _ in tested}]
+        fewest = min(int(rows["runs"].iloc[0]) for _, rows in tested)
+        notes.append(table_format.legend(names, comparison.reference, fewest))
     first = comparison.results[0]
     return Table(
         frame=frame,
@@ -192,11 +195,17 @@ def _known_metrics(comparison: Comparison, block: str) -> list[str]:
 
 
 def _tests(
-    part: pd.DataFrame, runs: Sequence[Run], metrics: Sequence[str], asked: bool, block: str, notes: list[str]
+    part: pd.DataFrame,
+    runs: Sequence[Run],
+    metrics: Sequence[str],
+    asked: bool,
+    block: str,
+    reference: str,
+    notes: list[str],
 ) -> list[tuple[str, pd.DataFrame]]:
     """Tests of one data set's ranked models by metric; p-values go into ``part``, reasons for a lack into ``notes``."""
     prefix = {"own_test": "", "full": "full_"}.get(block)
-    users = user_means(runs) if prefix is not None else {}
+    users = user_values(runs) if prefix is not None else {}
     legal = metrics_per_user(users)
     found = []
     refused: dict[str, list[str]] = {}
@@ -212,17 +221,25 @@ def _tests(
             if sum(f"{prefix}{name}" in frame for frame in users.values()) != 1 or len(users) == 1:
                 refused.setdefault("fewer than two models have a value in every run", []).append(name)
             continue
-        best = str(ranked["model"].iloc[int(ranked[f"{name}_rank"].argmin())])
+        if reference not in labels:
+            refused.setdefault(f"{reference}, the reference, has no value in every run", []).append(name)
+            continue
         chosen = [run for run in runs if run.label in labels]
         try:
             frame = compare_models(
-                chosen, f"{prefix}{name}", best, {label: users[label] for label in users if label in labels}
+                chosen, f"{prefix}{name}", reference, {label: users[label] for label in users if label in labels}
             )
         except DataError as error:
             refused.setdefault(str(error), []).append(name)
             continue
         part[f"{name}_p"] = part["model"].map(frame["p_holm"]).where(part["kind"] != "bound")
-        named = {"dataset": part["dataset"].iloc[0], "block": block, "metric": name, "best": best, "model": frame.index}
+        named = {
+            "dataset": part["dataset"].iloc[0],
+            "block": block,
+            "metric": name,
+            "reference": reference,
+            "model": frame.index,
+        }
         found.append((name, pd.DataFrame(named).join(frame, on="model")))
     for reason, names in refused.items():
         notes.append(f"{', '.join(names)} on {part['dataset'].iloc[0]} not tested: {reason}.")

@@ -20,7 +20,7 @@ _NAMES = ("dataset", "model", "loss", "output", "runs")
 
 
 def significance_mark(p: float) -> str:
-    """The sign behind a value whose corrected p-value against the best is ``p``; empty if it is not significant.
+    """The sign behind a value whose corrected p-value against the reference is ``p``; empty if not significant.
 
     Example:
         >>> significance_mark(0.02), significance_mark(float("nan"))
@@ -29,12 +29,13 @@ def significance_mark(p: float) -> str:
     return next((mark for level, mark in MARKS if p < level), "")
 
 
-def legend(metrics: Sequence[str]) -> str:
-    """What the signs mean in a table whose columns ``metrics`` were tested."""
+def legend(metrics: Sequence[str], reference: str, runs: int) -> str:
+    """What the signs mean in a table whose columns ``metrics`` were tested against a reference over so many runs."""
+    sampled = "users and runs" if runs > 1 else "users only: with one run per model, training noise is unknown"
     return (
-        f"Tested against the best: {', '.join(metrics)}. † differs with Holm-corrected p < 0.05, ‡ with p < 0.001; "
-        "without a sign, no difference is shown. Wilcoxon's signed-rank test of users' means over runs"
-        + (", rmse by their mean squared errors." if "rmse" in metrics else ".")
+        f"Tested against {reference}: {', '.join(metrics)}. † differs from it with p < 0.05, ‡ with p < 0.001; "
+        f"without a sign, no difference is shown. Paired t-test over {sampled}. p is corrected for the number of "
+        "models (Holm), not for the number of metrics, kinds of candidates and data sets."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_drex.evaluation.comparable import complete_runs, measures_quality, smaller_is_better
+from recbole_drex.evaluation.comparable import EQUAL_DIGITS, complete_runs, measures_quality, smaller_is_better
 from recbole_drex.evaluation.comparison import Comparison
 
 
@@ -58,7 +58,7 @@ def _rank(part: pd.DataFrame, metric: str, complete: set[str]) -> None:
     ranked = (part["kind"] != "bound") & part["model"].isin(complete) & part[metric].notna()
     if not measures_quality(metric) or ranked.sum() < 2:
         return
-    values = part.loc[ranked, metric]
+    values = part.loc[ranked, metric].round(EQUAL_DIGITS)
     ascending = smaller_is_better(metric)
     part.loc[ranked, f"{metric}_rank"] = values.rank(ascending=ascending)
     if values.nunique() > 1:

@@ -156,7 +156,7 @@ def _at_k(blocks: Sequence[dict[str, float | None] | None], name: str, ks: Seque
 
 @drawing
 def differences(tests: pd.DataFrame, metric: str) -> Figure:
-    """How far each model is from the one it was tested against: mean difference over users with its 95 % interval.
+    """How far each model is from the one it was tested against: difference with its 95 % interval.
 
     Args:
         tests: as :func:`recbole_drex.evaluation.significance.paired_tests` returns it.
@@ -166,14 +166,14 @@ def differences(tests: pd.DataFrame, metric: str) -> Figure:
         A row per model, in the order of ``tests``; filled dots differ significantly (Holm-corrected p < 0.05), and the
         corrected p is written at the right.
     """
-    best = str(tests.index[tests["p_holm"].isna()][0])
+    reference = str(tests.index[tests["p_holm"].isna()][0])
     worse = "right" if smaller_is_better(metric) else "left"
-    title = f"Difference of every model's {name_of(metric)} to that of {best}, with 95 % intervals"
+    title = f"Difference of every model's {name_of(metric)} to that of {reference}, with 95 % intervals"
     figure, axes = panels(title, 1, 1, height=0.75 + 0.27 * len(tests))
     ax = axes[0, 0]
     ax.axvline(0, color=INK, linewidth=0.9)
     for row, (label, test) in enumerate(tests.iterrows()):
-        if label == best:
+        if label == reference:
             ax.plot(0, row, color=INK, marker="D", linestyle="")
             note = "compared to"
         else:
@@ -186,7 +186,7 @@ def differences(tests: pd.DataFrame, metric: str) -> Figure:
     ax.set_yticks(range(len(tests)), labels=[plain(label) for label in tests.index])
     ax.set_ylim(len(tests) - 0.5, -0.5)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel(f"difference in {name_of(metric)} to {plain(best)} (worse to the {worse})")
+    ax.set_xlabel(f"difference in {name_of(metric)} to {plain(reference)} (worse to the {worse})")
     return figure
 
 

@@ -133,7 +133,7 @@ def _tests(table: Table, dataset: str, metric: str) -> pd.DataFrame | None:
 
 
 def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
-    """Per data set and headline metric: the best model and its mean, and which models differ from it."""
+    """Per data set and headline metric: the best model and its mean, and which models differ from the reference."""
     found = []
     for dataset in comparison.datasets:
         for block, metric in headlines(comparison):
@@ -143,7 +143,7 @@ def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[st
                 continue
             row = best.iloc[0]
             tests = _tests(tables[block], dataset, metric)
-            verdicts: dict[str, list[str]] = {"better": [], "differs": [], "level": []}
+            verdicts: dict[str, list[str]] = {"worse": [], "better": [], "level": []}
             for label, test in tests.iterrows() if tests is not None else ():
                 if pd.notna(test["p_holm"]):
                     verdicts[_verdict(test, metric)].append(str(label))
@@ -162,15 +162,10 @@ def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[st
 
 
 def _verdict(test: pd.Series, metric: str) -> str:
-    """What a paired test lets one say of the best model against another.
-
-    The signed-rank test may find a difference that the mean does not show, or shows the other way; only where both
-    agree is the best model called ``better``; else it ``differs``. ``level`` stands for no significant difference.
-    """
+    """Whether a model is significantly ``better`` or ``worse`` than the reference, or ``level`` with it."""
     if test["p_holm"] >= 0.05:
         return "level"
-    worse = test["ci_low"] > 0 if smaller_is_better(metric) else test["ci_high"] < 0
-    return "better" if worse else "differs"
+    return "worse" if (test["difference"] > 0) == smaller_is_better(metric) else "better"
 
 
 def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
@@ -181,15 +176,15 @@ def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[di
             tests = _tests(tables[block], dataset, metric)
             if tests is None:
                 continue
-            figure = figures.differences(tests, "mse" if metric == "rmse" else metric)
+            figure = figures.differences(tests, metric)
             figure.axes[0].locator_params(axis="x", nbins=5)  # more would touch each other in a figure this narrow
-            # No user's values average to an RMSE, so squared errors were compared.
             found.append(
                 {
                     "dataset": dataset,
-                    "metric": "Mean squared error" if metric == "rmse" else _title(block, metric),
-                    "best": tests.index[tests["p_holm"].isna()][0],
+                    "metric": _title(block, metric),
+                    "reference": comparison.reference,
                     "users": int(tests["users"].iloc[0]),
+                    "runs": int(tests["runs"].iloc[0]),
                     "figure": inline(figure),
                     "rows": tests.reset_index().to_dict("records"),
                 }

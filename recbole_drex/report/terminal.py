@@ -19,7 +19,7 @@ from recbole_drex.evaluation.comparison import Comparison, comparison_of
 from recbole_drex.evaluation.explanation_table import explanation_table
 from recbole_drex.evaluation.explanation_table import to_text as explanation_text
 from recbole_drex.evaluation.rank_test import rank_test
-from recbole_drex.evaluation.significance import compare_models, user_means
+from recbole_drex.evaluation.significance import compare_models, user_values
 from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.terminal import printable, render
@@ -158,9 +158,9 @@ def _print_explanation_quality(comparison: Comparison) -> None:
 
 
 def _print_tests(comparison: Comparison, model: str) -> None:
-    """Print paired tests, user by user, of one model against every other that was run on the same splits."""
+    """Print paired tests of one model against every other that was run on the same splits."""
     runs = complete_runs(comparison.runs)
-    users = user_means(runs)
+    users = user_values(runs)
     for metric in _TESTED:
         labels = {run.label for run in runs if run.result["test"]["own_test"].get(metric) is not None}
         if model not in labels or len(labels) < 2:
@@ -170,8 +170,8 @@ def _print_tests(comparison: Comparison, model: str) -> None:
         except DataError as error:
             print(f"{metric} is not tested: {error}\n")
             continue
-        what = "mean squared error" if metric == "rmse" else metric
-        print(f"{model} against each model by users' {what} (Wilcoxon signed-rank, Holm-corrected)")
+        sampled = "users and runs" if tests["runs"].iloc[0] > 1 else "users"
+        print(f"{metric} of each model against {model} (paired t-test over {sampled}; p corrected by Holm's method)")
         print(
             tabulate(
                 tests.where(tests.notna(), None).to_dict("list"),
