@@ -25,6 +25,7 @@ from recbole_drex.config import Config
 from recbole_drex.dataset import EvaluationLoaders, Parts
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.collector import ReviewCollector
+from recbole_drex.evaluation.comparable import LEAST_SHARE, order_share
 from recbole_drex.evaluation.metrics import METRICS
 
 _DIVERGED = (
@@ -112,6 +113,13 @@ class _SafeTrainer(recbole_trainer.Trainer):
         result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         if self.valid_metric not in result:
             raise ConfigError(unknown_name("value of 'valid_metric':", self.valid_metric, result))
+        share = order_share(result, self.valid_metric)
+        if share is not None and share < LEAST_SHARE:
+            remedy = "rmse" if "rmse" in result else "full_ndcg@10"
+            raise ConfigError(
+                f"valid_metric '{self.valid_metric}' cannot select an epoch: the order of the own validation items "
+                f"makes a difference for {share:.0%} of users only; use valid_metric: {remedy}"
+            )
         return_freed_memory()
         # Computed everywhere from the same tables; said by one, lest machines that round differently part ways.
         return ranks.first_decides(lambda: (result[self.valid_metric], result))

@@ -50,3 +50,14 @@ def test_the_protocol_comes_from_a_config_and_goes_back():
     assert Protocol(**protocol.as_dict()) == protocol
     assert Protocol.from_config({"topk": 7}).topk == (7,)
     assert "gain=linear" in protocol.describe()
+
+
+@pytest.mark.parametrize(("model", "remedy"), [("BiasedMF", "rmse"), ("BPR", "full_ndcg@10")])
+def test_a_metric_that_no_order_changes_selects_nothing(model, remedy, make_experiment, train):
+    """With one validation item per user, NDCG over own items is 1 whatever the order."""
+    split = {"split": {"LS": "valid_and_test"}, "group_by": "user", "order": "RO", "mode": "full"}
+    experiment = make_experiment(model, eval_args=split, valid_metric="ndcg@5", epochs=2)
+    with pytest.raises(
+        ConfigError, match=rf"'ndcg@5' cannot select.* for 0% of users only; use valid_metric: {remedy}$"
+    ):
+        train(experiment)

@@ -16,6 +16,7 @@ from torchmetrics.functional.retrieval import retrieval_precision, retrieval_rec
 from recbole_drex.errors import DataError
 from recbole_drex.evaluation.protocol import LEGAL, Protocol, tie_keys
 from recbole_drex.evaluation.ranking import (
+    order_matters,
     own_test_metrics,
     own_test_ranks,
     ranking_metrics,
@@ -301,3 +302,17 @@ def test_two_hundred_thousand_rows_are_at_least_twenty_times_faster_than_the_loo
     slow = (time.perf_counter() - start) * 20
     print(f"vectorised {fast:.3f} s, loop {slow:.1f} s, {slow / fast:.0f} times")
     assert slow > 20 * fast
+
+
+def test_order_matters_where_the_best_and_the_worst_order_differ():
+    user, _, rating, _ = sample(3, users=60, longest=6)
+    protocol = Protocol(topk=(1, 2, 5), empty_user="zero")
+    worst = ranking_per_user(user, own_test_ranks(user, -rating, np.arange(len(user)))[0], rating, protocol)
+    best = ranking_per_user(user, own_test_ranks(user, rating, np.arange(len(user)))[0], rating, protocol)
+    found = order_matters(user, rating, protocol)
+    assert found["order_matters"] == pytest.approx((best["ndcg@1"] > worst["ndcg@1"] + 1e-12).mean())
+    for k in protocol.topk:
+        for name in ("precision", "recall", "f1"):
+            expected = (best[f"{name}@{k}"] > worst[f"{name}@{k}"] + 1e-12).mean()
+            assert found[f"order_matters@{k}"] == pytest.approx(expected)
+    assert own_test_metrics(user, rating, np.arange(len(user)), rating, protocol).items() >= found.items()

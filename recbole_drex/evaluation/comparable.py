@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_drex.errors import DataError
 from recbole_drex.evaluation.comparison import Run, replicate_name
 
 _ERRORS = ("mae", "rmse", "mse", "nll", "calibration")
+LEAST_SHARE = 0.5
+"""A metric whose value depends on the order of items for a smaller share of users neither ranks nor selects."""
 EQUAL_DIGITS = 9
 """Values of metrics that are the same when rounded to so many decimals differ by rounding only: they are tied."""
 _DESCRIPTIONS = ("n", "users", "users_without_relevant", "users_without_gain", "tied_share", "tied_scores")
@@ -26,7 +28,24 @@ def smaller_is_better(metric: str) -> bool:
 
 def measures_quality(metric: str) -> bool:
     """Whether a model can be better by this entry of a result, and not only be described by it, as by ``users``."""
-    return metric not in _DESCRIPTIONS
+    return metric not in _DESCRIPTIONS and not metric.startswith("order_matters")
+
+
+def order_share(metrics: Mapping[str, Any], metric: str) -> float | None:
+    """Share of users for whom a ranking metric over own test items depends on the order; None of other metrics.
+
+    Args:
+        metrics: of the own test items, with the shares of :func:`recbole_drex.evaluation.ranking.order_matters`.
+        metric: a name in it.
+
+    Example:
+        >>> order_share({"order_matters": 0.1, "order_matters@5": 0.0}, "f1@5")
+        0.0
+    """
+    name, at, k = metric.partition("@")
+    if not at or name.startswith(("full_", "sampled_", "order_matters")):
+        return None
+    return metrics.get("order_matters" if name == "ndcg" else f"order_matters@{k}")
 
 
 def refuse_unlike(results: Sequence[dict[str, Any]]) -> None:

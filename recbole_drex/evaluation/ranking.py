@@ -179,10 +179,45 @@ def own_test_metrics(
     """Rank each user's own test items by score and compute the means of :func:`ranking_metrics`.
 
     Returns:
-        Those, and ``tied_share``: the share of rows whose score another row of the same user has, between 0 and 1.
+        Those, what :func:`order_matters` gives, and ``tied_share``: the share of rows whose score another row of the
+        same user has, between 0 and 1.
     """
     rank, tied = own_test_ranks(user, score, tie_key)
-    return {**ranking_metrics(user, rank, rating, protocol, user_mean), "tied_share": float(tied.mean())}
+    return {
+        **ranking_metrics(user, rank, rating, protocol, user_mean),
+        **order_matters(user, rating, protocol, user_mean),
+        "tied_share": float(tied.mean()),
+    }
+
+
+def order_matters(
+    user: ArrayLike, rating: ArrayLike, protocol: Protocol, user_mean: ArrayLike | None = None
+) -> dict[str, float]:
+    """How many users' metrics over their own test items depend on the order at all.
+
+    A user with a single test item, or with equal ratings, has the same NDCG in every order; a user with k items or
+    fewer the same precision, recall and F1 at k.
+
+    Args:
+        user, rating, protocol, user_mean: as of :func:`ranking_per_user`.
+
+    Returns:
+        ``order_matters``, the share of users whose NDCG does, and ``order_matters@k`` of precision, recall and F1 at k.
+
+    Example:
+        >>> order_matters(["u", "u", "v"], [3.0, 5.0, 4.0], Protocol(topk=(1, 2)))
+        {'order_matters': 0.5, 'order_matters@1': 0.5, 'order_matters@2': 0.0}
+    """
+    code = pd.factorize(np.asarray(user))[0]
+    rating = np.asarray(rating, dtype=np.float64)
+    relevant = _relevant(rating, protocol, user_mean)
+    gains = pd.Series(_gain(rating, relevant, protocol)).groupby(code)
+    found = {"order_matters": float((gains.max() > gains.min()).mean())}
+    items, hits = np.bincount(code), np.bincount(code, relevant)
+    for k in protocol.topk:
+        fewest, most = np.maximum(k - (items - hits), 0), np.minimum(k, hits)
+        found[f"order_matters@{k}"] = float((fewest < most).mean())
+    return found
 
 
 def _by_user(code: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import pandas as pd
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.evaluation import table_format
-from recbole_drex.evaluation.comparable import complete_runs, refuse_unlike
+from recbole_drex.evaluation.comparable import EQUAL_DIGITS, complete_runs, measures_quality, refuse_unlike
 from recbole_drex.evaluation.comparison import Comparison, Run
 from recbole_drex.evaluation.explanation_table import explanation_table, to_text
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.significance import compare_models, metrics_per_user, user_values
-from recbole_drex.evaluation.table_rows import dataset_rows
+from recbole_drex.evaluation.table_rows import dataset_rows, seldom_ordered
 from recbole_drex.files import write_text
 
 METRICS = {
@@ -120,10 +120,13 @@ def comparison_table(
     notes = _notes_on_runs(comparison)
     parts, tested = [], []
     for dataset in comparison.datasets:
-        part = dataset_rows(comparison, dataset, chosen, block)
+        seldom = seldom_ordered(comparison, dataset, chosen, block)
+        part = dataset_rows(comparison, dataset, chosen, block, unranked=seldom)
+        notes += _notes_on_columns(dataset, part, chosen, seldom)
         if tests is None or tests:
             runs = complete_runs(comparison.of(dataset=dataset))
-            tested += _tests(part, runs, tests or chosen, tests is not None, block, comparison.reference, notes)
+            names = [name for name in tests or chosen if name not in seldom]
+            tested += _tests(part, runs, names, tests is not None, block, comparison.reference, notes)
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
     if (frame["kind"] == "bound").any():
@@ -214,8 +217,7 @@ def _tests(
             if asked and part[name].notna().any():
                 raise ConfigError(f"metric '{name}' of {block} has no value per user, so it cannot be tested")
             continue
-        ranked = part[part[f"{name}_rank"].notna()]
-        labels = set(ranked["model"])
+        labels = set(part.loc[part[f"{name}_rank"].notna(), "model"])
         if not labels:
             # Said where it surprises: not of a metric that is of one model alone, as the median of a distribution.
             if sum(f"{prefix}{name}" in frame for frame in users.values()) != 1 or len(users) == 1:
@@ -244,6 +246,29 @@ def _tests(
     for reason, names in refused.items():
         notes.append(f"{', '.join(names)} on {part['dataset'].iloc[0]} not tested: {reason}.")
     return found
+
+
+def _notes_on_columns(
+    dataset: str, part: pd.DataFrame, metrics: Sequence[str], seldom: Mapping[str, float]
+) -> list[str]:
+    """Which columns of a data set say little: where order seldom matters, or all models have the same value."""
+    shown: dict[str, list[str]] = {}
+    for name, share in seldom.items():
+        shown.setdefault(f"{share:.0%}", []).append(name)
+    notes = [
+        f"{', '.join(names)} on {dataset}: neither ranked nor tested, since the order of the own test items makes a "
+        f"difference for {share} of users only."
+        for share, names in shown.items()
+    ]
+    models = part[part["kind"] != "bound"]
+    same = [
+        name
+        for name in metrics
+        if measures_quality(name) and models[name].notna().sum() > 1 and models[name].round(EQUAL_DIGITS).nunique() == 1
+    ]
+    if same:
+        notes.append(f"{', '.join(same)} on {dataset}: constant, the same for all models.")
+    return notes
 
 
 def _notes_on_runs(comparison: Comparison) -> list[str]:

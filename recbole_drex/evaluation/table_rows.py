@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_drex.evaluation.comparable import EQUAL_DIGITS, complete_runs, measures_quality, smaller_is_better
+from recbole_drex.evaluation.comparable import (
+    EQUAL_DIGITS,
+    LEAST_SHARE,
+    complete_runs,
+    measures_quality,
+    order_share,
+    smaller_is_better,
+)
 from recbole_drex.evaluation.comparison import Comparison
 
 
-def dataset_rows(comparison: Comparison, dataset: str, metrics: Sequence[str], block: str) -> pd.DataFrame:
-    """Rows of one data set as :class:`recbole_drex.evaluation.table.Table` describes them, p-values still missing."""
+def dataset_rows(
+    comparison: Comparison, dataset: str, metrics: Sequence[str], block: str, unranked: Collection[str] = ()
+) -> pd.DataFrame:
+    """Rows of one data set as :class:`recbole_drex.evaluation.table.Table` describes them, p-values still missing.
+
+    Metrics in ``unranked`` get no ranks.
+    """
     rows = []
     for variant in comparison.variants:
         results = [run.result for run in comparison.of(variant.label, dataset)]
@@ -37,8 +49,20 @@ def dataset_rows(comparison: Comparison, dataset: str, metrics: Sequence[str], b
     part = pd.DataFrame(rows)
     complete = {run.label for run in complete_runs(comparison.of(dataset=dataset))}
     for name in metrics:
-        _rank(part, name, complete)
+        if name not in unranked:
+            _rank(part, name, complete)
     return part
+
+
+def seldom_ordered(comparison: Comparison, dataset: str, metrics: Sequence[str], block: str) -> dict[str, float]:
+    """Metrics for which the order of own test items matters to fewer than half of the users, with that share."""
+    results = [run.result["test"]["own_test"] for run in comparison.of(dataset=dataset)]
+    found = {}
+    for name in metrics if block == "own_test" else ():
+        shares = [share for one in results if (share := order_share(one, name)) is not None]
+        if shares and min(shares) < LEAST_SHARE:
+            found[name] = min(shares)
+    return found
 
 
 def _summary(found: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from recbole_drex.evaluation.explanation_table import to_text as explanation_tex
 from recbole_drex.evaluation.rank_test import rank_test
 from recbole_drex.evaluation.significance import compare_models, user_values
 from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
+from recbole_drex.evaluation.table_rows import seldom_ordered
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.terminal import printable, render
 from recbole_drex.quick_start import REFERENCES
@@ -163,7 +164,7 @@ def _print_tests(comparison: Comparison, model: str) -> None:
     users = user_values(runs)
     for metric in _TESTED:
         labels = {run.label for run in runs if run.result["test"]["own_test"].get(metric) is not None}
-        if model not in labels or len(labels) < 2:
+        if model not in labels or len(labels) < 2 or seldom_ordered(comparison, runs[0].dataset, [metric], "own_test"):
             continue
         try:
             tests = compare_models(runs, metric, model, users).reset_index().astype(object)
