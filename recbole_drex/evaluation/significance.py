@@ -35,9 +35,11 @@ def paired_tests(values: Mapping[str, pd.DataFrame], reference: str, root: bool 
         V_2 = \frac{1}{R (R - 1)} \sum_{r=1}^R (D_r - D)^2
 
     are the variances of D between users and between runs. :math:`D / \sqrt{V_1 + V_2}` is compared with the mean of
-    the quantiles of Student's t with U - 1 and R - 1 degrees of freedom, weighted by :math:`V_1` and :math:`V_2`
+    the quantiles of Student's t with U* - 1 and R - 1 degrees of freedom, weighted by :math:`V_1` and :math:`V_2`
     (Cochran and Cox, Experimental Designs, 1950). That is conservative: the chance of any mark among equal models stays
-    below the level, whatever the share of training noise. With a single run :math:`V_2` is unknown and left out.
+    below the level, whatever the share of training noise. U* is U where all users weigh the same, and less where few
+    weigh much: with p a user's mean share of the weights, :math:`(\sum_u p_u^2)^2 / \sum_u p_u^4`. With a single run
+    :math:`V_2` is unknown and left out.
 
     Args:
         values: of each model, indexed by run and user, columns ``value`` (x) and ``weight`` (w). Only what all models
@@ -79,11 +81,13 @@ def paired_tests(values: Mapping[str, pd.DataFrame], reference: str, root: bool 
         added = added / (2 * means.loc[run].set_axis(table.index)).clip(lower=np.finfo(float).tiny)
     others = [model for model in values if model != reference]
     difference = means[others].sub(means[reference], axis=0)
+    share = weight.groupby(user).sum() / runs
+    effective = max(float((share**2).sum() ** 2 / (share**4).sum()), 1.1)
     of_user = added[others].sub(added[reference], axis=0).groupby(user).sum().to_numpy() / runs
     between_users = users / (users - 1) * np.square(of_user).sum(axis=0)
     between_runs = difference.var(ddof=1).to_numpy() / runs if runs > 1 else np.zeros(len(others))
     found = [
-        _t_test(d, v1, v2, users - 1, runs - 1)
+        _t_test(d, v1, v2, effective - 1, runs - 1)
         for d, v1, v2 in zip(difference.mean(), between_users, between_runs, strict=True)
     ]
     tests = pd.DataFrame(found, columns=["ci_low", "ci_high", "p"], index=others)
@@ -94,7 +98,7 @@ def paired_tests(values: Mapping[str, pd.DataFrame], reference: str, root: bool 
     return result.assign(users=users, runs=runs)
 
 
-def _t_test(difference: float, by_user: float, by_run: float, users: int, runs: int) -> tuple[float, float, float]:
+def _t_test(difference: float, by_user: float, by_run: float, users: float, runs: int) -> tuple[float, float, float]:
     """95 % interval and two-sided p of a difference, given its variances and their degrees of freedom."""
     if abs(difference) < _EQUAL:
         difference = 0.0
