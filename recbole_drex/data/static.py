@@ -52,17 +52,20 @@ class StaticVectors:
             word2vec or GloVe file. A lemma that the file lacks gets a random vector by its spelling, of the mean
             length of the file's first thousand vectors.
         device: of the encoder.
+        batch_words: word pieces of a batch, as for :func:`~recbole_drex.data.encoder.load_encoder`.
 
     Raises:
         DataError: the source is missing or damaged.
     """
 
-    def __init__(self, source: str, device: str = "cpu"):
+    def __init__(self, source: str, device: str = "cpu", batch_words: int | None = None):
         self.source, self.from_file, self._device = source, is_file(source), device
+        self._batch_words = batch_words
 
     @cached_property
     def _encoder(self) -> Encoder:
-        return load_encoder(self.source, device=self._device, precision="float32", max_length=None)
+        options: dict[str, Any] = {"device": self._device, "batch_words": self._batch_words}
+        return load_encoder(self.source, precision="float32", max_length=None, **options)
 
     @cached_property
     def _head(self) -> tuple[int, float]:
@@ -106,17 +109,18 @@ class StaticVectors:
         return result
 
 
-def static_vectors_of(settings: Mapping[str, Any], source: str) -> StaticVectors:
+def static_vectors_of(settings: Mapping[str, Any], source: str, batch_words: int | None = None) -> StaticVectors:
     """The source that a data set was made with.
 
     Args:
         settings: of the feature store, as :attr:`StaticVectors.settings`.
         source: where it is now, parameter ``static_vectors``.
+        batch_words: as for :class:`StaticVectors`.
 
     Raises:
         DataError: it is missing, or is another one.
     """
-    found = StaticVectors(source)
+    found = StaticVectors(source, batch_words=batch_words)
     if any(settings[name] != value for name, value in found.settings.items()):
         raise DataError(f"static_vectors '{source}' is not what the data set was made with")
     return found

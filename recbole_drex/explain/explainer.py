@@ -133,6 +133,7 @@ class Explainer:
         rated = [one.rating for one in interactions if one.rating is not None]
         names, recommendations = self.recommender, []
         for iid, predicted in best:
+            names.between_steps()
             profile = self.keywords.profile("item", names.item_name(iid), quotes=0) if self.keywords else ()
             reasons = {**self._means(0, iid), **self._moved(WhatIf(view, iid)), "profile": profile}
             recommendations.append(Recommendation(names.item_name(iid), names.title(iid), predicted, **reasons))
@@ -154,6 +155,7 @@ class Explainer:
         names, model = self.recommender, self.model
         reasons: list[dict[str, Any]] = [{"known": self._known(uid, iid), **self._means(uid, iid)} for iid, _ in chosen]
         for (iid, _), reason in zip(chosen, reasons, strict=True):
+            names.between_steps()
             if self.keywords:
                 user, item = names.user_name(uid), names.item_name(iid)
                 # Its reviews are quoted by the words that it shares with the user; the whole profile would be long.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from recbole_drex.explain.recommender import PostedInteraction, Recommended, Rec
 from recbole_drex.model.drex import DReX
 from recbole_drex.model.newuser import view_of_new
 from recbole_drex.model.userview import UserView
+
+_Given, _Made = TypeVar("_Given"), TypeVar("_Made")
+_BATCH = 64  # word pieces that the encoder reads together: a few posted words would leave a larger batch empty
+_STEP = 32  # unknown lemmas of a step
 
 
 class NewUsers:
@@ -85,12 +90,13 @@ class NewUsers:
         width = 0 if self.model.attention is None else self.model.attention.width
         vectors = [np.zeros((0, width), dtype=np.float16) for _ in interactions]
         lemmas: list[list[str]] = [[] for _ in interactions]
-        reviews = [self._processor(one.review) for one in interactions] if width else []
+        reviews = [self._stepwise(self._processor, one.review) for one in interactions] if width else []
         if self.model.attention is not None and self.model.attention.store.static:
             lemmas = [review.lemmas for review in reviews]
-            vectors = [self._static(review) for review in lemmas]
+            together = self._static([lemma for review in lemmas for lemma in review])
+            vectors = np.split(together, np.cumsum([len(review) for review in lemmas])[:-1])
         elif any(review.lemmas for review in reviews):
-            vectors = self._encoder.encode(reviews)
+            vectors = [self._stepwise(self._encoder.encode, [review])[0] for review in reviews]
             # Words beyond what the encoder reads have no embedding.
             lemmas = [review.lemmas[: len(one)] for review, one in zip(reviews, vectors, strict=True)]
         device = self.model.mean.device
@@ -107,10 +113,19 @@ class NewUsers:
         result[known] = store.read_lemmas(np.array([number[place] for place in known], dtype=np.int64)).numpy()
         others = [place for place, one in enumerate(number) if one < 0]
         if others:
-            distinct = sorted({lemmas[place] for place in others})
-            found = self._vectors(distinct)
-            result[others] = found[[distinct.index(lemmas[place]) for place in others]]
+            # Words of like length share a batch.
+            distinct = sorted({lemmas[place] for place in others}, key=lambda lemma: (len(lemma), lemma))
+            step = len(distinct) if self._vectors.from_file else _STEP
+            steps = [distinct[start : start + step] for start in range(0, len(distinct), step)]
+            found = np.concatenate([self._stepwise(self._vectors, some) for some in steps])
+            position = {lemma: row for row, lemma in enumerate(distinct)}
+            result[others] = found[[position[lemmas[place]] for place in others]]
         return result
+
+    def _stepwise(self, function: Callable[[_Given], _Made], argument: _Given) -> _Made:
+        """One step of work that may take long altogether."""
+        self.recommender.between_steps()
+        return function(argument)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -121,7 +136,8 @@ class NewUsers:
     def _vectors(self) -> StaticVectors:
         """The source of static vectors that the data set was made with; loaded at the first word that it lacks."""
         experiment = self.recommender.experiment
-        return static_vectors_of(experiment.manifest["encoder"], experiment.config["static_vectors"])
+        settings, source = experiment.manifest["encoder"], experiment.config["static_vectors"]
+        return static_vectors_of(settings, source, batch_words=_BATCH)
 
     @cached_property
     def _processor(self) -> TextProcessor:
@@ -136,6 +152,7 @@ class NewUsers:
             precision=settings["precision"],
             max_length=settings["max_length"],
             encode_text=settings["encode_text"],
+            batch_words=_BATCH,
         )
         if encoder.weights_hash != settings["weights_sha256"]:
             raise DataError(f"encoder '{settings['name']}' is not the one that the data set was made with")

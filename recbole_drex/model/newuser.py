@@ -83,9 +83,9 @@ def _said(
     if aspects is None:
         return torch.zeros(len(lemmas), 0, device=device)
     place = {word: number for number, word in enumerate(aspects.store.vocabulary)}
-    words = [aspects.lemma[place.get(word, -1)] for review in lemmas for word in review]
+    words = [place.get(word, -1) for review in lemmas for word in review]
     count = torch.tensor([len(review) for review in lemmas], dtype=torch.int64, device=device)
-    number = torch.stack(words) if words else torch.zeros(0, dtype=torch.int64, device=device)
+    number = aspects.lemma[torch.tensor(words, dtype=torch.int64, device=device)]
     read = Words(number, count.cumsum(0) - count, _sentences(begins, device))
     return aspects.pool(read, aspects.lexicon()).detach()
 

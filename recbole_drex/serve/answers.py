@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,8 @@ from recbole_drex.errors import DrexError
 
 _SHOWN = 3  # faults of a request that are named
 _LONGEST = 500  # characters of a reason
+RETRY = {"retry-after": "1"}
+"""Header of an answer to a request that may succeed later."""
 
 
 class Unknown(DrexError):
@@ -24,6 +25,10 @@ class Unknown(DrexError):
 
 class NotOffered(DrexError):
     """The model of the run cannot do what was asked; answered 501."""
+
+
+class Busy(DrexError):
+    """There is no room or no time for the request; answered 503."""
 
 
 class TooLarge(DrexError):
@@ -78,7 +83,7 @@ def methods(app: FastAPI, path: str) -> set[str]:
 
 
 def answer_errors(app: FastAPI) -> None:
-    """Let every error of ``app`` be answered by ``{"detail": reason}``; a traceback goes to the log alone."""
+    """Let every error of ``app`` be answered by ``{"detail": reason}``."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: Exception) -> Response:
@@ -101,11 +106,11 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(DrexError)
     async def faulty(request: Request, error: Exception) -> Response:
-        kinds: dict[type[Exception], int] = {Unknown: 404, NotOffered: 501, TooLarge: 413}
-        return failed(kinds.get(type(error), 422), str(error))
+        kinds: dict[type[Exception], int] = {Unknown: 404, NotOffered: 501, TooLarge: 413, Busy: 503}
+        headers = RETRY if isinstance(error, Busy) else None
+        return failed(kinds.get(type(error), 422), str(error), headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        # Starlette raises it again after the answer, so the server's log has the traceback.
-        logging.getLogger(__name__).error("%s %s failed", request.method, request.url.path)
+        # Starlette raises it again after the answer; the guard logs it.
         return failed(500, f"the server failed ({type(error).__name__}); its log says why")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from recbole_drex import __version__
@@ -20,6 +19,7 @@ from recbole_drex.serve.guard import Guard
 from recbole_drex.serve.pages import Page, docs_page, start_page
 from recbole_drex.serve.schemas import ForUsers, Health, Items, Problem, Profile, Recommendations, Users, Wish
 from recbole_drex.serve.service import Service
+from recbole_drex.serve.worker import Worker
 
 _User = Annotated[str, Query(min_length=1, max_length=limits.MAX_NAME, description="as named in the data")]
 _Item = Annotated[str | None, Query(min_length=1, max_length=limits.MAX_NAME, description="as named in the data")]
@@ -44,23 +44,20 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
         max_body: bytes of a request's body.
     """
     health = service.health()
-    # The model is not made for two callers at once, and two would only take turns on the processor.
-    worker = ThreadPoolExecutor(1, "model")
-
-    async def worked(function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(worker, function, *arguments)
+    worker = Worker()
+    service.recommender.between_steps = worker.between_steps
 
     async def rank_ahead() -> None:
         # One user at a time: a request waits for no more than one of them.
         for user in service.ahead():
-            await worked(service.remember, user)
+            await worker.small(service.remember, user)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         ahead = asyncio.create_task(rank_ahead())
         yield
         ahead.cancel()
-        worker.shutdown(cancel_futures=True)
+        worker.close()
 
     app = FastAPI(
         lifespan=life,
@@ -90,47 +87,51 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
         if (user is None) == (item is None):
             raise DataError("give user or item, one of the two: /profile?user=NAME or /profile?item=NAME")
         side, name = ("user", user) if user is not None else ("item", item)
-        return answer(await worked(service.profile, side, name))
+        return answer(await worker.small(service.profile, side, name))
 
     @app.get(
         "/recommend", response_model=Recommendations | Explanation, summary="The best items for a user of the data"
     )
-    async def get_recommend(user: _User, top: _Top = 10, explain: bool = False) -> Response:
-        return answer(await recommended(Wish.model_validate({"user": user, "top": top, "explain": explain})))
+    async def get_recommend(request: Request, user: _User, top: _Top = 10, explain: bool = False) -> Response:
+        wish = Wish.model_validate({"user": user, "top": top, "explain": explain})
+        return answer(await recommended(wish, _client(request)))
 
     @app.post(
         "/recommend",
         response_model=Recommendations | Explanation | ForUsers,
         summary="The best items for a user, for several, or for somebody new",
     )
-    async def post_recommend(wish: Wish) -> Response:
-        return answer(await recommended(wish))
+    async def post_recommend(request: Request, wish: Wish) -> Response:
+        return answer(await recommended(wish, _client(request)))
 
-    async def recommended(wish: Wish) -> Any:
+    async def recommended(wish: Wish, client: str) -> Any:
         if wish.explain:
             _check_explained(wish.top * len(wish.users or (wish.user,)))
         if wish.interactions is not None:
-            method = service.explain_new if wish.explain else service.recommend_new
-            return await worked(method, wish.interactions, wish.top)
+            if wish.explain:
+                return await worker.large(client, service.explain_new, wish.interactions, wish.top)
+            if any(one.review for one in wish.interactions):
+                return await worker.large(client, service.recommend_new, wish.interactions, wish.top)
+            return await worker.small(service.recommend_new, wish.interactions, wish.top)
         if wish.user is not None:
-            return await for_user(wish.user, wish)
+            return await for_user(wish.user, wish, client)
         for user in wish.users or ():
             service.user(user)
         # One after the other, so that others get their turn in between.
-        return ForUsers([await for_user(user, wish) for user in wish.users or ()])
+        return ForUsers([await for_user(user, wish, client) for user in wish.users or ()])
 
-    async def for_user(user: str, wish: Wish) -> Recommendations | Explanation:
+    async def for_user(user: str, wish: Wish, client: str) -> Recommendations | Explanation:
         if wish.explain:
-            return await worked(service.explain, user, wish.top)
+            return await worker.large(client, service.explain, user, wish.top)
         # What is remembered need not wait for the model, which may be at work for somebody else.
-        return service.remembered(user, wish.top) or await worked(service.recommend, user, wish.top)
+        return service.remembered(user, wish.top) or await worker.small(service.recommend, user, wish.top)
 
     @app.get("/explain", response_model=Explanation, summary="Reasons for a user's best items, or for one item")
-    async def get_explain(user: _User, item: _Item = None, top: _Top = 3) -> Response:
+    async def get_explain(request: Request, user: _User, item: _Item = None, top: _Top = 3) -> Response:
         if item is not None:
-            return answer(await worked(service.explain_pair, user, item))
+            return answer(await worker.large(_client(request), service.explain_pair, user, item))
         _check_explained(top)
-        return answer(await worked(service.explain, user, top))
+        return answer(await worker.large(_client(request), service.explain, user, top))
 
     pages: dict[str, Page] = {"/": start_page(health), "/docs": docs_page(app.openapi(), max_body)}
 
@@ -143,6 +144,11 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
     for path, page in pages.items():
         app.get(path, include_in_schema=False)(shown(page))
     return Guard(app, hosts, max_body)
+
+
+def _client(request: Request) -> str:
+    """Address of whoever asks."""
+    return request.client.host if request.client else ""
 
 
 def _check_explained(number: int) -> None:

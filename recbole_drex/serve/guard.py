@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import traceback
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recbole_drex.serve import limits
-from recbole_drex.serve.answers import failed
+from recbole_drex.serve.answers import RETRY, failed
+
+_LOG = logging.getLogger(__name__)
+_PLACES = 8  # frames of a failure that the log names
 
 SECURITY = {
     "x-content-type-options": "nosniff",
@@ -28,14 +34,17 @@ class Guard:
     """Refuses foreign hosts, bodies that are too large or too slow, and more requests at once than there is room for.
 
     A body is read here and handed on whole, so that it counts what really comes, whatever ``Content-Length`` says, and
-    no more than ``max_body`` bytes of it are ever held. Together with ``max_requests`` that bounds the memory.
+    no more than ``max_body`` bytes of it are ever held. Together with ``max_requests`` that bounds the memory. A body
+    that is still coming takes no place of a request. A request ends when its client leaves, and one that fails is
+    logged in one line.
 
     Args:
         app: the application.
         hosts: legal names in the ``Host`` header, without a port; empty for any. A page of another site whose name was
             made to point to this machine (DNS rebinding) is refused by it.
         max_body: bytes of a body.
-        max_requests: requests at once.
+        max_requests: requests at once that are worked on, and bodies that are read; one body more ends the reading of
+            that which has been coming for longest.
         body_seconds: time in which a body must have come.
     """
 
@@ -50,6 +59,7 @@ class Guard:
         self.app, self.hosts = app, {host.lower() for host in hosts}
         self.max_body, self.max_requests, self.body_seconds = max_body, max_requests, body_seconds
         self._requests = 0
+        self._bodies: dict[asyncio.Task[bytearray | None], None] = {}  # from the oldest to the newest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,15 +73,7 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        if self._requests >= self.max_requests:
-            refusal = failed(503, f"{self.max_requests} requests are being answered; try again", {"retry-after": "1"})
-            await refusal(scope, receive, secured)
-            return
-        self._requests += 1
-        try:
-            await self._pass(scope, receive, secured)
-        finally:
-            self._requests -= 1
+        await self._pass(scope, receive, secured)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -81,17 +83,24 @@ class Guard:
             await failed(421, reason)(scope, receive, send)
             return
         if "content-length" not in headers and "transfer-encoding" not in headers:
-            await self.app(scope, receive, send)  # there is no body
+            await self._answer(scope, b"", receive, send)
+            return
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # Servers that disagree on where the body ends take a part of it for another request.
+            reason = "Content-Length and Transfer-Encoding exclude each other"
+            await failed(400, reason, {"connection": "close"})(scope, receive, send)
             return
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > self.max_body:
             await failed(413, f"the body has more than {self.max_body} bytes")(scope, receive, send)
             return
+        if self._requests >= self.max_requests:
+            await self._refuse(scope, receive, send)
+            return
         try:
-            body = await asyncio.wait_for(self._body(receive), self.body_seconds)
-        except asyncio.TimeoutError:
-            reason = f"the body did not come within {self.body_seconds:g} seconds"
-            await failed(408, reason, {"connection": "close"})(scope, receive, send)
+            body = await self._read(receive)
+        except asyncio.TimeoutError as error:
+            await failed(408, str(error), {"connection": "close"})(scope, receive, send)
             return
         if body is None:
             return
@@ -100,7 +109,54 @@ class Guard:
             # More may be on its way without an end.
             await failed(413, reason, {"connection": "close"})(scope, receive, send)
             return
-        await self.app(scope, _replayed(bytes(body), receive), send)
+        await self._answer(scope, bytes(body), receive, send)
+
+    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        """Let the application answer, until the client leaves."""
+        if self._requests >= self.max_requests:
+            await self._refuse(scope, receive, send)
+            return
+        self._requests += 1
+        try:
+            async with anyio.create_task_group() as tasks:
+
+                async def watch() -> None:
+                    while (await receive())["type"] != "http.disconnect":
+                        pass
+                    tasks.cancel_scope.cancel()
+
+                tasks.start_soon(watch)
+                try:
+                    await self.app(scope, _replayed(body), send)
+                except Exception as error:
+                    _LOG.error("%s %r failed: %s", scope["method"], scope["path"], in_one_line(error))
+                tasks.cancel_scope.cancel()
+        finally:
+            self._requests -= 1
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await failed(503, f"{self.max_requests} requests are being answered; try again", RETRY)(scope, receive, send)
+
+    async def _read(self, receive: Receive) -> bytearray | None:
+        """As :meth:`_body`.
+
+        Raises:
+            TimeoutError: it did not come in time, or others came meanwhile.
+        """
+        if len(self._bodies) >= self.max_requests:
+            next(iter(self._bodies)).cancel()
+        task = asyncio.ensure_future(self._body(receive))
+        self._bodies[task] = None
+        try:
+            done, _ = await asyncio.wait([task], timeout=self.body_seconds)
+        finally:
+            task.cancel()
+            del self._bodies[task]
+        if not done:
+            raise asyncio.TimeoutError(f"the body did not come within {self.body_seconds:g} seconds")
+        if task.cancelled():
+            raise asyncio.TimeoutError("the body came too slowly while others waited; try again")
+        return task.result()
 
     async def _body(self, receive: Receive) -> bytearray | None:
         """The body, or what came of it until it was too large; None of a client that has gone."""
@@ -115,14 +171,23 @@ class Guard:
         return body
 
 
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives ``body`` first and then what the server says."""
-    waiting: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+def _replayed(body: bytes) -> Receive:
+    """A ``receive`` that gives ``body``, and then nothing: the guard itself looks out for the end of the connection."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
-        return waiting.pop() if waiting else await receive()
+        if not waiting:
+            await asyncio.Event().wait()
+        return waiting.pop()
 
     return replay
+
+
+def in_one_line(error: BaseException) -> str:
+    """Kind, message and places of an error, the innermost place first."""
+    frames = traceback.extract_tb(error.__traceback__)[::-1][:_PLACES]
+    places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames)
+    return " ".join(f"{type(error).__name__}: {error} ({places})".split())
 
 
 def _host(header: str) -> str:

@@ -6,6 +6,7 @@ import gc
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from recbole_drex.errors import ConfigError
 from recbole_drex.running import load
@@ -44,6 +45,7 @@ def serve(
         import uvicorn
 
         from recbole_drex.serve.app import create_app
+        from recbole_drex.serve.connections import make_protocol
         from recbole_drex.serve.service import Service
     except ImportError as error:
         raise ConfigError(f"serve needs {error.name}: pip install fastapi uvicorn") from error
@@ -61,7 +63,8 @@ def serve(
         # What was loaded stays until the end; looking through it for garbage again and again would hold up requests.
         gc.collect()
         gc.freeze()
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 5}
+        config = uvicorn.Config(app, http=make_protocol(), ws="none", **options)
         listener.listen(config.backlog)
         name = f"[{host}]" if ":" in host else host
         print(
