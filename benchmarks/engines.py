@@ -40,7 +40,7 @@ def cut(raw: Path, reviews: int, folder: Path) -> Path:
 
 def measure(engine: str, raw: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Seconds of one preparation, and its manifest."""
-    command = [sys.executable, "-m", "recbole_drex.cli", "prepare", "--dataset", NAME, "--raw", str(raw)]
+    command = [sys.executable, "-m", "recbole_drex", "prepare", "--dataset", NAME, "--raw", str(raw)]
     command += ["--data_path", str(folder), "--engine", engine, "--user_min", "1", "--item_min", "1"]
     started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -6,7 +6,9 @@ Starts ``recbole-drex serve`` as a process of its own on a free port of this mac
 process; each asks again as soon as it has its answer, over one connection, for users in a random order, so that no
 user is asked for twice before all were. After a warm-up that asks for every user once it notes the time from sending a
 request to having read the answer. What the clients themselves need of the processor is part of what is measured.
-Prints a table and writes ``benchmarks/results/serve.json``.
+Then clients ask for all kinds of things at once, explanations and new users among them; the times are those of the
+recommendations without reasons that are asked for meanwhile. Prints two tables and writes
+``benchmarks/results/serve.json``.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from recbole_drex.files import write_json
 @contextmanager
 def served(run: Path, remember: int) -> Iterator[tuple[str, int, psutil.Process]]:
     """Host, port and process of a server of ``run``, which is stopped at the end."""
-    command = [sys.executable, "-m", "recbole_drex.cli", "serve", "--run", str(run), "--port", "0"]
+    command = [sys.executable, "-m", "recbole_drex", "serve", "--run", str(run), "--port", "0"]
     process = subprocess.Popen([*command, "--remember", str(remember)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -121,6 +123,80 @@ def measure(host: str, port: int, paths: list[str], clients: int, requests: int)
     return durations, seconds
 
 
+_WORDS = ("story", "plot", "combat", "music", "price", "superb", "dull", "zzyzx", "brillig", "10/10", "\U0001f600")
+
+
+def mixed_request(choice: random.Random, users: Sequence[str], items: Sequence[str]) -> tuple[str, Any]:
+    """Path, and the body of a POST request or None: 60 % recommendations, the rest all else, errors too."""
+    user, some = quote(choice.choice(users)), choice.sample(items, 3)
+    review = " ".join([*choice.choices(_WORDS, k=20), f"w{choice.randrange(10**6)}x"])
+    kinds = {
+        (f"/recommend?user={user}", None): 60,
+        (f"/users?query={user[:5]}", None): 10,
+        (f"/profile?user={user}", None): 5,
+        (f"/explain?user={user}&top=1", None): 7,
+        (f"/explain?user={user}&top=5", None): 3,
+        ("/recommend?user=", None): 5,
+        ("/recommend", tuple((item, choice.randint(1, 5), "") for item in some)): 5,
+        ("/recommend", tuple((item, None, review) for item in some[:2])): 5,
+    }
+    path, posted = choice.choices(list(kinds), list(kinds.values()))[0]
+    if posted is None:
+        return path, None
+    return path, {"interactions": [dict(zip(("item", "rating", "review"), one, strict=True)) for one in posted]}
+
+
+def measure_mixed(host: str, port: int, process: psutil.Process, clients: int, requests: int) -> dict[str, Any]:
+    """Numbers of answers by their status, times of recommendations, and memory after a third and after all."""
+    connection = http.client.HTTPConnection(host, port, timeout=60)
+    users = [one["user"] for one in get(connection, "/users?limit=100")["users"]]
+    items = [one["item"] for one in get(connection, "/items/search?limit=100")["items"]]
+    choice, lock = random.Random(0), threading.Lock()  # noqa: S311  (an order, no secret)  # nosec B311
+    waiting = iter([mixed_request(choice, users, items) for _ in range(requests)])
+    statuses, durations, memory = list[int](), list[float](), list[float]()
+
+    def work() -> None:
+        connection = http.client.HTTPConnection(host, port, timeout=120)
+        while True:
+            with lock:
+                path, body = next(waiting, (None, None))
+            if path is None:
+                return connection.close()
+            started = time.perf_counter()
+            if body is None:
+                connection.request("GET", path)
+            else:
+                connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+            response = connection.getresponse()
+            response.read()
+            with lock:
+                if body is None and path.startswith("/recommend") and response.status == 200:
+                    durations.append(time.perf_counter() - started)
+                statuses.append(response.status)
+                memory.append(process.memory_info().rss / 2**20)
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - started
+    if len(statuses) < requests:
+        raise DataError(f"{requests - len(statuses)} requests had no answer")
+    p50, p95, p99 = np.percentile(np.array(durations) * 1000, (50, 95, 99))
+    return {
+        "requests": requests,
+        "statuses": {str(status): statuses.count(status) for status in sorted(set(statuses))},
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "per_second": requests / seconds,
+        "memory_mb_after_a_third": memory[requests // 3],
+        "memory_mb_after": memory[-1],
+    }
+
+
 def _run(options: argparse.Namespace) -> None:
     kinds = (
         # Name, parameters, users whose best items the server may keep, share of the requests.
@@ -153,12 +229,17 @@ def _run(options: argparse.Namespace) -> None:
                     "load_before": load,
                 }
                 rows.append(harness.rounded(row))
+    with served(options.run, 10_000) as (host, port, process):
+        load = os.getloadavg()[0]
+        row = measure_mixed(host, port, process, options.clients, 3 * options.requests // 4)
+    mixed = [harness.rounded({**row, "load_before": load})]
     print(f"{health['model']} on {health['dataset']}: {health['users']} users, {health['items']} items;", end=" ")
     print(f"{options.clients} clients, {os.cpu_count()} cores")
     harness.print_rows(rows)
-    write_json(
-        options.output, {"served": health, "clients": options.clients, "machine": harness.machine(), "measured": rows}
-    )
+    print("recommendations while everything else is asked for")
+    harness.print_rows(mixed)
+    described = {"served": health, "clients": options.clients, "machine": harness.machine()}
+    write_json(options.output, {**described, "measured": rows, "mixed": mixed})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import harness
 
-HELP = [sys.executable, "-m", "recbole_drex.cli", "--help"]
+HELP = [sys.executable, "-m", "recbole_drex", "--help"]
 NOTHING = [sys.executable, "-c", "pass"]
 
 
