@@ -62,7 +62,7 @@ setup(
     ],
     extras_require={
         "optuna": ["optuna>=4.0"],
-        "serve": ["anyio>=4.0", "fastapi>=0.160", "h11>=0.14", "starlette>=1.7", "uvicorn>=0.30"],
+        "serve": ["anyio>=4.0", "fastapi>=0.160", "starlette>=1.7", "uvicorn>=0.30"],
         "test": [
             "httpx2>=2.0",
             "hypothesis>=6.100",

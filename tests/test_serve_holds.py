@@ -84,7 +84,8 @@ def sent_back(connection: socket.socket) -> bytes:
 
 
 def post(headers: str, body: str = "") -> bytes:
-    return f"POST /recommend HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{headers}\r\n{body}".encode()
+    headers = f"host: 127.0.0.1\r\ncontent-type: application/json\r\n{headers}"
+    return f"POST /recommend HTTP/1.1\r\n{headers}\r\n{body}".encode()
 
 
 # Legal bodies ----------------------------------------------------------------------------------------------------
@@ -128,6 +129,11 @@ def test_unfinished_headers_are_given_up(port: int, begun: bytes) -> None:
     with opened(port, begun) as connection:
         assert sent_back(connection).count(b"200 OK") == begun.count(b"\r\n\r\n")
     assert HEADER_SECONDS / 2 < time.perf_counter() - started < HEADER_SECONDS + 3
+
+
+def test_what_is_left_of_a_refused_body_is_given_up(port: int) -> None:
+    with opened(port, post("content-length: 9999999\r\n", "{")) as connection:
+        assert sent_back(connection).startswith(b"HTTP/1.1 413 ")
 
 
 @pytest.mark.parametrize(

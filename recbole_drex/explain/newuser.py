@@ -19,7 +19,8 @@ from recbole_drex.model.drex import DReX
 from recbole_drex.model.newuser import view_of_new
 from recbole_drex.model.userview import UserView
 
-_Given, _Made = TypeVar("_Given"), TypeVar("_Made")
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 _BATCH = 64  # word pieces that the encoder reads together: a few posted words would leave a larger batch empty
 _STEP = 32  # unknown lemmas of a step
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from recbole_drex.serve import limits
 
 
 def make_protocol(seconds: float = limits.HEADER_SECONDS, most: int = limits.MAX_CONNECTIONS) -> type[asyncio.Protocol]:
-    """uvicorn's protocol, closing connections that wait for a request without one coming.
+    """uvicorn's protocol, closing connections on which no request comes.
 
     Args:
         seconds: time in which the header of a request must have come, after the connection was opened or the last
-            answer given.
+            answer given; what is left of a body that was refused must have come by then, too.
         most: connections that wait; one more closes the one that has been waiting for longest.
     """
     waiting: dict[asyncio.Protocol, asyncio.TimerHandle] = {}  # from the oldest to the newest
@@ -39,7 +38,7 @@ def make_protocol(seconds: float = limits.HEADER_SECONDS, most: int = limits.MAX
             super().connection_lost(exc)
 
         def _watch(self) -> None:
-            if self.conn.their_state is not h11.IDLE:
+            if self.cycle is not None and not self.cycle.response_complete:  # the server's turn
                 self._forget()
             elif self not in waiting:
                 waiting[self] = self.loop.call_later(seconds, self.transport.abort)
