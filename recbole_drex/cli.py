@@ -6,14 +6,16 @@ Each command is a thin call. Heavy imports happen inside the commands, so that `
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_drex.errors import ConfigError, DrexError, unknown_name
+from recbole_drex.errors import ConfigError, DrexError, UnknownNameError, nearest, unknown_name
 from recbole_drex.options import make_parser
+from recbole_drex.progress import never_silent
 
 # What the system refuses: no room, no permission, a broken disk (libraries meet them at files of their own, as
 # TensorBoard does), or a name that is too long.
@@ -26,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors that the user can put right are printed as one line, with exit status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = make_parser()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a title shows "?" in it.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
     try:
         for argument in arguments:
             if not argument.isascii() and any("\ud800" <= char <= "\udfff" for char in argument):
@@ -34,9 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(unknown_name("command", arguments[0], commands))
         options, rest = parser.parse_known_args(arguments)
         if rest and not options.takes_parameters:
-            raise ConfigError(f"unknown argument {rest[0]!r}; see recbole-drex {options.name} --help")
+            meant = nearest(rest[0].partition("=")[0].lstrip("-"), commands[options.name])
+            hint = f"; did you mean '--{meant}'?" if meant else f"; see recbole-drex {options.name} --help"
+            raise ConfigError(f"unknown argument {rest[0]!r}{hint}")
         options.parameters = parse_parameters(rest)
-        return options.command(options, shlex.join(["recbole-drex", *arguments]))
+        with never_silent(options.name):
+            return options.command(options, shlex.join(["recbole-drex", *arguments]))
+    except UnknownNameError as error:
+        print(f"error: {error.among(commands[options.name]) if rest else error}", file=sys.stderr)
+        return 2
     except (DrexError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -29,6 +29,7 @@ from recbole_drex.evaluation.comparison import (
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.files import locked, safe_name, write_json, write_text
 from recbole_drex.model import canonical_model_name
+from recbole_drex.progress import WITHOUT_REST
 from recbole_drex.quick_start import REFERENCES, prepare_dataset, shared_parameters
 from recbole_drex.running import check_one_process, is_finished, run_one
 from recbole_drex.values import check_values, parse_value, read_yaml
@@ -47,6 +48,7 @@ class _Job:
     status: str = "waiting"
     error: str | None = None
     seconds: float | None = None
+    timed: bool = False  # made by this process, so that ``seconds`` is all that it took
 
 
 def compare(
@@ -268,7 +270,8 @@ def _run_all(jobs: list[_Job], folder: Path, described: dict[str, Any], command:
     print(
         f"{len(jobs)} runs: {len(jobs) - len(waiting)} are finished, {len(waiting)} to make{_about(jobs)}", flush=True
     )
-    with tqdm(total=len(waiting), desc="compare", unit="run", disable=not waiting) as bar:
+    options: dict[str, Any] = {"unit": "run", "bar_format": WITHOUT_REST, "disable": not waiting}
+    with tqdm(total=len(waiting), desc="compare", **options) as bar:
         for job in waiting:
             bar.set_postfix_str(f"{job.variant.label} on {job.dataset}, {job.replicate}{_about(jobs)}")
             started = perf_counter()
@@ -281,6 +284,7 @@ def _run_all(jobs: list[_Job], folder: Path, described: dict[str, Any], command:
                 write_text(job.folder / "error.log", traceback.format_exc())
                 tqdm.write(f"failed: {job.variant.label} on {job.dataset}, {job.replicate}: {job.error}")
             job.seconds = perf_counter() - started
+            job.timed = job.status == "finished"
             note()
             bar.update()
 
@@ -299,21 +303,15 @@ def _entry(job: _Job, folder: Path) -> dict[str, Any]:
 
 
 def _about(jobs: Sequence[_Job]) -> str:
-    """How long the waiting runs will take, going by finished ones of the same model, or else of the same data set."""
-    waiting = [job for job in jobs if job.status == "waiting"]
-    done = [job for job in jobs if job.status == "finished" and job.seconds is not None]
-    if not waiting or not done:
+    """How long the waiting runs will take, once each has a sibling that this process has made; empty before."""
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        if job.timed and job.seconds is not None:
+            seconds.setdefault((job.variant.label, job.dataset), []).append(job.seconds)
+    waiting = [(job.variant.label, job.dataset) for job in jobs if job.status == "waiting"]
+    if not waiting or not seconds.keys() >= set(waiting):
         return ""
-
-    def mean(runs: list[_Job]) -> float | None:
-        return sum(job.seconds or 0.0 for job in runs) / len(runs) if runs else None
-
-    total = 0.0
-    for job in waiting:
-        same_data = [other for other in done if other.dataset == job.dataset]
-        same = [other for other in same_data if other.variant.label == job.variant.label]
-        kin = [other for other in same_data if other.variant.model == job.variant.model]
-        total += mean(same) or mean(kin) or mean(same_data) or mean(done) or 0.0
+    total = sum(sum(seconds[kind]) / len(seconds[kind]) for kind in waiting)
     return f", about {total / 60:.0f} min" if total >= 60 else f", about {total:.0f} s"
 
 

@@ -18,7 +18,7 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_drex.distributed import local_rank
-from recbole_drex.errors import ConfigError, unknown_name
+from recbole_drex.errors import ConfigError, UnknownNameError
 from recbole_drex.model import MODELS, canonical_model_name, get_model
 from recbole_drex.values import parse_value, read_yaml, refuse_odd
 
@@ -123,7 +123,7 @@ class Config(RecBoleConfig):
         internal = self.internal_config_dict
         for key, value in self.external_config_dict.items():
             if key not in self.legal:
-                raise ConfigError(unknown_name(f"parameter of {self.model}:", key, self.legal))
+                raise UnknownNameError(f"parameter of {self.model}:", key, self.legal)
             refuse_odd(value, f"parameter '{key}'")
             default = internal.get(key)
             wanted = _NULL_BY_DEFAULT.get(key) if default is None else type(default)

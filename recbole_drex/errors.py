@@ -42,6 +42,35 @@ class ProcessError(DrexError):
     """Processes that are to train together cannot find each other, or one of them has ended."""
 
 
+class UnknownNameError(ConfigError):
+    """A parameter that does not exist.
+
+    Args:
+        kind, name, legal: as of :func:`unknown_name`.
+    """
+
+    def __init__(self, kind: str, name: str, legal: Iterable[str]):
+        super().__init__(unknown_name(kind, name, legal))
+        self.kind, self.name, self.legal = kind, name, list(legal)
+
+    def among(self, options: Iterable[str]) -> str:
+        """The message, with the option of the command line that is meant, if one is near."""
+        meant = nearest(self.name, options)
+        return f"unknown option '--{self.name}'; did you mean '--{meant}'?" if meant else str(self)
+
+
+def nearest(name: str, legal: Iterable[str], cutoff: float = 0.75) -> str | None:
+    """The legal name whose spelling is nearest, if one is near; case does not matter.
+
+    Example:
+        >>> nearest("modle", ["data_path", "model"]), nearest("gain", ["model"])
+        ('model', None)
+    """
+    folded = {candidate.lower(): candidate for candidate in legal}
+    near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=cutoff)
+    return folded[near[0]] if near else None
+
+
 def unknown_name(kind: str, name: str, legal: Iterable[str], hint: str = "") -> str:
     """Build the message for a misspelt name.
 
@@ -59,8 +88,7 @@ def unknown_name(kind: str, name: str, legal: Iterable[str], hint: str = "") -> 
         "unknown model 'Draex'; did you mean 'DReX'? Legal values: Bias, DReX"
     """
     legal = sorted(set(legal), key=str.lower)
-    folded = {candidate.lower(): candidate for candidate in legal}
-    near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
-    question = f"; did you mean '{folded[near[0]]}'?" if near else "."
+    near = nearest(name, legal, cutoff=0.6)
+    question = f"; did you mean '{near}'?" if near else "."
     text = f"unknown {kind} '{name}'{question} Legal values: {', '.join(legal)}"
     return f"{text}. {hint}" if hint else text

@@ -13,8 +13,8 @@ PARAMETERS = (
 )
 
 
-def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
-    """The parser and the names of its commands."""
+def make_parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
+    """The parser, and the names of the options of each of its commands."""
     parser = argparse.ArgumentParser("recbole-drex", description="Review-based recommendation models for RecBole.")
     parser.add_argument("--version", action="version", version=f"recbole_drex {__version__}")
     subparsers = parser.add_subparsers(metavar="command", required=True)
@@ -45,7 +45,11 @@ def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     run = command("run", commands.run, "Prepare if needed, train, evaluate, explain.", parameters=True)
     run.add_argument(
-        "--model", type=name_list, default=["DReX"], help="one or more names, comma-separated (default: DReX)"
+        "--model",
+        "--models",
+        type=name_list,
+        default=["DReX"],
+        help="names, comma-separated (default: DReX)",
     )
     data_options(run)
     run.add_argument("--output", default="results", metavar="DIR", help="folder of results (default: results)")
@@ -84,9 +88,13 @@ def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
         parameters=True,
     )
     compare.add_argument(
-        "--models", type=name_list, required=True, help="comma-separated; changes after +, as in DReX+start=random"
+        "--models",
+        "--model",
+        type=name_list,
+        required=True,
+        help="comma-separated; changes after +, as in DReX+start=random",
     )
-    compare.add_argument("--datasets", type=name_list, default=["demo"], help="comma-separated (default: demo)")
+    compare.add_argument("--datasets", "--dataset", type=name_list, default=["demo"], help="names (default: demo)")
     compare.add_argument(
         "--seeds", type=seed_list, default=[2026, 2027, 2028], help="comma-separated (default: 2026,2027,2028)"
     )
@@ -122,7 +130,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
         "Search the hyper-parameters of models with Ray Tune, each with the same budget.",
         parameters=True,
     )
-    tune.add_argument("--models", type=name_list, default=[], help="comma-separated")
+    tune.add_argument("--models", "--model", type=name_list, default=[], help="comma-separated")
     data_options(tune)
     tune.add_argument(
         "--space", metavar="FILE", help="YAML of values per parameter, or a folder of <Model>.yaml (default: built in)"
@@ -192,7 +200,11 @@ def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
 
     doctor = command("doctor", commands.doctor, "Print versions, device, encoder and data sets, and what is missing.")
     doctor.add_argument("--data_path", metavar="DIR", default="atomic_data")
-    return parser, list(subparsers.choices)
+    options = {
+        name: [text.lstrip("-") for action in sub._actions for text in action.option_strings]
+        for name, sub in subparsers.choices.items()
+    }
+    return parser, options
 
 
 def name_list(text: str) -> list[str]:

@@ -21,6 +21,7 @@ from recbole_drex.distributed import check_processes, group, launch
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.files import safe_name
+from recbole_drex.progress import stage
 from recbole_drex.running import run_one
 from recbole_drex.values import check_values, read_yaml
 
@@ -88,7 +89,8 @@ def run(
         nproc = check_processes(config.final_config_dict)
     manifest = prepare_dataset(configs[0], raw, meta)
     if nproc:
-        return launch(run, arguments, configs[0].final_config_dict)
+        with stage(""):  # the first of the processes speaks
+            return launch(run, arguments, configs[0].final_config_dict)
     names = list(dict.fromkeys(config.model for config in configs))
     jobs = [(name, False) for name in names]
     jobs += [(name, True) for name in REFERENCES if references and name not in names]

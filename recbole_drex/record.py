@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
-import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 
 from recbole_drex import __version__
@@ -186,7 +186,6 @@ def result(
     n_rated, n_unrated = len(dataset), len(dataset.unrated)
     parts = (dataset.inter_feat, dataset.unrated)
     no_review = sum(int((p[REVIEW_ROW] < 0).sum()) if REVIEW_ROW in p else len(p) for p in parts)
-    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "schema": SCHEMA,
         "status": "finished",
@@ -219,7 +218,7 @@ def result(
             "train": sum(entry["seconds"] for entry in trainer.history),
             "evaluate": evaluate_seconds,
         },
-        "peak_memory_mb": usage / (1024 if platform.system() == "Linux" else 1024**2),
+        "peak_memory_mb": _peak_memory(),
         "processes": trainer.processes,
         "parameters": sum(p.numel() for p in experiment.model.parameters() if p.requires_grad),
         "config": plain(config.final_config_dict),
@@ -249,6 +248,15 @@ def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dic
         collected.get(USER_MEAN).numpy()[user],
     )
     return {name: {"own_test": metrics} for name, metrics in references.items()}
+
+
+def _peak_memory() -> float:
+    """The most memory that the process has held so far, in MiB."""
+    try:
+        import resource
+    except ImportError:  # on Windows, where the system counts it for psutil
+        return psutil.Process().memory_info().peak_wset / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if platform.system() == "Linux" else 1024**2)
 
 
 def _preparation_seconds(path: Path) -> dict[str, float | None]:

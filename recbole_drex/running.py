@@ -30,6 +30,7 @@ from recbole_drex.evaluation.comparison import HISTORY, RUN
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.evaluation.result import RESULT, read_result
 from recbole_drex.files import locked, read_json, remove_folder, write_json
+from recbole_drex.progress import WITHOUT_REST, stage
 from recbole_drex.record import Experiment, plain
 from recbole_drex.runfiles import finish, logging_to
 from recbole_drex.threads import use_threads
@@ -189,7 +190,8 @@ def _started(
 ) -> Experiment:
     """The untrained experiment, and its folder: with what an earlier run left there, or empty but for what it is."""
     # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
-    experiment = build(config, manifest)
+    with stage(f"reading {config.dataset}"):
+        experiment = build(config, manifest)
     if not keep and not ranks.rank():
         _begin(run_dir, described)
     return experiment
@@ -226,6 +228,7 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
     title = f"{label} on {config.dataset}, {run_dir.name}"
     # `leave=None`: the bar stays where it is the only one, and gives way within a comparison.
     options: dict[str, Any] = {"unit": "epoch", "delay": 2, "leave": None, "disable": ranks.rank() > 0}
+    options["bar_format"] = WITHOUT_REST
     with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=title, **options) as bar:
 
         def show(entry: dict[str, Any]) -> None:
@@ -233,7 +236,10 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
             bar.update(entry["epoch"] + 1 - bar.n)
 
         trainer.train_model(show)
-    return _evaluated(experiment, run_dir, trainer, label, command)
+        ended = f"stopped early at epoch {bar.n}, best" if trainer.cur_step > trainer.stopping_step else "best epoch"
+        bar.set_postfix_str(f"{ended} {trainer.best_epoch + 1}")
+    with stage(f"evaluating and explaining {title}"):
+        return _evaluated(experiment, run_dir, trainer, label, command)
 
 
 def _evaluated(experiment: Experiment, run_dir: Path, trainer: Any, label: str, command: str) -> dict[str, Any]:

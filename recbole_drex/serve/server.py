@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_drex.errors import ConfigError
+from recbole_drex.progress import stage
 from recbole_drex.running import load
 from recbole_drex.serve import limits
 from recbole_drex.threads import use_threads
@@ -72,7 +73,8 @@ def serve(
             " (Ctrl+C stops)",
             flush=True,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        with stage(""):
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -8,6 +8,8 @@ from typing import Any
 from ray.tune import Callback
 from tqdm import tqdm
 
+from recbole_drex.progress import WITHOUT_REST
+
 
 class Progress(Callback):
     """A bar that counts the trials which have ended, and names the best score so far.
@@ -22,7 +24,8 @@ class Progress(Callback):
     def __init__(self, model: str, metric: str, number: int, mode: str):
         self.metric, self.better = metric, max if mode == "max" else min
         self.best: float | None = None
-        self.bar: tqdm | None = tqdm(total=number, desc=f"tune {model}", unit="trial", file=sys.stderr)
+        options: dict[str, Any] = {"unit": "trial", "bar_format": WITHOUT_REST, "file": sys.stderr}
+        self.bar: tqdm | None = tqdm(total=number, desc=f"tune {model}", **options)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "bar": None}  # Ray stores its callbacks; a bar belongs to its terminal
