@@ -5,6 +5,7 @@ Each command is a thin call. Heavy imports happen inside the commands, so that `
 
 from __future__ import annotations
 
+import argparse
 import errno
 import io
 import os
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_drex.errors import ConfigError, DrexError, UnknownNameError, nearest, unknown_name
-from recbole_drex.options import make_parser
+from recbole_drex.options import make_parser, option_names
 from recbole_drex.progress import never_silent
 
 # What the system refuses: no room, no permission, a broken disk (libraries meet them at files of their own, as
@@ -38,16 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ConfigError(f"argument {argument!r} is not in UTF-8")
         if arguments and not arguments[0].startswith("-") and arguments[0] not in commands:
             raise ConfigError(unknown_name("command", arguments[0], commands))
+        if arguments and not arguments[0].startswith("-"):
+            _check_options(commands[arguments[0]], arguments)
         options, rest = parser.parse_known_args(arguments)
         if rest and not options.takes_parameters:
-            meant = nearest(rest[0].partition("=")[0].lstrip("-"), commands[options.name])
-            hint = f"; did you mean '--{meant}'?" if meant else f"; see recbole-drex {options.name} --help"
-            raise ConfigError(f"unknown argument {rest[0]!r}{hint}")
+            raise ConfigError(f"unknown argument {rest[0]!r}; see recbole-drex {arguments[0]} --help")
         options.parameters = parse_parameters(rest)
-        with never_silent(options.name):
+        with never_silent(arguments[0]):
             return options.command(options, shlex.join(["recbole-drex", *arguments]))
     except UnknownNameError as error:
-        print(f"error: {error.among(commands[options.name]) if rest else error}", file=sys.stderr)
+        given = error.name in options.parameters  # not in a file
+        print(f"error: {error.among(option_names(commands[arguments[0]])) if given else error}", file=sys.stderr)
         return 2
     except (DrexError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -70,6 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = hints.get(arguments[0], "")
         print(f"\nstopped{hint}", file=sys.stderr)
         return 130
+
+
+def _check_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Check the names of the options of a command that takes no parameters.
+
+    Raises:
+        ConfigError: one does not exist.
+    """
+    legal = option_names(parser)
+    for argument in arguments[1:]:
+        name = argument.partition("=")[0].lstrip("-")
+        if argument.startswith("--") and name not in legal and not parser.get_default("takes_parameters"):
+            meant = nearest(name, legal)
+            hint = f"did you mean '--{meant}'?" if meant else f"see recbole-drex {arguments[0]} --help"
+            raise ConfigError(f"unknown argument {argument!r}; {hint}")
 
 
 def parse_parameters(arguments: Sequence[str]) -> dict[str, Any]:

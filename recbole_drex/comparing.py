@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from recbole_drex.ablations import ablations
 from recbole_drex.config import Config
-from recbole_drex.errors import ConfigError, DrexError, unknown_name
+from recbole_drex.errors import ConfigError, DrexError, UnknownNameError
 from recbole_drex.evaluation.comparison import (
     COMPARISON,
     SCHEMA,
@@ -206,7 +206,7 @@ def _variants(
         raise ConfigError(f"nothing is known that could be taken away from {' and '.join(found)}")
     for key in (*vary, *given):
         if key not in legal_anywhere:
-            raise ConfigError(unknown_name("parameter of these models:", key, legal_anywhere))
+            raise UnknownNameError("parameter of these models:", key, legal_anywhere)
     for model in REFERENCES if references else ():
         found.setdefault(model, Variant(model, model, reference=True))
     return tuple(found.values())

@@ -13,8 +13,8 @@ PARAMETERS = (
 )
 
 
-def make_parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
-    """The parser, and the names of the options of each of its commands."""
+def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands by their names."""
     parser = argparse.ArgumentParser("recbole-drex", description="Review-based recommendation models for RecBole.")
     parser.add_argument("--version", action="version", version=f"recbole_drex {__version__}")
     subparsers = parser.add_subparsers(metavar="command", required=True)
@@ -200,11 +200,12 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, list[str]]]:
 
     doctor = command("doctor", commands.doctor, "Print versions, device, encoder and data sets, and what is missing.")
     doctor.add_argument("--data_path", metavar="DIR", default="atomic_data")
-    options = {
-        name: [text.lstrip("-") for action in sub._actions for text in action.option_strings]
-        for name, sub in subparsers.choices.items()
-    }
-    return parser, options
+    return parser, subparsers.choices
+
+
+def option_names(parser: argparse.ArgumentParser) -> list[str]:
+    """Names of the options of a command, without dashes."""
+    return [text.lstrip("-") for text in parser._option_string_actions]
 
 
 def name_list(text: str) -> list[str]:

@@ -254,8 +254,9 @@ def _peak_memory() -> float:
     """The most memory that the process has held so far, in MiB."""
     try:
         import resource
-    except ImportError:  # on Windows, where the system counts it for psutil
-        return psutil.Process().memory_info().peak_wset / 2**20
+    except ImportError:  # on Windows, where psutil knows it
+        memory = psutil.Process().memory_info()
+        return getattr(memory, "peak_wset", memory.rss) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if platform.system() == "Linux" else 1024**2)
 
 

@@ -236,10 +236,15 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
             bar.update(entry["epoch"] + 1 - bar.n)
 
         trainer.train_model(show)
-        ended = f"stopped early at epoch {bar.n}, best" if trainer.cur_step > trainer.stopping_step else "best epoch"
-        bar.set_postfix_str(f"{ended} {trainer.best_epoch + 1}")
+        bar.set_postfix_str(_ending(trainer, bar.n))
     with stage(f"evaluating and explaining {title}"):
         return _evaluated(experiment, run_dir, trainer, label, command)
+
+
+def _ending(trainer: Any, epochs: int) -> str:
+    """How training ended after so many epochs; they are counted from 1."""
+    ended = f"stopped early at epoch {epochs}, best" if trainer.cur_step > trainer.stopping_step else "best epoch"
+    return f"{ended} {trainer.best_epoch + 1}"
 
 
 def _evaluated(experiment: Experiment, run_dir: Path, trainer: Any, label: str, command: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import hostile
 import pandas as pd
 import pytest
 import yaml
@@ -136,6 +138,46 @@ def test_commands_without_parameters_refuse_them(capsys):
     assert "--epochs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--modle", "BPR"], "unknown option '--modle'; did you mean '--model'?"),
+        (["run", "--sedes=1"], "unknown option '--sedes'; did you mean '--seeds'?"),
+        (["prepare", "--datset", "demo"], "unknown option '--datset'; did you mean '--dataset'?"),
+        (["compare", "--models", "Bias", "--seds", "1"], "unknown option '--seds'; did you mean '--seeds'?"),
+        (["tune", "--models", "BPR", "--trails", "3"], "unknown option '--trails'; did you mean '--trials'?"),
+        (["explain", "--usr", "x", "--run", "y"], "unknown argument '--usr'; did you mean '--user'?"),
+        (["serve", "--prot=80"], "unknown argument '--prot=80'; did you mean '--port'?"),
+        (["doctor", "--zzz"], "unknown argument '--zzz'; see recbole-drex doctor --help"),
+        (["report", "a", "b"], "unknown argument 'b'; see recbole-drex report --help"),
+    ],
+)
+def test_misspelt_options_are_told_before_parameters(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_an_unknown_parameter_of_a_file_is_no_option(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("modle: BPR\n", encoding="utf-8")
+    assert main(["run", "--config_files", "mine.yaml"]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown parameter of DReX: 'modle'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["run", "--models", "Bias,DReX"], "model", ["Bias", "DReX"]),
+        (["compare", "--model", "Bias,DReX"], "models", ["Bias", "DReX"]),
+        (["compare", "--model", "Bias", "--dataset", "a,b"], "datasets", ["a", "b"]),
+        (["tune", "--model", "BPR"], "models", ["BPR"]),
+    ],
+)
+def test_one_model_or_several_have_either_name(arguments, name, value):
+    assert getattr(make_parser()[0].parse_args(arguments), name) == value
+
+
 # Help -----------------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +226,17 @@ def test_explain_prints_a_profile_and_recommendations(drex_run, capsys):
     for line in sums:
         total, *parts = (float(number.replace(" ", "")) for number in re.findall(r"(?:[+-] )?\d+\.\d\d", line))
         assert sum(parts) == pytest.approx(total, abs=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_the_terminal_cannot_show_is_replaced(hostile_run, encoding, monkeypatch):
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+    arguments = ["explain", "--run", str(hostile_run), "--user", "user_05", "--item", hostile.TITLED]
+    assert main(arguments) == 0
+    output.flush()
+    shown = {"ascii": "Pok? & Co", "cp1252": "Pok\u00e9 & Co", "utf-8": "Pok\u00e9 & Co"}[encoding]
+    assert shown in output.buffer.getvalue().decode(encoding)
 
 
 def test_explain_as_json(small, drex_run, capsys):

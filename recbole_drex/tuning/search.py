@@ -12,7 +12,7 @@ from typing import Any
 from recbole_drex import __version__
 from recbole_drex.cluster import connected
 from recbole_drex.config import Config
-from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
+from recbole_drex.errors import CheckpointError, ConfigError, UnknownNameError, unknown_name
 from recbole_drex.files import locked, remove_unfinished, safe_name
 from recbole_drex.model import canonical_model_name
 from recbole_drex.quick_start import prepare_dataset
@@ -190,7 +190,7 @@ def _fixed(models: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[st
     everywhere = set().union(*legal.values())
     for key in given:
         if key not in everywhere:
-            raise ConfigError(unknown_name(f"parameter of {' and '.join(models)}:", key, everywhere))
+            raise UnknownNameError(f"parameter of {' and '.join(models)}:", key, everywhere)
     return {model: {key: value for key, value in given.items() if key in legal[model]} for model in models}
 
 
