@@ -46,7 +46,7 @@ def never_silent(title: str) -> Iterator[None]:
             watch.tick()
 
     thread = threading.Thread(target=tick, name="never_silent", daemon=True)
-    sys.stdout, sys.stderr = (_Watched(output, watch) for output in outputs)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (_Watched(output, watch) for output in outputs)
     thread.start()
     try:
         yield

@@ -236,7 +236,7 @@ def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dic
             bar.update(entry["epoch"] + 1 - bar.n)
 
         trainer.train_model(show)
-        bar.set_postfix_str(_ending(trainer, bar.n))
+        bar.set_postfix_str(_ending(trainer, int(bar.n)))
     with stage(f"evaluating and explaining {title}"):
         return _evaluated(experiment, run_dir, trainer, label, command)
 
