@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from recbole_drex.ablations import ablations
 from recbole_drex.config import Config
-from recbole_drex.errors import ConfigError, DrexError, UnknownNameError
+from recbole_drex.errors import ConfigError, DrexError, UnknownNameError, unknown_name
 from recbole_drex.evaluation.comparison import (
     COMPARISON,
     SCHEMA,

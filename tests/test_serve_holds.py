@@ -22,6 +22,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 
 import uvicorn
 
+from recbole_drex.explain.steps import between_steps
 from recbole_drex.serve.answers import Busy
 from recbole_drex.serve.app import create_app
 from recbole_drex.serve.connections import make_protocol
@@ -175,9 +176,9 @@ def test_large_requests_leave_room_and_end_with_their_clients(port: int) -> None
     assert (status, len(answer["recommendations"]), seconds < 5) == (200, 1, True)
 
 
-def _working(worker: Worker, steps: list[int], number: int = 1000) -> str:
+def _working(steps: list[int], number: int = 1000) -> str:
     for step in range(number):
-        worker.between_steps()
+        between_steps()
         steps.append(step)
         time.sleep(0.005)
     return "done"
@@ -186,9 +187,9 @@ def _working(worker: Worker, steps: list[int], number: int = 1000) -> str:
 def test_small_jobs_come_between_the_steps_of_a_large_one() -> None:
     async def use() -> tuple[list[int], int, str]:
         worker, steps = Worker(), list[int]()
-        large = asyncio.create_task(worker.large("a", _working, worker, steps, 20))
+        large = asyncio.create_task(worker.large("a", _working, steps, 20))
         await asyncio.sleep(0.02)
-        seen = await worker.small(lambda: worker.between_steps() or len(steps))
+        seen = await worker.small(lambda: between_steps() or len(steps))
         return steps, seen, await large
 
     steps, seen, end = asyncio.run(use())
@@ -198,7 +199,7 @@ def test_small_jobs_come_between_the_steps_of_a_large_one() -> None:
 def test_abandoned_jobs_stop_and_others_are_never_begun() -> None:
     async def use() -> tuple[list[int], list[int], str]:
         worker, first, second = Worker(), list[int](), list[int]()
-        tasks = [asyncio.create_task(worker.large("a", _working, worker, steps)) for steps in (first, second)]
+        tasks = [asyncio.create_task(worker.large("a", _working, steps)) for steps in (first, second)]
         await asyncio.sleep(0.05)
         for task in tasks:
             task.cancel()
@@ -212,7 +213,7 @@ def test_large_jobs_have_places_and_a_time() -> None:
     async def use() -> list[Any]:
         worker = Worker(max_large=3, max_of_client=2, seconds=0.2)
         clients = ("a", "a", "a", "b", "c")
-        jobs = [worker.large(client, _working, worker, list[int]()) for client in clients]
+        jobs = [worker.large(client, _working, list[int]()) for client in clients]
         results = await asyncio.gather(*jobs, return_exceptions=True)
         assert not worker._clients  # nothing is kept of clients that wait for nothing
         return [str(one) for one in results if isinstance(one, Busy)] + [await worker.large("a", lambda: "free")]

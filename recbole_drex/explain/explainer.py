@@ -27,6 +27,7 @@ from recbole_drex.explain.parts import Parts
 from recbole_drex.explain.pasts import PastReviews
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.explain.sentences import sentence
+from recbole_drex.explain.steps import between_steps
 from recbole_drex.model.whatif import WhatIf
 from recbole_drex.record import Experiment
 
@@ -133,7 +134,7 @@ class Explainer:
         rated = [one.rating for one in interactions if one.rating is not None]
         names, recommendations = self.recommender, []
         for iid, predicted in best:
-            names.between_steps()
+            between_steps()
             profile = self.keywords.profile("item", names.item_name(iid), quotes=0) if self.keywords else ()
             reasons = {**self._means(0, iid), **self._moved(WhatIf(view, iid)), "profile": profile}
             recommendations.append(Recommendation(names.item_name(iid), names.title(iid), predicted, **reasons))
@@ -155,7 +156,7 @@ class Explainer:
         names, model = self.recommender, self.model
         reasons: list[dict[str, Any]] = [{"known": self._known(uid, iid), **self._means(uid, iid)} for iid, _ in chosen]
         for (iid, _), reason in zip(chosen, reasons, strict=True):
-            names.between_steps()
+            between_steps()
             if self.keywords:
                 user, item = names.user_name(uid), names.item_name(iid)
                 # Its reviews are quoted by the words that it shares with the user; the whole profile would be long.

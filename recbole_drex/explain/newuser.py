@@ -15,6 +15,7 @@ from recbole_drex.data.static import StaticVectors, static_vectors_of
 from recbole_drex.data.text import TextProcessor
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
+from recbole_drex.explain.steps import between_steps
 from recbole_drex.model.drex import DReX
 from recbole_drex.model.newuser import view_of_new
 from recbole_drex.model.userview import UserView
@@ -91,13 +92,13 @@ class NewUsers:
         width = 0 if self.model.attention is None else self.model.attention.width
         vectors = [np.zeros((0, width), dtype=np.float16) for _ in interactions]
         lemmas: list[list[str]] = [[] for _ in interactions]
-        reviews = [self._stepwise(self._processor, one.review) for one in interactions] if width else []
+        reviews = [_stepwise(self._processor, one.review) for one in interactions] if width else []
         if self.model.attention is not None and self.model.attention.store.static:
             lemmas = [review.lemmas for review in reviews]
             together = self._static([lemma for review in lemmas for lemma in review])
             vectors = np.split(together, np.cumsum([len(review) for review in lemmas])[:-1])
         elif any(review.lemmas for review in reviews):
-            vectors = [self._stepwise(self._encoder.encode, [review])[0] for review in reviews]
+            vectors = [_stepwise(self._encoder.encode, [review])[0] for review in reviews]
             # Words beyond what the encoder reads have no embedding.
             lemmas = [review.lemmas[: len(one)] for review, one in zip(reviews, vectors, strict=True)]
         device = self.model.mean.device
@@ -118,15 +119,10 @@ class NewUsers:
             distinct = sorted({lemmas[place] for place in others}, key=lambda lemma: (len(lemma), lemma))
             step = len(distinct) if self._vectors.from_file else _STEP
             steps = [distinct[start : start + step] for start in range(0, len(distinct), step)]
-            found = np.concatenate([self._stepwise(self._vectors, some) for some in steps])
+            found = np.concatenate([_stepwise(self._vectors, some) for some in steps])
             position = {lemma: row for row, lemma in enumerate(distinct)}
             result[others] = found[[position[lemmas[place]] for place in others]]
         return result
-
-    def _stepwise(self, function: Callable[[_Given], _Made], argument: _Given) -> _Made:
-        """One step of work that may take long altogether."""
-        self.recommender.between_steps()
-        return function(argument)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -158,3 +154,9 @@ class NewUsers:
         if encoder.weights_hash != settings["weights_sha256"]:
             raise DataError(f"encoder '{settings['name']}' is not the one that the data set was made with")
         return encoder
+
+
+def _stepwise(function: Callable[[_Given], _Made], argument: _Given) -> _Made:
+    """One step of work that may take long altogether."""
+    between_steps()
+    return function(argument)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -48,15 +47,10 @@ class Recommender:
 
     Args:
         experiment: a run that was loaded or has just been trained.
-
-    Attributes:
-        between_steps: called between the steps of work that may take long (explanations, new users). It may use the
-            model; an exception that it raises ends the work.
     """
 
     def __init__(self, experiment: Experiment):
         self.experiment, self.model, self.dataset = experiment, experiment.model, experiment.dataset
-        self.between_steps: Callable[[], None] = lambda: None
         self._users, self._items = (
             self.dataset.field2token_id[field] for field in (self.dataset.uid_field, self.dataset.iid_field)
         )

@@ -45,7 +45,6 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
     """
     health = service.health()
     worker = Worker()
-    service.recommender.between_steps = worker.between_steps
 
     async def rank_ahead() -> None:
         # One user at a time: a request waits for no more than one of them.

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
+from recbole_drex.explain.steps import BETWEEN_STEPS
 from recbole_drex.serve import limits
 from recbole_drex.serve.answers import Busy
 
@@ -46,7 +47,7 @@ class Worker:
         return await asyncio.wrap_future(future)
 
     async def large(self, client: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What ``function`` returns; it calls :meth:`between_steps` now and then.
+        """What ``function`` returns; it calls :func:`~recbole_drex.explain.steps.between_steps` now and then.
 
         Raises:
             Busy: there is no room for another large job, or the job took too long.
@@ -65,7 +66,7 @@ class Worker:
             self._clients -= Counter({client: 1})  # which forgets those without any
 
     def between_steps(self) -> None:
-        """Do the small jobs that wait, and end the present large job if nobody waits for it; nothing in a small job."""
+        """Do the small jobs that wait, and end the present large job if nobody waits for it; no-op in a small one."""
         if self._in_small:
             return
         self._do_small()
@@ -90,8 +91,12 @@ class Worker:
 
     def _do_large(self, abandoned: threading.Event, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         self._abandoned = abandoned
-        self.between_steps()
-        return function(*arguments)
+        hook = BETWEEN_STEPS.set(self.between_steps)
+        try:
+            self.between_steps()
+            return function(*arguments)
+        finally:
+            BETWEEN_STEPS.reset(hook)
 
 
 class _AbandonedError(Exception):
