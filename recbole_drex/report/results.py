@@ -55,8 +55,9 @@ def _metrics(comparison: Comparison, block: str) -> list[str]:
         name
         for result in comparison.results
         for name, value in (result["test"].get(block) or {}).items()
-        # Means of several k, which validation uses, would stand between columns of one k.
-        if value is not None and not re.search(r"@\d+_", name)
+        # Means of several k, which validation uses, would stand between columns of one k; the notes say where order
+        # matters.
+        if value is not None and not re.search(r"@\d+_|^order_matters", name)
     }
 
     def place(name: str) -> tuple[Any, ...]:
