@@ -78,7 +78,7 @@ def test_finished_runs_are_reused_and_a_changed_one_is_made_anew(run_compare, ca
     first = run_compare(["Bias", "ItemMean"])
     stamps = [(run.folder / "result.json").stat().st_mtime_ns for run in first.runs]
     again = run_compare(["Bias", "ItemMean", "GlobalMean"])
-    assert "3 runs: 2 are finished, 1 to make, about" in capsys.readouterr().out
+    assert "3 runs: 2 are finished, 1 to make\n" in capsys.readouterr().out
     assert [(run.folder / "result.json").stat().st_mtime_ns for run in again.runs][:2] == stamps
     changed = run_compare(["Bias", "ItemMean"], parameters={**QUICK, "relevance_threshold": 3.0}, name="other")
     assert "2 runs: 0 are finished, 2 to make" in capsys.readouterr().out

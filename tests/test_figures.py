@@ -70,7 +70,7 @@ def test_every_figure_of_a_real_comparison(comparison, tmp_path):
         "f1": figures.metric_at_k(comparison, "small"),
         "full": figures.metric_at_k(comparison, "tiny", "ndcg", "full"),
         "differences": figures.differences(compare_models(runs, "mae", comparison.reference), "mae"),
-        "ranks": figures.critical_difference(rank_test(comparison, "ndcg@5"), rank_test(comparison, "f1@5")),
+        "ranks": figures.critical_difference(rank_test(comparison, "mae"), rank_test(comparison, "ndcg@5", "full")),
         "groups": figures.group_quality(group_quality(runs), "mae"),
     }
     for name, figure in made.items():
@@ -250,7 +250,7 @@ def test_keyword_overlap_emphasises_shared_words(comparison):
 def test_critical_difference_joins_groups(comparison):
     ranks = pd.Series({"a": 1.0, "b": 1.5, "c": 4.0, "d": 5.0})
     test = dataclasses.replace(
-        rank_test(comparison, "ndcg@5"), mean_ranks=ranks, cd=1.2, groups=(("a", "b"), ("c", "d")), F=9.0, critical=3.0
+        rank_test(comparison, "mae"), mean_ranks=ranks, cd=1.2, groups=(("a", "b"), ("c", "d")), F=9.0, critical=3.0
     )
     axes = figures.critical_difference(test).axes[0]
     bars = sorted(line.get_xdata().tolist() for line in axes.get_lines() if line.get_color() == LIGHT[1])

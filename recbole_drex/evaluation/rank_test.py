@@ -19,6 +19,7 @@ from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.evaluation.comparable import EQUAL_DIGITS, smaller_is_better
 from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.evaluation.table import comparison_table
+from recbole_drex.evaluation.table_rows import seldom_ordered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +126,12 @@ def rank_test(
             "Friedman's test ranks models over data sets and needs two or more; the comparison has one, "
             f"{comparison.datasets[0]}. On one data set, the paired tests compare models user by user"
         )
+    for dataset in comparison.datasets:
+        if seldom_ordered(comparison, dataset, [metric], block):
+            raise DataError(
+                f"models are not ranked by {metric}: on {dataset} the order of the own test items makes a difference "
+                "for fewer than half of the users"
+            )
     known = [variant.label for variant in comparison.variants]
     for label in labels or ():
         if label not in known:

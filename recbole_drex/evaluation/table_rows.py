@@ -54,7 +54,9 @@ def dataset_rows(
     return part
 
 
-def seldom_ordered(comparison: Comparison, dataset: str, metrics: Sequence[str], block: str) -> dict[str, float]:
+def seldom_ordered(
+    comparison: Comparison, dataset: str, metrics: Sequence[str], block: str = "own_test"
+) -> dict[str, float]:
     """Metrics for which the order of own test items matters to fewer than half of the users, with that share."""
     results = [run.result["test"]["own_test"] for run in comparison.of(dataset=dataset)]
     found = {}

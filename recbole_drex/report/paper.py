@@ -20,6 +20,7 @@ from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.evaluation.rank_test import RankTest, rank_test
 from recbole_drex.evaluation.table import comparison_table
 from recbole_drex.evaluation.table_format import escape_latex
+from recbole_drex.evaluation.table_rows import seldom_ordered
 from recbole_drex.files import write_text
 from recbole_drex.report import figures
 from recbole_drex.report.style import name_of
@@ -165,11 +166,15 @@ ITEMS: dict[str, Callable[[Comparison, Path, str | None], list[Path]]] = {
 
 
 def _rank_tests(item: str, comparison: Comparison) -> list[RankTest]:
-    """Rank tests of NDCG and F1 at 1, 5 and 10, in turns."""
+    """Rank tests of NDCG and F1 at 1, 5 and 10, in turns, but for those that the order of items seldom changes."""
     if len(comparison.datasets) < 2:
         reason = "has one data set, and models are ranked over two or more"
         raise DataError(_lacks(item, comparison, reason, datasets="A,B,C"))
-    return [rank_test(comparison, metric) for metric in _TESTED]
+    seldom = {name for dataset in comparison.datasets for name in seldom_ordered(comparison, dataset, _TESTED)}
+    if seldom >= set(_TESTED):
+        # Any of them gives the reason.
+        return [rank_test(comparison, _TESTED[0])]
+    return [rank_test(comparison, metric) for metric in _TESTED if metric not in seldom]
 
 
 def _lacks(item: str, comparison: Comparison, reason: str, vary: str = "", datasets: str = "") -> str:

@@ -80,8 +80,12 @@ def print_comparison(comparison: Comparison, rank_tests: bool) -> None:
     if rank_tests:
         known = {name for result in comparison.results for name in result["test"]["own_test"]}
         for metric in _RANKED:
-            if metric in known:
+            if metric not in known:
+                continue
+            try:
                 print(rank_test(comparison, metric).describe(), end="\n\n")
+            except DataError as error:
+                print(f"No rank test: {error}.\n")
     print(f"Files: comparison.json, table*.csv, .md, .tex and significance.csv in {comparison.folder}{os.sep}")
     print(f"Page:  recbole-drex report {shlex.quote(str(comparison.folder))}")
 
@@ -164,7 +168,7 @@ def _print_tests(comparison: Comparison, model: str) -> None:
     users = user_values(runs)
     for metric in _TESTED:
         labels = {run.label for run in runs if run.result["test"]["own_test"].get(metric) is not None}
-        if model not in labels or len(labels) < 2 or seldom_ordered(comparison, runs[0].dataset, [metric], "own_test"):
+        if model not in labels or len(labels) < 2 or seldom_ordered(comparison, runs[0].dataset, [metric]):
             continue
         try:
             tests = compare_models(runs, metric, model, users).reset_index().astype(object)
