@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest and not options.takes_parameters:
             raise ConfigError(f"unknown argument {rest[0]!r}; see recbole-drex {arguments[0]} --help")
         options.parameters = parse_parameters(rest)
+        if output := getattr(options, "model_output", None):
+            options.parameters["output"] = output
         with never_silent(arguments[0]):
             return options.command(options, shlex.join(["recbole-drex", *arguments]))
     except UnknownNameError as error:

@@ -100,7 +100,7 @@ def tune(options: argparse.Namespace, command: str) -> int:
     else:
         search = tune(
             options.models,
-            options.dataset,
+            "demo" if options.dataset is None else options.dataset,
             space=options.space,
             algo=options.algo,
             trials=options.trials,
@@ -142,11 +142,12 @@ def paper(options: argparse.Namespace, command: str) -> int:
 
 def prepare(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.config import Config
-    from recbole_drex.quick_start import prepare_dataset
+    from recbole_drex.quick_start import dataset_named, merged_files, prepare_dataset
     from recbole_drex.report.terminal import print_statistics
 
     given = {"data_path": options.data_path} if options.data_path else {}
-    config = Config("DReX", options.dataset, options.config_files, {**options.parameters, **given})
+    dataset = dataset_named(merged_files(options.config_files)) if options.dataset is None else options.dataset
+    config = Config("DReX", dataset, options.config_files, {**options.parameters, **given})
     manifest = prepare_dataset(config, options.raw, options.meta, options.rebuild, options.engine, options.address)
     print_statistics(manifest, Path(config["data_path"]), config["keep_unrated"])
     return 0

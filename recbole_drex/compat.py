@@ -11,12 +11,17 @@ still define.
   ``data/dataset/dataset.py`` use it: missing values are read and filled by the code below.
 * ``Series.agg(len)`` is one number in pandas 3; the same module wants the length of each sequence: its ``len``
   gives that.
+* ``Collector.get_data_struct`` calls ``cpu()`` of numbers and counters (ItemCoverage, GiniIndex, AveragePopularity,
+  TailPercentage): they stay what they are.
+* ``torch.load`` reads no pickled ``Config``, so ``run_recbole`` ends at its test: RecBole's trainer leaves the classes
+  out of it and writes what torch reads as data; ``torch.load`` stays as it is.
 * Models that start from a trained one (NeuMF, NAIS, ConvNCF, RaCT) or from vectors of items (LDiffRec) read pickles,
   which may run code: before torch 2.6 by default, LDiffRec on purpose. :func:`without_pickle` stops that.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import pickle
 import warnings
@@ -87,6 +92,17 @@ def _fill_nan(self: Any) -> None:
                 feat[field] = feat[field].apply(lambda x, d=dtype: np.array([], dtype=d) if isinstance(x, float) else x)
 
 
+def _get_data_struct(self: Any) -> Any:
+    """RecBole's, but numbers and counters, which ItemCoverage and the like need, stay what they are."""
+    collected = self.data_struct._data_dict
+    for key, value in collected.items():
+        collected[key] = value.cpu() if torch.is_tensor(value) else value
+    returned = copy.deepcopy(self.data_struct)
+    for key in ("rec.topk", "rec.meanrank", "rec.score", "rec.items", "data.label"):
+        collected.pop(key, None)
+    return returned
+
+
 class _View:
     """A library as one module of RecBole sees it: with a ``load`` that reads our checkpoints, and no pickle."""
 
@@ -119,6 +135,42 @@ def without_pickle(module: ModuleType) -> ModuleType:
     return module
 
 
+class _TrainerTorch:
+    """``torch`` as RecBole's trainer sees it: saves by the protocol of pickle that torch reads without running code."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def save(state: dict[str, Any], path: Any, **_: Any) -> None:
+        torch.save(state, path)
+
+
+def _config_state(self: Any) -> dict[str, Any]:
+    """What a checkpoint holds of RecBole's configuration: no class of a model and no YAML loader."""
+    return {key: value for key, value in vars(self).items() if key not in ("model_class", "yaml_loader")}
+
+
+def _set_config_state(self: Any, state: dict[str, Any]) -> None:
+    vars(self).update(state)
+    self.yaml_loader = self._build_yaml_loader()
+
+
+def _read_checkpoints() -> None:
+    """Let torch read checkpoints that RecBole writes from here on, which hold a ``Config``, as data alone."""
+    import recbole.trainer.trainer
+    from recbole.config import Config
+    from recbole.evaluator.collector import Collector
+    from recbole.utils import enum_type
+
+    recbole.trainer.trainer.torch = _TrainerTorch()
+    Config.__getstate__, Config.__setstate__ = _config_state, _set_config_state
+    Collector.get_data_struct = _get_data_struct
+    enums = [one for one in vars(enum_type).values() if isinstance(one, type)]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    torch.serialization.add_safe_globals([Config, *enums, np.dtype, type(np.dtype(np.float64)), scalar])
+
+
 def apply() -> None:
     """Apply every patch; calling it again changes nothing.
 
@@ -140,6 +192,7 @@ def apply() -> None:
         module.pd = _Pandas()
         module.len = _len
         module.Dataset._fill_nan = _fill_nan
+        _read_checkpoints()
 
 
 apply()

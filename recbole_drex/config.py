@@ -20,6 +20,7 @@ from recbole.utils.argument_list import (
 from recbole_drex.distributed import local_rank
 from recbole_drex.errors import ConfigError, UnknownNameError
 from recbole_drex.model import MODELS, canonical_model_name, get_model
+from recbole_drex.recbole_settings import check_eval_args, check_filters, relevance_of_threshold
 from recbole_drex.values import parse_value, read_yaml, refuse_odd
 
 PREPARATION = (
@@ -50,9 +51,14 @@ _NULL_BY_DEFAULT: dict[str, type] = {
     **dict.fromkeys((f"alias_of_{side}_id" for side in ("user", "item", "entity", "relation")), list),
     **dict.fromkeys(("additional_feat_suffix", "normalize_field", "benchmark_filename"), list),
     **dict.fromkeys(("rm_dup_inter", "transform", "dataset_save_path", "dataloaders_save_path"), str),
+    **dict.fromkeys((f"{side}_num_interval" for side in ("user_inter", "item_inter", "entity_kg", "relation_kg")), str),
     "normalize_all": bool,
+    "relevance_threshold": float,
 }
 _SEVERAL_TYPES = ("metrics", "topk", "load_col", "gpu_id")  # a single value for a list, a number for a text
+_UNLISTED = ("tail_ratio", "encoding")  # read by RecBole, but in none of its lists
+_NAMED = ("model", "dataset")
+"""What RecBole's users write into files of parameters, and options of the command line give."""
 
 
 def properties_dir() -> Path:
@@ -70,6 +76,11 @@ class Config(RecBoleConfig):
         config_file_list: YAML files, later ones win.
         config_dict: parameters by name; text values are read as YAML. The process's command line is *not* read.
 
+    ``model`` and ``dataset`` among the parameters give way to the arguments.
+
+    Attributes:
+        notes: what the user should know about how parameters were understood.
+
     Raises:
         ConfigError: unknown model or parameter (with the nearest spelling), or a value of the wrong type.
     """
@@ -84,6 +95,7 @@ class Config(RecBoleConfig):
         from recbole_drex.evaluation.metrics import register_metrics
 
         register_metrics()
+        self.notes: list[str] = []
         super().__init__(canonical_model_name(model), dataset, list(config_file_list or []), dict(config_dict or {}))
 
     def _load_config_files(self, file_list: list[str | Path]) -> dict[str, Any]:
@@ -95,6 +107,11 @@ class Config(RecBoleConfig):
     def _load_cmd_line(self) -> dict[str, Any]:
         # RecBole reads sys.argv here; our command line arrives as parameters, checked, and without eval().
         return {}
+
+    def _merge_external_config_dict(self) -> None:
+        super()._merge_external_config_dict()
+        for key in _NAMED:
+            self.external_config_dict.pop(key, None)
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         texts = {key: value for key, value in config_dict.items() if isinstance(value, str)}
@@ -141,16 +158,35 @@ class Config(RecBoleConfig):
         device = self.final_config_dict["device"]
         if device.type == "cuda" and (place := local_rank()) is not None:
             self.final_config_dict["device"] = torch.device("cuda", place)
+        if device.type == "cpu" and self.final_config_dict["gpu_id"]:
+            self.notes.append(f"torch finds no GPU (gpu_id {self.final_config_dict['gpu_id']}), so the CPU is used")
 
     def _set_default_parameters(self) -> None:
-        metrics = self.final_config_dict["metrics"]
+        from recbole_drex.evaluation.metrics import OURS, other_metrics, resolved_valid_metric, smaller_is_better
+
+        final = self.final_config_dict
+        metrics = final["metrics"]
         named = [metrics] if isinstance(metrics, str) else metrics
         if not isinstance(named, (list, tuple)) or not named or not all(isinstance(name, str) for name in named):
             raise ConfigError(f"parameter 'metrics' must name at least one metric but is {metrics!r}")
+        others = other_metrics(named)
+        final["metrics"] = OURS  # for RecBole, which takes metrics of one kind alone
+        check_eval_args(final["eval_args"], others)
+        check_filters(final)
+        if final["relevance_threshold"] is None:
+            final["relevance_threshold"] = relevance_of_threshold(final)
         try:
             super()._set_default_parameters()
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(str(error)) from error
+        final["eval_args"]["mode"] = dict.fromkeys(("valid", "test"), "full")
+        final["valid_metric"], theirs = resolved_valid_metric(final["valid_metric"])
+        if theirs:
+            candidates = "the rated rows" if theirs == "AUC" else "the full catalogue"
+            self.notes.append(f"valid_metric {final['valid_metric']} is RecBole's {theirs}, over {candidates}")
+            others.append(theirs)
+        final["metrics"] = [*OURS, *{name.lower(): name for name in others}.values()]
+        final["valid_metric_bigger"] = not smaller_is_better(final["valid_metric"])
 
     def _set_train_neg_sample_args(self) -> None:
         try:
@@ -162,7 +198,7 @@ class Config(RecBoleConfig):
     def legal(self) -> set[str]:
         """Names of all parameters that may be given to this model."""
         arguments = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
-        return {*self.internal_config_dict, *(name for names in arguments for name in names)}
+        return {*self.internal_config_dict, *_UNLISTED, *(name for names in arguments for name in names)}
 
     def preparation(self) -> dict[str, Any]:
         """The parameters that shape the prepared files."""

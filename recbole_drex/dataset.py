@@ -15,13 +15,16 @@ from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoa
 from recbole.data.dataset import Dataset
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.data.utils import create_samplers, get_dataloader
-from recbole.utils import FeatureType
+from recbole.evaluator import metric_types
+from recbole.utils import EvaluatorType, FeatureSource, FeatureType
 
 from recbole_drex import ranks
 from recbole_drex.config import Config
 from recbole_drex.data.itemfeatures import FOLDER, ItemFeatures
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.evaluation.metrics import other_metrics
+from recbole_drex.evaluation.protocol import threshold_of_scale
 
 REVIEW_ROW = "review_row"
 ITEM_REVIEWS = "reviews"
@@ -35,7 +38,7 @@ class Evidence:
     Attributes:
         user, item: internal ids, each of shape ``(n,)``.
         rating: of shape ``(n,)``, NaN where missing.
-        timestamp: seconds, of shape ``(n,)``, 0 where missing.
+        timestamp: seconds, float64 of shape ``(n,)``, 0 where missing.
         review_row: row of the feature store, of shape ``(n,)``, -1 where the review is missing.
         fields: further vectors per interaction by name, each ``(n, width)``; a missing one is all zero.
     """
@@ -58,6 +61,13 @@ class ReviewDataset(Dataset):
     ``unrated`` (none when ``keep_unrated`` is false): they are never split, so they are evidence for every part. A row
     whose (user, item) pair is rated too is dropped, since it might speak of a test row.
 
+    The columns that this project needs (ids, rating, time and review row) are read whether ``load_col`` names them or
+    not. Where the file has no rating column, every interaction counts as a rating of 1. Times are float64: RecBole's
+    float32 holds the present time in steps of 128 seconds.
+
+    Attributes:
+        notes: what the user should know about how the data were read.
+
     Raises:
         DataError: files that cannot be read, lack a field or hold numbers that are none; no rated rows; pre-split files
             (``benchmark_filename``) that hold rows without a rating; or parameters of RecBole that do not fit the data.
@@ -65,27 +75,40 @@ class ReviewDataset(Dataset):
 
     inter_feat: Any  # a data frame until the data set is built, then RecBole's Interaction
     unrated: Any
+    notes: list[str]
 
     def __init__(self, config):
+        self.notes = []
         try:
             super().__init__(config)
         except (ValueError, NotImplementedError) as error:  # RecBole's answer to parameters that do not fit the data
             raise DataError(f"data set '{config['dataset']}': {error}") from error
 
+    def _get_load_and_unload_col(self, source):
+        load, unload = super()._get_load_and_unload_col(source)
+        if load and source == FeatureSource.INTERACTION:
+            load |= self._needed()
+        return load, unload
+
     def _load_feat(self, filepath, source):
         try:
             return super()._load_feat(filepath, source)
         except ValueError as error:  # of the header or a number; also not UTF-8, or no table that pandas can read
-            raise DataError(f"{filepath} cannot be read as an atomic file: {error}") from error
+            raise DataError(
+                f"{filepath} cannot be read as an atomic file with field_separator {self.config['field_separator']!r}: "
+                f"{error}"
+            ) from error
 
     def _check_fields(self) -> None:
         """Check the interactions of files that anybody may have written."""
         where = f"data set '{self.dataset_name}' in {self.dataset_path}"
-        kinds = {self.uid_field: FeatureType.TOKEN, self.iid_field: FeatureType.TOKEN}
-        for field, kind in {**kinds, self.rating_field: FeatureType.FLOAT}.items():
-            if field not in self.inter_feat:
-                raise DataError(f"{where} has no field '{field}'")
-            if self.field2type[field] != kind:
+        fields = () if self.inter_feat is None else self.inter_feat.columns
+        kinds = {"USER_ID_FIELD": FeatureType.TOKEN, "ITEM_ID_FIELD": FeatureType.TOKEN}
+        for key, kind in {**kinds, "RATING_FIELD": FeatureType.FLOAT, "TIME_FIELD": FeatureType.FLOAT}.items():
+            field = self.config[key]
+            if field not in fields and key in kinds:
+                raise DataError(f"{where} has no field '{field}'; if it is called otherwise there, name it by {key}")
+            if field in fields and self.field2type[field] != kind:
                 raise DataError(f"{where}: field '{field}' must be a {kind.value}, not {self.field2type[field].value}")
         for field in self.inter_feat:
             if self.field2type[field] == FeatureType.FLOAT:
@@ -100,6 +123,13 @@ class ReviewDataset(Dataset):
     def _data_processing(self) -> None:
         self.rating_field = self.config["RATING_FIELD"]
         self._check_fields()
+        if self.rating_field not in self.inter_feat:
+            self.notes.append(
+                f"data set '{self.dataset_name}' has no field '{self.rating_field}' (RATING_FIELD), so every "
+                "interaction counts as a rating of 1 and rating errors mean nothing"
+            )
+            self.set_field_property(self.rating_field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
+            self.inter_feat[self.rating_field] = 1.0
         missing = self.inter_feat[self.rating_field].isna().to_numpy()
         if missing.any() and self.benchmark_filename_list is not None:
             raise DataError(f"data set '{self.dataset_name}': pre-split files must not hold rows without a rating")
@@ -112,6 +142,16 @@ class ReviewDataset(Dataset):
         if self.inter_feat.empty:
             raise DataError(f"data set '{self.dataset_name}' in {self.dataset_path} has no rated interactions")
         super()._data_processing()
+
+    def _remove_duplication(self) -> None:
+        # RecBole's sort is not stable, so of rows with equal times either might be kept.
+        keep = self.config["rm_dup_inter"]
+        if keep is not None:
+            ids, feat = [self.uid_field, self.iid_field], self.inter_feat
+            if self.time_field in feat:
+                feat = feat.sort_values(self.time_field, kind="stable")
+            self.inter_feat = self.inter_feat[~feat.duplicated(ids, keep=keep).reindex(self.inter_feat.index)]
+        super()._remove_duplication()
 
     def _remap_ID_all(self) -> None:
         super()._remap_ID_all()
@@ -134,6 +174,29 @@ class ReviewDataset(Dataset):
                     frame[field] = frame[field].fillna(value)
         super()._fill_nan()
 
+    def _del_col(self, feat, field) -> None:
+        # RecBole drops a rating that `threshold` makes labels of, and what `unused_col` names.
+        if feat is not self.inter_feat or field not in self._needed():
+            super()._del_col(feat, field)
+
+    def _needed(self) -> set[str]:
+        """Fields of interactions that this project reads, whatever the model."""
+        keys = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
+        return {REVIEW_ROW, *(self.config[key] for key in keys)}
+
+    def _normalize(self) -> None:
+        # Errors are measured in rating units, times are compared, and review rows are positions in a file.
+        kept = [field for field in (self.rating_field, self.time_field, REVIEW_ROW) if field in self.inter_feat]
+        values = self.inter_feat[kept].copy()
+        super()._normalize()
+        self.inter_feat[kept] = values
+
+    def _dataframe_to_interaction(self, data):
+        interaction = super()._dataframe_to_interaction(data)
+        if self.time_field in data:
+            interaction.update(Interaction({self.time_field: torch.from_numpy(data[self.time_field].to_numpy(float))}))
+        return interaction
+
     def _change_feat_format(self) -> None:
         # Together, so that vectors are padded to one width.
         both = pd.concat([self.inter_feat[self.unrated.columns], self.unrated], ignore_index=True)
@@ -152,8 +215,11 @@ class ReviewDataset(Dataset):
         Raises:
             ConfigError: ``KF`` with another order or grouping than random and by user, numbers that are no fold, or
                 of a data set that comes split.
+            DataError: it is to be ordered by time, and there are no times.
         """
         arguments = self.config["eval_args"]
+        if self.benchmark_filename_list is None and (arguments["order"] == "TO" or "TS" in arguments["split"]):
+            self._check_times()
         if "KF" not in arguments["split"]:
             return super().build()
         if self.benchmark_filename_list is not None:
@@ -168,6 +234,19 @@ class ReviewDataset(Dataset):
         self._drop_unused_col()
         parts = (turn > 1, turn == 1, turn == 0)
         return [self.copy(self.inter_feat[np.flatnonzero(part)]) for part in parts]
+
+    def _check_times(self) -> None:
+        times = self.inter_feat[self.time_field] if self.time_field in self.inter_feat else pd.Series(dtype=float)
+        missing = int((times == 0).sum())
+        if missing == len(times):
+            raise DataError(
+                f"eval_args orders by time, and data set '{self.dataset_name}' has no times in a field "
+                f"'{self.time_field}' (TIME_FIELD); write order: RO, or name the field"
+            )
+        if missing:
+            self.notes.append(
+                f"{missing:,} of {len(times):,} interactions have no time, and count as the earliest in the split"
+            )
 
     def with_hidden(self, reviews: float, ratings: float) -> ReviewDataset:
         """This (training) part without a share of its reviews and ratings, to see what a model owes to them.
@@ -388,6 +467,25 @@ class Parts(NamedTuple):
         return self.train._dataset
 
 
+def settle_relevance(config: Config, dataset: ReviewDataset) -> None:
+    """Let the rating from which an item is relevant follow the data, where none is given, and check it where one is.
+
+    Raises:
+        DataError: it is above all ratings, or ratings cannot be gains.
+    """
+    levels = np.unique(np.asarray(dataset.inter_feat[dataset.rating_field], dtype=np.float32)).astype(np.float64)
+    where = f"the ratings of '{dataset.dataset_name}' are from {levels[0]:g} to {levels[-1]:g}"
+    if config["relevance_threshold"] is None:
+        config["relevance_threshold"] = threshold_of_scale(levels)
+    threshold = config["relevance_threshold"]
+    if threshold > levels[-1]:
+        raise DataError(f"relevance_threshold {threshold:g}: no item would be relevant, since {where}; lower it")
+    if threshold <= levels[0]:
+        dataset.notes.append(f"every rated item is relevant (relevance_threshold {threshold:g}), since {where}")
+    if levels[0] < 0 and config["relevance"] == "graded" and config["gain"] != "binary":
+        raise DataError(f"relevance: graded needs ratings of 0 or more, but {where}; choose relevance: threshold")
+
+
 def split(config: Config, dataset: ReviewDataset) -> Parts:
     """Split by ``eval_args``, hide what is to be hidden from training, and make the loaders.
 
@@ -398,8 +496,14 @@ def split(config: Config, dataset: ReviewDataset) -> Parts:
     """
     try:
         built = dataset.build()
-    except NotImplementedError as error:  # RecBole's answer to an unknown kind of split, order or grouping
+    except (NotImplementedError, ValueError) as error:  # RecBole's answer to a split that does not fit the data
         raise ConfigError(f"eval_args {config['eval_args']}: {error}") from error
+    longest, theirs = max(config["topk"]), other_metrics(config["metrics"])
+    if longest >= dataset.item_num and any(metric_types[name.lower()] == EvaluatorType.RANKING for name in theirs):
+        raise ConfigError(
+            f"topk: {longest} is more than the {dataset.item_num - 1} items of '{config['dataset']}', so RecBole's "
+            f"{', '.join(theirs)} cannot be computed"
+        )
     for name, part in zip(("training", "validation", "test"), built, strict=True):
         if len(part) == 0:
             raise DataError(f"the split {config['eval_args']['split']} leaves no {name} rows in '{config['dataset']}'")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from recbole_drex import __version__, commands
@@ -28,7 +30,9 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
 
     def data_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
-            "--dataset", default="demo", help="demo, an Amazon Reviews 2023 category, or any name (default: demo)"
+            "-d",
+            "--dataset",
+            help="demo, an Amazon Reviews 2023 category, or any name (default: that of --config_files, or demo)",
         )
         sub.add_argument(
             "--raw",
@@ -40,21 +44,29 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         sub.add_argument("--meta", metavar="FILE", help="raw item file with titles")
         sub.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
         sub.add_argument(
-            "--config_files", type=name_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
+            "--config_files", type=file_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
         )
+
+    def output_options(sub: argparse.ArgumentParser, default: str = "results", what: str = "folder of results") -> None:
+        sub.add_argument(
+            "--output_dir", dest="output", default=default, metavar="DIR", help=f"{what} (default: {default})"
+        )
+        sub.add_argument("--output", action=_OldOutput, help=argparse.SUPPRESS)
 
     run = command("run", commands.run, "Prepare if needed, train, evaluate, explain.", parameters=True)
     run.add_argument(
+        "-m",
         "--model",
         "--models",
         type=name_list,
-        default=["DReX"],
-        help="names, comma-separated (default: DReX)",
+        help="names, comma-separated (default: that of --config_files, or DReX)",
     )
     data_options(run)
-    run.add_argument("--output", default="results", metavar="DIR", help="folder of results (default: results)")
+    output_options(run)
     run.add_argument(
-        "--seeds", type=seed_list, default=[2026], help="comma-separated; each has its own split (default: 2026)"
+        "--seeds",
+        type=seed_list,
+        help="comma-separated; each has its own split (default: the seed of --config_files, or 2026)",
     )
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run, keep finished ones")
     run.add_argument("--no_references", action="store_true", help="do not train the reference models beside")
@@ -67,7 +79,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         "--trust-checkpoint", action="store_true", help="read the file, which runs whatever code is in it"
     )
     evaluate.add_argument("--data_path", metavar="DIR", help="data sets (default: where the checkpoint says)")
-    evaluate.add_argument("--output", default="results", metavar="DIR", help="folder of results (default: results)")
+    output_options(evaluate)
 
     prepare = command("prepare", commands.prepare, "Turn raw reviews into a prepared data set.", parameters=True)
     data_options(prepare)
@@ -110,13 +122,13 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     compare.add_argument(
         "--ablate", action="store_true", help="also run each model without each of its parts and modalities"
     )
-    compare.add_argument("--output", default="results", metavar="DIR", help="folder of results (default: results)")
+    output_options(compare)
     compare.add_argument(
         "--name", default="comparison", help="folder of the comparison inside that (default: comparison)"
     )
     compare.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
     compare.add_argument(
-        "--config_files", type=name_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
+        "--config_files", type=file_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
     )
     compare.add_argument("--no_references", action="store_true", help="do not run the reference models beside")
     compare.add_argument(
@@ -144,9 +156,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     tune.add_argument("--parallel", type=int, metavar="N", help="trials at once (default: as many as there are cores)")
     tune.add_argument("--cpus_per_trial", type=int, metavar="N", help="cores of a trial (default: 1)")
     tune.add_argument("--gpus_per_trial", type=float, metavar="G", help="may be a fraction (default: 0)")
-    tune.add_argument(
-        "--output", default="results/search", metavar="DIR", help="folder of the search (default: results/search)"
-    )
+    output_options(tune, "results/search", "folder of the search")
     tune.add_argument("--resume", metavar="DIR", help="go on with the search in this folder")
     tune.add_argument(
         "--address", help="of a running Ray: auto, host:port or ray://host:port (default: start one here)"
@@ -206,6 +216,24 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
 def option_names(parser: argparse.ArgumentParser) -> list[str]:
     """Names of the options of a command, without dashes."""
     return [text.lstrip("-") for text in parser._option_string_actions]
+
+
+class _OldOutput(argparse.Action):
+    """``--output``: the parameter of that name, or the folder that was named so before ``--output_dir``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        from recbole_drex.model.rating import OUTPUTS
+
+        if values in OUTPUTS:
+            namespace.model_output = values
+            return
+        print("note: --output DIR is deprecated; write --output_dir DIR", file=sys.stderr)
+        namespace.output = values
+
+
+def file_list(text: str) -> list[str]:
+    """Files between commas or, as RecBole has them, between spaces; a space may also be part of a name."""
+    return [file for name in name_list(text) for file in ([name] if Path(name).is_file() else name.split())]
 
 
 def name_list(text: str) -> list[str]:

@@ -16,7 +16,7 @@ from recbole.utils.argument_list import dataset_arguments
 from recbole_drex.config import PREPARATION, Config
 from recbole_drex.data.engine import check_engine
 from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import find_sources
+from recbole_drex.data.sources import Sources, find_sources
 from recbole_drex.distributed import check_processes, group, launch
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.protocol import Protocol
@@ -30,14 +30,14 @@ REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
 
 
 def run(
-    models: Sequence[str] = ("DReX",),
-    dataset: str = "demo",
+    models: Sequence[str] | None = None,
+    dataset: str | None = None,
     *,
     raw: Sequence[str | Path] = (),
     meta: str | Path | None = None,
     data_path: str | Path | None = None,
     output: str | Path = "results",
-    seeds: Sequence[int] = (2026,),
+    seeds: Sequence[int] | None = None,
     config_files: Sequence[str | Path] = (),
     parameters: Mapping[str, Any] | None = None,
     references: bool = True,
@@ -50,14 +50,15 @@ def run(
     of them then return the same.
 
     Args:
-        models: names of models of this project or of RecBole.
-        dataset: a prepared data set, ``demo``, a category of Amazon Reviews 2023, or any name if ``raw`` is given.
+        models: names of models of this project or of RecBole; default: ``model`` of the files, or DReX.
+        dataset: a prepared data set, ``demo``, a category of Amazon Reviews 2023, or any name if ``raw`` is given;
+            default: ``dataset`` of the files, or demo.
         raw: review files, see ``recbole_drex.data.readers`` for the formats; or one folder in MMRec's layout, see
             ``recbole_drex.data.mmrec``.
         meta: item file (titles, categories).
         data_path: folder of prepared data sets; default: the parameter of that name, ``atomic_data/``.
         output: results go to ``<output>/<dataset>/<model>/seed-<n>/``.
-        seeds: one run per seed.
+        seeds: one run per seed; default: ``seed`` of the files, or 2026.
         config_files: YAML files of parameters, later ones win.
         parameters: parameters by name; they win over files.
         references: also run :data:`REFERENCES`, reusing finished ones of the same settings.
@@ -70,6 +71,15 @@ def run(
     Raises:
         DrexError: an input is at fault; see the message.
     """
+    merged = merged_files(config_files)
+    if models is None:
+        named = merged.get("model") or "DReX"
+        models = named if isinstance(named, list) else str(named).replace(",", " ").split()
+    dataset = dataset_named(merged) if dataset is None else dataset
+    if seeds is None:
+        seeds = [_seed(merged)]
+    elif "seed" in merged and list(seeds) != [merged["seed"]]:
+        raise ConfigError("seeds are given by --seeds and, otherwise, by 'seed' of --config_files; leave one out")
     arguments: dict[str, Any] = {
         "models": list(models), "dataset": dataset, "raw": list(raw), "meta": meta, "data_path": data_path,
         "output": output, "seeds": list(seeds), "config_files": list(config_files), "parameters": parameters,
@@ -102,15 +112,32 @@ def run(
                 given = {**parameters, "seed": seed}
                 files = list(config_files)
                 if is_reference:
-                    merged: dict[str, Any] = {}
-                    for file in files:
-                        merged.update(read_yaml(file))
                     given, files = shared_parameters({**merged, **given}), []
                 config = Config(name, dataset, files, given)
                 run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
                 keep = resume or is_reference
                 results.append(run_one(config, manifest, run_dir, resume=keep, replace=is_reference, command=command))
     return results
+
+
+def merged_files(files: Sequence[str | Path]) -> dict[str, Any]:
+    """Parameters of YAML files, later ones win."""
+    merged: dict[str, Any] = {}
+    for file in files:
+        merged.update(read_yaml(file))
+    return merged
+
+
+def dataset_named(values: Mapping[str, Any]) -> str:
+    """The data set that files of parameters name; ``demo`` if they name none."""
+    return str(values.get("dataset") or "demo")
+
+
+def _seed(values: Mapping[str, Any]) -> int:
+    seed = values.get("seed", 2026)
+    if type(seed) is not int:
+        raise ConfigError(f"parameter 'seed' must be a whole number, not {seed!r}")
+    return seed
 
 
 def prepare_dataset(
@@ -131,7 +158,11 @@ def prepare_dataset(
     folder = Path(config["data_path"])
     if raw and folder.is_relative_to(Path(recbole.__file__).parent):
         raise ConfigError(f"'{dataset}' is a data set inside RecBole, which is not overwritten; choose another name")
-    sources = find_sources(dataset, folder.parent, raw, meta, os.environ.get("RECBOLE_DREX_RAW"))
+    parts = config["benchmark_filename"]
+    if parts and raw:
+        raise ConfigError("benchmark_filename names parts that are split already, so --raw does not apply")
+    environment = os.environ.get("RECBOLE_DREX_RAW")
+    sources = Sources() if parts else find_sources(dataset, folder.parent, raw, meta, environment)
     return prepare(
         dataset,
         folder.parent,
@@ -141,6 +172,7 @@ def prepare_dataset(
         rebuild=rebuild,
         engine=engine,
         address=address,
+        parts=parts,
     )
 
 

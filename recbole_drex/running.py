@@ -23,11 +23,11 @@ from recbole_drex.allocator import keep_freed_memory, return_freed_memory
 from recbole_drex.config import Config
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
-from recbole_drex.dataset import ReviewDataset, split
+from recbole_drex.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.distributed import is_worker
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.comparison import HISTORY, RUN
-from recbole_drex.evaluation.metrics import predicts_ratings
+from recbole_drex.evaluation.metrics import check_valid_metric, predicts_ratings
 from recbole_drex.evaluation.result import RESULT, read_result
 from recbole_drex.files import locked, read_json, remove_folder, write_json
 from recbole_drex.progress import WITHOUT_REST, stage
@@ -49,7 +49,9 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     for key, value in record.given_split(manifest).items():
         config[key] = value
+    check_valid_metric(config)
     dataset = ReviewDataset(config)
+    settle_relevance(config, dataset)
     parts = split(config, dataset)
     # Seeded anew, so that the initial parameters do not depend on how the data were shuffled.
     init_seed(config["seed"], config["reproducibility"])
@@ -258,10 +260,14 @@ def _evaluated(experiment: Experiment, run_dir: Path, trainer: Any, label: str, 
     return ranks.first_decides(lambda: finish(experiment, run_dir, trainer, valid, test, label, seconds, command))
 
 
+_said: set[str] = set()
+
+
 def _say(note: str) -> None:
-    """Note something in the log and in the terminal."""
+    """Note something in the log and, once, in the terminal."""
     logging.getLogger().warning(note)
-    if not ranks.rank():
+    if not ranks.rank() and note not in _said:
+        _said.add(note)
         tqdm.write(f"note: {note}", file=sys.stderr)
 
 
@@ -285,8 +291,9 @@ def _resumed(experiment: Experiment, run_dir: Path) -> Any:
     """The trainer, after the epochs that were done before."""
     for said in (experiment.config, experiment.dataset, experiment.model):
         logging.getLogger().info(said)
-    for note in getattr(experiment.model, "notes", ()):
-        _say(note)
+    for one in (experiment.config, experiment.dataset, experiment.model):
+        for note in getattr(one, "notes", ()):
+            _say(note)
     trainer = make_trainer(experiment.config, experiment.model, run_dir, experiment.parts)
     trainer.resume()
     return trainer
@@ -314,7 +321,7 @@ def load(run_dir: str | Path) -> Experiment:
     changed = {key: then[key] for key in then if key != "data_path" and now.get(key) != then[key]}
     if changed:
         config = Config(model, dataset, [], {**parameters, **changed, "data_path": str(root)})
-    manifest = prepare(dataset, root, config.preparation(), Sources())
+    manifest = prepare(dataset, root, config.preparation(), Sources(), parts=config["benchmark_filename"])
     if manifest["fingerprint"] != fingerprint:
         raise CheckpointError(
             f"{run_dir} was made by version {version} on data {fingerprint}, not {manifest['fingerprint']}"

@@ -17,7 +17,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 import recbole.trainer.trainer as recbole_trainer
-from recbole.utils import get_trainer
+from recbole.evaluator import metric_types
+from recbole.utils import EvaluatorType, get_trainer
 
 from recbole_drex import checkpoint, ranks
 from recbole_drex.allocator import return_freed_memory
@@ -26,7 +27,7 @@ from recbole_drex.dataset import EvaluationLoaders, Parts
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.collector import ReviewCollector
 from recbole_drex.evaluation.comparable import LEAST_SHARE, order_share
-from recbole_drex.evaluation.metrics import METRICS
+from recbole_drex.evaluation.metrics import PREFIXES, ReviewEvaluator
 
 _DIVERGED = (
     "training of {model} diverged: its loss or predictions are no numbers any more; lower learning_rate (now {rate})"
@@ -64,7 +65,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
             _warm_up(self.optimizer, config["warmup_steps"])
         self.run_dir, self.parts = run_dir, parts
         self.saved_model_file = str(run_dir / BEST)
-        self.eval_collector = ReviewCollector(config)
+        self.eval_collector, self.evaluator = ReviewCollector(config), ReviewEvaluator(config)
         self.eval_collector.data_collect(parts.train)
         self.history: list[dict[str, Any]] = []
         self.best_epoch, self.processes = -1, ranks.world_size()
@@ -76,9 +77,10 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
     def _validation_loader(self):
         """The cheapest view that the stopping metric can be read from."""
-        ours_only = all(name.lower() in METRICS for name in self.config["metrics"])
-        needs_rows = ours_only and not self.valid_metric.startswith(("full_", "sampled_"))
-        return self.parts.valid.rows if needs_rows else self.parts.valid.full
+        name = self.valid_metric.partition("@")[0]
+        theirs = name.startswith(PREFIXES["recbole"])
+        ranked = theirs and metric_types[name.removeprefix(PREFIXES["recbole"])] == EvaluatorType.RANKING
+        return self.parts.valid.full if ranked or name.startswith(("full_", "sampled_")) else self.parts.valid.rows
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
         """As RecBole's, but the best model is read from a safe checkpoint."""

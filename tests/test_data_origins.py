@@ -73,7 +73,7 @@ def test_atomic_files_of_other_origin_are_used_as_they_are_and_never_overwritten
     common = ["--dataset", "plain", "--data_path", str(tmp_path / "data")]
     assert main(["prepare", *common]) == 0
     assert "used as they are" in capsys.readouterr().out
-    output = ["--output", str(tmp_path / "results"), "--epochs", "1"]
+    output = ["--output_dir", str(tmp_path / "results"), "--epochs", "1"]
     assert main(["run", "--model", "BPR", *common, *output]) == 0
     result = read_result(tmp_path / "results" / "plain" / "Bias" / "seed-2026")
     assert result["data"]["users"] == 15 and result["data"]["interactions"] == 180

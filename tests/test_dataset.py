@@ -12,7 +12,7 @@ import torch
 from altered import copy_of, pairs
 
 from recbole_drex.config import Config
-from recbole_drex.dataset import ReviewDataset, split
+from recbole_drex.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.errors import ConfigError, DataError
 
 SELDOM = ["u9", "seldom", 3.0, 0.0, np.nan]  # what RecBole can sample as an item that the others have not rated
@@ -194,10 +194,18 @@ def test_no_rated_rows(load, tmp_path):
         load(write(tmp_path, [["a", "x", np.nan, 1.0, 0.0]]))
 
 
-def test_no_rating_column(load, tmp_path):
-    rows = [row[:2] for row in dense()]
-    with pytest.raises(DataError, match="no field 'rating'"):
-        load(write(tmp_path, rows, columns=COLUMNS[:2]), load_col={"inter": ["user_id", "item_id"]})
+def test_without_a_rating_column_every_interaction_is_one_and_relevant(load, tmp_path):
+    rows = [row[:2] for row in [*dense(), SELDOM]]
+    config, dataset = load(write(tmp_path, rows, columns=COLUMNS[:2]), load_col={"inter": ["user_id", "item_id"]})
+    settle_relevance(config, dataset)
+    assert config["relevance_threshold"] == 1.0
+    assert [note.split(",")[0] for note in dataset.notes] == [
+        "data set 'table' has no field 'rating' (RATING_FIELD)",
+        "every rated item is relevant (relevance_threshold 1)",
+    ]
+    parts = split(config, dataset)
+    assert sum(len(part) for part in (parts.train_dataset, parts.valid.rows._dataset, parts.test.rows._dataset)) == 81
+    assert set(parts.train_dataset.inter_feat["rating"].tolist()) == {1.0}
 
 
 def test_a_part_without_rows(load, tmp_path):

@@ -255,7 +255,7 @@ def test_bad_numbers_are_one_line_on_the_command_line(small, tmp_path, capsys, m
             assert len(error) == 1 and message in error[0]
     alone = "parameter 'nproc' is for `recbole-drex run`"
     for command in (["compare", "--datasets"], ["tune", "--dataset"]):
-        others = ["--models", "Bias", "--data_path", str(small.root), "--output", str(tmp_path), "--nproc", "2"]
+        others = ["--models", "Bias", "--data_path", str(small.root), "--output_dir", str(tmp_path), "--nproc", "2"]
         assert main([*command, small.name, *others]) == 2
         assert alone in capsys.readouterr().err
     monkeypatch.setenv("RANK", "0")

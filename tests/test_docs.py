@@ -97,7 +97,7 @@ def test_command_lines_are_understood(document):
         assert options.takes_parameters or not rest, line
         parameters = parse_parameters(rest)
         if parameters:
-            for model in getattr(options, "model", ["DReX"]):
+            for model in getattr(options, "model", None) or ["DReX"]:
                 Config(model, "demo", [], parameters)
         for text in getattr(options, "models", []):
             model, changed = parse_model(text)

@@ -94,7 +94,7 @@ RUNS: dict[str, dict[str, Any]] = {
 def test_run(small, tmp_path, disk, capfd, model):
     given = {"model": model, "dataset": small.name, "data_path": small.root, **small.settings, **RUNS[model]}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    command = ["run", "--no_references", "--resume", *words, "--output"]
+    command = ["run", "--no_references", "--resume", *words, "--output_dir"]
     assert main([*command, str(tmp_path / "wanted")]) == 0
     wanted = content(tmp_path / "wanted", DIFFERING, LOGS)
     size = sum(path.stat().st_size for path in (tmp_path / "wanted").rglob("*") if path.is_file())

@@ -125,7 +125,7 @@ def command_lines(n: int, seed: int = 2026) -> Iterator[list[str]]:
 
     for _ in range(n):
         data = [*SETTINGS, "--data_path", "data"]
-        common = [*data, "--epochs", "1", "--output", "out", "--no_references"]
+        common = [*data, "--epochs", "1", "--output_dir", "out", "--no_references"]
         arguments = rng.choice(
             (
                 ["run", "--model", either("Bias"), "--dataset", either(NAME), *common],

@@ -270,7 +270,7 @@ def test_nobody_is_lost_for_a_name_that_pandas_takes_for_missing(tmp_path: Path)
     [
         (["report", "x" * 300], "File name too long"),
         (["explain", "--run", "x" * 300, "--user", "u"], "File name too long"),
-        (["run", "--output", "a\udc80"], "is not in UTF-8"),
+        (["run", "--output_dir", "a\udc80"], "is not in UTF-8"),
     ],
 )
 def test_arguments_that_the_system_refuses(capsys: pytest.CaptureFixture[str], words: list[str], reason: str) -> None:

@@ -99,7 +99,7 @@ def test_every_row_goes_to_the_part_that_its_label_names(made, raw, tmp_path):
 
 
 def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
-    arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
+    arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
     arguments += ["--epochs", "1", "--threads", "1", "--measured_users", "0"]
     assert main(["run", "--model", "BPR", "--raw", str(raw), *arguments]) == 0
     output = capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
 
 
 def test_drex_without_reviews(tmp_path, raw, capsys):
-    arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
+    arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
     arguments += ["--raw", str(raw), "--epochs", "1", "--threads", "1", "--measured_users", "0", "--no_references"]
     assert main(["run", *arguments]) == 0
     assert "DReX reads ratings alone" in "".join(capsys.readouterr())
@@ -165,7 +165,7 @@ def test_rating_and_timestamp_may_be_absent_and_names_may_be_recboles(tmp_path, 
         file.write("\n")  # a blank line at the end says nothing
     assert made(raw)["statistics"]["rating_levels"] == [1.0]
     assert list(stored(tmp_path / "data", "test")) == ["user_id:token", "item_id:token", "rating:float"]
-    arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
+    arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
     assert main(["run", "--model", "BPR", *arguments, "--epochs", "1", "--no_references"]) == 0
 
 
@@ -319,7 +319,7 @@ def test_pre_split_files_of_other_origin_are_used_as_they_are(tmp_path, raw, mad
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((tmp_path / "data" / "baby" / f"baby.{part}.inter").read_bytes())
     before = files(tmp_path / "theirs" / "theirs")
-    arguments = ["--dataset", "theirs", "--data_path", str(tmp_path / "theirs"), "--output", str(tmp_path / "out")]
+    arguments = ["--dataset", "theirs", "--data_path", str(tmp_path / "theirs"), "--output_dir", str(tmp_path / "out")]
     assert main(["run", "--model", "Bias", "--no_references", *arguments]) == 0
     assert read_result(tmp_path / "out" / "theirs" / "Bias" / "seed-2026")["split"].startswith("given with the data")
     assert main(["prepare", *arguments[:4], "--raw", str(raw)]) == 2

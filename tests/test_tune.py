@@ -160,7 +160,7 @@ def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_it_had_not_been(search, sma
     options = [f"--{key}={value}" for key, value in small.settings.items()]
     command = [
         sys.executable, "-m", "recbole_drex", "tune", "--models", "BPR", "--dataset", small.name, "--data_path",
-        str(small.root), "--space", str(space), "--seeds", "2026,2027", "--parallel", "1", "--output", str(folder),
+        str(small.root), "--space", str(space), "--seeds", "2026,2027", "--parallel", "1", "--output_dir", str(folder),
         "--epochs", "2", *options,
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

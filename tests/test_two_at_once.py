@@ -32,7 +32,7 @@ def test_a_data_set_is_prepared_once(small, tmp_path):
 
 def test_a_run_has_its_folder_to_itself(small, tmp_path):
     command = [*COMMAND, "run", "--model", "BPR", "--no_references", "--dataset", small.name, "--epochs", "5000"]
-    command += ["--stopping_step", "5000", "--data_path", str(small.root), "--output", str(tmp_path)]
+    command += ["--stopping_step", "5000", "--data_path", str(small.root), "--output_dir", str(tmp_path)]
     command += [f"--{name}={value}" for name, value in small.settings.items()]
     folder = tmp_path / small.name / "BPR" / "seed-2026"
     first = Process(command, tmp_path)

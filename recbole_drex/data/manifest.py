@@ -44,20 +44,30 @@ def is_foreign(folder: Path, dataset: str) -> bool:
     return bool(interaction_files(folder, dataset)) and not ours
 
 
-def foreign_manifest(folder: Path, dataset: str) -> dict[str, Any]:
+def foreign_manifest(folder: Path, dataset: str, parts: Sequence[str] | None = None) -> dict[str, Any]:
     """Atomic files that were not made by us (RecBole users' own): used as they are, with their split if they have one.
+
+    Args:
+        folder: of the data set.
+        dataset: its name.
+        parts: names of the training, validation and test part, where the user gives them (``benchmark_filename``).
 
     Raises:
         DataError: they are split, and a part is missing.
+        ConfigError: ``parts`` are not three names.
     """
     manifest = {"format": FORMAT, "dataset": dataset, "statistics": None, "settings": None}
-    files = interaction_files(folder, dataset)
-    if files == [folder / f"{dataset}.inter"]:
-        return {**manifest, "fingerprint": sha256(files[0])[:16]}
-    for part in PARTS:
-        if folder / f"{dataset}.{part}.inter" not in files:
-            raise DataError(f"{folder / dataset}.{part}.inter is missing beside {files[0].name}")
-    return {**manifest, "fingerprint": fingerprint([sha256(path) for path in files]), "benchmark": list(PARTS)}
+    whole = folder / f"{dataset}.inter"
+    if parts is None and whole.is_file():
+        return {**manifest, "fingerprint": sha256(whole)[:16]}
+    names = list(PARTS if parts is None else parts)
+    if len(names) != 3 or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"benchmark_filename must name a training, a validation and a test part, not {names}")
+    files = [folder / f"{dataset}.{name}.inter" for name in names]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file} is missing: data set '{dataset}' is to be read as the parts {', '.join(names)}")
+    return {**manifest, "fingerprint": fingerprint([sha256(path) for path in files]), "benchmark": names}
 
 
 def source(path: RawFile) -> dict[str, Any]:

@@ -8,7 +8,7 @@ preparation, and a finished store of the same texts and settings, are used again
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -45,7 +45,7 @@ from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.data.store import DTYPES, FeatureStore
 from recbole_drex.data.storewriter import LEMMAS, StoreWriter
 from recbole_drex.data.texts import TEXTS, write_texts
-from recbole_drex.errors import DataError
+from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.files import locked, read_json, safe_name, sha256, write_json
 from recbole_drex.values import choice
 
@@ -63,6 +63,7 @@ def prepare(
     rebuild: bool = False,
     engine: str = "local",
     address: str | None = None,
+    parts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Prepare a data set, unless its manifest says that it is prepared just so.
 
@@ -74,6 +75,7 @@ def prepare(
         rebuild: prepare and encode even what matches.
         engine: ``local``, or ``ray`` for encoders on all cores or GPUs of a cluster; the files are the same.
         address: of the Ray cluster, see :func:`recbole_drex.cluster.connected`; None starts one on this machine.
+        parts: names of pre-split files, RecBole's ``benchmark_filename``, which are used as they are.
 
     Returns:
         The manifest.
@@ -88,8 +90,9 @@ def prepare(
         choice(settings, name, legal)
     folder = Path(data_path) / safe_name(dataset, "data set")
     settings = {key: settings[key] for key in sorted(settings)}
-    if not sources.given and is_foreign(folder, dataset):
-        return foreign_manifest(folder, dataset)
+    split = parts is not None and not (folder / f"{dataset}.json").is_file()
+    if not sources.given and (split or is_foreign(folder, dataset)):
+        return foreign_manifest(folder, dataset, parts)
     with locked(folder, f"data set '{dataset}'"):
         install(folder, dataset)  # what an earlier preparation had finished when it was killed
         check_origin(folder, dataset, reviews=bool(sources.reviews), mmrec=bool(sources.mmrec))
@@ -98,6 +101,8 @@ def prepare(
             check_sources(given, hashes or {})
         manifest = usable_manifest(folder, dataset, settings, given)
         if manifest is not None and not rebuild:
+            if parts is not None and manifest.get("benchmark") != list(parts):
+                raise ConfigError(f"benchmark_filename: data set '{dataset}' was prepared here and has no such parts")
             return manifest
         if not sources.given:
             raise DataError(

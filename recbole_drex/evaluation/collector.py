@@ -15,8 +15,10 @@ import numpy as np
 import torch
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.evaluator import Collector
+from recbole.evaluator import Collector, metric_types
 from recbole.evaluator.collector import DataStruct
+from recbole.evaluator.register import Register
+from recbole.utils import EvaluatorType
 
 from recbole_drex import ranks
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
@@ -32,6 +34,9 @@ _CELLS = 1 << 24  # scores that are compared at once
 class ReviewCollector(Collector):
     """RecBole's collector, which also serves the metrics of this project.
 
+    What metrics of RecBole's registry need of the full catalogue is collected by RecBole's own code. Those of rated
+    rows get scores and labels: the field LABEL_FIELD where the data have it, else whether the rating is relevant.
+
     Attributes:
         tables: ``rows`` and ``full`` of the last pass over each view, for whoever wants more than means.
         distribution: of the batch that is about to be collected, (b, levels), if its model predicts one.
@@ -42,6 +47,11 @@ class ReviewCollector(Collector):
         self.tables: dict[str, np.ndarray] = {}
         self.distribution: torch.Tensor | None = None
         self.threshold = Protocol.from_config(config).threshold
+        kinds = {name: metric_types[name.lower()] for name in config["metrics"]}
+        self.register, self.rated = (
+            Register({"metrics": [name for name, one in kinds.items() if one == kind]})
+            for kind in (EvaluatorType.RANKING, EvaluatorType.VALUE)
+        )
 
     def data_collect(self, train_data) -> None:
         """Note what conventions need of the training part: rating levels, users' means, the order among ties."""
@@ -74,6 +84,11 @@ class ReviewCollector(Collector):
                 levels = self.data_struct.get(LEVELS).to(self.distribution)
                 columns += distribution_columns(self.distribution, levels, rating.to(levels), self.threshold)
             self.data_struct.update_tensor(ROWS, torch.stack([column.detach().cpu().double() for column in columns], 1))
+            label = self.config["LABEL_FIELD"]
+            labels = interaction[label] if label in interaction else (rating >= self.threshold).float()
+            for key, values in (("rec.score", scores_tensor.reshape(-1)), ("data.label", labels)):
+                if self.rated.need(key):
+                    self.data_struct.update_tensor(key, values.cpu())
             return
         users = interaction[self._dataset.uid_field].cpu()
         for row, user in enumerate(users.tolist()):

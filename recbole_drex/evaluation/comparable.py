@@ -13,6 +13,7 @@ LEAST_SHARE = 0.5
 """A metric whose value depends on the order of items for a smaller share of users neither ranks nor selects."""
 EQUAL_DIGITS = 9
 """Values of metrics that are the same when rounded to so many decimals differ by rounding only: they are tied."""
+_OF_LISTS = ("itemcoverage", "giniindex", "averagepopularity", "shannonentropy", "tailpercentage")
 _DESCRIPTIONS = ("n", "users", "users_without_relevant", "users_without_gain", "tied_share", "tied_scores")
 
 
@@ -28,7 +29,7 @@ def smaller_is_better(metric: str) -> bool:
 
 def measures_quality(metric: str) -> bool:
     """Whether a model can be better by this entry of a result, and not only be described by it, as by ``users``."""
-    return metric not in _DESCRIPTIONS and not metric.startswith("order_matters")
+    return metric not in _DESCRIPTIONS and not metric.startswith(("order_matters", *_OF_LISTS))
 
 
 def order_share(metrics: Mapping[str, Any], metric: str) -> float | None:
@@ -43,7 +44,7 @@ def order_share(metrics: Mapping[str, Any], metric: str) -> float | None:
         0.0
     """
     name, at, k = metric.partition("@")
-    if not at or name.startswith(("full_", "sampled_", "order_matters")):
+    if not at or name.startswith(("full_", "sampled_", "recbole_", "order_matters")):
         return None
     return metrics.get("order_matters" if name == "ndcg" else f"order_matters@{k}")
 

@@ -34,7 +34,8 @@ class Protocol:
         relevance: the relevance ``rel`` of a test item that NDCG is computed from: the rating itself (``graded``),
             1 if the rating reaches ``threshold``, or 1 if it exceeds the user's mean training rating
             (``above_user_mean``).
-        threshold: rating from which an item is relevant, in rating levels. Precision, recall and F1 need a yes or no:
+        threshold: rating from which an item is relevant, in rating levels; where the configuration gives none, that of
+            :func:`threshold_of_scale`. Precision, recall and F1 need a yes or no:
             they use this rule unless ``relevance`` is ``above_user_mean``, which then replaces it.
         gain: what a relevant item adds to DCG: ``2**rel - 1`` (``exponential``), ``rel`` (``linear``), or 1 if it is
             relevant by the yes-or-no rule (``binary``).
@@ -97,6 +98,25 @@ class Protocol:
     def as_dict(self) -> dict[str, Any]:
         """The conventions as JSON values, under the attributes' names; ``Protocol(**d)`` reads them back."""
         return {**asdict(self), "topk": list(self.topk)}
+
+
+def threshold_of_scale(levels: np.ndarray) -> float:
+    """The rating from which an item is relevant, where none is given.
+
+    It is 4 on scales to 5 that have ratings below and from 4 on, else the first rating at three quarters of the way
+    from the lowest to the highest. So where all ratings are equal, every interaction is relevant.
+
+    Args:
+        levels: the ratings that occur, ascending.
+
+    Example:
+        >>> [threshold_of_scale(np.arange(low, high + 1.0)) for low, high in ((1, 5), (1, 10), (0, 1), (1, 1))]
+        [4.0, 8.0, 1.0, 1.0]
+    """
+    low, high = float(levels[0]), float(levels[-1])
+    if low < 4 <= high <= 5:
+        return 4.0
+    return float(levels[np.searchsorted(levels, low + 0.75 * (high - low))])
 
 
 def tie_keys(item_tokens: Iterable[str]) -> np.ndarray:

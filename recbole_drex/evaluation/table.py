@@ -23,8 +23,12 @@ METRICS = {
     "own_test": ("mae", "mae_median", "mae_rounded", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5"),
     "full": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
     "sampled": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
+    "recbole": (),
 }
-"""Columns of a table unless others are asked for, by kind of candidates; those that no row has are left out."""
+"""Columns of a table unless others are asked for, by kind of candidates; those that no row has are left out.
+
+The metrics of RecBole's registry are those that were asked for, at k = 10 or the longest list.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Table:
             - ``m_p``: Holm-corrected p-value against the comparison's reference by
               :func:`recbole_drex.evaluation.significance.compare_models`; NaN where not tested.
         metrics: names of the metrics, in order.
-        block: kind of candidates, ``own_test``, ``full`` or ``sampled``.
+        block: kind of candidates, ``own_test``, ``full`` or ``sampled``, or ``recbole`` for RecBole's own metrics.
         data: fingerprint of each data set.
         split: how interactions were divided.
         conventions: the five conventions and the threshold, by name.
@@ -64,7 +68,11 @@ class Table:
     def header(self) -> str:
         """Data sets with their fingerprints, split and conventions, in one line."""
         names = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.data.items())
-        return f"{names} | split: {self.split} | {Protocol(**self.conventions).describe()}"
+        if self.block == "recbole":
+            said = "RecBole's metrics, candidates=full, every test item is relevant"
+        else:
+            said = Protocol(**self.conventions).describe()
+        return f"{names} | split: {self.split} | {said}"
 
     def to_markdown(self) -> str:
         """GitHub's Markdown: means ± standard deviations, marks of significance, ranks in parentheses, best in bold."""
@@ -95,8 +103,8 @@ def comparison_table(
     Args:
         comparison: as :func:`recbole_drex.evaluation.comparison.read_comparison` gives it.
         metrics: columns wanted; by default those of ``METRICS`` that any row has.
-        block: kind of candidates: ``own_test``, ``full`` or ``sampled``. Only ``own_test`` has the random order and the
-            oracle.
+        block: kind of candidates: ``own_test``, ``full``, ``sampled`` or ``recbole``. Only ``own_test`` has the
+            random order and the oracle.
         tests: those of ``metrics`` to be tested; by default all that have a value per user. ``()`` saves the time.
 
     Raises:
@@ -112,7 +120,12 @@ def comparison_table(
     for name in metrics or ():
         if name not in known:
             raise ConfigError(unknown_name(f"metric of {block}:", name, known))
-    chosen = tuple(dict.fromkeys(metrics)) if metrics is not None else tuple(m for m in METRICS[block] if m in known)
+    usual = METRICS[block]
+    if block == "recbole":
+        topk = comparison.results[0]["protocol"]["topk"]
+        k = 10 if 10 in topk else max(topk)
+        usual = tuple(name for name in known if name.partition("@")[2] in ("", str(k)))
+    chosen = tuple(dict.fromkeys(metrics)) if metrics is not None else tuple(m for m in usual if m in known)
     for name in tests or ():
         if name not in chosen:
             raise ConfigError(unknown_name("metric to test:", name, chosen))

@@ -22,6 +22,7 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "l1": nn.functional.l1_loss,
 }
 TARGETS = ("rating", "implicit")
+OUTPUTS = ("point", "ordinal")
 _WEIGHTS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "equal": lambda rating, largest: torch.ones_like(rating),
     "rating": lambda rating, largest: rating,
@@ -199,7 +200,7 @@ class RatingModel(GeneralRecommender):
             )
         if self.ranks:
             self.head = RankingHead(sampled, choice(config, "target_weight", tuple(_WEIGHTS)))
-        elif choice(config, "output", ("point", "ordinal")) == "point":
+        elif choice(config, "output", OUTPUTS) == "point":
             self.head = PointHead(choice(config, "loss", tuple(_LOSSES)))
         else:
             levels, counts = torch.unique(rating, return_counts=True)

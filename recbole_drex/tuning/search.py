@@ -97,7 +97,9 @@ def tune(
     """
     folder = Path(output)
     if (folder / SEARCH).is_file():
-        raise ConfigError(f"{folder} holds a search; go on with it by --resume {folder}, or choose another --output")
+        raise ConfigError(
+            f"{folder} holds a search; go on with it by --resume {folder}, or choose another --output_dir"
+        )
     if algo not in ALGORITHMS:
         raise ConfigError(unknown_name("search algorithm", algo, ALGORITHMS))
     for name, number in (("--trials", trials), ("--minutes", minutes)):

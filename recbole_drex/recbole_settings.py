@@ -1,0 +1,123 @@
+"""Parameters of RecBole that mean something else here, or nothing, or that RecBole itself does not check."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from recbole_drex.errors import ConfigError, unknown_name
+
+_INTERVAL = re.compile(r"\s*[\[(]\s*(\S+?)\s*,\s*(\S+?)\s*[\])]\s*")
+_UNUSED = {
+    "save_dataset": "prepared data sets are kept in data_path",
+    "save_dataloaders": "the split follows from the seed",
+    "dataset_save_path": "prepared data sets are kept in data_path",
+    "dataloaders_save_path": "the split follows from the seed",
+}
+_MODES = ("full", "labeled", "uni100", "pop100")
+
+
+def check_eval_args(eval_args: Any, metrics: Sequence[str]) -> None:
+    """Check how data are split and what is ranked.
+
+    Args:
+        eval_args: the parameter of that name.
+        metrics: metrics of RecBole's registry that are asked for.
+
+    Raises:
+        ConfigError: a key or value that RecBole does not know or this project refuses; the message says what to write.
+    """
+    if not isinstance(eval_args, Mapping):
+        raise ConfigError(f"parameter 'eval_args' must be {{split: ..., order: ..., group_by: ...}}, not {eval_args!r}")
+    for key in eval_args:
+        if key not in ("split", "order", "group_by", "mode"):
+            raise ConfigError(unknown_name("key of 'eval_args':", key, ("split", "order", "group_by", "mode")))
+    for key, legal in {"order": ("RO", "TO"), "group_by": ("user", "none")}.items():
+        value = eval_args.get(key, legal[0])
+        if (str(value).lower() if key == "group_by" else value) not in legal:
+            raise ConfigError(unknown_name(f"value of eval_args.{key}:", str(value), legal))
+    _check_split(eval_args.get("split", {"LS": "valid_and_test"}))
+    mode = eval_args.get("mode", "full")
+    for one in mode.values() if isinstance(mode, Mapping) else [mode]:
+        _check_mode(one, metrics)
+
+
+def _check_split(split: Any) -> None:
+    if not isinstance(split, Mapping) or len(split) != 1:
+        raise ConfigError(f"eval_args.split must be one of RS, LS, TS and KF, such as {{RS: [8, 1, 1]}}, not {split!r}")
+    (kind, value), *_ = split.items()
+    if kind in ("RS", "TS"):
+        shares = value if isinstance(value, (list, tuple)) else []
+        numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) and one > 0 for one in shares)
+        if len(shares) != 3 or not numbers:
+            raise ConfigError(
+                f"eval_args.split {kind} needs the shares of training, validation and test, all above 0, such as "
+                f"[0.8, 0.1, 0.1], not {value!r}: validation chooses the epoch, and the test part is the result"
+            )
+    elif kind == "LS":
+        if value != "valid_and_test":
+            raise ConfigError(f"eval_args.split LS must be valid_and_test, since both parts are needed, not {value!r}")
+    elif kind != "KF":  # which is checked where it is used
+        raise ConfigError(unknown_name("kind of eval_args.split:", str(kind), ("RS", "LS", "TS", "KF")))
+
+
+def _check_mode(mode: Any, metrics: Sequence[str]) -> None:
+    sampled = re.fullmatch(r"uni(\d+)", str(mode))
+    if sampled:
+        raise ConfigError(
+            f"eval_args.mode {mode} is RecBole's way to sample, {sampled[1]} items for each test row; here write "
+            f"mode: full, candidates: sampled and sampled_candidates: {sampled[1]}, which is for each user"
+        )
+    if re.fullmatch(r"pop\d+", str(mode)):
+        raise ConfigError(
+            f"eval_args.mode {mode}: items are not sampled by popularity here; write mode: full, or candidates: sampled"
+        )
+    if mode not in ("full", "labeled"):
+        raise ConfigError(unknown_name("value of eval_args.mode:", str(mode), _MODES))
+    ranked = [name for name in metrics if name.lower() != "auc"]
+    if mode == "labeled" and ranked:
+        raise ConfigError(f"eval_args.mode labeled ranks nothing, so there is no {', '.join(ranked)}; write mode: full")
+
+
+def check_filters(values: Mapping[str, Any]) -> None:
+    """Check RecBole's filters, of which RecBole ignores or misreads those that it cannot parse, and what has no effect.
+
+    Raises:
+        ConfigError: no interval, or a parameter that this project does not use.
+    """
+    intervals = {key: value for key, value in values.items() if key.endswith("_num_interval")}
+    fields = values.get("val_interval") or {}
+    intervals |= {f"val_interval {key}": one for key, one in fields.items() if not isinstance(one, (list, tuple))}
+    for key, value in intervals.items():
+        if value is not None and not all(_is_interval(one) for one in str(value).split(";")):
+            raise ConfigError(f"parameter '{key}' must be an interval such as '[5,inf)', not {value!r}")
+    for key, why in _UNUSED.items():
+        if values.get(key):
+            raise ConfigError(f"parameter '{key}' has no use here, since {why}; leave it out")
+    for key in values.get("normalize_field") or ():
+        if key in (values["RATING_FIELD"], values["TIME_FIELD"]):
+            raise ConfigError(f"normalize_field: '{key}' is not scaled, since errors are measured in rating units")
+
+
+def _is_interval(text: str) -> bool:
+    match = _INTERVAL.fullmatch(text)
+    try:
+        return bool(match) and float(match[1]) <= float(match[2])  # type: ignore[index]
+    except ValueError:
+        return False
+
+
+def relevance_of_threshold(values: Mapping[str, Any]) -> float | None:
+    """The rating from which RecBole's ``threshold: {rating: 3}`` calls an interaction positive; None without one.
+
+    Raises:
+        ConfigError: it names another field, or none or several, or no number.
+    """
+    threshold, field = values.get("threshold"), values["RATING_FIELD"]
+    if not threshold:
+        return None
+    (key, value), *others = threshold.items()
+    if others or key != field or isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"parameter 'threshold' must be {{{field}: NUMBER}}, not {threshold!r}")
+    return float(value)
