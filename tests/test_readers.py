@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import json
@@ -152,12 +153,12 @@ def test_parquet_moments_and_whole_number_ids(tmp_path):
 BAD = {
     "cut off": ('{"user_id": "U", "pare', "no JSON"),
     "no object": ("[1, 2]", "no JSON object"),
-    "NaN": ('{"user_id": "U", "parent_asin": "I", "rating": NaN}', "no JSON"),
+    "infinite": ('{"user_id": "U", "parent_asin": "I", "rating": Infinity}', "rating is 'Infinity'"),
     "no user": (line(user=None), "user_id is None"),
     "blank item": (line(item=" "), "item_id is ' '"),
     "item is a list": (line(item=["I"]), r"item_id is \['I'\]"),
     "tab in the user": (line(user="a\tb"), "user_id is"),
-    "space in the user": (line(user="a b"), "user_id is"),
+    "line break in the user": (line(user="a\nb"), "user_id is"),
     "NUL in the item": (line(item="a\0b"), "item_id is"),
     "nobody": (line(user="[PAD]"), r"user_id is '\[PAD\]'"),
     "true as user": (line(user=True), "user_id is True"),
@@ -229,8 +230,8 @@ def test_unusable_files(tmp_path):
         "header.csv": (b"user_id,item_id\n", "holds no rows"),
         "cut.jsonl.gz": (packed[: len(packed) // 2], "truncated"),
         "damaged.jsonl.gz": (packed[:100] + bytes(50) + packed[150:], "damaged|truncated"),
-        "plain.jsonl.gz": (good, "no gzip data"),
-        "plain.jsonl.zst": (good, "no Zstandard data"),
+        "noise.jsonl.gz": (b"PK" + packed, "no JSON"),
+        "cut.jsonl.bz2": (bz2.compress(good)[:-9], "truncated bzip2"),
         "cut.jsonl.zst": (pa.compress(good, "zstd", asbytes=True)[:-9], "truncated Zstandard"),
         "wide.jsonl": (good.decode().encode("utf-16"), "UTF-16"),
         "latin.jsonl": (
@@ -241,7 +242,10 @@ def test_unusable_files(tmp_path):
         "r.xml": (good, "unknown extension '.xml'. Legal values: .jsonl"),
         "r.parquet": (b"PAR1 no", "no readable Parquet"),
         "keys.jsonl": (b'{"user": "u", "asin": "i"}\n', "no column 'user_id'.*found: user, asin"),
-        "names.csv": (b"user_id;item_id\nu;i\n", "no column 'user_id'.*in the header; found: user_id;item_id"),
+        "names.csv": (
+            b"user_id:item_id\nu:i\n",
+            r"no column 'user_id'.*in the header; found: user_id:item_id\. If that is a row of data.*--columns",
+        ),
         "fields.tsv": (b"user_id\titem_id\nu\ti\nu\n", r"fields\.tsv:3: 1 fields where the header has 2"),
         "open.csv": (
             b'user_id,item_id,text\nu,i,fine\nu,j,"never closed\nu,k,lost\n',

@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _NO_NUMBER = -math.inf
 _NOBODY = "[PAD]"  # RecBole's name for no user and no item
 _SPACE = "".join(filter(str.isspace, map(chr, range(0x10000))))  # Arrow's own idea of white space is another
-_ID = rf"^[^{_SPACE}\x00]+$"
+_ID = r"^[^\x00\t-\r\x1c-\x1f\x{85}\x{2028}\x{2029}]+$"  # no tab, and nothing that ends a line somewhere
+_DATES = ("ISO8601", "%m %d, %Y", "%b %d, %Y", "%B %d, %Y", "%a %b %d %H:%M:%S %z %Y")
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # a larger number counts ns, us or ms: as s it is past the year 5138
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a raw value says nothing: None, a blank text, NaN or an empty list.
+
+    Example:
+        >>> [is_missing(value) for value in (None, " ", float("nan"), [], 0, "0")]
+        [True, True, True, True, False, False]
+    """
+    if isinstance(value, str):
+        return not value or value.isspace()
+    return value is None or value == [] or (isinstance(value, float) and math.isnan(value))
+
+
+def is_blank(texts: pa.StringArray) -> pa.BooleanArray:
+    """Which texts are null or blank."""
+    return pc.equal(pc.utf8_trim(texts.fill_null(""), _SPACE), "")
 
 
 def ids(values: list[Any] | pa.StringArray) -> pa.StringArray:
     """Ids without the white space around them; null where a value is no id.
 
-    An id is a text or a whole number, not blank, with neither white space nor NUL inside, and not RecBole's ``[PAD]``.
+    An id is a text or a whole number (100.0 is 100), not blank, without tabs, line breaks and NUL inside, and not
+    RecBole's ``[PAD]``.
 
     Example:
-        >>> ids(["u7", " u7 ", 12, "u 7", None]).to_pylist()
-        ['u7', 'u7', '12', None, None]
+        >>> ids(["u7", " Ann Lee ", 12, 100.0, 0.5, "u\\t7", None]).to_pylist()
+        ['u7', 'Ann Lee', '12', '100', None, None, None]
     """
     if isinstance(values, list):
-        values = [value if type(value) is str else str(value) if type(value) is int else None for value in values]
+        values = [value if type(value) is str else _whole(value) for value in values]
     names = pa.array(values, pa.string())
     if _visible(names):
         legal = pc.not_equal(names, "")
@@ -33,6 +55,13 @@ def ids(values: list[Any] | pa.StringArray) -> pa.StringArray:
         names = pc.utf8_trim(names, _SPACE)
         legal = pc.match_substring_regex(names, _ID)
     return pc.if_else(pc.and_(legal, pc.not_equal(names, _NOBODY)), names, pa.scalar(None, pa.string()))
+
+
+def _whole(value: Any) -> str | None:
+    """A whole number as text; floats hold those up to 2 ** 53."""
+    if type(value) is float and value.is_integer() and abs(value) <= 1 << 53:
+        value = int(value)
+    return str(value) if type(value) is int else None
 
 
 def _visible(texts: pa.StringArray) -> bool:
@@ -73,6 +102,33 @@ def _number(value: Any) -> float:
     return number if math.isfinite(number) else _NO_NUMBER
 
 
+def moments(values: list[Any] | pa.DoubleArray) -> np.ndarray:
+    """Convert to seconds since 1970 (UTC): NaN where missing, -inf where it is no moment.
+
+    Numbers count seconds, milliseconds, microseconds or nanoseconds, as their size tells. Texts are numbers or dates:
+    ISO 8601 (UTC, unless they name another zone), ``03 1, 2014`` and ``Mar 1, 2014`` as in Amazon's data sets, or
+    ``Sat Mar 01 10:11:12 -0800 2014`` as in Goodreads'.
+
+    Example:
+        >>> moments([1393668672, 1393668672000, "2014-03-01T10:11:12Z", "03 1, 2014", None, "monday"]).tolist()
+        [1393668672.0, 1393668672.0, 1393668672.0, 1393632000.0, nan, -inf]
+    """
+    seconds = numbers(values)
+    for least, unit in _UNITS:
+        seconds = np.where(seconds > least, seconds / unit, seconds)
+    rows = np.flatnonzero(seconds == _NO_NUMBER).tolist()
+    # Without a digit, "now" would be a date.
+    texts = {row: values[row] for row in rows if isinstance(values[row], str) and re.search("[0-9]", values[row])}
+    dates = pd.Series(texts, dtype=object).str.strip() if texts else pd.Series(dtype=object)
+    for form in _DATES:
+        if dates.empty:
+            break
+        parsed = pd.to_datetime(dates, format=form, utc=True, errors="coerce").dropna()
+        seconds[parsed.index] = parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64) / 1e6
+        dates = dates.drop(parsed.index)
+    return seconds
+
+
 def stripped(values: list[Any] | pa.StringArray) -> pa.StringArray:
     """Strip texts: ``""`` where missing, null where the value is no text.
 
@@ -91,15 +147,19 @@ def words(values: list[Any], joint: str = " ") -> list[str | None]:
     """Turn texts, or lists of texts, into words apart by single spaces; None where the value is neither.
 
     Args:
-        values: texts, lists of texts, or None (``""``).
+        values: texts, lists of texts, lists of such lists (whose repeated entries count once), or None (``""``).
         joint: stands between the words of one entry of a list.
 
     Example:
         >>> words([["Video Games", "PC"], " a\\tb ", None, 3], joint="_")
         ['Video_Games PC', 'a b', '', None]
+        >>> words([[["Sports", "Water Sports"], ["Sports", "Boats"]]], joint="_")
+        ['Sports Water_Sports Boats']
     """
     joined: list[str | None] = []
     for value in values:
+        if isinstance(value, list):
+            value = _entries(value)
         if isinstance(value, str):
             joined.append(" ".join(value.split()))
         elif value is None:
@@ -109,3 +169,11 @@ def words(values: list[Any], joint: str = " ") -> list[str | None]:
         else:
             joined.append(None)
     return joined
+
+
+def _entries(values: list[Any]) -> list[Any]:
+    """The entries of a list; of a list of lists, as the categories of 2014 are, each entry once."""
+    values = [value for value in values if value is not None]
+    if values and all(isinstance(value, list) for value in values):
+        return list(dict.fromkeys(entry for value in values for entry in value if isinstance(entry, str)))
+    return values
