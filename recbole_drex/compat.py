@@ -15,6 +15,8 @@ still define.
   TailPercentage): they stay what they are.
 * ``torch.load`` reads no pickled ``Config``, so ``run_recbole`` ends at its test: RecBole's trainer leaves the classes
   out of it and writes what torch reads as data; ``torch.load`` stays as it is.
+* ``read_csv`` takes a quotation mark at the beginning of a field for one that goes on to the next mark, over lines and
+  rows; atomic files have no quoting, see :func:`quoting`.
 * Models that start from a trained one (NeuMF, NAIS, ConvNCF, RaCT) or from vectors of items (LDiffRec) read pickles,
   which may run code: before torch 2.6 by default, LDiffRec on purpose. :func:`without_pickle` stops that.
 """
@@ -22,9 +24,11 @@ still define.
 from __future__ import annotations
 
 import copy
+import csv
 import importlib.util
 import pickle
 import warnings
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -53,11 +57,21 @@ def _len(value: Any) -> Any:
     return value.map(len) if isinstance(value, pd.Series) else len(value)
 
 
+def quoting(path: str | Path) -> int:
+    """How an atomic file is to be read: without quoting, but for files made by this project, which follow CSV's rules.
+
+    Those have their manifest, ``<dataset>/<dataset>.json``, beside them.
+    """
+    folder = Path(path).parent
+    return csv.QUOTE_MINIMAL if (folder / f"{folder.name}.json").is_file() else csv.QUOTE_NONE
+
+
 class _Pandas:
     """``pandas`` as RecBole's dataset module sees it.
 
     Missing sequences are read as empty strings: RecBole fills them by a chained in-place ``fillna``, which pandas 3
     applies to a copy. A text is missing only where it is empty: by default pandas would also lose a user called ``NA``.
+    Fields apart by tabs are not quoted, see :func:`quoting`.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -67,6 +81,8 @@ class _Pandas:
     def read_csv(*args: Any, **kwargs: Any) -> pd.DataFrame:
         if kwargs.get("engine") == "python" and len(kwargs.get("delimiter", "")) == 1:
             kwargs["engine"] = "c"  # same result, and an order of magnitude faster
+        if kwargs.get("delimiter") == "\t":
+            kwargs["quoting"] = quoting(args[0])
         kinds = kwargs.get("dtype") or {}
         missing = {column: [""] if kind is str else _NO_NUMBER for column, kind in kinds.items()}
         kwargs |= {"na_values": missing, "keep_default_na": not missing}

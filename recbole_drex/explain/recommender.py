@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole_drex.compat import quoting  # isort: skip  (first: RecBole needs it)
 from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import DataError, unknown_name
@@ -90,8 +90,10 @@ class Recommender:
         path = Path(self.dataset.dataset_path) / f"{self.dataset.dataset_name}.item"
         if not path.is_file():
             return {}
-        items = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-        return dict(zip(items["item_id:token"], items["title:token_seq"], strict=True))
+        items = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=quoting(path))
+        fields = {name.partition(":")[0]: items[name] for name in items}
+        item, title = fields.get(self.dataset.iid_field), fields.get("title")
+        return {} if item is None or title is None else dict(zip(item, title, strict=True))
 
     # Recommendations --------------------------------------------------------------------------------------------
 
