@@ -27,9 +27,12 @@ PREPARATION = (
     "user_min",
     "item_min",
     "columns",
+    "item_columns",
     "rating_range",
+    "missing_rating",
     "bad_line_share",
     "use_title",
+    "language",
     "lemmatizer",
     "encoder",
     "static_vectors",
@@ -55,7 +58,13 @@ _NULL_BY_DEFAULT: dict[str, type] = {
     "normalize_all": bool,
     "relevance_threshold": float,
 }
-_SEVERAL_TYPES = ("metrics", "topk", "load_col", "gpu_id")  # a single value for a list, a number for a text
+_SEVERAL_TYPES = (
+    "metrics",
+    "topk",
+    "load_col",
+    "gpu_id",
+    "rating_range",
+)  # a single value for a list, a number for a text
 _UNLISTED = ("tail_ratio", "encoding")  # read by RecBole, but in none of its lists
 _NAMED = ("model", "dataset")
 """What RecBole's users write into files of parameters, and options of the command line give."""

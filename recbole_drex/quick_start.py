@@ -15,6 +15,7 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_drex.config import PREPARATION, Config
 from recbole_drex.data.engine import check_engine
+from recbole_drex.data.manifest import reused_settings
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources, find_sources
 from recbole_drex.distributed import check_processes, group, launch
@@ -150,6 +151,9 @@ def prepare_dataset(
 ) -> dict[str, Any]:
     """Find the raw files of the configured data set and prepare it, unless that has been done.
 
+    Where there are no raw files, a data set that was prepared before is used with the settings that it was prepared
+    with; of those that the configuration gives none may be another.
+
     ``engine`` and ``address`` say where, see :func:`recbole_drex.data.prepare.prepare`.
     """
     check_engine(engine, address)
@@ -163,10 +167,13 @@ def prepare_dataset(
         raise ConfigError("benchmark_filename names parts that are split already, so --raw does not apply")
     environment = os.environ.get("RECBOLE_DREX_RAW")
     sources = Sources() if parts else find_sources(dataset, folder.parent, raw, meta, environment)
+    settings = config.preparation()
+    if not sources.given:
+        settings = reused_settings(folder, dataset, settings, config.external_config_dict)
     return prepare(
         dataset,
         folder.parent,
-        config.preparation(),
+        settings,
         sources,
         hashes=config["raw_sha256"],
         rebuild=rebuild,

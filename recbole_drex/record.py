@@ -16,7 +16,7 @@ import torch
 
 from recbole_drex import __version__
 from recbole_drex.config import Config
-from recbole_drex.data.manifest import TIMES
+from recbole_drex.data.manifest import TIMES, stored_settings
 from recbole_drex.dataset import REVIEW_ROW, Parts, ReviewDataset, fold_of
 from recbole_drex.evaluation.collector import LEVELS, TIE_KEYS, USER_MEAN
 from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
@@ -72,9 +72,10 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def given_split(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """RecBole's parameter for a data set that comes split, as its manifest says; nothing for any other."""
-    return {"benchmark_filename": manifest["benchmark"]} if "benchmark" in manifest else {}
+def settled(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that the prepared data set decides: how it was prepared, and that it comes split, if it does."""
+    split = {"benchmark_filename": manifest["benchmark"]} if "benchmark" in manifest else {}
+    return {**stored_settings(manifest), **split}
 
 
 def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
         # Defaults come from files that may be edited, so what they came to is part of what the run is.
         "config": {
             **{key: value for key, value in what(config.final_config_dict).items() if key != "data_path"},
-            **given_split(manifest),
+            **settled(manifest),
         },
     }
 

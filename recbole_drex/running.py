@@ -47,7 +47,7 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     # fills new memory only costs time.
     torch.use_deterministic_algorithms(bool(config["reproducibility"]), warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    for key, value in record.given_split(manifest).items():
+    for key, value in record.settled(manifest).items():
         config[key] = value
     check_valid_metric(config)
     dataset = ReviewDataset(config)

@@ -201,11 +201,16 @@ def check_values(values: Mapping[str, Any]) -> None:
             raise ConfigError(f"parameter '{key}' must be {_MOST[key]} or less, not {value}")
     span = values.get("rating_range")
     numbers = isinstance(span, (list, tuple)) and len(span) == 2 and all(isinstance(n, (int, float)) for n in span)
-    if span is not None and not (numbers and span[0] < span[1]):
-        raise ConfigError(f"parameter 'rating_range' must be [lowest, highest], such as [1, 5], not {span!r}")
-    columns = values.get("columns")
-    if columns is not None and not isinstance(columns, Mapping):
-        raise ConfigError(f"parameter 'columns' must be {{user_id: name in the file, ...}}, not {columns!r}")
+    if span is not None and span != "auto" and not (numbers and span[0] < span[1]):
+        raise ConfigError(f"parameter 'rating_range' must be auto or [lowest, highest], such as [1, 5], not {span!r}")
+    missing = values.get("missing_rating")
+    if missing is not None and (isinstance(missing, bool) or not isinstance(missing, (int, float))):
+        raise ConfigError(f"parameter 'missing_rating' must be a number, not {missing!r}")
+    for key, example in (("columns", "user_id"), ("item_columns", "item_id")):
+        columns = values.get(key)
+        names = isinstance(columns, Mapping) and all(type(name) in (str, int) for name in columns.values())
+        if columns is not None and not names:
+            raise ConfigError(f"parameter '{key}' must be {{{example}: name in the file, ...}}, not {columns!r}")
     score = values.get("profile_score")
     if score is not None and score not in _PROFILE_SCORES:
         raise ConfigError(unknown_name("value of 'profile_score':", str(score), _PROFILE_SCORES))

@@ -47,7 +47,7 @@ class ReviewEncoder:
 
     @cached_property
     def _processor(self) -> TextProcessor:
-        return TextProcessor(self._given["lemmatizer"])
+        return TextProcessor(self._given["lemmatizer"], self._given["language"])
 
     @property
     def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:

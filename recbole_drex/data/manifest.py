@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,13 @@ FORMAT = 3
 _OLDER = (1, 2)  # without review texts (1) and without item vectors (1, 2), otherwise the same
 ITEM_SETTINGS: dict[str, Any] = {"item_features": {}, "images": None, "image_encoder": None}
 """Parameters that older formats did not know, with the values that make no difference."""
-STORE_SETTINGS: dict[str, Any] = {"store_dtype": "float16", "static_vectors": "minilm"}
+STORE_SETTINGS: dict[str, Any] = {
+    "store_dtype": "float16",
+    "static_vectors": "minilm",
+    "item_columns": None,
+    "missing_rating": None,
+    "language": "en",
+}
 """Parameters that a manifest names only where they differ from this, so that manifests of older versions stay equal."""
 TIMES = "seconds.json"
 """Beside the manifest: how long the preparation took."""
@@ -137,6 +143,49 @@ def check_origin(folder: Path, dataset: str, *, reviews: bool, mmrec: bool) -> N
     raise DataError(f"{why} and is not overwritten; choose another name with --dataset")
 
 
+def stored_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters under "Preparation" that a data set was prepared with; none for one that was not made from
+    reviews."""
+    settings = manifest.get("settings")
+    return {**ITEM_SETTINGS, **STORE_SETTINGS, **settings} if settings else {}
+
+
+def reused_settings(folder: Path, dataset: str, settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The settings that a prepared data set is found again with: its own.
+
+    Args:
+        folder: of the data set.
+        dataset: its name.
+        settings: the parameters under "Preparation" as they are configured.
+        given: names of those that the user has given, which must be the data set's own, too.
+
+    Raises:
+        DataError: one of them is another; the message names it and both values.
+    """
+    path = folder / f"{dataset}.json"
+    if not path.is_file():
+        return dict(settings)
+    manifest = read_json(path, "manifest")
+    then = stored_settings(manifest) if isinstance(manifest, dict) else {}
+    then = {key: value for key, value in then.items() if key in settings}
+    asked = {key: settings[key] if key in given else value for key, value in then.items()}
+    _refuse_others(folder, dataset, then, asked)
+    return {**settings, **then}
+
+
+def _refuse_others(folder: Path, dataset: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if changes := _changes(then, now):
+        raise DataError(
+            f"data set '{dataset}' in {folder} was prepared with other settings ({changes}); leave them out to use it "
+            "as it is, or name its raw reviews with --raw FILE so that it can be prepared anew"
+        )
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    keys = [key for key in now if now[key] != then.get(key)]
+    return ", ".join(f"{key} was {then.get(key)!r} and is {now[key]!r}" for key in keys)
+
+
 def usable_manifest(
     folder: Path, dataset: str, settings: Mapping[str, Any], given: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
@@ -149,7 +198,7 @@ def usable_manifest(
         given: the raw files at hand, as :func:`source` describes them; empty without any.
 
     Raises:
-        DataError: it is damaged and there are no raw files to make it anew.
+        DataError: it is damaged or was prepared with other settings, and there are no raw files to make it anew.
         ConfigError: item vectors are asked for where only those of an MMRec folder can be had.
     """
     path = folder / f"{dataset}.json"
@@ -164,7 +213,10 @@ def usable_manifest(
             if manifest["benchmark"] != list(PARTS):
                 raise DataError(f"manifest {path} names other parts than {', '.join(PARTS)}")
             refuse_item_settings(settings)
-        elif {**ITEM_SETTINGS, **STORE_SETTINGS, **manifest["settings"]} != settings:
+        elif (then := stored_settings(manifest)) != settings:
+            if not given:
+                _refuse_others(folder, dataset, then, settings)
+            logger.warning("data set '%s' is prepared anew: %s", dataset, _changes(then, settings))
             return None
         if given and manifest["sources"] != given:
             return None

@@ -8,12 +8,14 @@ preparation, and a finished store of the same texts and settings, are used again
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from recbole_drex.data.atomic import write_inter, write_items
@@ -37,6 +39,7 @@ from recbole_drex.data.manifest import (
 from recbole_drex.data.mmrec import mmrec_sources, prepare_mmrec
 from recbole_drex.data.modalities import TEXT, check_item_settings, item_sources, make_modalities
 from recbole_drex.data.readers import read_items, read_reviews
+from recbole_drex.data.remote import RawFile
 from recbole_drex.data.sources import Sources
 from recbole_drex.data.spill import RawReviews
 from recbole_drex.data.staging import FEATURES, SHARDS, install, staged
@@ -48,6 +51,8 @@ from recbole_drex.data.texts import TEXTS, write_texts
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.files import locked, read_json, safe_name, sha256, write_json
 from recbole_drex.values import choice
+
+logger = logging.getLogger(__name__)
 
 SHARD = 1024  # reviews; what an interruption can cost is the encoding of so many
 _CONTENT = 2  # changes when the same texts and settings come to give other features
@@ -145,13 +150,14 @@ def _build(
         sources.reviews,
         work / "reviews.parquet",
         columns=settings["columns"],
-        rating_range=tuple(settings["rating_range"]),
+        rating_range=settings["rating_range"],
         bad_line_share=settings["bad_line_share"],
         use_title=settings["use_title"],
+        missing_rating=settings["missing_rating"],
         read=engine.read,
     )
     frame, counts = filter_reviews(raw.frame, user_min=settings["user_min"], item_min=settings["item_min"])
-    items = read_items(sources.meta) if sources.meta else None
+    items = _items(sources.meta, frame, settings) if sources.meta else None
     frame = frame.reset_index(drop=True)
     reviewed = np.flatnonzero(frame["has_review"].to_numpy())
     rows = frame["row"].to_numpy()[reviewed]
@@ -205,6 +211,19 @@ def _build(
     write_json(made / TIMES, times)
     write_json(made / f"{dataset}.json", manifest)
     return manifest
+
+
+def _items(meta: RawFile, frame: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """The item file; says so if it describes none of the items that the filter keeps."""
+    items = read_items(meta, columns=settings["item_columns"], bad_line_share=settings["bad_line_share"])
+    kept = frame["item_id"].astype(str)
+    if not kept.isin(items["item_id"]).any():
+        logger.warning(
+            f"{meta} describes none of the {kept.nunique():,} items of the reviews: its ids are such as "
+            f"'{items['item_id'].iloc[0]}', those of the reviews such as '{kept.iloc[0]}'; "
+            "--item_columns says which column holds the ids"
+        )
+    return items
 
 
 def _encode(

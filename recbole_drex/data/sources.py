@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.download import CATEGORIES, download_category
+from recbole_drex.data.formats import FORMATS, format_of
 from recbole_drex.data.manifest import interaction_files
 from recbole_drex.data.remote import RawFile, raw_file, raw_files
 from recbole_drex.errors import ConfigError, unknown_name
@@ -50,7 +51,8 @@ def find_sources(
     Args:
         dataset: name of the data set.
         data_path: folder of prepared data sets; ``raw/`` in it takes generated and downloaded files.
-        raw: review files given by the user, by path or address (``s3://...``), or one folder in MMRec's layout.
+        raw: review files given by the user, by path or address (``s3://...``), or folders of such files, as Spark
+            writes Parquet; or one folder in MMRec's layout.
         meta: item file given by the user.
         raw_dir: folder of raw files (environment variable ``RECBOLE_DREX_RAW``).
 
@@ -59,6 +61,7 @@ def find_sources(
         DownloadError: the category could not be downloaded.
     """
     safe_name(dataset, "data set")
+    raw = [file for entry in raw for file in (_files_in(Path(entry)) or [entry])]
     if len(raw) == 1 and Path(raw[0]).is_dir():
         if meta:
             raise ConfigError(f"--meta does not apply to {raw[0]}: item vectors of an MMRec folder are its *_feat.npy")
@@ -80,3 +83,10 @@ def find_sources(
     raise ConfigError(
         unknown_name("data set", dataset, ["demo", *CATEGORIES, *prepared], "Or name a review file with --raw FILE.")
     )
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files of reviews in a folder, in alphabetical order; none for another path, or one in MMRec's layout."""
+    if not folder.is_dir() or any(folder.glob("*.inter")):
+        return []
+    return sorted(path for path in folder.iterdir() if format_of(path.name) in FORMATS and path.name[0] not in "._")

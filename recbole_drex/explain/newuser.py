@@ -138,7 +138,8 @@ class NewUsers:
 
     @cached_property
     def _processor(self) -> TextProcessor:
-        return TextProcessor(self.recommender.experiment.config["lemmatizer"])
+        config = self.recommender.experiment.config
+        return TextProcessor(config["lemmatizer"], config["language"])
 
     @cached_property
     def _encoder(self) -> Encoder:

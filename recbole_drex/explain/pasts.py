@@ -42,7 +42,7 @@ class PastReviews:
         self._keys, self._ratings = keys[order], evidence.rating.numpy()[order]
         self._rows = evidence.review_row.numpy()[order]
         self.texts = texts = review_texts(experiment)
-        self.processor = processor = TextProcessor(experiment.config["lemmatizer"])
+        self.processor = processor = TextProcessor(experiment.config["lemmatizer"], experiment.config["language"])
 
         @lru_cache(maxsize=4096)
         def read(row: int) -> ReviewWords | None:
