@@ -68,10 +68,10 @@ def _nearly_json(line: bytes) -> Any:
     """What a line says that is JSON but for NaN, which is null, or a Python literal, as item files of 2014 hold; None
     for any other."""
     try:
-        if any(pattern.search(line) for pattern in _NO_NUMBERS):
-            return _plain(json.loads(line.decode(), parse_constant=_constant))
         if line.lstrip().startswith(b"{'") and len(line) <= _LITERAL:
             return _plain(ast.literal_eval(line.decode().strip()))
+        if any(pattern.search(line) for pattern in _NO_NUMBERS):
+            return _plain(json.loads(line.decode(), parse_constant=_constant))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         pass
     return None
