@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,6 +142,26 @@ def test_drex_without_reviews(tmp_path, raw, capsys):
     result = read_result(tmp_path / "out" / "baby" / "DReX" / "seed-2026")
     assert result["split"] == "given with the data (train, valid, test)"
     assert result["config"]["modalities"] == ["rating", "image", "text"]
+
+
+@pytest.mark.parametrize("model", ["LIRDRec", "VBPR"])
+def test_models_of_item_vectors_take_those_that_there_are(tmp_path, raw, capsys, model):
+    arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
+    arguments += ["--raw", str(raw), "--epochs", "1", "--threads", "1", "--no_references"]
+    assert main(["run", "--model", model, *arguments]) == 0
+    said = f"{model} describes items by image, text: the data set has no reviews"
+    assert said in "".join(capsys.readouterr())
+    folder = tmp_path / "out" / "baby" / model / "seed-2026"
+    assert read_result(folder)["config"]["item_modalities"] == ["image", "text"]
+    score = load(folder).model.full_sort_predict({"user_id": torch.tensor([1])})
+    before = (folder / "result.json").read_bytes()
+    assert main(["run", "--model", model, "--resume", *arguments]) == 0
+    assert (folder / "result.json").read_bytes() == before
+    assert main(["run", "--model", model, "--item_modalities", "[image,text]", *arguments]) == 0
+    assert said not in "".join(capsys.readouterr())
+    torch.testing.assert_close(load(folder).model.full_sort_predict({"user_id": torch.tensor([1])}), score)
+    assert main(["run", "--model", model, "--item_modalities", "[reviews]", *arguments]) == 2
+    assert "unknown value of 'item_modalities': 'reviews'" in capsys.readouterr().err
 
 
 def test_comparisons(tmp_path, raw, made):

@@ -16,7 +16,7 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.model.fusion import WeightCopying
 from recbole_drex.model.graphs import Graph, item_graph, user_item_graph
 from recbole_drex.model.layers import Remembering, bpr_loss
-from recbole_drex.model.modalities import checked_names, modality_vectors
+from recbole_drex.model.modalities import checked_names, fit_modalities, modality_vectors
 from recbole_drex.values import choice
 
 SHARED = "shared"
@@ -108,6 +108,7 @@ class LIRDRec(Remembering, GeneralRecommender):
         super().__init__(config, dataset)
         choice(config, "train_target", ("implicit",))
         size, self.n_layers, self.reg_weight = config["embedding_size"], config["n_layers"], config["reg_weight"]
+        self.notes = fit_modalities(config, dataset)
         vectors = modality_vectors(config, dataset)
         self.blocks = _blocks(config["blocks"], list(vectors))
         self.encoders = nn.ModuleList(

@@ -30,6 +30,19 @@ def checked_names(parameter: str, names: Any, legal: Sequence[str]) -> list[str]
     return names
 
 
+def fit_modalities(config, dataset: ReviewDataset) -> list[str]:
+    """Let ``item_modalities`` name what the data set has, where its default names what it lacks.
+
+    Returns:
+        What there is to say about it; nothing if the parameter stays as it is, because it fits or was given.
+    """
+    names, there = config["item_modalities"], dataset.item_modalities
+    if "item_modalities" in config.external_config_dict or not there or set(names) & set(there):
+        return []
+    config["item_modalities"] = there
+    return [f"{config['model']} describes items by {', '.join(there)}: the data set has no {', '.join(names)}"]
+
+
 def modality_vectors(config, dataset: ReviewDataset) -> dict[str, torch.Tensor]:
     """The vectors of all items by modality, in the order of the parameter ``item_modalities``.
 

@@ -10,7 +10,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
 from recbole_drex.model.layers import Remembering, bpr_loss
-from recbole_drex.model.modalities import modality_vectors
+from recbole_drex.model.modalities import fit_modalities, modality_vectors
 from recbole_drex.values import choice
 
 
@@ -68,6 +68,7 @@ class VBPR(Remembering, GeneralRecommender):
         choice(config, "train_target", ("implicit",))
         self.reg_weight, self.feature_reg_weight = config["reg_weight"], config["feature_reg_weight"]
         size, feature_size, std = config["embedding_size"], config["feature_size"], config["init_std"]
+        self.notes = fit_modalities(config, dataset)
         tables = [unit_scale(vectors) for vectors in modality_vectors(config, dataset).values()]
         self.register_buffer("features", torch.cat(tables, dim=1), persistent=False)
         self.projection = nn.Linear(self.features.shape[1], feature_size, bias=False)
