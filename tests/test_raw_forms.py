@@ -7,6 +7,7 @@ import csv
 import datetime
 import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -430,6 +431,44 @@ def test_a_prepared_data_set_is_found_again(tmp_path, mine, capsys, caplog):
     assert manifest.read_bytes() == before
     assert main(["prepare", *common, *mine[:-1], "3"]) == 0
     assert "prepared anew: item_min was 2 and is 3" in caplog.text
+
+
+LANGUAGES = {
+    "en": "The story is exciting and the music was very good.",
+    "de": "Die Handlung ist spannend und die Musik war sehr schön.",
+    "zh": "这 部 电影 非常 好看 , 我 很 喜欢 音乐",
+    "zh unspaced": "这部电影非常好看而且音乐也很好听,我很喜欢这部电影",
+    "th": "หนังเรื่องนี้สนุกมากและเพลงก็เพราะมาก",
+}
+
+
+@pytest.mark.parametrize(
+    "text, options, said",
+    [
+        ("en", [], None),
+        ("de", ["--language", "de"], None),
+        ("de", [], r"\d\d% of the words in the reviews are no words of language 'en': name theirs with --language"),
+        ("zh", ["--language", "zh", "--lemmatizer", "none"], None),
+        ("zh unspaced", ["--language", "zh", "--lemmatizer", "none"], "no words of language 'zh'.*put spaces between"),
+        ("zh unspaced", [], r"100% of the words.*Chinese, Japanese, Thai\) are not separated"),
+        ("th", ["--lemmatizer", "none"], r"100% of the words"),
+        ("th", ["--language", "th", "--lemmatizer", "none"], r"100% of the words .* of language 'th'"),
+        ("th", ["--language", "th"], "error: language 'th' is written without spaces.*--lemmatizer none"),
+        ("en", ["--language", "tlh"], "error: unknown language 'tlh'"),
+    ],
+)
+def test_reviews_of_another_language_are_noticed(tmp_path, capsys, caplog, text, options, said):
+    rows = [{"user_id": f"u{n % 2}", "item_id": f"i{n // 2}", "rating": 4, "text": LANGUAGES[text]} for n in range(4)]
+    raw = put(tmp_path / "r.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    words = ["music", "musik", "电影", *re.split("[ ,]", LANGUAGES["zh unspaced"]), LANGUAGES["th"]]
+    vectors = put(tmp_path / "vectors.txt", "".join(f"{word} 1 2\n" for word in words))
+    common = ["--dataset", "r", "--data_path", str(tmp_path / "data"), "--static_vectors", str(vectors)]
+    code = main(["prepare", *common, "--raw", str(raw), "--user_min", "1", "--item_min", "1", *options])
+    found = caplog.text + capsys.readouterr().err
+    assert code == (2 if said and said.startswith("error") else 0), found
+    assert re.search(said, found) if said else "no words of" not in found
+    if text == "zh":
+        assert "\t这 部 电影 非常 好看 我 很 喜欢 音乐\t" in (tmp_path / "data" / "r" / "r.inter").read_text()
 
 
 def test_an_item_file_of_other_items_is_noticed(tmp_path, mine, caplog):

@@ -7,7 +7,7 @@ import html
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,6 +16,9 @@ from itertools import accumulate
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 
 LEMMATIZERS = ("none", "simplemma", "wordnet")
+UNSPACED = ("bo", "dz", "ja", "km", "lo", "my", "th", "yue", "zh")
+"""Languages that are written without spaces between words. Nothing here separates them."""
+_LONG = 8  # letters; what is longer in such a language is rather a clause than a word
 
 # scikit-learn's English stop words hold words that turn or scale a judgement ("not good", "too long", "least fun").
 # Dropping them would make praise and blame look alike, so they stay, as themselves, never lemmatised.
@@ -116,8 +119,9 @@ def _blank(tag: re.Match[str]) -> str:
 class TextProcessor:
     """Cleans a review, keeps the words that carry meaning and lemmatises them.
 
-    Kept are words of letters only (inner apostrophes and hyphens allowed), two letters or longer, that are no stop
-    words, nor have a lemma that is one. Stop words are scikit-learn's English ones without :data:`JUDGING_WORDS` and
+    Kept are words of letters only (inner apostrophes and hyphens allowed), two letters or longer (in the languages of
+    :data:`UNSPACED`, whose words must be apart by spaces, one letter), that are no stop words, nor have a lemma that is
+    one. Stop words are scikit-learn's English ones without :data:`JUDGING_WORDS` and
     :data:`CONTENT_WORDS`; for another language none are removed. A negated verb ("don't", "isn't") is kept as "not".
 
     Args:
@@ -148,6 +152,7 @@ class TextProcessor:
         # between versions, and newer ones stop with a TimeoutError when a match is suspended for seconds.
         letters = rf"[^\W\d_]+(?:[{_characters('Mn', 'Mc')}]+[^\W\d_]*)*"  # marks belong to the letter before them
         # Numerals that are no digits count as letters here; a class of letters without them is five times as slow.
+        shortest = 1 if language in UNSPACED else 2
         self._no_numerals = str.maketrans(dict.fromkeys(_characters("No", "Nl"), " "))
         self._words = re.compile(rf"{letters}(?:['\-\u2010\u2011]{letters})*")
 
@@ -159,7 +164,7 @@ class TextProcessor:
             word = _CLITIC.sub("", word)
             if word in JUDGING_WORDS:
                 return word, len(word)
-            if not 2 <= len(word) <= _LONGEST_WORD or word in stop_words:
+            if not shortest <= len(word) <= _LONGEST_WORD or word in stop_words:
                 return None
             lemma = lemmatize(word)
             return None if lemma in stop_words else (sys.intern(lemma), len(word))
@@ -201,6 +206,32 @@ class TextProcessor:
         }
 
 
+def known_share(texts: Sequence[str], language: str) -> float | None:
+    """Share of the words of ``texts`` that are words of ``language``, None where that cannot be told.
+
+    Those are the words in simplemma's dictionary; in the languages of :data:`UNSPACED`, runs of at most 8 letters and marks.
+
+    Example:
+        >>> known_share(["Great story"], "en"), known_share(["Una historia hermosa"], "en")
+        (1.0, 0.0)
+    """
+    import simplemma
+
+    text = clean(" ".join(texts))
+    words = "".join(char if unicodedata.category(char)[0] in "LM" else " " for char in text).split()
+    if not words or not _is_known(language):
+        return None
+    if language in UNSPACED:
+        return sum(len(word) <= _LONG for word in words) / len(words)
+    return float(simplemma.in_target_language(text, lang=language))
+
+
+def _is_known(language: str) -> bool:
+    from simplemma.strategies.dictionaries.dictionary_factory import SUPPORTED_LANGUAGES
+
+    return language in SUPPORTED_LANGUAGES or language in UNSPACED
+
+
 def _sentences(text: str) -> tuple[str, list[int]]:
     """What :func:`clean` makes of ``text``, and the positions in it where sentences, clauses or lines end, in order.
 
@@ -235,6 +266,11 @@ def _simplemma(language: str) -> Callable[[str], str]:
     import simplemma
     from simplemma.strategies.dictionaries.dictionary_factory import SUPPORTED_LANGUAGES
 
+    if language in UNSPACED:
+        raise ConfigError(
+            f"language '{language}' is written without spaces between words, and nothing here separates them: put "
+            "spaces between the words of the raw reviews and give --lemmatizer none"
+        )
     if language not in SUPPORTED_LANGUAGES:
         raise ConfigError(unknown_name("language", language, SUPPORTED_LANGUAGES))
     corrections = _CORRECTIONS if language == "en" else {}
