@@ -30,7 +30,7 @@ import pickle
 import warnings
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,7 @@ def _len(value: Any) -> Any:
     return value.map(len) if isinstance(value, pd.Series) else len(value)
 
 
-def quoting(path: str | Path) -> int:
+def quoting(path: str | Path) -> Literal[0, 3]:
     """How an atomic file is to be read: without quoting, but for files made by this project, which follow CSV's rules.
 
     Those have their manifest, ``<dataset>/<dataset>.json``, beside them.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from recbole_drex.data.download import CATEGORIES, download, download_category
+from recbole_drex.data.readers import read_reviews
 from recbole_drex.errors import ConfigError, DownloadError
 
 CONTENT = gzip.compress(np.random.default_rng(7).bytes(300_000))
@@ -175,6 +176,15 @@ def test_wrong_content(server, tmp_path, content, reason):
     with pytest.raises(DownloadError, match=reason):
         download(f"{server.url}/x.gz", tmp_path / "x.gz")
     assert left(tmp_path) == []
+
+
+def test_json_that_came_unpacked_is_the_file_if_its_size_is_known(server, tmp_path):
+    server.remote.content = b'{"user_id": "u", "parent_asin": "i", "rating": 5}\n'
+    path = download(f"{server.url}/x.jsonl.gz", tmp_path / "x.jsonl.gz")
+    assert read_reviews(path, tmp_path / "s.parquet").frame["rating"].tolist() == [5]
+    server.remote.length = False
+    with pytest.raises(DownloadError, match="no gzip"):
+        download(f"{server.url}/y.jsonl.gz", tmp_path / "y.jsonl.gz")
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-20], CONTENT[:-8] + bytes(8)], ids=["cut short", "another check sum"])

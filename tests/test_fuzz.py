@@ -6,6 +6,7 @@ all in the slow one. What was found is kept in test_fuzz_found.py.
 
 from __future__ import annotations
 
+import bz2
 import dataclasses
 import gzip
 import io
@@ -119,8 +120,12 @@ def _in_place(path: Path, use: Callable[[], Any]) -> tuple[list[bytes], Use]:
 def _formats(frame: pd.DataFrame, name: str) -> list[bytes]:
     lines = "".join(json.dumps(row) + "\n" for row in frame.to_dict("records")).encode()
     if name.startswith("jsonl"):
-        packed = {"gz": gzip.compress, "zst": lambda data: pa.compress(data, "zstd", asbytes=True)}
+        packed = {"gz": gzip.compress, "zst": lambda data: pa.compress(data, "zstd", asbytes=True), "bz2": bz2.compress}
         return [packed.get(name.rpartition(".")[2], bytes)(part) for part in (lines, lines[: lines.index(b"\n")])]
+    if name == "json":
+        rows = frame.where(frame.notna(), None).to_dict("records")
+        forms = (json.dumps(rows), json.dumps(rows, indent=1), "".join(f"{row!r}\n" for row in rows))
+        return [form.encode() for form in forms]
     if name == "parquet":
         files = [io.BytesIO() for _ in range(3)]
         frame.to_parquet(files[0])
@@ -135,14 +140,14 @@ def _frame(path: Path, rows: int) -> pd.DataFrame:
         return pd.DataFrame([json.loads(line) for line in file][:rows])
 
 
-@target(400, "jsonl", "jsonl.gz", "jsonl.zst", "csv", "tsv", "parquet")
+@target(400, "jsonl", "jsonl.gz", "jsonl.zst", "jsonl.bz2", "json", "csv", "tsv", "parquet")
 def reviews(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
     frame = _frame(whole.raw["reviews"], 30)[["user_id", "parent_asin", "rating", "timestamp", "title", "text"]]
     read = lambda path: read_reviews(path, folder / "spill.parquet", bad_line_share=1.0)  # noqa: E731
     return _formats(frame, name), _written(folder / f"reviews.{name}", read)
 
 
-@target(300, "jsonl", "csv", "parquet")
+@target(300, "jsonl", "json", "csv", "tsv", "parquet")
 def items(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
     frame = _frame(whole.raw["meta"], 20)[["parent_asin", "title", "categories", "description"]]
     return _formats(frame, name), _written(folder / f"items.{name}", read_items)

@@ -85,7 +85,8 @@ def download(url: str, target: str | Path) -> Path:
     """Download one file, unless it is there; go on with ``<target>.part`` if an earlier download broke off.
 
     A connection that breaks is taken up again as long as it brings new bytes. The target appears only when its size is
-    the one the server named and, for ``.gz``, when all of it unpacks to what its own check sums say.
+    the one the server named and, for ``.gz``, when all of it unpacks to what its own check sums say, or when it is JSON
+    of that size that came unpacked.
 
     Args:
         url: ``https://`` address, or ``http://`` on this machine.
@@ -193,7 +194,7 @@ def _flaw(part: Path, expected: int | None, zipped: bool) -> str | None:
         return f"{_size(part):,} bytes came where {expected:,} were announced"
     if not _size(part):
         return "an empty file came"
-    if zipped:
+    if zipped and not (expected is not None and _is_json(part)):
         try:
             with gzip.open(part) as file:
                 while file.read(_BLOCK):
@@ -201,6 +202,12 @@ def _flaw(part: Path, expected: int | None, zipped: bool) -> str | None:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             return f"what came is no gzip file, or a damaged one ({error})"
     return None
+
+
+def _is_json(part: Path) -> bool:
+    """Whether a file begins as JSON lines do: some servers unpack what they send."""
+    with part.open("rb") as file:
+        return file.read(1) == b"{"
 
 
 def _check_address(address: str, url: str, target: Path) -> None:

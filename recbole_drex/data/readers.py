@@ -306,7 +306,7 @@ def _present(texts: pa.StringArray) -> pa.StringArray:
 def _judge(chunk: Chunk, flaws: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """Tell which rows have no flaw, and the first flaw of each of the others."""
     good = ~np.logical_or.reduce(list(flaws.values()))
-    bad = []
+    bad: list[tuple[int, str]] = []
     for place in np.flatnonzero(~good).tolist():
         name = next(name for name, mask in flaws.items() if mask[place])
         reason = f"{name} is {chunk.columns[name][place]!r:.80}"

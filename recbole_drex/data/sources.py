@@ -61,7 +61,7 @@ def find_sources(
         DownloadError: the category could not be downloaded.
     """
     safe_name(dataset, "data set")
-    raw = [file for entry in raw for file in (_files_in(Path(entry)) or [entry])]
+    raw = [file for entry in raw for file in _expanded(entry)]
     if len(raw) == 1 and Path(raw[0]).is_dir():
         if meta:
             raise ConfigError(f"--meta does not apply to {raw[0]}: item vectors of an MMRec folder are its *_feat.npy")
@@ -85,8 +85,10 @@ def find_sources(
     )
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """The files of reviews in a folder, in alphabetical order; none for another path, or one in MMRec's layout."""
+def _expanded(entry: str | Path) -> Sequence[str | Path]:
+    """The files of reviews in a folder, in alphabetical order; another path, or a folder without any, as it is."""
+    folder = Path(entry)
     if not folder.is_dir() or any(folder.glob("*.inter")):
-        return []
-    return sorted(path for path in folder.iterdir() if format_of(path.name) in FORMATS and path.name[0] not in "._")
+        return [entry]
+    files = (path for path in folder.iterdir() if format_of(path.name) in FORMATS and path.name[0] not in "._")
+    return sorted(files) or [entry]

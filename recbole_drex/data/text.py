@@ -209,7 +209,8 @@ class TextProcessor:
 def known_share(texts: Sequence[str], language: str) -> float | None:
     """Share of the words of ``texts`` that are words of ``language``, None where that cannot be told.
 
-    Those are the words in simplemma's dictionary; in the languages of :data:`UNSPACED`, runs of at most 8 letters and marks.
+    Those are the words in simplemma's dictionary; in the languages of :data:`UNSPACED`, runs of at most 8 letters and
+    marks.
 
     Example:
         >>> known_share(["Great story"], "en"), known_share(["Una historia hermosa"], "en")

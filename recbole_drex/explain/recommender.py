@@ -91,7 +91,7 @@ class Recommender:
         if not path.is_file():
             return {}
         items = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, quoting=quoting(path))
-        fields = {name.partition(":")[0]: items[name] for name in items}
+        fields = {str(name).partition(":")[0]: items[name] for name in items}
         item, title = fields.get(self.dataset.iid_field), fields.get("title")
         return {} if item is None or title is None else dict(zip(item, title, strict=True))
 
