@@ -103,7 +103,7 @@ BAD_VALUES = [
     ({"rating": "good"}, "rating is 'good'"),
     ({"rating": [5]}, "rating is [5]"),
     ({"timestamp": -1}, "timestamp is -1"),
-    ({"timestamp": 1e18}, "timestamp is 1e+18"),
+    ({"timestamp": 1e20}, "timestamp is 1e+20"),
     ({"timestamp": "yesterday"}, "timestamp is 'yesterday'"),
     ({"user_id": None}, "user_id is None"),
     ({"user_id": "a\tb"}, "user_id is 'a\\tb'"),

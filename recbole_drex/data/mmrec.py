@@ -41,9 +41,7 @@ def mmrec_files(folder: Path) -> tuple[Path, dict[str, Path]]:
     inter = sorted(folder.glob("*.inter"))
     if len(inter) != 1:
         found = ", ".join(path.name for path in inter) or "none"
-        raise DataError(
-            f"{folder} must hold one .inter file (MMRec's layout) or files of reviews; .inter files: {found}"
-        )
+        raise DataError(f"{folder} must hold one .inter file (MMRec's layout) or Parquet files; .inter files: {found}")
     files = sorted(folder.glob(f"?*{_SUFFIX}"))
     vectors = {path.name.removesuffix(_SUFFIX): path for path in files}
     if not vectors:

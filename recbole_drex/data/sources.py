@@ -8,7 +8,6 @@ from pathlib import Path
 
 from recbole_drex.data.demo import generate_demo
 from recbole_drex.data.download import CATEGORIES, download_category
-from recbole_drex.data.formats import FORMATS, format_of
 from recbole_drex.data.manifest import interaction_files
 from recbole_drex.data.remote import RawFile, raw_file, raw_files
 from recbole_drex.errors import ConfigError, unknown_name
@@ -51,8 +50,8 @@ def find_sources(
     Args:
         dataset: name of the data set.
         data_path: folder of prepared data sets; ``raw/`` in it takes generated and downloaded files.
-        raw: review files given by the user, by path or address (``s3://...``), or folders of such files, as Spark
-            writes Parquet; or one folder in MMRec's layout.
+        raw: review files given by the user, by path or address (``s3://...``), or folders of Parquet files, as
+            Spark writes them; or one folder in MMRec's layout.
         meta: item file given by the user.
         raw_dir: folder of raw files (environment variable ``RECBOLE_DREX_RAW``).
 
@@ -86,9 +85,8 @@ def find_sources(
 
 
 def _expanded(entry: str | Path) -> Sequence[str | Path]:
-    """The files of reviews in a folder, in alphabetical order; another path, or a folder without any, as it is."""
+    """The Parquet files in a folder, in alphabetical order; another path, or a folder without any, as it is."""
     folder = Path(entry)
     if not folder.is_dir() or any(folder.glob("*.inter")):
         return [entry]
-    files = (path for path in folder.iterdir() if format_of(path.name) in FORMATS and path.name[0] not in "._")
-    return sorted(files) or [entry]
+    return sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "._") or [entry]
