@@ -233,6 +233,10 @@ def test_json_of_any_form(tmp_path, content, monkeypatch):
         ('[{"user_id": "u", "asin": "i"},\n[3]]', r"1 of 2 rows .* r\.json:2: no JSON object"),
         ('[{"user_id": "u", "asin": "i"},\n{"user_id": "u", "asin": "\\ud800"}]', r"r\.json:2: no JSON object"),
         ("[]", "holds no rows"),
+        (
+            '[{"user_id": "u", "asin": "i", "rating": 9}, {"user_id": "v", "asin": "i", "rating": 8}]',
+            r"First: r\.json:1: rating is 9, in {'user_id': 'u'",
+        ),
         ('{"user_id": "u", "asin": "i"}\n{"user_id": "u", "asin"', r"r\.json:2: no JSON: .*, in '{\"user_id\": \"u\""),
         ("{'user_id': __import__('os')}", r"r\.json:1: no JSON"),
     ],

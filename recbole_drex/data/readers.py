@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,7 @@ class _Tally:
         self.bad += len(bad)
         self.flaws.update(reason.partition(" is ")[0] for _, reason in bad)
         if bad and len(self.reasons) < 3:
-            first = sorted(bad)[: 3 - len(self.reasons)]
+            first = sorted(bad, key=itemgetter(0))[: 3 - len(self.reasons)]
             self.reasons += [f"{self.path.name}:{line}: {reason}" for line, reason in first]
         if ratings is not None and len(ratings):
             self.low, self.high = min(self.low, ratings.min()), max(self.high, ratings.max())
