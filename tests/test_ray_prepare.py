@@ -190,7 +190,7 @@ def test_an_interrupted_preparation_goes_on_with_either_engine(
 def _pieces(folder: Path, raw: Sources) -> list[Path]:
     """The raw reviews in five files of different length and kind, with some malformed rows."""
     lines = gzip.decompress(Path(str(raw.reviews[0])).read_bytes()).splitlines(keepends=True)
-    lines[7:7] = [b"{broken\n", b'{"user_id": "nobody", "asin": "i i"}\n']
+    lines[7:7] = [b"{broken\n", b'{"user_id": "nobody", "asin": "i\\ti"}\n']
     pieces = []
     for number, (start, end) in enumerate(itertools.pairwise([0, 60, 61, 80, 110, len(lines)])):
         pieces.append(folder / f"part-{4 - number}.jsonl{'.gz' if number % 2 else ''}")
