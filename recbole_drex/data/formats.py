@@ -407,21 +407,29 @@ def _parquet(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[s
         yield Chunk(lines, _columns(names, wanted, batch.num_rows, _plain(batch)), [])
 
 
+def _values_of(column: pa.Array, name: str) -> list[Any]:
+    """The values of a column.
+
+    Raises:
+        ArrowInvalid: text that is not UTF-8, or a date that no calendar has.
+    """
+    try:
+        return column.to_pylist()
+    except (ValueError, OverflowError) as error:
+        raise pa.ArrowInvalid(f"column '{name}': {error}") from error
+
+
 def _plain(batch: pa.RecordBatch) -> Get:
     def get(name: str) -> list[Any]:
         column = batch.column(name)
         if pa.types.is_date(column.type):
+            _values_of(column, name)  # a day that no calendar has is no moment
             column = column.cast(pa.timestamp("ms"))
         if pa.types.is_timestamp(column.type):  # a moment becomes seconds, as everywhere
             unit = _UNITS[column.type.unit]
             return [None if moment is None else moment / unit for moment in column.cast(pa.int64()).to_pylist()]
-        try:
-            values = column.to_pylist()
-            # Where a column of numbers has no value, some writers put NaN.
-            return (
-                [None if value != value else value for value in values] if pa.types.is_floating(column.type) else values
-            )
-        except (ValueError, OverflowError) as error:  # text that is not UTF-8, a date that no calendar has
-            raise pa.ArrowInvalid(f"column '{name}': {error}") from error
+        values = _values_of(column, name)
+        # Where a column of numbers has no value, some writers put NaN.
+        return [None if value != value else value for value in values] if pa.types.is_floating(column.type) else values
 
     return get
