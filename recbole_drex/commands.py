@@ -31,6 +31,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         parameters=options.parameters,
         references=not options.no_references,
         resume=options.resume,
+        overwrite=options.overwrite,
         command=command,
     )
     if is_first():
@@ -48,6 +49,7 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
         data_path=options.data_path,
         output=options.output,
         parameters=options.parameters,
+        overwrite=options.overwrite,
         command=command,
     )
     print_run([result], Path(options.output))
@@ -77,6 +79,7 @@ def compare(options: argparse.Namespace, command: str) -> int:
         parameters=options.parameters,
         references=not options.no_references,
         reference=options.reference,
+        overwrite=options.overwrite,
         command=command,
     )
     print_comparison(comparison, options.rank_test)
@@ -177,6 +180,20 @@ def serve(options: argparse.Namespace, command: str) -> int:
 
     serve(options.run, options.host, options.port, options.max_body, options.hosts, options.remember)
     return 0
+
+
+def verify(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.verify import verify
+
+    found = verify(options.folder)
+    for fault in found.faults:
+        print(fault)
+    print(
+        f"{found.checked:,} files checked, {len(found.faults):,} faults"
+        if found.faults
+        else f"{found.checked:,} files checked, all are whole"
+    )
+    return 1 if found.faults else 0
 
 
 def doctor(options: argparse.Namespace, command: str) -> int:

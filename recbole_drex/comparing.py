@@ -15,23 +15,25 @@ from tqdm import tqdm
 
 from recbole_drex.ablations import ablations
 from recbole_drex.config import Config
-from recbole_drex.errors import ConfigError, DrexError, UnknownNameError, unknown_name
+from recbole_drex.errors import BusyError, ConfigError, DrexError, StorageError, UnknownNameError, unknown_name
 from recbole_drex.evaluation.comparison import (
-    COMPARISON,
     SCHEMA,
     Comparison,
     Variant,
     identity_of,
     read_comparison,
     read_run,
+    record_comparison,
     replicate_name,
+    write_comparison,
 )
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.files import locked, safe_name, write_json, write_text
+from recbole_drex.files import locked, safe_name, write_text
 from recbole_drex.model import canonical_model_name
 from recbole_drex.progress import WITHOUT_REST
 from recbole_drex.quick_start import REFERENCES, prepare_dataset, shared_parameters
-from recbole_drex.running import check_one_process, is_finished, run_one
+from recbole_drex.runfolder import ERRORS
+from recbole_drex.running import check_one_process, check_replaceable, is_finished, run_one
 from recbole_drex.values import check_values, parse_value, read_yaml
 
 
@@ -66,13 +68,15 @@ def compare(
     parameters: Mapping[str, Any] | None = None,
     references: bool = True,
     reference: str | None = None,
+    overwrite: bool = False,
     command: str = "",
 ) -> Comparison:
     """Run every model on every data set with every seed, unless that run is there already, and put them side by side.
 
-    A finished run is reused if its configuration, data and version are the same; an interrupted one goes on from its
-    last epoch; one of another configuration in its place is replaced. So the same call again goes on where it was
-    stopped. A run that fails leaves ``error.log`` in its folder, and the others go on.
+    A finished run is reused if its configuration, data and version are the same and its files are whole; an interrupted
+    one goes on from its last epoch. So the same call again goes on where it was stopped. A run that fails leaves
+    ``error.log`` in its folder, and the others go on. Tables, reports and figures that were made of another comparison
+    in the folder are removed.
 
     Args:
         models: names of models of this project or of RecBole; changed parameters follow after ``+``, as in
@@ -91,9 +95,12 @@ def compare(
         parameters: parameters by name; they win over files. Each model takes those it knows.
         references: also run the reference models (global mean, item mean, bias, biased matrix factorisation).
         reference: the model that all others are tested against, as it is called in tables; by default the first.
+        overwrite: replace finished runs of another configuration; each stays until the new one is finished.
         command: noted in the comparison.
 
     Raises:
+        CheckpointError: a run's folder holds a finished run of another configuration, and ``overwrite`` is not given.
+        StorageError: files cannot be written; the same call goes on once there is room.
         DrexError: an input is at fault: an unknown model, data set or parameter, a parameter that no model knows.
     """
     safe_name(name, "comparison")
@@ -125,7 +132,11 @@ def compare(
         "reference": reference or labels[0],
     }
     with locked(folder, f"the comparison {folder}", timeout=10):
-        _run_all(jobs, folder, described, command)
+        if not overwrite:
+            for job in jobs:
+                check_replaceable(job.config, job.manifest, job.folder)
+        _run_all(jobs, folder, described, command, overwrite)
+        record_comparison(folder)
     return read_comparison(folder)
 
 
@@ -255,11 +266,12 @@ def _folder_name(label: str) -> str:
 # Running it -----------------------------------------------------------------------------------------------------------
 
 
-def _run_all(jobs: list[_Job], folder: Path, described: dict[str, Any], command: str) -> None:
+def _run_all(jobs: list[_Job], folder: Path, described: dict[str, Any], command: str, overwrite: bool) -> None:
     """Find or make every run, in order; the comparison's file is brought up to date after each."""
 
     def note() -> None:
-        write_json(folder / COMPARISON, {**described, "runs": [_entry(job, folder) for job in jobs]})
+        content = {**described, "runs": [_entry(job, folder) for job in jobs]}
+        write_comparison(folder, content)
 
     for job in jobs:
         if is_finished(job.config, job.manifest, job.folder):
@@ -276,12 +288,23 @@ def _run_all(jobs: list[_Job], folder: Path, described: dict[str, Any], command:
             bar.set_postfix_str(f"{job.variant.label} on {job.dataset}, {job.replicate}{_about(jobs)}")
             started = perf_counter()
             try:
-                run_one(job.config, job.manifest, job.folder, job.variant.label, replace=True, command=command)
+                run_one(
+                    job.config,
+                    job.manifest,
+                    job.folder,
+                    job.variant.label,
+                    replace=True,
+                    overwrite=overwrite,
+                    command=command,
+                )
                 job.status = "finished"
+            except StorageError:
+                raise  # the other runs would meet it too
             except Exception as error:  # whatever a model of somebody else's raises, the other models go on
                 job.status = "failed"
                 job.error = str(error) if isinstance(error, DrexError) else f"{type(error).__name__}: {error}"
-                write_text(job.folder / "error.log", traceback.format_exc())
+                if not isinstance(error, BusyError):  # the folder is another process's
+                    write_text(job.folder / ERRORS, traceback.format_exc())
                 tqdm.write(f"failed: {job.variant.label} on {job.dataset}, {job.replicate}: {job.error}")
             job.seconds = perf_counter() - started
             job.timed = job.status == "finished"

@@ -7,15 +7,35 @@ Everything that goes wrong because of an input (a file, a line, a key, a name) r
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+
+def printable(text: str) -> str:
+    """``text`` on one line and without anything that a terminal could obey: controls, escapes, marks of direction.
+
+    Example:
+        >>> printable("Alien\\x1b[2J\\n3")
+        'Alien[2J 3'
+    """
+    return " ".join(without_controls(text).split())
+
+
+def without_controls(text: str) -> str:
+    """A piece of a text without what a terminal could obey; each of its blanks is kept as a space."""
+    return "".join(" " if char.isspace() else char for char in text if char.isspace() or _harmless(char))
+
+
+def _harmless(char: str) -> bool:
+    return unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class DrexError(Exception):
     """Base of all errors caused by an input. The message names the file, line or key at fault, in one line."""
 
     def __str__(self) -> str:
-        # What a library or the input itself says, which messages quote, may go over several lines.
-        return " ".join(super().__str__().split())
+        # What a library or the input itself says, which messages quote, may go over several lines or hold controls.
+        return printable(super().__str__())
 
 
 class DataError(DrexError):
@@ -24,6 +44,10 @@ class DataError(DrexError):
 
 class StorageError(DataError):
     """A file or folder cannot be written: there is no room or no permission. Nothing is wrong with its content."""
+
+
+class BusyError(DataError):
+    """Another process is at work on a file or folder."""
 
 
 class ConfigError(DrexError):

@@ -7,17 +7,19 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from recbole_drex.errors import ConfigError, DataError, StorageError
+from recbole_drex.errors import BusyError, ConfigError, DataError, StorageError
 
 _BLOCK = 1 << 22
+_UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""Names that :func:`replacing` gives, and gave in earlier versions."""
 
 
 @contextlib.contextmanager
@@ -33,13 +35,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        fresh.touch(exist_ok=False)  # with the permissions that the umask leaves
+        temporary = fresh
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -66,7 +67,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN is refused: JSON has no such number."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What :func:`write_json` writes."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: str | Path, what: str = "file", error: type[Exception] = DataError) -> Any:
@@ -98,7 +104,7 @@ def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[Non
         timeout: seconds to wait for the other process.
 
     Raises:
-        DataError: another process has it.
+        BusyError: another process has it.
         StorageError: nothing can be written there.
     """
     path = Path(path).resolve()
@@ -107,7 +113,7 @@ def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[Non
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise DataError(
+        raise BusyError(
             f"another process has been working on {what} for over {timeout:.0f} s (lock {lock.lock_file})"
         ) from error
     except OSError as error:
@@ -127,7 +133,7 @@ def remove_unfinished(path: str | Path) -> None:
     path = Path(path)
     folder, start = (path, ".") if path.is_dir() else (path.parent, f".{path.name}.")
     for left_over in folder.glob(".*.tmp"):
-        if left_over.name.startswith(start):
+        if left_over.name.startswith(start) and _UNFINISHED.fullmatch(left_over.name):
             left_over.unlink(missing_ok=True)
 
 

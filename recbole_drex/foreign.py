@@ -44,6 +44,7 @@ def evaluate_checkpoint(
     data_path: str | Path | None = None,
     output: str | Path = "results",
     parameters: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
     """Evaluate a model that RecBole trained, as :func:`recbole_drex.run` evaluates its own.
@@ -57,6 +58,7 @@ def evaluate_checkpoint(
         data_path: folder of data sets; default: the one that the checkpoint names.
         output: the run goes to ``<output>/<dataset>/<model>/seed-<n>/``.
         parameters: further ones, of the evaluation; none of those that the checkpoint decides.
+        overwrite: replace a finished run of another checkpoint or configuration.
         command: noted in the result.
 
     Returns:
@@ -88,7 +90,9 @@ def evaluate_checkpoint(
             "so rows that it was trained on would be tested"
         )
     run_dir = Path(output) / config.dataset / config.model / f"seed-{config['seed']}"
-    return run_trained(experiment, run_dir, state, {"checkpoint": path.name, "sha256": sha256(path)}, command)
+    return run_trained(
+        experiment, run_dir, state, {"checkpoint": path.name, "sha256": sha256(path)}, command, overwrite
+    )
 
 
 def _read(path: Path, trusted: bool) -> dict[str, Any]:

@@ -53,6 +53,13 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         )
         sub.add_argument("--output", action=_OldOutput, help=argparse.SUPPRESS)
 
+    def overwrite(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="replace finished runs of another configuration, each once the new one is finished",
+        )
+
     run = command("run", commands.run, "Prepare if needed, train, evaluate, explain.", parameters=True)
     run.add_argument(
         "-m",
@@ -69,6 +76,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         help="comma-separated; each has its own split (default: the seed of --config_files, or 2026)",
     )
     run.add_argument("--resume", action="store_true", help="go on with an interrupted run, keep finished ones")
+    overwrite(run)
     run.add_argument("--no_references", action="store_true", help="do not train the reference models beside")
 
     evaluate = command(
@@ -80,6 +88,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     )
     evaluate.add_argument("--data_path", metavar="DIR", help="data sets (default: where the checkpoint says)")
     output_options(evaluate)
+    overwrite(evaluate)
 
     prepare = command("prepare", commands.prepare, "Turn raw reviews into a prepared data set.", parameters=True)
     data_options(prepare)
@@ -130,6 +139,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     compare.add_argument(
         "--config_files", type=file_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
     )
+    overwrite(compare)
     compare.add_argument("--no_references", action="store_true", help="do not run the reference models beside")
     compare.add_argument(
         "--reference", metavar="MODEL", help="the model that all others are tested against (default: the first)"
@@ -172,6 +182,9 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     paper.add_argument("folder", metavar="FOLDER", help="of a comparison, e.g. results/comparison")
     paper.add_argument("--output", metavar="DIR", help="where the files go (default: paper/ in the folder)")
     paper.add_argument("--user", metavar="ID", help="the user of figure-6")
+
+    verify = command("verify", commands.verify, "Check the files of a run, comparison, search or prepared data set.")
+    verify.add_argument("folder", metavar="DIR", help="of one of these, or a folder that holds some")
 
     explain = command("explain", commands.explain, "Explain a user's recommendations from a finished run.")
     explain.add_argument(

@@ -23,7 +23,8 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.files import safe_name
 from recbole_drex.progress import stage
-from recbole_drex.running import run_one
+from recbole_drex.ranks import first_decides
+from recbole_drex.running import check_replaceable, run_one
 from recbole_drex.values import check_values, read_yaml
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
@@ -43,6 +44,7 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     references: bool = True,
     resume: bool = False,
+    overwrite: bool = False,
     command: str = "",
 ) -> list[dict[str, Any]]:
     """Run every model with every seed; each seed has its own split.
@@ -64,13 +66,16 @@ def run(
         parameters: parameters by name; they win over files.
         references: also run :data:`REFERENCES`, reusing finished ones of the same settings.
         resume: go on with interrupted runs and keep finished ones.
+        overwrite: replace finished runs of another configuration, data or version; each stays until the new one is
+            finished.
         command: noted in the result.
 
     Returns:
         The contents of the result files, references last.
 
     Raises:
-        DrexError: an input is at fault; see the message.
+        CheckpointError: a folder holds a finished run of another configuration, and ``overwrite`` is not given.
+        DrexError: another input is at fault; see the message.
     """
     merged = merged_files(config_files)
     if models is None:
@@ -84,7 +89,7 @@ def run(
     arguments: dict[str, Any] = {
         "models": list(models), "dataset": dataset, "raw": list(raw), "meta": meta, "data_path": data_path,
         "output": output, "seeds": list(seeds), "config_files": list(config_files), "parameters": parameters,
-        "references": references, "resume": resume, "command": command or shlex.join(sys.argv),
+        "references": references, "resume": resume, "overwrite": overwrite, "command": command or shlex.join(sys.argv),
     }  # fmt: skip
     parameters = dict(parameters or {})
     if not models or not seeds:
@@ -105,8 +110,8 @@ def run(
     names = list(dict.fromkeys(config.model for config in configs))
     jobs = [(name, False) for name in names]
     jobs += [(name, True) for name in REFERENCES if references and name not in names]
-    results = []
     with group():
+        planned = []
         for seed in dict.fromkeys(seeds):
             for name, is_reference in jobs:
                 # A parameter of the model asked for need not exist in a reference; what both know is shared.
@@ -116,9 +121,21 @@ def run(
                     given, files = shared_parameters({**merged, **given}), []
                 config = Config(name, dataset, files, given)
                 run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
-                keep = resume or is_reference
-                results.append(run_one(config, manifest, run_dir, resume=keep, replace=is_reference, command=command))
-    return results
+                planned.append((config, run_dir, is_reference))
+        if not overwrite:
+            first_decides(lambda: [check_replaceable(config, manifest, run_dir) for config, run_dir, _ in planned])
+        return [
+            run_one(
+                config,
+                manifest,
+                run_dir,
+                resume=resume or is_reference,
+                replace=is_reference,
+                overwrite=overwrite,
+                command=command,
+            )
+            for config, run_dir, is_reference in planned
+        ]
 
 
 def merged_files(files: Sequence[str | Path]) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from recbole_drex import record
 from recbole_drex.config import Config
 from recbole_drex.errors import StorageError
 from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY
-from recbole_drex.evaluation.result import read_result, write_interactions, write_result, write_users
+from recbole_drex.evaluation.result import write_interactions, write_users
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.keywords import write_profiles
 from recbole_drex.explain.quality import explanation_quality
 from recbole_drex.files import write_json
 from recbole_drex.record import Experiment
-from recbole_drex.trainer import LAST, Evaluation
+from recbole_drex.trainer import Evaluation
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def finish(
     seconds: float,
     command: str,
 ) -> dict[str, Any]:
-    """Write everything that a finished run leaves; returns what its result file holds."""
+    """Write what a finished run leaves, but for its result file; returns what that is to hold."""
     config, logger = experiment.config, logging.getLogger()
     result = record.result(experiment, label, trainer, valid, test, seconds, command)
     write_interactions(run_dir, record.interactions(experiment, valid, test))
@@ -74,10 +74,9 @@ def finish(
     write_json(run_dir / HISTORY, trainer.history)
     if experiment.explains and (config["explained_users"] or config["measured_users"]):
         result |= _explain(experiment, run_dir)
-    write_result(run_dir, result)
-    (run_dir / LAST).unlink(missing_ok=True)
     logger.info("test result: %s", json.dumps(result["test"]))
-    return read_result(run_dir)
+    trainer.tensorboard.close()
+    return result
 
 
 def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:

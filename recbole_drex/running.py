@@ -18,23 +18,24 @@ from tqdm import tqdm
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.utils import ModelType, init_seed
 
-from recbole_drex import checkpoint, ranks, record
+from recbole_drex import checkpoint, ranks, record, runfolder
 from recbole_drex.allocator import keep_freed_memory, return_freed_memory
+from recbole_drex.checksums import check_sum
 from recbole_drex.config import Config
 from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
 from recbole_drex.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.distributed import is_worker
 from recbole_drex.errors import CheckpointError, ConfigError
-from recbole_drex.evaluation.comparison import HISTORY, RUN
+from recbole_drex.evaluation.comparison import HISTORY, RUN, unfinished
 from recbole_drex.evaluation.metrics import check_valid_metric, predicts_ratings
-from recbole_drex.evaluation.result import RESULT, read_result
-from recbole_drex.files import locked, read_json, remove_folder, write_json
+from recbole_drex.evaluation.result import RESULT
+from recbole_drex.files import locked, read_json, write_json
 from recbole_drex.progress import WITHOUT_REST, stage
 from recbole_drex.record import Experiment, plain
 from recbole_drex.runfiles import finish, logging_to
 from recbole_drex.threads import use_threads
-from recbole_drex.trainer import BEST, LAST, Evaluation, load_model_state, make_trainer
+from recbole_drex.trainer import BEST, Evaluation, load_model_state, make_trainer
 
 
 def build(config: Config, manifest: dict[str, Any]) -> Experiment:
@@ -68,73 +69,77 @@ def run_one(
     *,
     resume: bool = True,
     replace: bool = False,
+    overwrite: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
     """Train and evaluate one configuration in ``run_dir``; see :func:`run`.
 
     With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one goes
-    on from its last finished epoch; one of another configuration is an error, unless ``replace`` allows to start anew.
-    Without ``resume``, the folder's earlier run is replaced. ``label`` names the run in tables; default: its model.
+    on from its last finished epoch; an interrupted one of another configuration is an error, unless ``replace`` allows
+    to start anew. Without ``resume``, the run is made once more. A finished run stays until the new one is finished; it
+    is replaced only by one of the same configuration, or with ``overwrite``. Damaged files are set aside, with a line
+    each, and the run is made anew. ``label`` names the run in tables; default: its model.
 
     Raises:
-        CheckpointError: with ``resume``, the folder holds another run or a damaged one.
+        CheckpointError: the folder holds another run.
         DataError: another process is at work in the folder, or it cannot be written.
     """
     check_one_process(config)
     described = record.describe(config, manifest)
 
-    def begin() -> tuple[bool, dict[str, Any] | None]:
-        """Whether an interrupted run is to go on, and the result of a finished one."""
+    def begin() -> tuple[Path, bool, dict[str, Any] | None]:
         stack.enter_context(_held(run_dir))
-        same = _same(run_dir, described)
-        if resume and same and (run_dir / RESULT).is_file():
-            (run_dir / LAST).unlink(missing_ok=True)  # of a run that was killed as soon as it had its result
-            return True, read_result(run_dir)
-        if resume and not same and not replace and (run_dir / RUN).is_file():
-            raise CheckpointError(
-                f"{run_dir} holds a run of another configuration, data or version; start anew without --resume"
-            )
-        return resume and same, None
+        return runfolder.place_of(run_dir, described, resume=resume, replace=replace, overwrite=overwrite)
 
     with contextlib.ExitStack() as stack:
-        go_on, finished = ranks.first_decides(begin)
+        place, go_on, finished = ranks.first_decides(begin)
         if finished is not None:
             return finished
-        experiment = _started(config, manifest, run_dir, described, keep=go_on)
+        experiment = _started(config, manifest, place, described, keep=go_on)
         if ranks.world_size() > 1 and is_closed_form(experiment):
             if not ranks.rank():
                 tqdm.write(f"note: {config.model} is computed in closed form, by one process", file=sys.stderr)
-            return ranks.first_decides(lambda: _logged_run(experiment, run_dir, label or config.model, command))
+            return ranks.first_decides(lambda: _logged_run(experiment, run_dir, place, label or config.model, command))
         if ranks.rank():
             # Only the first process leaves files; what RecBole writes in the others is thrown away.
-            run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
             config["show_progress"] = config["log_wandb"] = False
-        return _logged_run(experiment, run_dir, label or config.model, command)
+        return _logged_run(experiment, run_dir, place, label or config.model, command)
 
 
 def run_trained(
-    experiment: Experiment, run_dir: Path, state: dict[str, Any], origin: dict[str, str], command: str = ""
+    experiment: Experiment,
+    run_dir: Path,
+    state: dict[str, Any],
+    origin: dict[str, str],
+    command: str = "",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Evaluate parameters that were trained elsewhere, in ``run_dir`` as if they had been trained there.
 
     Args:
         experiment: with the untrained model.
-        run_dir, command: as of :func:`run_one`; an earlier run in the folder is replaced.
+        run_dir, command, overwrite: as of :func:`run_one`.
         state: ``epoch``, ``state_dict`` and ``other_parameter``, as RecBole names them in its checkpoints.
         origin: where they come from; part of what the run is, so that it is never taken for one of the same
             configuration that was trained here.
 
     Raises:
-        CheckpointError: the parameters are those of another model or data set.
+        CheckpointError: the parameters are those of another model or data set, or are not finite; the folder holds a
+            finished run of another kind.
         DataError: another process is at work in the folder, or it cannot be written.
     """
     load_model_state(experiment.model, state, run_dir)
+    _check_finite(experiment.model, run_dir)
+    described = {**record.describe(experiment.config, experiment.manifest), "origin": origin}
     with _held(run_dir):
-        _begin(run_dir, {**record.describe(experiment.config, experiment.manifest), "origin": origin})
-        with logging_to(run_dir / "train.log", experiment.config):
-            trainer = _resumed(experiment, run_dir)
+        place, _, _ = runfolder.place_of(run_dir, described, resume=False, replace=True, overwrite=overwrite)
+        runfolder.begin(place, described)
+        with logging_to(place / runfolder.LOG, experiment.config):
+            trainer = _resumed(experiment, place)
             trainer.keep(state["epoch"])
-            return _evaluated(experiment, run_dir, trainer, experiment.config.model, command)
+            result = _evaluated(experiment, place, trainer, experiment.config.model, command)
+        return runfolder.seal(run_dir, place, result)
 
 
 def check_one_process(config: Config) -> None:
@@ -173,8 +178,9 @@ def train_one(
     """
     described = record.describe(config, manifest)
     with _held(run_dir):
-        experiment = _started(config, manifest, run_dir, described, keep=_same(run_dir, described))
-        with logging_to(run_dir / "train.log", config):
+        keep = runfolder.can_resume(run_dir, described)
+        experiment = _started(config, manifest, run_dir, described, keep=keep)
+        with logging_to(run_dir / runfolder.LOG, config):
             trainer = _resumed(experiment, run_dir)
             for entry in trainer.history:
                 on_epoch(entry)
@@ -195,39 +201,30 @@ def _started(
     with stage(f"reading {config.dataset}"):
         experiment = build(config, manifest)
     if not keep and not ranks.rank():
-        _begin(run_dir, described)
+        runfolder.begin(run_dir, described)
     return experiment
-
-
-def _begin(run_dir: Path, described: dict[str, Any]) -> None:
-    """Replace whatever is in the folder by what is to be run."""
-    # First what tells of a run: one that is half removed must not be taken for one that is finished.
-    (run_dir / RUN).unlink(missing_ok=True)
-    remove_folder(run_dir)
-    write_json(run_dir / RUN, described)
 
 
 def is_finished(config: Config, manifest: dict[str, Any], run_dir: Path) -> bool:
     """Whether ``run_dir`` holds a finished run of just this configuration, data and version."""
-    return (run_dir / RESULT).is_file() and _same(run_dir, record.describe(config, manifest))
+    return runfolder.is_finished(run_dir, record.describe(config, manifest))
 
 
-def _same(run_dir: Path, described: dict[str, Any]) -> bool:
-    """Whether the run in the folder is the one described, wherever its data lie and however it was written."""
-    if not (run_dir / RUN).is_file():
-        return False
-    found = read_json(run_dir / RUN, "run", CheckpointError)
-    return isinstance(found, dict) and record.identity(found) == record.identity(described)
+def check_replaceable(config: Config, manifest: dict[str, Any], run_dir: Path) -> None:
+    """As :func:`recbole_drex.runfolder.check_replaceable`, of a configuration and its data."""
+    runfolder.check_replaceable(run_dir, record.describe(config, manifest))
 
 
-def _logged_run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
-    with logging_to(run_dir / "train.log", experiment.config):
-        return _run(experiment, run_dir, label, command)
+def _logged_run(experiment: Experiment, run_dir: Path, place: Path, label: str, command: str) -> dict[str, Any]:
+    """Make the run in ``place``, and put it into ``run_dir`` when it is finished."""
+    title = f"{label} on {experiment.config.dataset}, {run_dir.name}"
+    with logging_to(place / runfolder.LOG, experiment.config):
+        result = _run(experiment, place, title, label, command)
+    return ranks.first_decides(lambda: runfolder.seal(run_dir, place, result))
 
 
-def _run(experiment: Experiment, run_dir: Path, label: str, command: str) -> dict[str, Any]:
+def _run(experiment: Experiment, run_dir: Path, title: str, label: str, command: str) -> dict[str, Any]:
     config, trainer = experiment.config, _resumed(experiment, run_dir)
-    title = f"{label} on {config.dataset}, {run_dir.name}"
     # `leave=None`: the bar stays where it is the only one, and gives way within a comparison.
     options: dict[str, Any] = {"unit": "epoch", "delay": 2, "leave": None, "disable": ranks.rank() > 0}
     options["bar_format"] = WITHOUT_REST
@@ -309,6 +306,10 @@ def load(run_dir: str | Path) -> Experiment:
     run_dir = Path(run_dir)
     if not (run_dir / RUN).is_file():
         raise CheckpointError(f"{run_dir} is no run folder: it has no {RUN}")
+    if not (run_dir / RESULT).is_file():
+        raise CheckpointError(unfinished(run_dir))
+    for name in (RUN, BEST):
+        check_sum(run_dir, name)
     described = read_json(run_dir / RUN, "run", CheckpointError)
     try:
         model, dataset, parameters = described["model"], described["dataset"], described["parameters"]
@@ -328,6 +329,14 @@ def load(run_dir: str | Path) -> Experiment:
         )
     experiment = build(config, manifest)
     load_model_state(experiment.model, checkpoint.load(run_dir / BEST, config["device"]), run_dir)
+    _check_finite(experiment.model, run_dir)
     experiment.model.eval()
     experiment.folder = run_dir
     return experiment
+
+
+def _check_finite(model: torch.nn.Module, where: Path) -> None:
+    """Refuse parameters from a file that are no numbers."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise CheckpointError(f"the weights in {where} are NaN or infinite: {name}. Train the model again")

@@ -13,12 +13,19 @@ from typing import Any
 
 import pandas as pd
 
-from recbole_drex.errors import CheckpointError, DataError
+from recbole_drex.checksums import SUMS, check_sum, write_sums
+from recbole_drex.errors import CheckpointError, DataError, StorageError
 from recbole_drex.evaluation.result import RESULT, read_interactions, read_result, read_users
-from recbole_drex.files import read_json, sha256
+from recbole_drex.files import json_text, read_json, sha256, write_text
 
 COMPARISON, RUN, HISTORY, EXPLANATIONS = "comparison.json", "run.json", "history.json", "explanations.json"
 SCHEMA = 1
+_TABLES = (
+    *(f"table{block}.{kind}" for block in ("", "_full", "_sampled") for kind in ("csv", "md", "tex")),
+    *("explanations.csv", "explanations.md", "significance.csv"),
+)
+_DERIVED = (SUMS, *_TABLES, "report.html", "paper/table-[145].*", "paper/figure-[34567]*.*")
+"""What this project writes into a comparison's folder beside its file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +75,7 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """Per epoch ``{epoch, seconds, train_loss, valid_score}``; empty for a model without epochs."""
+        check_sum(self.folder, HISTORY)
         history = read_json(self.folder / HISTORY, "history", CheckpointError)
         if not isinstance(history, list) or not all(_is_epoch(entry) for entry in history):
             raise CheckpointError(f"{self.folder / HISTORY} is damaged: it holds no epochs")
@@ -80,7 +88,10 @@ class Run:
 
     def explanations(self) -> list[dict[str, Any]]:
         """Explained recommendations of some users; empty for a model that does not explain."""
-        return read_json(self.folder / EXPLANATIONS, "explanations", CheckpointError) if self.explains else []
+        if not self.explains:
+            return []
+        check_sum(self.folder, EXPLANATIONS)
+        return read_json(self.folder / EXPLANATIONS, "explanations", CheckpointError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,8 +196,11 @@ def read_comparison(folder: str | Path) -> Comparison:
     if not (folder / COMPARISON).is_file():
         if (folder / RESULT).is_file():
             return comparison_of([folder])
+        if (folder / RUN).is_file():
+            raise CheckpointError(unfinished(folder))
         raise CheckpointError(f"{folder} holds no {COMPARISON} (a comparison) and no {RESULT} (a finished run)")
     path = folder / COMPARISON
+    check_sum(folder, COMPARISON)
     content = read_json(path, "comparison", CheckpointError)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise CheckpointError(f"{path} is no comparison that this version reads (schema {SCHEMA})")
@@ -211,6 +225,27 @@ def read_comparison(folder: str | Path) -> Comparison:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
 
 
+def write_comparison(folder: Path, content: dict[str, Any]) -> None:
+    """Write a comparison's file; what was made from other content than this is removed: tables, report and figures.
+
+    Raises:
+        StorageError: files cannot be written or removed.
+    """
+    text = json_text(content)
+    try:
+        if not (folder / COMPARISON).is_file() or (folder / COMPARISON).read_bytes() != text.encode():
+            for path in (path for pattern in _DERIVED for path in folder.glob(pattern)):
+                path.unlink()
+    except OSError as error:
+        raise StorageError(f"cannot remove what an earlier comparison left in {folder}: {error}") from error
+    write_text(folder / COMPARISON, text)
+
+
+def record_comparison(folder: Path) -> None:
+    """Note the hashes of a comparison's file and tables."""
+    write_sums(folder, [name for name in (COMPARISON, *_TABLES) if (folder / name).is_file()])
+
+
 def _same_run(folder: Path, identity: str, command: str) -> Run:
     run = read_run(folder)
     if identity_of(folder) != identity:
@@ -218,8 +253,14 @@ def _same_run(folder: Path, identity: str, command: str) -> Run:
     return run
 
 
+def unfinished(folder: Path) -> str:
+    """Message about a folder that holds a run without a result."""
+    return f"{folder} holds an unfinished run: it has no {RESULT}. Finish it by its own command with --resume"
+
+
 def identity_of(folder: Path) -> str:
     """Hash of what makes a run the run it is: configuration, data and version."""
     if not (folder / RUN).is_file():
         raise CheckpointError(f"{folder} is no run folder: it has no {RUN}")
+    check_sum(folder, RUN)
     return sha256(folder / RUN)[:16]

@@ -76,7 +76,7 @@ def _test_rows(run: Run) -> pd.DataFrame:
     test = rows[rows["split"] == "test"].sort_values(_PAIR, kind="stable", ignore_index=True)
     clipped = test["prediction"].clip(train["rating"].min(), train["rating"].max())
     frame = test[_PAIR].assign(
-        error=clipped - test["rating"] if run.result["output"] == "mean" else np.nan,
+        error=clipped - test["rating"] if run.result["output"] != "score" else np.nan,
         user=test["user_id"].map(train["user_id"].value_counts()).fillna(0).astype(int),
         item=test["item_id"].map(train["item_id"].value_counts()).fillna(0).astype(int),
         review=test["has_review"],

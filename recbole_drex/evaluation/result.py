@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recbole_drex.checksums import check_sum
 from recbole_drex.errors import CheckpointError
-from recbole_drex.files import read_json, replacing, write_json
+from recbole_drex.files import json_text, read_json, replacing, write_text
+from recbole_drex.parquet import read_table
 
 SCHEMA = 1
 RESULT, INTERACTIONS, USERS = "result.json", "interactions.parquet", "users.parquet"
@@ -41,7 +44,7 @@ _COLUMNS = pa.schema(
 _USER_COLUMNS = {"train_ratings", "train_reviews", "test_ratings", "mae", "mse"}
 
 
-def write_result(run_dir: str | Path, result: dict[str, Any]) -> Path:
+def write_result(run_dir: str | Path, result: Mapping[str, Any]) -> Path:
     """Write ``result.json`` into a run's folder, whole or not at all.
 
     Numbers that JSON does not know (NaN, infinities) become null; numpy numbers and tuples become their plain
@@ -59,12 +62,17 @@ def write_result(run_dir: str | Path, result: dict[str, Any]) -> Path:
         TypeError: a value has no JSON form; the message names the key.
         DataError: the folder cannot be written.
     """
+    path = Path(run_dir) / RESULT
+    write_text(path, result_text(result))
+    return path
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """What :func:`write_result` writes; it raises the same errors."""
     plain = _plain(result, "result")
     if fault := _fault(plain):
         raise ValueError(f"result does not follow result.schema.json: {fault}")
-    path = Path(run_dir) / RESULT
-    write_json(path, plain)
-    return path
+    return json_text(plain)
 
 
 def read_result(path: str | Path) -> dict[str, Any]:
@@ -75,6 +83,7 @@ def read_result(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     path = path / RESULT if path.is_dir() else path
+    check_sum(path.parent, path.name)
     result = read_json(path, "result", CheckpointError)
     if not isinstance(result, dict) or "schema" not in result:
         raise CheckpointError(f"{path} is no result file of recbole_drex: it has no 'schema' number")
@@ -164,9 +173,9 @@ def _write_parquet(path: Path, table: pa.Table) -> Path:
 
 
 def _read_parquet(path: Path, what: str, columns: pa.Schema | None = None) -> pd.DataFrame:
+    check_sum(path.parent, path.name)
     try:
-        with path.open("rb") as file:
-            table = pq.ParquetFile(file).read()
+        table = read_table(path)
         if columns is not None and not table.schema.equals(columns):
             raise CheckpointError(f"{path} is no {what} file of this version: it has columns {table.schema.names}")
         table.validate(full=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.evaluation import table_format
 from recbole_drex.evaluation.comparable import EQUAL_DIGITS, complete_runs, measures_quality, refuse_unlike
-from recbole_drex.evaluation.comparison import Comparison, Run
+from recbole_drex.evaluation.comparison import COMPARISON, Comparison, Run, record_comparison
 from recbole_drex.evaluation.explanation_table import explanation_table, to_text
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.significance import compare_models, metrics_per_user, user_values
@@ -197,6 +197,8 @@ def write_tables(comparison: Comparison, folder: str | Path) -> dict[str, Table]
     tests = [table.tests for table in tables.values() if len(table.tests)]
     if tests:
         write_text(Path(folder) / "significance.csv", pd.concat(tests).to_csv(index=False))
+    if (Path(folder) / COMPARISON).is_file():
+        record_comparison(Path(folder))
     return tables
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_drex.checksums import check_sum
 from recbole_drex.data.text import JUDGING_WORDS
 from recbole_drex.errors import CheckpointError
 from recbole_drex.explain.explanation import Keyword, SharedKeyword
@@ -27,6 +28,7 @@ from recbole_drex.explain.scores import SCORES, WordCounts, count_words, score_w
 from recbole_drex.explain.topics import topics
 from recbole_drex.explain.vocabulary import ShownWords
 from recbole_drex.files import replacing, write_json
+from recbole_drex.parquet import read_table
 from recbole_drex.record import Experiment
 from recbole_drex.values import choice
 
@@ -180,8 +182,9 @@ class KeywordProfiles:
 
     def _written_before(self, path: Path) -> dict[tuple[str, int], list[str]]:
         """The forms that the run itself found, of owners whose keywords are still the same: texts need not be read."""
+        check_sum(path.parent, path.name)
         try:
-            table = pd.read_parquet(path, columns=["side", "id", "word", "lemma"])
+            table = read_table(path).select(["side", "id", "word", "lemma"]).to_pandas()
         except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are among these
             raise CheckpointError(f"{path} is damaged: {error}") from error
         found = {}

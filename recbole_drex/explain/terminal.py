@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from typing import TextIO
 
+from recbole_drex.errors import printable, without_controls
 from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, Mark, Part, Quote, Recommendation
 from recbole_drex.explain.scores import NEUTRAL
 from recbole_drex.explain.sentences import reasons_of, sum_in_words
@@ -33,20 +33,6 @@ def use_color(choice: str, stream: TextIO) -> bool:
     if choice == "auto":
         return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return choice == "always"
-
-
-def printable(text: str) -> str:
-    """``text`` on one line and without anything that a terminal could obey: controls, escapes, marks of direction.
-
-    Example:
-        >>> printable("Alien\\x1b[2J\\n3")
-        'Alien[2J 3'
-    """
-    return " ".join(_safe(text).split())
-
-
-def _harmless(char: str) -> bool:
-    return unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def render(explanation: Explanation, color: bool = False) -> str:
@@ -141,18 +127,13 @@ def _quoted(quote: Quote, color: bool) -> str:
         if level == 0:
             continue
         background = shades[min(level, len(shades) - 1)]
-        word = _safe(quote.text[mark.start : mark.end])
-        parts.append(f"{_safe(quote.text[end : mark.start])}\x1b[48;5;{background}m{_BLACK}{word}{_RESET}")
+        word = without_controls(quote.text[mark.start : mark.end])
+        parts.append(f"{without_controls(quote.text[end : mark.start])}\x1b[48;5;{background}m{_BLACK}{word}{_RESET}")
         end = mark.end
-    return "".join([*parts, _safe(quote.text[end:])])
+    return "".join([*parts, without_controls(quote.text[end:])])
 
 
 def _strength(mark: Mark) -> float:
     if mark.delta is not None:
         return mark.delta
     return mark.attention or mark.sentiment or 0.0
-
-
-def _safe(text: str) -> str:
-    """A piece of a text, its blanks kept."""
-    return "".join(" " if char.isspace() else char for char in text if char.isspace() or _harmless(char))

@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_drex.data.statistics import statistics_table
-from recbole_drex.errors import DataError
+from recbole_drex.errors import DataError, printable
 from recbole_drex.evaluation.comparable import complete_runs
 from recbole_drex.evaluation.comparison import Comparison, comparison_of
 from recbole_drex.evaluation.explanation_table import explanation_table
@@ -23,7 +23,7 @@ from recbole_drex.evaluation.significance import compare_models, user_values
 from recbole_drex.evaluation.table import Table, blocks_of, comparison_table, write_tables
 from recbole_drex.evaluation.table_rows import seldom_ordered
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.terminal import printable, render
+from recbole_drex.explain.terminal import render
 from recbole_drex.quick_start import REFERENCES
 from recbole_drex.report.html import seconds
 from recbole_drex.report.trials import (
