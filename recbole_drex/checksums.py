@@ -46,15 +46,15 @@ def read_sums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in _LINE.findall(text)}
 
 
-def check_sum(folder: Path, name: str) -> None:
-    """Check one file of ``folder`` before it is read.
+def check_sum(folder: Path, name: str, remedy: str = ". Make it anew by the command that made it") -> None:
+    """Check one file of ``folder`` before it is read; ``remedy`` ends the message.
 
     Raises:
         CheckpointError: its content is not that of the recorded hash, or it is not among the recorded files.
     """
     sums = read_sums(folder)
     if sums and (fault := _fault(folder, name, sums.get(name))):
-        raise CheckpointError(f"{fault}. Make it anew by the command that made it")
+        raise CheckpointError(f"{fault}{remedy}")
 
 
 def faults(folder: Path) -> dict[str, str]:

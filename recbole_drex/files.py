@@ -37,8 +37,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         fresh.touch(exist_ok=False)  # with the permissions that the umask leaves
-        temporary = fresh
+        temporary, mode = fresh, fresh.stat().st_mode
         yield temporary
+        if temporary.stat().st_mode != mode:  # a library has put a file of its own in the place
+            temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -61,8 +61,7 @@ def place_of(
         check_replaceable(run_dir, described)
     damaged = _damaged(run_dir)
     for name, fault in damaged.items():
-        if (run_dir / name).exists():
-            _set_aside(run_dir / name, fault)
+        _set_aside(run_dir / name, fault)
     there = _read_described(run_dir)
     same, whole = there is not None and identity(there) == identity(described), not damaged
     finished = (run_dir / RESULT).is_file()
@@ -214,12 +213,14 @@ def _damaged(run_dir: Path) -> dict[str, str]:
 
 
 def _set_aside(path: Path, why: str) -> None:
-    aside = path.with_name(f"{path.name}.damaged")
+    aside, kept = path.with_name(f"{path.name}.damaged"), path.exists()
     try:
-        path.replace(aside)
+        if kept:
+            path.replace(aside)
     except OSError as error:
         raise StorageError(f"cannot rename {path}: {error.strerror or error}") from error
-    tqdm.write(f"note: {printable(why)}. It is kept as {aside.name}, and the run is made anew", file=sys.stderr)
+    where = f"It is kept as {aside.name}, and the" if kept else "The"
+    tqdm.write(f"note: {printable(why)}. {where} run is made anew", file=sys.stderr)
 
 
 def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

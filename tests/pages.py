@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from explained import EVIL, IMAGE
+from sealing import unseal
 
 from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.report.html import write_report
@@ -93,7 +94,7 @@ def check_structure(page: Page) -> None:
 
 def copy_of(comparison: Comparison, target: Path) -> Path:
     """A copy of a comparison with its runs; returns the copy's folder."""
-    shutil.copytree(comparison.folder.parent, target)
+    unseal(shutil.copytree(comparison.folder.parent, target))
     return target / comparison.folder.name
 
 

@@ -316,14 +316,19 @@ def test_a_damaged_feature_store_is_named(refused, small, tmp_path, name):
     assert str(path) in message
 
 
-def test_a_damaged_checkpoint_is_named_and_nothing_is_trained_over_it(refused, small, tmp_path):
+def test_a_damaged_checkpoint_is_named_and_set_aside(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = [f"--{key}={value}" for key, value in small.settings.items()]
     words += ["--dataset", small.name, "--data_path", str(small.root), "--no_references", "--epochs", "1"]
     assert main(["run", *words]) == 0
     folder = tmp_path / "results" / small.name / "DReX" / "seed-2026"
     (folder / "result.json").unlink()
     for content in (b"", b"no safetensors at all", (folder / "model.safetensors").read_bytes()[:-8]):
+        (folder / "result.json").unlink(missing_ok=True)
         (folder / "last.safetensors").write_bytes(content)
-        message = refused("run", *words, "--resume", kept=(small.name,))
-        assert "last.safetensors" in message
-        assert (folder / "last.safetensors").read_bytes() == content
+        capsys.readouterr()
+        assert main(["run", *words, "--resume"]) == 0
+        (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert str(folder / "last.safetensors") in note and "last.safetensors.damaged" in note
+        assert (folder / "last.safetensors.damaged").read_bytes() == content
+        assert (folder / "result.json").is_file()

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from conftest import FEW_EPOCHS, SETTINGS
+from sealing import unseal
 
 from recbole_drex.comparing import compare, label_of, parse_model
 from recbole_drex.errors import CheckpointError, ConfigError, DrexError
@@ -80,7 +81,11 @@ def test_finished_runs_are_reused_and_a_changed_one_is_made_anew(run_compare, ca
     again = run_compare(["Bias", "ItemMean", "GlobalMean"])
     assert "3 runs: 2 are finished, 1 to make\n" in capsys.readouterr().out
     assert [(run.folder / "result.json").stat().st_mtime_ns for run in again.runs][:2] == stamps
-    changed = run_compare(["Bias", "ItemMean"], parameters={**QUICK, "relevance_threshold": 3.0}, name="other")
+    other = {"parameters": {**QUICK, "relevance_threshold": 3.0}, "name": "other"}
+    with pytest.raises(CheckpointError, match=r"relevance_threshold: 4.* there, 3\.0 now\); .*--overwrite"):
+        run_compare(["Bias", "ItemMean"], **other)
+    assert [run.folder for run in read_comparison(again.folder).runs] == [run.folder for run in again.runs]
+    changed = run_compare(["Bias", "ItemMean"], **other, overwrite=True)
     assert "2 runs: 0 are finished, 2 to make" in capsys.readouterr().out
     assert changed.runs[0].result["protocol"]["threshold"] == 3.0
     with pytest.raises(CheckpointError, match="was replaced by another one since"):
@@ -206,7 +211,7 @@ def test_bad_input_is_refused_before_anything_is_trained(run_compare, tmp_path, 
 def test_damaged_and_foreign_folders_are_named(comparison, tmp_path):
     with pytest.raises(CheckpointError, match="holds no comparison"):
         read_comparison(tmp_path)
-    copied = shutil.copytree(comparison.folder.parent, tmp_path / "results")
+    copied = unseal(shutil.copytree(comparison.folder.parent, tmp_path / "results"))
     folder = copied / comparison.folder.name
     assert len(read_comparison(folder).runs) == len(comparison.runs)
     result = copied / "small/Bias/seed-2026/result.json"

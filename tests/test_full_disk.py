@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 SIZE = 64 << 20
 DIFFERING = ("seconds", "peak_memory_mb", "command")
-LOGS = ("train.log", "tensorboard")
+LOGS = ("train.log", "tensorboard", "SHA256SUMS")
 
 
 @pytest.fixture

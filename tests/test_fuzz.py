@@ -24,6 +24,7 @@ import pytest
 import torch
 from fuzz import fuzzed, spoilt
 from safetensors.torch import save_file
+from sealing import unseal
 
 from recbole_drex import checkpoint
 from recbole_drex.config import Config, properties_dir
@@ -321,7 +322,7 @@ def atomic_files(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Us
 
 @target(120, "result.json", "history.json", "interactions.parquet", "users.parquet")
 def runs(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
-    shutil.copytree(whole.run, folder / "run")
+    unseal(shutil.copytree(whole.run, folder / "run"))
 
     def use() -> None:
         (one,) = read_comparison(folder / "run").runs
@@ -334,7 +335,7 @@ def runs(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
 
 @target(60, "run.json", "model.safetensors")
 def loaded_runs(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
-    shutil.copytree(whole.run, folder / "run")
+    unseal(shutil.copytree(whole.run, folder / "run"))
     return _in_place(folder / "run" / name, lambda: load(folder / "run"))
 
 

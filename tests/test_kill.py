@@ -37,7 +37,7 @@ assert sum(KILLS.values()) >= 50
 SEED = 20260
 # What a run or search notes of itself that differs without any kill.
 DIFFERING = ("seconds", "peak_memory_mb", "command", "attempts")
-LOGS = ("train.log", "tensorboard")
+LOGS = ("train.log", "tensorboard", "SHA256SUMS")
 SHARDS_OF_32 = """
 import sys
 from recbole_drex.cli import main

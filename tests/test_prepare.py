@@ -534,8 +534,8 @@ def test_a_lock_that_is_held_is_told(tmp_path):
 def test_who_has_the_lock_removes_what_a_killed_process_was_writing(tmp_path):
     folder, file = tmp_path / "run", tmp_path / "raw.jsonl.gz"
     folder.mkdir()
-    left = [folder / ".result.json.x1.tmp", tmp_path / ".raw.jsonl.gz.x2.tmp"]
-    others = [folder / "result.json", tmp_path / ".other.x3.tmp"]
+    left = [folder / ".result.json.0123abcd.tmp", tmp_path / ".raw.jsonl.gz.00000000.tmp"]
+    others = [folder / "result.json", tmp_path / ".other.0123abcd.tmp", folder / ".mine.tmp"]
     for path in (*left, *others):
         path.touch()
     with locked(folder, "the run"), locked(file, "the file"):

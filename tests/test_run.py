@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from killing import check_equal, content
+from sealing import reseal, unseal
 from sklearn.metrics import mean_absolute_error, mean_squared_error, ndcg_score
 
-from recbole_drex import load, run, running
+from recbole_drex import load, run, runfolder
 from recbole_drex.cli import main
+from recbole_drex.errors import CheckpointError
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.evaluation.ranking import own_test_metrics
 from recbole_drex.evaluation.rating import rating_metrics
@@ -27,6 +30,7 @@ from recbole_drex.evaluation.result import read_interactions, read_result
 
 ROOT = Path(__file__).parents[1]
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
+LOGS = ("train.log", "tensorboard", "SHA256SUMS")
 SHORT = {"epochs": 2, "train_batch_size": 256}
 
 
@@ -61,7 +65,7 @@ def test_a_run_leaves_all_its_files_and_no_litter(finished, model):
     names = {path.name for path in folder.iterdir()}
     expected = {"result.json", "run.json", "interactions.parquet", "users.parquet", "model.safetensors", "history.json"}
     explained = {"explanations.json", "profiles.json", "profiles.parquet"} if model.startswith("DReX") else set()
-    assert names == {*expected, *explained, "train.log", "tensorboard"}
+    assert names == {*expected, *explained, "train.log", "tensorboard", "SHA256SUMS"}
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
     assert model in (folder / "train.log").read_text()
     result = read_result(folder)  # validates against the schema
@@ -178,6 +182,7 @@ def test_a_loaded_run_keeps_the_settings_it_was_made_with(finished, tmp_path):
     described = json.loads((folder / "run.json").read_text())
     described["config"]["profile_words"] = 3
     (folder / "run.json").write_text(json.dumps(described))
+    reseal(folder)
     assert load(folder).config["profile_words"] == 3
 
 
@@ -205,14 +210,31 @@ def test_a_run_killed_while_it_is_replaced_or_finished_is_not_mistaken(small, tm
     folder = _folder(tmp_path, "Bias")
     _run(small, tmp_path, ["Bias"], references=False)
 
-    def stop(*_):
-        raise KeyboardInterrupt
+    whole, remove = content(folder, ("seconds", "peak_memory_mb", "command"), LOGS), runfolder._remove
+    for calls in range(
+        0, len(runfolder._OURS), 4
+    ):  # killed ever later while the new run takes the place of the old one
+        left = iter(range(calls))
 
-    monkeypatch.setattr(running, "remove_folder", stop)
-    with pytest.raises(KeyboardInterrupt):
-        _run(small, tmp_path, ["Bias"], references=False)
-    monkeypatch.undo()
-    assert (folder / "result.json").is_file()
+        def stop(path, left=left):
+            if path.parent == folder and next(left, None) is None:
+                raise KeyboardInterrupt
+            remove(path)
+
+        monkeypatch.setattr(runfolder, "_remove", stop)
+        with pytest.raises(KeyboardInterrupt):
+            _run(small, tmp_path, ["Bias"], references=False)
+            raise KeyboardInterrupt  # it was not killed
+        monkeypatch.undo()
+        if not (folder / "result.json").is_file():
+            with pytest.raises(CheckpointError, match="unfinished run"):
+                load(folder)
+        made = (folder / "unfinished" / "result.json").stat() if (folder / "unfinished").is_dir() else None
+        _run(small, tmp_path, ["Bias"], references=False, resume=True)
+        check_equal(content(folder, ("seconds", "peak_memory_mb", "command"), LOGS), whole)
+        assert made is None or (folder / "result.json").stat().st_mtime_ns == made.st_mtime_ns, (
+            "it is not trained again"
+        )
     (folder / "model.safetensors").unlink()  # as if it had been removed so far
     _run(small, tmp_path, ["Bias"], references=False, resume=True)
     assert (folder / "model.safetensors").is_file()
@@ -290,7 +312,7 @@ def test_a_finished_run_is_not_trained_again(small, uninterrupted, capsys):
     capsys.readouterr()
     assert main([*_arguments(small, output, "--epochs", "24"), "--resume"]) == 2
     error = capsys.readouterr().err
-    assert str(uninterrupted) in error and "another configuration" in error
+    assert str(uninterrupted) in error and "(epochs: 25 there, 24 now); " in error and "--overwrite" in error
     assert state() == before, "a run of other settings must not be lost"
 
 
@@ -328,6 +350,7 @@ def test_a_damaged_checkpoint_or_other_data_is_refused(small, tmp_path, capsys):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
+    unseal(folder)
     assert main(["explain", "--run", str(folder), "--user", "user_01"]) == 2
     assert str(weights) in capsys.readouterr().err
     described = json.loads((folder / "run.json").read_text())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,22 @@ def generate_demo(
     _write_lines(paths["meta"], world.meta(rng))
     _write_lines(paths["reviews"], world.rows(rng, counts))
     write_json(paths["truth"], world.truth())
+    return paths
+
+
+def demo_raw(folder: str | Path) -> dict[str, Path]:
+    """The demo's raw files in ``folder``, as :func:`generate_demo` names them; files that are right are not written.
+
+    Raises:
+        DataError: they are not there, and the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="recbole-drex-") as fresh:
+        made = generate_demo(fresh)
+        paths = {key: Path(folder) / path.name for key, path in made.items()}
+        for key, path in paths.items():
+            if not path.is_file() or path.read_bytes() != made[key].read_bytes():
+                with replacing(path) as temporary:
+                    temporary.write_bytes(made[key].read_bytes())
     return paths
 
 

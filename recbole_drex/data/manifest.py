@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_drex.checksums import check_sum, write_sums
 from recbole_drex.data.remote import RawFile, RemoteFile
 from recbole_drex.data.store import FeatureStore
-from recbole_drex.errors import ConfigError, DataError, unknown_name
-from recbole_drex.files import read_json, sha256
+from recbole_drex.errors import CheckpointError, ConfigError, DataError, DrexError, unknown_name
+from recbole_drex.files import json_text, read_json, sha256, write_json
 
 FORMAT = 3
 _OLDER = (1, 2)  # without review texts (1) and without item vectors (1, 2), otherwise the same
@@ -42,6 +43,15 @@ def interaction_files(folder: Path, dataset: str) -> list[Path]:
     whole = folder / f"{dataset}.inter"
     parts = [folder / f"{dataset}.{part}.inter" for part in PARTS]
     return [whole] if whole.is_file() else [path for path in parts if path.is_file()]
+
+
+def write_manifest(folder: Path, dataset: str, manifest: Mapping[str, Any], times: Mapping[str, Any]) -> None:
+    """Write the manifest of a data set, the times that its preparation took, and the hashes of both; the manifest last,
+    since a data set is there when it is."""
+    write_json(folder / TIMES, times)
+    known = {f"{dataset}.json": hashlib.sha256(json_text(manifest).encode()).hexdigest()}
+    write_sums(folder, [TIMES], known)
+    write_json(folder / f"{dataset}.json", manifest)
 
 
 def is_foreign(folder: Path, dataset: str) -> bool:
@@ -205,6 +215,7 @@ def usable_manifest(
     if not path.is_file():
         return None
     try:
+        check_sum(folder, path.name, remedy="")
         manifest = read_json(path, "manifest")
         # Without raw files nothing better can be had than a data set of an older format.
         if manifest["format"] != FORMAT and (given or manifest["format"] not in _OLDER):
@@ -226,11 +237,11 @@ def usable_manifest(
         if "benchmark" not in manifest:
             # Without raw reviews the content of the features is checked when a model opens them.
             FeatureStore.open(folder / "features", verify=bool(given))
-    except (DataError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, CheckpointError, KeyError, TypeError, AttributeError) as error:
         if given:
             logger.warning("data set '%s' is prepared anew: %s", dataset, error)
             return None
-        if isinstance(error, DataError):
+        if isinstance(error, DrexError):
             raise DataError(f"{error}. Prepare it anew with --raw FILE") from error
         raise DataError(f"manifest {path} is damaged ({error!r}). Prepare it anew with --raw FILE") from error
     return manifest

@@ -20,10 +20,18 @@ from recbole_drex.data.itemfeatures import (
     read_table,
     write_item_features,
 )
-from recbole_drex.data.manifest import FORMAT, PARTS, TIMES, fingerprint, refuse_item_settings, source, versions
+from recbole_drex.data.manifest import (
+    FORMAT,
+    PARTS,
+    fingerprint,
+    refuse_item_settings,
+    source,
+    versions,
+    write_manifest,
+)
 from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.errors import DataError
-from recbole_drex.files import replacing, sha256, write_json
+from recbole_drex.files import replacing, sha256
 
 _NAMES = {"user_id": ("userID", "user_id"), "item_id": ("itemID", "item_id"), "rating": ("rating",)}
 _NAMES |= {"timestamp": ("timestamp",), "part": ("x_label",)}
@@ -169,8 +177,7 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
         "files": hashes,
         "versions": versions(),
     }
-    write_json(folder / TIMES, {"prepare": perf_counter() - started, "encode": 0.0})
-    write_json(folder / f"{dataset}.json", manifest)
+    write_manifest(folder, dataset, manifest, {"prepare": perf_counter() - started, "encode": 0.0})
     return manifest
 
 

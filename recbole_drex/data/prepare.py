@@ -27,6 +27,7 @@ from recbole_drex.data.manifest import (
     FORMAT,
     STORE_SETTINGS,
     TIMES,
+    WORK,
     check_origin,
     check_sources,
     fingerprint,
@@ -35,6 +36,7 @@ from recbole_drex.data.manifest import (
     source,
     usable_manifest,
     versions,
+    write_manifest,
 )
 from recbole_drex.data.mmrec import mmrec_sources, prepare_mmrec
 from recbole_drex.data.modalities import TEXT, check_item_settings, item_sources, make_modalities
@@ -50,7 +52,7 @@ from recbole_drex.data.storewriter import LEMMAS, StoreWriter
 from recbole_drex.data.text import known_share
 from recbole_drex.data.texts import TEXTS, write_texts
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.files import locked, read_json, safe_name, sha256, write_json
+from recbole_drex.files import locked, read_json, safe_name, sha256
 from recbole_drex.values import choice
 
 logger = logging.getLogger(__name__)
@@ -101,22 +103,34 @@ def prepare(
     split = parts is not None and not (folder / f"{dataset}.json").is_file()
     if not sources.given and (split or is_foreign(folder, dataset)):
         return foreign_manifest(folder, dataset, parts)
+    given = _described(settings, sources)
+    if given:
+        check_sources(given, hashes or {})
+    at_work = (folder / WORK).is_dir()
+    stale = (
+        f"data set '{dataset}' in {folder} was prepared with other settings or is incomplete; "
+        "name its raw reviews with --raw FILE so that it can be prepared anew"
+    )
+
+    def found() -> dict[str, Any] | None:
+        check_origin(folder, dataset, reviews=bool(sources.reviews), mmrec=bool(sources.mmrec))
+        manifest = usable_manifest(folder, dataset, settings, given)
+        if manifest is not None and not rebuild and parts is not None and manifest.get("benchmark") != list(parts):
+            raise ConfigError(f"benchmark_filename: data set '{dataset}' was prepared here and has no such parts")
+        return manifest
+
+    # A data set that is as it should be is only read, so it may lie where nothing can be written.
+    if not at_work and not rebuild and (manifest := found()) is not None:
+        return manifest
+    if not at_work and not sources.given:
+        raise DataError(stale)
     with locked(folder, f"data set '{dataset}'"):
         install(folder, dataset)  # what an earlier preparation had finished when it was killed
-        check_origin(folder, dataset, reviews=bool(sources.reviews), mmrec=bool(sources.mmrec))
-        given = _described(settings, sources)
-        if given:
-            check_sources(given, hashes or {})
-        manifest = usable_manifest(folder, dataset, settings, given)
+        manifest = found()
         if manifest is not None and not rebuild:
-            if parts is not None and manifest.get("benchmark") != list(parts):
-                raise ConfigError(f"benchmark_filename: data set '{dataset}' was prepared here and has no such parts")
             return manifest
         if not sources.given:
-            raise DataError(
-                f"data set '{dataset}' in {folder} was prepared with other settings or is incomplete; "
-                "name its raw reviews with --raw FILE so that it can be prepared anew"
-            )
+            raise DataError(stale)
         with staged(folder, dataset) as (work, made):
             if sources.mmrec:
                 return prepare_mmrec(dataset, made, sources.mmrec, settings)
@@ -212,8 +226,7 @@ def _build(
     if features == folder / FEATURES:
         # What it took to encode the features that are used again, if that is known.
         times["encode"] = read_json(folder / TIMES)["encode"] if (folder / TIMES).is_file() else None
-    write_json(made / TIMES, times)
-    write_json(made / f"{dataset}.json", manifest)
+    write_manifest(made, dataset, manifest, times)
     return manifest
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from recbole_drex.data.demo import generate_demo
+from recbole_drex.data.demo import demo_raw
 from recbole_drex.data.download import CATEGORIES, download_category
 from recbole_drex.data.manifest import interaction_files
 from recbole_drex.data.remote import RawFile, raw_file, raw_files
@@ -71,7 +71,7 @@ def find_sources(
         items = Path(raw_dir) / f"meta_{dataset}.jsonl.gz"
         return Sources((reviews,), items if items.is_file() else None)
     if dataset == "demo":
-        made = generate_demo(data_path / "raw")
+        made = demo_raw(data_path / "raw")
         return Sources((made["reviews"],), made["meta"])
     if interaction_files(data_path / dataset, dataset):
         return Sources()

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from recbole_drex.checksums import SUMS
 from recbole_drex.data.itemfeatures import FOLDER
 from recbole_drex.data.manifest import PARTS, TIMES, WORK
 from recbole_drex.data.texts import TEXTS
@@ -55,10 +56,14 @@ def install(folder: Path, dataset: str) -> None:
     if not _is_complete(folder, dataset):
         return
     made, manifest = folder / WORK / MADE, f"{dataset}.json"
-    belongs = {Path(name).parts[0] for name in read_json(made / manifest, "manifest")["files"]} | {TIMES, manifest}
+    belongs = {Path(name).parts[0] for name in read_json(made / manifest, "manifest")["files"]} | {
+        TIMES,
+        SUMS,
+        manifest,
+    }
     inters = [f"{dataset}.inter", *(f"{dataset}.{part}.inter" for part in PARTS)]
     # Word features first and the manifest last: until then either tells whose the other files are.
-    for name in (FEATURES, FOLDER, *inters, f"{dataset}.item", TEXTS, TIMES, SHARDS, manifest):
+    for name in (FEATURES, FOLDER, *inters, f"{dataset}.item", TEXTS, TIMES, SHARDS, SUMS, manifest):
         new, old = made / name, folder / name
         try:
             if old.is_dir() and (new.exists() or name not in belongs):
