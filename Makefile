@@ -50,7 +50,7 @@ test-slow: .venv/installed-test  ## Run the tests that take minutes
 	@touch $@
 
 # What depends on the old libraries. Left out: servers, pages, figures, images and remote files, which use none of them; distributed
-# training, preparing and searching by Ray, which need Ray 2.43 and say so; and the models one by one, whose contract is tested.
+# training, preparing and searching by Ray, whose lowest version is a recent one; and the models one by one, whose contract is tested.
 OLD := attention bad_input checkpoint cli comparing compat contract dataset explainer faithfulness foreign groups itemtext \
 	prepare ranking_metrics rating_metrics readers report result run significance store table text
 

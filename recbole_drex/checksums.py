@@ -52,9 +52,15 @@ def check_sum(folder: Path, name: str, remedy: str = ". Make it anew by the comm
     Raises:
         CheckpointError: its content is not that of the recorded hash, or it is not among the recorded files.
     """
+    check_sums(folder, [name], remedy)
+
+
+def check_sums(folder: Path, names: Iterable[str], remedy: str) -> None:
+    """As :func:`check_sum`, of several files."""
     sums = read_sums(folder)
-    if sums and (fault := _fault(folder, name, sums.get(name))):
-        raise CheckpointError(f"{fault}{remedy}")
+    for name in names if sums else ():
+        if fault := _fault(folder, name, sums.get(name)):
+            raise CheckpointError(f"{fault}{remedy}")
 
 
 def faults(folder: Path) -> dict[str, str]:

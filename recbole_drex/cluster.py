@@ -14,11 +14,12 @@ from typing import Any
 
 from recbole_drex.errors import ConfigError
 
-OLDEST = (2, 43)
-INSTALL_LINE = "pip install 'ray[tune]>=2.43'"
+OLDEST = (2, 52)
+INSTALL_LINE = "pip install 'ray[tune]>=2.52'"
 
 _KNOCK = 5.0  # seconds to wait for a port to answer
 _JOIN = 20.0  # seconds to wait for what listens there to prove that it is Ray; together well below 30
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": Ray takes 127.0.0.1 for this machine's address
 _CLIENT_PORT = 10001  # of ray://host without a port
 # Run in a process of its own: connecting to something that is no Ray blocks for minutes, and no signal ends that.
 _TRIAL = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); ray.shutdown()"
@@ -33,7 +34,8 @@ def connected(
     Where this process is connected already, that Ray is used, whatever the arguments, and left running. Otherwise a
     local Ray is started without its dashboard and stopped afterwards (``address=None``), or the cluster at ``address``
     is joined and left afterwards. An address is tried before it is joined, so that a wrong one is told within 30 s.
-    What Ray and its workers print is kept from the terminal, and no usage statistics are sent.
+    A local Ray listens on 127.0.0.1 alone. What Ray and its workers print is kept from the terminal, and no usage
+    statistics are sent.
 
     Args:
         address: ``host:port`` of a cluster's head, ``ray://host:port`` of its client server, or ``auto`` for the
@@ -62,10 +64,11 @@ def connected(
     if address is None:
         size = None if object_store_mb is None else object_store_mb << 20
         try:
-            ray.init(
-                address="local", num_cpus=cpus, object_store_memory=size, include_dashboard=False,
-                configure_logging=True, **quiet,
-            )  # fmt: skip
+            with _on_this_machine_alone():
+                ray.init(
+                    address="local", num_cpus=cpus, object_store_memory=size, include_dashboard=False,
+                    configure_logging=True, **quiet,
+                )  # fmt: skip
         except (RuntimeError, ValueError, OSError) as error:
             raise ConfigError(f"Ray cannot be started on this machine: {error}") from error
     else:
@@ -75,7 +78,8 @@ def connected(
             )
         check_address(address)
         try:
-            ray.init(address=address, **quiet)
+            with _on_this_machine_alone(_is_local(address)):
+                ray.init(address=address, **quiet)
         except (RuntimeError, ValueError, OSError) as error:
             raise ConfigError(f"cannot join the Ray at {address}: {_last_line(str(error))}") from error
     try:
@@ -106,8 +110,10 @@ def check_address(address: str) -> None:
                 f"no Ray answers at {tried}: a TCP connection to port {port} of {host} failed "
                 f"({error.strerror or error}). Is `ray start --head` running there?"
             ) from error
+    environment = {**os.environ, **({_CLUSTERS: "0"} if _is_local(named) else {})}
+    command = [sys.executable, "-c", _TRIAL, named]
     try:
-        trial = subprocess.run([sys.executable, "-c", _TRIAL, named], capture_output=True, text=True, timeout=_JOIN)
+        trial = subprocess.run(command, capture_output=True, text=True, timeout=_JOIN, env=environment)
     except subprocess.TimeoutExpired:
         raise ConfigError(
             f"no Ray answers at {tried}: something listens there, but gave no sign of being one for {_JOIN:.0f} s"
@@ -125,6 +131,28 @@ def _host_and_port(address: str) -> tuple[str, int]:
     if client not in ("", "ray") or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"Ray address '{address}' is not legal. Legal values: auto, host:port, ray://host:port")
     return host.strip("[]"), int(port)
+
+
+def _is_local(address: str) -> bool:
+    """Whether an address is a loopback one of this machine."""
+    return address not in ("", "auto") and _host_and_port(address)[0] in ("127.0.0.1", "localhost", "::1")
+
+
+@contextlib.contextmanager
+def _on_this_machine_alone(wanted: bool = True) -> Iterator[None]:
+    """Let a Ray that is started in the block listen on 127.0.0.1, as it does on systems that it builds no clusters of.
+
+    Otherwise it takes an address that other machines can reach, even where it is given this one, and listens on all;
+    whoever can reach its ports can run code. A Ray that listens there is joined in the same way.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = before and not wanted
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _ray() -> Any:

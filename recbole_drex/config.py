@@ -19,6 +19,7 @@ from recbole.utils.argument_list import (
 
 from recbole_drex.distributed import local_rank
 from recbole_drex.errors import ConfigError, UnknownNameError
+from recbole_drex.files import safe_name
 from recbole_drex.model import MODELS, canonical_model_name, get_model
 from recbole_drex.recbole_settings import check_eval_args, check_filters, relevance_of_threshold
 from recbole_drex.values import parse_value, read_yaml, refuse_odd
@@ -103,6 +104,7 @@ class Config(RecBoleConfig):
     ):
         from recbole_drex.evaluation.metrics import register_metrics
 
+        safe_name(dataset, "data set")  # files are named after it
         register_metrics()
         self.notes: list[str] = []
         super().__init__(canonical_model_name(model), dataset, list(config_file_list or []), dict(config_dict or {}))

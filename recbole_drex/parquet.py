@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 _LEAST = 64 << 20  # bytes that any file may unpack to
-_RATIO = 1000  # and bytes for each of the file's; tables of runs, long runs of equal values included, stay below 200
-_ROWS = 1024  # read at a time, since one row may repeat a text of any length
+_RATIO = 1000  # and bytes for each of its own; tables of runs, with long runs of equal values, stay below 200
+_SMALL = 1 << 20  # bytes of a file in which a text that is repeated may be nearly all there is
 
 
 def read_table(path: Path) -> pa.Table:
     """Read a whole Parquet file.
 
     Raises:
-        OSError: it cannot be read, or its content would unpack to more than 64 MiB and a thousand times its size.
+        OSError: it cannot be read, or would unpack to more than 64 MiB and a thousand times its size.
         pa.ArrowException: it is damaged.
     """
-    allowed = max(_LEAST, _RATIO * path.stat().st_size)
     with path.open("rb") as file:
         parquet = pq.ParquetFile(file)
-        meta = parquet.metadata
-        said = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
-        # A number takes a byte at least (bits of booleans aside), however well it was packed.
-        _check(max(said, meta.num_rows * meta.num_columns), allowed)
-        batches, size = [], 0
-        for batch in parquet.iter_batches(_ROWS):
-            size += batch.nbytes
-            _check(size, allowed)
-            batches.append(batch)
+        batches = list(read_batches(parquet, path.stat().st_size))
         return pa.Table.from_batches(batches, parquet.schema_arrow).combine_chunks()
+
+
+def read_batches(
+    parquet: pq.ParquetFile, size: int, columns: Sequence[str] | None = None, rows: int = 1
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file of ``size`` bytes, in batches of at least ``rows`` (but for the last one).
+
+    Raises:
+        OSError: it would unpack to more than 64 MiB and a thousand times its size.
+        pa.ArrowException: it is damaged.
+    """
+    allowed, unpacked, kept = check_sizes(parquet, size), 0, []
+    # What one value takes shows when it has been unpacked, so few are unpacked at a time.
+    for batch in parquet.iter_batches(64 if size < _SMALL else 1024, columns=columns):
+        unpacked += batch.nbytes
+        _check(unpacked, allowed)
+        kept.append(batch)
+        if sum(map(len, kept)) >= rows:
+            yield pa.concat_batches(kept)
+            kept = []
+    if kept:
+        yield pa.concat_batches(kept)
+
+
+def check_sizes(parquet: pq.ParquetFile, size: int) -> int:
+    """Check what a Parquet file of ``size`` bytes says of itself; returns how many bytes it may unpack to.
+
+    Raises:
+        OSError: it says that it unpacks to more.
+    """
+    allowed, meta = max(_LEAST, _RATIO * size), parquet.metadata
+    said = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
+    _check(max(said, meta.num_rows), allowed)
+    return allowed
 
 
 def _check(size: int, allowed: int) -> None:
     if size > allowed:
-        raise OSError(f"it unpacks to {size:,} bytes or more, {allowed:,} at most are read from a file of its size")
+        raise OSError(f"it unpacks to {size:,} bytes or more; {allowed:,} at most are read from a file of its size")

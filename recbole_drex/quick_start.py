@@ -122,8 +122,13 @@ def run(
                 config = Config(name, dataset, files, given)
                 run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
                 planned.append((config, run_dir, is_reference))
+
+        def check() -> None:
+            for config, run_dir, _ in planned:
+                check_replaceable(config, manifest, run_dir)
+
         if not overwrite:
-            first_decides(lambda: [check_replaceable(config, manifest, run_dir) for config, run_dir, _ in planned])
+            first_decides(check)
         return [
             run_one(
                 config,

@@ -7,12 +7,13 @@ import logging
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from tqdm import tqdm
 
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
@@ -26,7 +27,7 @@ from recbole_drex.data.prepare import prepare
 from recbole_drex.data.sources import Sources
 from recbole_drex.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.distributed import is_worker
-from recbole_drex.errors import CheckpointError, ConfigError
+from recbole_drex.errors import CheckpointError, ConfigError, DrexError
 from recbole_drex.evaluation.comparison import HISTORY, RUN, unfinished
 from recbole_drex.evaluation.metrics import check_valid_metric, predicts_ratings
 from recbole_drex.evaluation.result import RESULT
@@ -36,6 +37,7 @@ from recbole_drex.record import Experiment, plain
 from recbole_drex.runfiles import finish, logging_to
 from recbole_drex.threads import use_threads
 from recbole_drex.trainer import BEST, Evaluation, load_model_state, make_trainer
+from recbole_drex.values import check_values
 
 
 def build(config: Config, manifest: dict[str, Any]) -> Experiment:
@@ -311,28 +313,74 @@ def load(run_dir: str | Path) -> Experiment:
     for name in (RUN, BEST):
         check_sum(run_dir, name)
     described = read_json(run_dir / RUN, "run", CheckpointError)
-    try:
-        model, dataset, parameters = described["model"], described["dataset"], described["parameters"]
-        root, fingerprint, version = Path(described["data_path"]), described["fingerprint"], described["version"]
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{run_dir / RUN} is damaged or of another version: {error!r} is missing") from error
-    config = Config(model, dataset, [], {**parameters, "data_path": str(root)})
-    # Defaults may have been edited since; what they were then is part of the run.
-    then, now = described.get("config", {}), plain(config.final_config_dict)
-    changed = {key: then[key] for key in then if key != "data_path" and now.get(key) != then[key]}
-    if changed:
-        config = Config(model, dataset, [], {**parameters, **changed, "data_path": str(root)})
-    manifest = prepare(dataset, root, config.preparation(), Sources(), parts=config["benchmark_filename"])
-    if manifest["fingerprint"] != fingerprint:
+    for key, kind in _DESCRIBED.items():
+        if not isinstance(described, dict) or not isinstance(described.get(key), kind):
+            raise CheckpointError(
+                f"{run_dir / RUN} is damaged or of another version: it has no '{key}' that is a {kind.__name__}"
+            )
+    root = Path(described["data_path"])
+    with _damage_of(run_dir / RUN):
+        config = _as_it_was(described)
+        check_values(config.final_config_dict)
+    manifest = prepare(config.dataset, root, config.preparation(), Sources(), parts=config["benchmark_filename"])
+    if manifest["fingerprint"] != described["fingerprint"]:
         raise CheckpointError(
-            f"{run_dir} was made by version {version} on data {fingerprint}, not {manifest['fingerprint']}"
+            f"{run_dir} was made by version {described['version']} on data {described['fingerprint']}, "
+            f"not {manifest['fingerprint']}"
         )
-    experiment = build(config, manifest)
+    experiment = _rebuilt(config, manifest, run_dir)
     load_model_state(experiment.model, checkpoint.load(run_dir / BEST, config["device"]), run_dir)
     _check_finite(experiment.model, run_dir)
     experiment.model.eval()
     experiment.folder = run_dir
     return experiment
+
+
+_DESCRIBED = {
+    **dict.fromkeys(("model", "dataset", "data_path", "fingerprint", "version"), str),
+    **dict.fromkeys(("parameters", "config"), dict),
+}
+"""What is read of a run's file, with its type."""
+
+
+def _as_it_was(described: dict[str, Any]) -> Config:
+    """The configuration of a run. Defaults may have been edited since; what they were then is part of the run."""
+    model, dataset, then = described["model"], described["dataset"], described["config"]
+    parameters = {**described["parameters"], "data_path": described["data_path"]}
+    config = Config(model, dataset, [], parameters)
+    now = plain(config.final_config_dict)
+    changed = {key: then[key] for key in then if key != "data_path" and now.get(key) != then[key]}
+    return Config(model, dataset, [], {**parameters, **changed}) if changed else config
+
+
+def _rebuilt(config: Config, manifest: dict[str, Any], run_dir: Path) -> Experiment:
+    """As :func:`build`, of what a run's file says, which may be anything."""
+    size = (run_dir / BEST).stat().st_size
+
+    def refuse_larger(module: torch.nn.Module, name: str, parameter: torch.Tensor | None) -> None:
+        # Memory is taken when it is first written, which comes later.
+        if parameter is not None and parameter.numel() > size:
+            raise CheckpointError(
+                f"{run_dir / RUN} describes another model than that of {BEST}: {name} has {parameter.numel():,} numbers"
+            )
+
+    hook = register_module_parameter_registration_hook(refuse_larger)
+    try:
+        with _damage_of(run_dir / RUN):
+            return build(config, manifest)
+    finally:
+        hook.remove()
+
+
+@contextlib.contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    """Whatever is raised in the block comes of what this file says; errors of ours say so themselves."""
+    try:
+        yield
+    except DrexError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged: no model can be made from what it says: {error!r}") from error
 
 
 def _check_finite(model: torch.nn.Module, where: Path) -> None:

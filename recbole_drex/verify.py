@@ -91,7 +91,9 @@ def _recorded(folder: Path, found: Verified) -> None:
         found.checked += len(sums)
         found.faults += faults(folder).values()
         if not sums:
-            found.faults.append(f"{folder} has no {SUMS}: an earlier version made it, and it cannot be checked")
+            found.faults.append(
+                f"{folder} has no {SUMS}: it is unfinished or an earlier version made it, so it cannot be checked"
+            )
     except CheckpointError as error:
         found.faults.append(str(error))
 

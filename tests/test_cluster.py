@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -30,6 +33,10 @@ def test_a_local_ray_is_started_and_stopped(capfd):
         assert ray.get([double.remote(number) for number in (1, 2)]) == [2, 4]
         with connected(cpus=7):  # the Ray of this process is used, and left running
             pass
+        me = psutil.Process()
+        sockets = [s for p in (me, *me.children(recursive=True)) for s in p.net_connections("inet")]
+        listening = {s.laddr.ip.removeprefix("::ffff:") for s in sockets if s.status == psutil.CONN_LISTEN}
+        assert listening == {"127.0.0.1"}
         address = ray.get_runtime_context().gcs_address
         check_address(address)
         assert ray.is_initialized()
@@ -84,10 +91,16 @@ def test_a_cluster_has_its_own_cores():
             pass
 
 
-@pytest.mark.parametrize("version", ["2.6.3", "1.13.0", "2.42.1"])
+def test_the_lowest_ray_is_that_of_setup_py():
+    needed = re.search(r'"ray\[tune\]>=([\d.]+)"', (Path(__file__).parents[1] / "setup.py").read_text())
+    assert needed is not None and needed[1] == ".".join(map(str, cluster.OLDEST))
+    assert f"pip install 'ray[tune]>={needed[1]}'" == cluster.INSTALL_LINE
+
+
+@pytest.mark.parametrize("version", ["2.6.3", "1.13.0", "2.51.9"])
 def test_an_old_ray_is_refused(version, monkeypatch):
     monkeypatch.setattr(ray, "__version__", version)
-    with pytest.raises(ConfigError, match=rf"Ray {version} is too old, 2\.43 is needed.*'ray\[tune\]>=2\.43'"):
+    with pytest.raises(ConfigError, match=rf"Ray {version} is too old, 2\.52 is needed.*'ray\[tune\]>=2\.52'"):
         with connected():
             pass
 

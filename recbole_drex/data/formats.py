@@ -25,6 +25,7 @@ from recbole_drex.data.jsonlines import LONGEST, array_rows, is_array, judged, s
 from recbole_drex.data.remote import RawFile, RemoteFile, size_of
 from recbole_drex.data.values import is_missing
 from recbole_drex.errors import DataError
+from recbole_drex.parquet import read_batches
 
 _BLOCK = 1 << 22  # bytes of lines parsed together
 _ROWS = 1 << 12  # rows of a CSV or Parquet file taken together
@@ -401,7 +402,7 @@ def _parquet(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[s
     _require(path, found, names, needed, "the schema")
     wanted = [name for accepted in names.values() for name in accepted if name in found]
     start = 1
-    for batch in file.iter_batches(_ROWS, columns=wanted):
+    for batch in read_batches(file, size_of(path), wanted, _ROWS):
         lines = list(range(start, start + batch.num_rows))
         start += batch.num_rows
         yield Chunk(lines, _columns(names, wanted, batch.num_rows, _plain(batch)), [])

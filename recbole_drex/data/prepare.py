@@ -27,7 +27,6 @@ from recbole_drex.data.manifest import (
     FORMAT,
     STORE_SETTINGS,
     TIMES,
-    WORK,
     check_origin,
     check_sources,
     fingerprint,
@@ -44,7 +43,7 @@ from recbole_drex.data.readers import read_items, read_reviews
 from recbole_drex.data.remote import RawFile
 from recbole_drex.data.sources import Sources
 from recbole_drex.data.spill import RawReviews
-from recbole_drex.data.staging import FEATURES, SHARDS, install, staged
+from recbole_drex.data.staging import FEATURES, SHARDS, install, is_complete, staged
 from recbole_drex.data.static import static_sources
 from recbole_drex.data.statistics import dataset_statistics
 from recbole_drex.data.store import DTYPES, FeatureStore
@@ -106,7 +105,7 @@ def prepare(
     given = _described(settings, sources)
     if given:
         check_sources(given, hashes or {})
-    at_work = (folder / WORK).is_dir()
+    moving = is_complete(folder, dataset)  # a preparation is being put in place, or was killed in that
     stale = (
         f"data set '{dataset}' in {folder} was prepared with other settings or is incomplete; "
         "name its raw reviews with --raw FILE so that it can be prepared anew"
@@ -120,9 +119,9 @@ def prepare(
         return manifest
 
     # A data set that is as it should be is only read, so it may lie where nothing can be written.
-    if not at_work and not rebuild and (manifest := found()) is not None:
+    if not moving and not rebuild and (manifest := found()) is not None:
         return manifest
-    if not at_work and not sources.given:
+    if not moving and not sources.given:
         raise DataError(stale)
     with locked(folder, f"data set '{dataset}'"):
         install(folder, dataset)  # what an earlier preparation had finished when it was killed

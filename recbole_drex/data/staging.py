@@ -39,7 +39,7 @@ def staged(folder: Path, dataset: str) -> Iterator[tuple[Path, Path]]:
         yield work, work / MADE
         install(folder, dataset)
     finally:
-        if not _is_complete(folder, dataset):
+        if not is_complete(folder, dataset):
             remove_folder(work)
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
@@ -53,7 +53,7 @@ def install(folder: Path, dataset: str) -> None:
     Raises:
         StorageError: the folder cannot be written.
     """
-    if not _is_complete(folder, dataset):
+    if not is_complete(folder, dataset):
         return
     made, manifest = folder / WORK / MADE, f"{dataset}.json"
     belongs = {Path(name).parts[0] for name in read_json(made / manifest, "manifest")["files"]} | {
@@ -78,6 +78,6 @@ def install(folder: Path, dataset: str) -> None:
     remove_folder(folder / WORK)
 
 
-def _is_complete(folder: Path, dataset: str) -> bool:
+def is_complete(folder: Path, dataset: str) -> bool:
     """Whether a preparation in ``folder`` has made all its files."""
     return (folder / WORK / MADE / f"{dataset}.json").is_file()

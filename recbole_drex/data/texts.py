@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from recbole_drex.errors import DataError
 from recbole_drex.files import replacing
+from recbole_drex.parquet import check_sizes
 
 TEXTS = "reviews.parquet"
 _SCHEMA = pa.schema([("text", pa.string())])
@@ -60,7 +61,9 @@ class ReviewTexts:
     @cached_property
     def _file(self) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self.path)
+            file = pq.ParquetFile(self.path)
+            check_sizes(file, self.path.stat().st_size)
+            return file
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from recbole_drex.checksums import SUMS, check_sum, check_sums, write_sums
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.comparison import Run, read_run
 from recbole_drex.files import read_json, replacing, safe_name, write_json, write_text
@@ -61,7 +62,11 @@ def read_search(folder: str | Path) -> Search:
     """
     folder = Path(folder)
     if not (folder / SEARCH).is_file():
-        raise CheckpointError(f"{folder} holds no search: it has no {SEARCH}")
+        raise CheckpointError(
+            f"{folder} holds no search: it has no {SEARCH}. If a search was stopped before it began, give its first "
+            f"command again, with --output {folder}"
+        )
+    check_sum(folder, SEARCH, remedy="")
     described = read_json(folder / SEARCH, "search", CheckpointError)
     if not isinstance(described, dict) or not described.keys() >= _REQUIRED:
         raise CheckpointError(f"{folder / SEARCH} is damaged, or no search of recbole_drex")
@@ -79,10 +84,9 @@ def read_search(folder: str | Path) -> Search:
 def _trials_of(search: Search, model: str) -> list[dict[str, Any]]:
     """What the trials of a model noted, in the order of :attr:`Search.trials`."""
     sign = -1 if search.bigger(model) else 1
-    found = [
-        {**read_trial(path.parent), "name": path.parent.name, "folder": path.parent}
-        for path in sorted((search.folder / model).glob(f"*/{TRIAL}"))
-    ]
+    paths = sorted((search.folder / model).glob(f"*/{TRIAL}"))
+    check_sums(search.folder, [path.relative_to(search.folder).as_posix() for path in paths], remedy="")
+    found = [{**read_trial(path.parent), "name": path.parent.name, "folder": path.parent} for path in paths]
     # Trials with fewer seeds than others are compared with nobody.
     return sorted(
         found,
@@ -155,6 +159,14 @@ def write_best(search: Search, model: str) -> Path:
     same = {key: value for key, value in described.get("fixed", {}).get(model, {}).items() if key != "data_path"}
     write_text(path, said + yaml.safe_dump({**winner["parameters"], **same}, sort_keys=False, default_flow_style=False))
     return path
+
+
+def record_search(folder: Path) -> None:
+    """Note the hashes of an ended search's files, but for logs, Ray's files and the report."""
+    skipped = {"ray", "tensorboard", "figures", "train.log", "report.html", SUMS}
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    names = [file.as_posix() for file in files if not skipped & set(file.parts) and not file.name.startswith(".")]
+    write_sums(folder, names)
 
 
 def write_described(folder: Path, described: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_drex import __version__
+from recbole_drex.checksums import SUMS
 from recbole_drex.cluster import connected
 from recbole_drex.config import Config
 from recbole_drex.errors import CheckpointError, ConfigError, UnknownNameError, unknown_name
@@ -27,6 +28,7 @@ from recbole_drex.tuning.results import (
     SEARCH,
     Search,
     read_search,
+    record_search,
     write_best,
     write_described,
     write_tables,
@@ -202,6 +204,7 @@ def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], a
         remove_unfinished(folder)
         remove_unfinished(folder / BEST)
         with connected(address, cpus=resources.cpus_of_machine if address is None else None):
+            (folder / SUMS).unlink(missing_ok=True)  # it is about to change
             write_described(folder, described)  # not before: without Ray there is no search to go on with
             for model in described["models"]:
                 if model not in described["winners"]:
@@ -210,6 +213,7 @@ def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], a
             if model not in described["winners"]:
                 _test_winner(folder, described, manifest, model)
         shutil.rmtree(folder / CACHE, ignore_errors=True)
+        record_search(folder)
     return read_search(folder)
 
 
