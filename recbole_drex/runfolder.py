@@ -6,6 +6,7 @@ out of there when all of it is there. Only files that runs write are ever remove
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -35,12 +36,25 @@ _RECORDED = (
 _OURS = (RESULT, *_RECORDED, LAST, ERRORS, "report.html", SUMS)
 
 
-def place_of(
-    run_dir: Path, described: Mapping[str, Any], *, resume: bool, replace: bool, overwrite: bool
-) -> tuple[Path, bool, dict[str, Any] | None]:
-    """Where a run is to be made, and what of it is there; damaged files are set aside, with a line each.
+@dataclasses.dataclass
+class Plan:
+    """How a run is to be made.
 
-    The caller has locked the folder.
+    Attributes:
+        folder: to work in.
+        go_on: whether to go on with what is in it.
+        result: of a finished run that is kept, so that there is nothing to do.
+        damaged: damaged or missing files, with what is wrong with each.
+    """
+
+    folder: Path
+    go_on: bool = False
+    result: dict[str, Any] | None = None
+    damaged: dict[Path, str] = dataclasses.field(default_factory=dict)
+
+
+def plan(run_dir: Path, described: Mapping[str, Any], *, resume: bool, replace: bool, overwrite: bool) -> Plan:
+    """Where a run is to be made, and what of it is there. The caller has locked the folder.
 
     Args:
         run_dir: of the run.
@@ -49,9 +63,6 @@ def place_of(
         replace: with ``resume``, replace an unfinished run of another description.
         overwrite: replace a finished run of another description.
 
-    Returns:
-        The folder to work in, whether to go on with what is in it, and the result of a finished run that is kept.
-
     Raises:
         CheckpointError: the run that is there is not to be replaced.
     """
@@ -59,24 +70,55 @@ def place_of(
         install(run_dir)  # it was killed on the way
     if not overwrite:
         check_replaceable(run_dir, described)
-    damaged = _damaged(run_dir)
-    for name, fault in damaged.items():
-        _set_aside(run_dir / name, fault)
-    there = _read_described(run_dir)
-    same, whole = there is not None and identity(there) == identity(described), not damaged
-    finished = (run_dir / RESULT).is_file()
-    if finished and resume and same and whole:
+    damaged = {run_dir / name: fault for name, fault in _damaged(run_dir).items()}
+    if not (run_dir / RESULT).is_file() or run_dir / RESULT in damaged:
+        found = unfinished_plan(run_dir, described, resume=resume and run_dir / RUN not in damaged)
+        is_other = (run_dir / RUN).is_file() and not (found.go_on or found.damaged or damaged)
+        if is_other and resume and not replace:
+            raise CheckpointError(
+                f"{run_dir} holds an unfinished run of another configuration, data or version; "
+                "start anew without --resume"
+            )
+        return dataclasses.replace(found, damaged=damaged | found.damaged)
+    if resume and not damaged and identity(_read(run_dir)) == identity(described):
         remove_folder(run_dir / NEW)
         (run_dir / LAST).unlink(missing_ok=True)  # of a run that was killed as soon as it had its result
-        return run_dir, True, read_result(run_dir)
-    if finished:
-        return run_dir / NEW, resume and can_resume(run_dir / NEW, described), None
-    remove_folder(run_dir / NEW)
-    if resume and there is not None and not same and not replace:
-        raise CheckpointError(
-            f"{run_dir} holds an unfinished run of another configuration, data or version; start anew without --resume"
-        )
-    return run_dir, resume and can_resume(run_dir, described), None
+        return Plan(run_dir, True, read_result(run_dir))
+    found = unfinished_plan(run_dir / NEW, described, resume=resume)
+    return dataclasses.replace(found, damaged=damaged | found.damaged)
+
+
+def unfinished_plan(folder: Path, described: Mapping[str, Any], resume: bool = True) -> Plan:
+    """Whether to go on with an unfinished run in ``folder``: it has the same description and whole checkpoints."""
+    found = Plan(folder)
+    if not resume or not (folder / RUN).is_file():
+        return found
+    try:
+        if identity(_read(folder)) != identity(described):
+            return found
+    except CheckpointError as error:
+        found.damaged[folder / RUN] = str(error)
+    for name in (LAST, BEST):
+        try:
+            if (folder / name).is_file():
+                checkpoint.load(folder / name)
+        except CheckpointError as error:
+            found.damaged[folder / name] = str(error)
+    found.go_on = not found.damaged
+    return found
+
+
+def set_aside(damaged: Mapping[Path, str]) -> None:
+    """Rename damaged files, with a line each."""
+    for path, why in damaged.items():
+        aside, kept = path.with_name(f"{path.name}.damaged"), path.exists()
+        try:
+            if kept:
+                path.replace(aside)
+        except OSError as error:
+            raise StorageError(f"cannot rename {path}: {error.strerror or error}") from error
+        where = f"It is kept as {aside.name}, and the" if kept else "The"
+        tqdm.write(f"note: {printable(why)}. {where} run is made anew", file=sys.stderr)
 
 
 def check_replaceable(run_dir: Path, described: Mapping[str, Any]) -> None:
@@ -98,24 +140,6 @@ def check_replaceable(run_dir: Path, described: Mapping[str, Any]) -> None:
         )
 
 
-def can_resume(folder: Path, described: Mapping[str, Any]) -> bool:
-    """Whether ``folder`` holds an unfinished run of this description with whole checkpoints.
-
-    Damaged files are set aside.
-    """
-    there = _read_described(folder)
-    if there is None or identity(there) != identity(described):
-        return False
-    for name in (LAST, BEST):
-        if (folder / name).is_file():
-            try:
-                checkpoint.load(folder / name)
-            except CheckpointError as error:
-                _set_aside(folder / name, str(error))
-                return False
-    return True
-
-
 def is_finished(run_dir: Path, described: Mapping[str, Any]) -> bool:
     """Whether ``run_dir`` holds a whole finished run of this description."""
     if not (run_dir / RESULT).is_file() or not (run_dir / RUN).is_file():
@@ -129,7 +153,7 @@ def is_finished(run_dir: Path, described: Mapping[str, Any]) -> bool:
 
 def begin(folder: Path, described: Mapping[str, Any]) -> None:
     """Replace an unfinished run in the folder by what is to be run."""
-    for name in _OURS:
+    for name in (*_OURS, NEW):
         _remove(folder / name)
     write_json(folder / RUN, described)
 
@@ -144,7 +168,9 @@ def seal(run_dir: Path, place: Path, result: Mapping[str, Any]) -> dict[str, Any
     write_sums(place, _recorded(place), {RESULT: hashlib.sha256(result_text(result).encode()).hexdigest()})
     write_result(place, result)
     (place / LAST).unlink(missing_ok=True)
-    if place != run_dir:
+    if place == run_dir:
+        remove_folder(run_dir / NEW)
+    else:
         install(run_dir)
     return read_result(run_dir)
 
@@ -187,15 +213,6 @@ def _read(folder: Path) -> dict[str, Any]:
     return described
 
 
-def _read_described(folder: Path) -> dict[str, Any] | None:
-    """What the folder's run is; None where there is none or a damaged one, which is set aside."""
-    try:
-        return _read(folder) if (folder / RUN).is_file() else None
-    except CheckpointError as error:
-        _set_aside(folder / RUN, str(error))
-        return None
-
-
 def _damaged(run_dir: Path) -> dict[str, str]:
     """Damaged or missing files of a finished run, with what is wrong with each; empty for an unfinished one."""
     if not (run_dir / RESULT).is_file():
@@ -210,17 +227,6 @@ def _damaged(run_dir: Path) -> dict[str, str]:
         except CheckpointError as error:
             found.setdefault(name, str(error))
     return found
-
-
-def _set_aside(path: Path, why: str) -> None:
-    aside, kept = path.with_name(f"{path.name}.damaged"), path.exists()
-    try:
-        if kept:
-            path.replace(aside)
-    except OSError as error:
-        raise StorageError(f"cannot rename {path}: {error.strerror or error}") from error
-    where = f"It is kept as {aside.name}, and the" if kept else "The"
-    tqdm.write(f"note: {printable(why)}. {where} run is made anew", file=sys.stderr)
 
 
 def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

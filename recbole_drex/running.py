@@ -89,15 +89,15 @@ def run_one(
     check_one_process(config)
     described = record.describe(config, manifest)
 
-    def begin() -> tuple[Path, bool, dict[str, Any] | None]:
+    def begin() -> runfolder.Plan:
         stack.enter_context(_held(run_dir))
-        return runfolder.place_of(run_dir, described, resume=resume, replace=replace, overwrite=overwrite)
+        return runfolder.plan(run_dir, described, resume=resume, replace=replace, overwrite=overwrite)
 
     with contextlib.ExitStack() as stack:
-        place, go_on, finished = ranks.first_decides(begin)
-        if finished is not None:
-            return finished
-        experiment = _started(config, manifest, place, described, keep=go_on)
+        plan = ranks.first_decides(begin)
+        if plan.result is not None:
+            return plan.result
+        experiment, place = _started(config, manifest, plan, described), plan.folder
         if ranks.world_size() > 1 and is_closed_form(experiment):
             if not ranks.rank():
                 tqdm.write(f"note: {config.model} is computed in closed form, by one process", file=sys.stderr)
@@ -135,7 +135,9 @@ def run_trained(
     _check_finite(experiment.model, run_dir)
     described = {**record.describe(experiment.config, experiment.manifest), "origin": origin}
     with _held(run_dir):
-        place, _, _ = runfolder.place_of(run_dir, described, resume=False, replace=True, overwrite=overwrite)
+        plan = runfolder.plan(run_dir, described, resume=False, replace=True, overwrite=overwrite)
+        place = plan.folder
+        runfolder.set_aside(plan.damaged)
         runfolder.begin(place, described)
         with logging_to(place / runfolder.LOG, experiment.config):
             trainer = _resumed(experiment, place)
@@ -180,8 +182,7 @@ def train_one(
     """
     described = record.describe(config, manifest)
     with _held(run_dir):
-        keep = runfolder.can_resume(run_dir, described)
-        experiment = _started(config, manifest, run_dir, described, keep=keep)
+        experiment = _started(config, manifest, runfolder.unfinished_plan(run_dir, described), described)
         with logging_to(run_dir / runfolder.LOG, config):
             trainer = _resumed(experiment, run_dir)
             for entry in trainer.history:
@@ -195,15 +196,15 @@ def _held(run_dir: Path) -> contextlib.AbstractContextManager[None]:
     return locked(run_dir, f"the run {run_dir}", timeout=10)
 
 
-def _started(
-    config: Config, manifest: dict[str, Any], run_dir: Path, described: dict[str, Any], keep: bool
-) -> Experiment:
+def _started(config: Config, manifest: dict[str, Any], plan: runfolder.Plan, described: dict[str, Any]) -> Experiment:
     """The untrained experiment, and its folder: with what an earlier run left there, or empty but for what it is."""
-    # What is wrong with the configuration or the data shows here, before an earlier run is replaced.
+    # What is wrong with the configuration or the data shows here, before an earlier run is touched.
     with stage(f"reading {config.dataset}"):
         experiment = build(config, manifest)
-    if not keep and not ranks.rank():
-        runfolder.begin(run_dir, described)
+    if not ranks.rank():
+        runfolder.set_aside(plan.damaged)
+        if not plan.go_on:
+            runfolder.begin(plan.folder, described)
     return experiment
 
 

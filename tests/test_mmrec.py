@@ -138,7 +138,7 @@ def test_drex_without_reviews(tmp_path, raw, capsys):
     assert main(["run", *arguments]) == 0
     assert "DReX reads ratings alone" in "".join(capsys.readouterr())
     for modalities in ("[rating,text]", "[rating,image,text]"):
-        assert main(["run", "--modalities", modalities, "--taste", "[]", *arguments]) == 0
+        assert main(["run", "--modalities", modalities, "--taste", "[]", "--overwrite", *arguments]) == 0
     result = read_result(tmp_path / "out" / "baby" / "DReX" / "seed-2026")
     assert result["split"] == "given with the data (train, valid, test)"
     assert result["config"]["modalities"] == ["rating", "image", "text"]

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from recbole_drex.checksums import SUMS
 from recbole_drex.cli import main
 from recbole_drex.config import Config
 from recbole_drex.data import atomic
@@ -96,6 +97,7 @@ def test_files_agree_with_each_other_and_with_the_raw_reviews(prepared, raw):
     manifest = json.loads((prepared / NAME / f"{NAME}.json").read_text())
     table, store = _inter(prepared), FeatureStore.open(prepared / NAME / "features")
     assert set(_files(prepared)) == {
+        SUMS,
         f"{NAME}.inter", f"{NAME}.item", f"{NAME}.json", "features/features.json", "features/vectors.npy",
         "features/offsets.npy", "features/word_ids.npy", "features/begins.npy", "features/vocabulary.json",
         "reviews.parquet", "items/items.json", "items/text.npy",
@@ -248,6 +250,7 @@ def test_a_data_set_of_an_older_format_gets_what_it_lacks(root, raw, monkeypatch
     for name in ("item_features", "images", "image_encoder"):
         del manifest["settings"][name]
     path.write_text(json.dumps({**manifest, "format": older}))
+    (root / NAME / SUMS).unlink()
     encode, calls = Encoder.encode, []
     monkeypatch.setattr(Encoder, "encode", lambda self, texts: calls.append(len(texts)) or encode(self, texts))
     assert _prepare(root, Sources())["format"] == older, "without raw reviews it serves as it is"
@@ -283,6 +286,7 @@ def test_a_data_set_that_knows_no_sentences_is_made_anew(root, raw, caplog):
     path.write_text(json.dumps({**description, "format": 3, "signature": "older"}))
     manifest["files"]["features/features.json"] = hashlib.sha256(path.read_bytes()).hexdigest()
     manifest_path.write_text(json.dumps(manifest))
+    (root / NAME / SUMS).unlink()
     with pytest.raises(DataError, match=r"of another version.*--rebuild.*with --raw FILE$"):
         _prepare(root, Sources())
     _prepare(root, _sources(raw))
@@ -399,7 +403,7 @@ def test_a_preparation_stopped_while_files_take_their_places_goes_on_without_raw
         with pytest.raises(KeyboardInterrupt):
             _prepare(root, other, use_title=False)
     made = {path.name for path in (folder / "work" / "made").iterdir()}
-    assert made == {f"{NAME}.inter", "features", TEXTS, TIMES, f"{NAME}.json"}
+    assert made == {f"{NAME}.inter", "features", TEXTS, TIMES, SUMS, f"{NAME}.json"}
     for number in range(1, len(made) + 1):
         stopped = Path(shutil.copytree(root, tmp_path / str(number)))
         with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):

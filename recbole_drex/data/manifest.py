@@ -46,11 +46,10 @@ def interaction_files(folder: Path, dataset: str) -> list[Path]:
 
 
 def write_manifest(folder: Path, dataset: str, manifest: Mapping[str, Any], times: Mapping[str, Any]) -> None:
-    """Write the manifest of a data set, the times that its preparation took, and the hashes of both; the manifest last,
-    since a data set is there when it is."""
+    """Write the times that a preparation took, the hash of the manifest, which names those of all other files, and the
+    manifest; that comes last, since a data set is there when it is."""
     write_json(folder / TIMES, times)
-    known = {f"{dataset}.json": hashlib.sha256(json_text(manifest).encode()).hexdigest()}
-    write_sums(folder, [TIMES], known)
+    write_sums(folder, [], {f"{dataset}.json": hashlib.sha256(json_text(manifest).encode()).hexdigest()})
     write_json(folder / f"{dataset}.json", manifest)
 
 
