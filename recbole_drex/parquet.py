@@ -56,8 +56,17 @@ def check_sizes(parquet: pq.ParquetFile, size: int) -> int:
     """
     allowed, meta = max(_LEAST, _RATIO * size), parquet.metadata
     said = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
-    _check(max(said, meta.num_rows), allowed)
+    width = sum(_width(field.type) for field in parquet.schema_arrow)
+    _check(max(said, meta.num_rows * width), allowed)
     return allowed
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes that a value takes at least."""
+    try:
+        return max(1, kind.bit_width // 8)
+    except ValueError:  # a text or list: where it begins
+        return 4
 
 
 def _check(size: int, allowed: int) -> None:

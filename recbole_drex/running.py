@@ -385,7 +385,10 @@ def _damage_of(path: Path) -> Iterator[None]:
 
 
 def _check_finite(model: torch.nn.Module, where: Path) -> None:
-    """Refuse parameters from a file that are no numbers."""
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+    """Refuse parameters and buffers from a file that are no numbers."""
+    for name, values in model.state_dict().items():
+        if (
+            values.is_floating_point()
+            and not torch.isfinite(values.coalesce().values() if values.is_sparse else values).all()
+        ):
             raise CheckpointError(f"the weights in {where} are NaN or infinite: {name}. Train the model again")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recbole_drex.checksums import SUMS, faults, read_sums
+from recbole_drex.data.manifest import interaction_files
 from recbole_drex.data.store import FeatureStore
 from recbole_drex.errors import CheckpointError, DataError, DrexError
 from recbole_drex.evaluation.comparison import COMPARISON, RUN, read_comparison, unfinished
@@ -55,8 +56,9 @@ def verify(folder: str | Path) -> Verified:
 
 def _places(folder: Path) -> Iterator[Path]:
     """Folders of runs, comparisons, searches and data sets: ``folder`` itself, or those below it."""
-    names = (COMPARISON, SEARCH, RUN, RESULT, f"{folder.resolve().name}.json")
-    if any((folder / name).is_file() for name in names):
+    name = folder.resolve().name
+    is_data = (folder / f"{name}.json").is_file() and ((folder / SUMS).is_file() or interaction_files(folder, name))
+    if is_data or any((folder / name).is_file() for name in (COMPARISON, SEARCH, RUN, RESULT)):
         yield folder
     elif folder.is_dir():
         for path in sorted(folder.iterdir()):

@@ -90,6 +90,16 @@ def _expected(runs: list[Run], side: str) -> dict[tuple[int, str], list[float]]:
     return found
 
 
+def test_models_that_predict_distributions_have_errors_too(runs):
+    changed = [
+        Run(run.folder, {**run.result, "output": "distribution" if run.label == "A" else run.result["output"]})
+        for run in runs
+    ]
+    pd.testing.assert_frame_equal(group_quality(changed), group_quality(runs))
+    errors = group_quality(changed).set_index("label")["mae"]
+    assert errors["A"].notna().all() and errors["S"].isna().all()
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_groups_equal_plain_sums_over_rows(runs, side):
     table = group_quality(runs)
