@@ -88,7 +88,7 @@ def test_command_lines_are_understood(document):
     from recbole_drex.config import Config
     from recbole_drex.options import make_parser
 
-    commands = "prepare|run|evaluate|compare|report|paper|explain|serve|doctor"
+    commands = "prepare|run|evaluate|compare|report|paper|explain|serve|doctor|verify"
     pattern = rf"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:{commands})).*$"
     for line in re.findall(pattern, document.read_text(encoding="utf-8"), re.MULTILINE):
         arguments = _split(line)

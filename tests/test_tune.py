@@ -21,6 +21,7 @@ from recbole_drex.tuning.rays import Resources
 from recbole_drex.tuning.results import SEARCH, read_search, trial_table
 from recbole_drex.tuning.search import resume, tune
 from recbole_drex.tuning.trial import name_of
+from recbole_drex.verify import verify
 
 SEEDS = (2026, 2027)
 SPACE = "learning_rate: [0.02, 0.002]\nembedding_size: [4, 8]\n"
@@ -96,6 +97,21 @@ def test_tables_on_disk(search):
         np.testing.assert_allclose(read["score"], table["score"])
         assert read["trial"].tolist() == table["trial"].tolist()
     assert list(search.folder.rglob("events.out.tfevents*"))
+
+
+def test_a_changed_byte_of_a_search_is_noticed(search, tmp_path):
+    assert not verify(search.folder).faults
+    folder = shutil.copytree(search.folder, tmp_path / "search")
+    trial = search.winner("BPR")["name"]
+    for name, read in (("search.json", True), (f"BPR/{trial}/trial.json", True), ("trials.csv", False)):
+        whole = (folder / name).read_bytes()
+        at = whole.rindex(b"2") if b"2" in whole else len(whole) // 2
+        (folder / name).write_bytes(whole[:at] + b"3" + whole[at + 1 :])
+        assert f"{folder / name} is damaged: its SHA-256 is not the one in SHA256SUMS" in verify(folder).faults
+        if read:
+            with pytest.raises(CheckpointError, match="is damaged: its SHA-256"):
+                read_search(folder)
+        (folder / name).write_bytes(whole)
 
 
 def test_a_search_is_not_overwritten_and_a_finished_one_is_left_as_it_is(search, call):
