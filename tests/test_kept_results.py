@@ -221,6 +221,17 @@ def test_every_reader_checks_what_it_reads_and_a_run_makes_it_anew(name, small, 
                         ["train.log", "tensorboard", "SHA256SUMS"]), wanted)  # fmt: skip
 
 
+def test_a_comparison_makes_damaged_runs_anew(small, tmp_path, capsys):
+    options: dict[str, Any] = {"data_path": small.root, "output": tmp_path, "references": False}
+    for damaged in ("", "users.parquet", "run.json", "result.json", "model.safetensors"):
+        folder = tmp_path / small.name / "ItemMean" / "seed-1"
+        if damaged:
+            (folder / damaged).write_bytes((folder / damaged).read_bytes()[:-3])
+        found = compare(["ItemMean"], [small.name], [1], parameters=small.settings, **options)
+        assert [run.replicate for run in found.runs] == ["1"] and not verify(found.folder).faults
+        assert f"{damaged}.damaged" in capsys.readouterr().err or not damaged
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"model": 5}', "\0"])
 def test_a_run_that_describes_nothing_is_made_anew(make, small, tmp_path, text):
     folder = tmp_path / small.name / "ItemMean" / "seed-2026"

@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_drex.data.statistics import statistics_table
-from recbole_drex.errors import DataError, printable
+from recbole_drex.errors import DataError, printable, without_controls
 from recbole_drex.evaluation.comparable import complete_runs
 from recbole_drex.evaluation.comparison import Comparison, comparison_of
 from recbole_drex.evaluation.explanation_table import explanation_table
@@ -151,7 +151,8 @@ def _print_search_files(search: Search) -> None:
 
 
 def _print_table(table: Table) -> None:
-    print(table.to_text(shutil.get_terminal_size((160, 24)).columns), end="\n\n")
+    text = table.to_text(shutil.get_terminal_size((160, 24)).columns)
+    print("\n".join(map(without_controls, text.split("\n"))), end="\n\n")
 
 
 def _print_explanation_quality(comparison: Comparison) -> None:
