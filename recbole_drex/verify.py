@@ -103,7 +103,8 @@ def _recorded(folder: Path, found: Verified) -> None:
 def _data_set(folder: Path, found: Verified) -> None:
     """Check a data set against its manifest, and its manifest against its record."""
     path = folder / f"{folder.resolve().name}.json"
-    _recorded(folder, found)
+    if (folder / SUMS).is_file():  # earlier versions wrote none, but the manifest names all other files
+        _recorded(folder, found)
     try:
         files = read_json(path, "manifest")["files"]
         for name, digest in files.items():
