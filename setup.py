@@ -43,7 +43,7 @@ setup(
         "plotly>=5.18.0",
         "texttable>=1.6.0",
         "psutil>=5.9.0",
-        "ray[tune]>=2.52",
+        "ray[tune]>=2.52.0",
         # What this project adds.
         "filelock>=3.20.3",
         "fsspec>=2023.5.0",

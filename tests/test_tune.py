@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from sealing import unseal
 
 from recbole_drex.cluster import connected
 from recbole_drex.config import Config
@@ -284,7 +285,7 @@ def test_resuming_what_is_no_search_or_another(search, tmp_path):
         ({"fingerprint": "0" * 16}, "searched on data 0000000000000000; data set 'small' has changed since"),
     ):
         copy = tmp_path / str(len(message))
-        shutil.copytree(search.folder, copy)
+        unseal(shutil.copytree(search.folder, copy))
         write_json(copy / SEARCH, {**json.loads((copy / SEARCH).read_text()), **change})
         with pytest.raises(CheckpointError, match=message):
             resume(copy)
