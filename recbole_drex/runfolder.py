@@ -136,7 +136,7 @@ def check_replaceable(run_dir: Path, described: Mapping[str, Any]) -> None:
     if there != wanted and RUN not in _damaged(run_dir):
         raise CheckpointError(
             f"{run_dir} holds a finished run of another configuration, data or version ({_difference(there, wanted)}); "
-            "choose another --output, or add --overwrite to replace it once the new run is finished"
+            "choose another --output_dir, or add --overwrite to replace it once the new run is finished"
         )
 
 

@@ -320,7 +320,7 @@ def test_a_damaged_checkpoint_is_named_and_set_aside(small, tmp_path, capsys, mo
     monkeypatch.chdir(tmp_path)
     words = [f"--{key}={value}" for key, value in small.settings.items()]
     words += ["--dataset", small.name, "--data_path", str(small.root), "--no_references", "--epochs", "1"]
-    words += ["--model", "BPR", "--output", str(tmp_path)]
+    words += ["--model", "BPR", "--output_dir", str(tmp_path)]
     assert main(["run", *words]) == 0
     folder = tmp_path / small.name / "BPR" / "seed-2026"
     (folder / "result.json").unlink()

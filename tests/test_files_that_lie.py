@@ -48,7 +48,7 @@ def _state(*roots: Path) -> dict[Path, tuple[int, int]]:
 def test_reading_writes_nothing(small, finished, tmp_path, capsys):
     before = _state(small.root, finished.parents[2])
     words = [f"--{key}={value}" for key, value in {**small.settings, "epochs": 1}.items()]
-    words += ["--dataset", small.name, "--data_path", str(small.root), "--output", str(tmp_path / "out")]
+    words += ["--dataset", small.name, "--data_path", str(small.root), "--output_dir", str(tmp_path / "out")]
     raw = ["--raw", str(small.raw["reviews"]), "--meta", str(small.raw["meta"])]
     load(finished)
     verify(finished), verify(small.root / small.name)

@@ -51,7 +51,7 @@ def test_a_finished_run_of_another_configuration_is_kept_unless_overwritten(make
     (folder / "notes.txt").write_text("mine")
     before = _bytes(folder)
     for resume in (False, True):
-        with pytest.raises(CheckpointError, match=r"\(epochs: 2 there, 3 now\); choose .* --overwrite"):
+        with pytest.raises(CheckpointError, match=r"\(epochs: 2 there, 3 now\); choose .*--output_dir.* --overwrite"):
             make(["ItemMean", "BPR"], {"epochs": 3}, resume=resume)
     assert _bytes(folder) == before and not (tmp_path / small.name / "ItemMean").exists(), "nothing has been trained"
 
@@ -211,7 +211,7 @@ def test_every_reader_checks_what_it_reads_and_a_run_makes_it_anew(name, small, 
     with pytest.raises(DrexError, match=rf"{name} is damaged: its SHA-256"):
         READERS[name](folder)
     words = [f"--{key}={value}" for key, value in {**small.settings, **QUICK}.items()]
-    words += ["--dataset", small.name, "--data_path", str(small.root), "--no_references", "--output", str(tmp_path)]
+    words += ["--dataset", small.name, "--data_path", str(small.root), "--no_references", "--output_dir", str(tmp_path)]
     assert main(["run", *words, "--resume"]) == 0
     (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert str(folder / name) in note and f"{name}.damaged" in note

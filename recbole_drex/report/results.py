@@ -62,7 +62,7 @@ def _metrics(comparison: Comparison, block: str) -> list[str]:
 
     def place(name: str) -> tuple[Any, ...]:
         family, _, k = name.partition("@")
-        return (not measures_quality(name), [*_FAMILIES, family].index(family) if k else -1, int(k or 0), name)
+        return (not measures_quality(name), list(_FAMILIES).index(family) if k else -1, int(k or 0), name)
 
     return sorted(names, key=place)
 
