@@ -79,3 +79,10 @@ def test_labels_stay_in_their_cell(tmp_path):
     assert r"DReX+x=a\|b\`c\`\*d\* \<script>" in table.to_markdown()
     assert "DReX+x=a|b`c`*d* <script>" in table.to_text()
     assert escape_latex("* [a]\n\nb") == "{*} {[}a] b" and escape_markdown("[a](b)") == r"\[a\](b)"
+
+
+def test_only_counts_have_no_decimals(comparison):
+    for run in comparison.runs:
+        run.result["test"]["own_test"]["giniindex@10"] = 0.25
+    text = comparison_table(comparison, ["users", "giniindex@10", "tied_share"], tests=()).to_text(160)
+    assert re.search(r"DReX .* 40 ± 0 +0\.2500 ± 0\.0000 +0\.0000 ± 0\.0000", text)

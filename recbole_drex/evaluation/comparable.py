@@ -32,6 +32,11 @@ def measures_quality(metric: str) -> bool:
     return metric not in _DESCRIPTIONS and not metric.startswith(("order_matters", *_OF_LISTS))
 
 
+def is_count(metric: str) -> bool:
+    """Whether an entry of a result is a whole number, as ``users``."""
+    return metric in _DESCRIPTIONS and not metric.startswith("tied")
+
+
 def order_share(metrics: Mapping[str, Any], metric: str) -> float | None:
     """Share of users for whom a ranking metric over own test items depends on the order; None of other metrics.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from tabulate import tabulate
 
-from recbole_drex.evaluation.comparable import measures_quality, smaller_is_better
+from recbole_drex.evaluation.comparable import is_count, measures_quality, smaller_is_better
 
 if TYPE_CHECKING:
     from recbole_drex.evaluation.table import Table
@@ -72,7 +72,7 @@ class _Style:
     def cell(self, metric: str, mean: float, std: float, p: float, rank: float, best: bool) -> str:
         if pd.isna(mean):
             return "-"
-        digits = 4 if measures_quality(metric) or "tied" in metric else 0
+        digits = 0 if is_count(metric) else 4
         value = f"{mean:.{digits}f}"
         parts = [self.best(value) if best else value, self.escape(significance_mark(p))]
         if not pd.isna(std):

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from recbole_drex.errors import DataError
-from recbole_drex.evaluation.comparable import measures_quality, smaller_is_better
+from recbole_drex.evaluation.comparable import is_count, measures_quality, smaller_is_better
 from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.evaluation.rank_test import rank_test
 from recbole_drex.evaluation.table import Table, comparison_table
@@ -99,7 +99,7 @@ def _column(metric: str, block: str) -> dict[str, Any]:
         "family": _FAMILIES.get(family, family) if k else "Rating error" if quality else "Counts",
         "shown": metric in SHOWN[block],
         "quality": quality,
-        "digits": 4 if quality or "share" in metric else 0,
+        "digits": 0 if is_count(metric) else 4,
         "first": "ascending" if not quality or smaller_is_better(metric) else "descending",
     }
 
