@@ -34,7 +34,9 @@ _BLOCK = re.compile(r"(<!-- published: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL
 
 def collect(folders: Iterable[Path]) -> None:
     """Store the errors of each test user, and the metrics, of all finished runs below some folders, by data set."""
-    runs = [read_run(path.parent) for folder in folders for path in sorted(folder.rglob("result.json"))]
+    found = [read_run(path.parent) for folder in folders for path in sorted(folder.rglob("result.json"))]
+    # Of two runs of the same model and seed, the one of the folder that is named first.
+    runs = list({(run.dataset, run.label, run.replicate): run for run in reversed(found)}.values())
     for dataset in dict.fromkeys(run.dataset for run in runs):
         chosen = [run for run in runs if run.dataset == dataset]
         users = {(run.label, run.replicate): run.users() for run in chosen}
@@ -71,8 +73,18 @@ def _described(run: Run) -> dict[str, Any]:
 
 
 def values(dataset: str, labels: Iterable[str], column: str) -> dict[str, pd.DataFrame]:
-    """Errors of models as :func:`recbole_drex.evaluation.significance.paired_tests` takes them."""
+    """Errors of models as :func:`recbole_drex.evaluation.significance.paired_tests` takes them.
+
+    Args:
+        dataset: its name, perhaps with the first and the last seed wanted, ``demo/2026-2028``.
+        labels: of the models.
+        column: of the stored table.
+    """
+    dataset, _, seeds = dataset.partition("/")
     table = pd.read_parquet(STORE / f"{dataset}.parquet").astype({"label": str, "run": str})
+    if seeds:
+        first, last = map(int, seeds.split("-"))
+        table = table[table["run"].astype(int).between(first, last)]
     found = {}
     for label in labels:
         rows = table[table["label"] == label].set_index(["run", "user"])
