@@ -24,7 +24,7 @@ from recbole_drex.evaluation.significance import paired_tests
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "benchmarks" / "results" / "published"
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "explanations.md")
 _COLUMNS = ("mae", "mse", "mae_median")
 _BLOCK = re.compile(r"(<!-- published: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -36,7 +36,8 @@ def collect(folders: Iterable[Path]) -> None:
     """Store the errors of each test user, and the metrics, of all finished runs below some folders, by data set."""
     found = [read_run(path.parent) for folder in folders for path in sorted(folder.rglob("result.json"))]
     # Of two runs of the same model and seed, the one of the folder that is named first.
-    runs = list({(run.dataset, run.label, run.replicate): run for run in reversed(found)}.values())
+    first = {(run.dataset, run.label, run.replicate): run for run in reversed(found)}
+    runs = [first[key] for key in sorted(first)]
     for dataset in dict.fromkeys(run.dataset for run in runs):
         chosen = [run for run in runs if run.dataset == dataset]
         users = {(run.label, run.replicate): run.users() for run in chosen}
@@ -167,6 +168,37 @@ def ablation(*datasets: str) -> str:
     return _markdown(["without", *datasets], rows)
 
 
+def faithfulness() -> str:
+    """How far predictions move without what explains them, beside random units and the untrained model."""
+    rows = []
+    for run, measures in json.loads((STORE / "faithfulness.json").read_text(encoding="utf-8")).items():
+        for one in measures:
+            same, before = one["same_direction"], one["untrained"]["same_direction"]
+            rows.append(
+                [
+                    run.split()[0],
+                    f"{one['k']} {one['unit']} by {one['by']}",
+                    f"{same['explaining']:.3f}",
+                    f"{same['random']:.3f}",
+                    f"{before['explaining']:.3f}",
+                    f"{same['ratio']:.1f} ({same['low']:.1f} to {same['high']:.1f})",
+                    f"{before['ratio']:.1f} ({before['low']:.1f} to {before['high']:.1f})",
+                    f"{one['excess']:+.1f}",
+                ]
+            )
+    header = [
+        "data set",
+        "removed",
+        "moves by",
+        "random units",
+        "untrained model",
+        "ratio",
+        "ratio, untrained",
+        "excess",
+    ]
+    return _markdown(header, rows)
+
+
 def _is_part(label: str) -> bool:
     return any(name in label for name in ("use_", "adjust_rating", "aspects=0", "taste", "modalities"))
 
@@ -176,7 +208,12 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-KINDS: dict[str, Callable[..., str]] = {"errors": errors, "medians": medians, "ablation": ablation}
+KINDS: dict[str, Callable[..., str]] = {
+    "errors": errors,
+    "medians": medians,
+    "ablation": ablation,
+    "faithfulness": faithfulness,
+}
 
 
 def written(text: str) -> str:
