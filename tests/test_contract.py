@@ -29,7 +29,7 @@ NEED_REVIEWS = {
 }
 RATING, REVIEW = "rating:float", "review_row:float"
 
-LEARNS = {"DReX-MLP-paper": {"learning_rate": 0.01}}  # at the paper's 0.1 it does not, see docs/results.md
+LEARNS = {"DReX-MLP-paper": {"learning_rate": 0.01}}  # at the paper's 0.1 it does not on so little data
 
 every_model = pytest.mark.parametrize("name", OURS + RECBOLE)
 every_drex = pytest.mark.parametrize("name", DREX)
