@@ -234,8 +234,8 @@ def _tests(
             continue
         labels = set(part.loc[part[f"{name}_rank"].notna(), "model"])
         if not labels:
-            # Said where it surprises: not of a metric that is of one model alone, as the median of a distribution.
-            if sum(f"{prefix}{name}" in frame for frame in users.values()) != 1 or len(users) == 1:
+            # Said where it surprises: not of one model alone, nor of a metric that one model alone has.
+            if sum(f"{prefix}{name}" in frame for frame in users.values()) != 1:
                 refused.setdefault("fewer than two models have a value in every run", []).append(name)
             continue
         if reference not in labels:
