@@ -59,7 +59,8 @@ class ReviewDataset(Dataset):
 
     Rated rows go through RecBole's filtering and splitting. Rows with a review and no rating are held apart in
     ``unrated`` (none when ``keep_unrated`` is false): they are never split, so they are evidence for every part. A row
-    whose (user, item) pair is rated too is dropped, since it might speak of a test row.
+    whose (user, item) pair is rated too is dropped, since it might speak of a test row. Where the split is by time, only
+    rows that are earlier than what is held out are evidence, see :meth:`build`.
 
     The columns that this project needs (ids, rating, time and review row) are read whether ``load_col`` names them or
     not. Where the file has no rating column, every interaction counts as a rating of 1. Times are float64: RecBole's
@@ -212,16 +213,24 @@ class ReviewDataset(Dataset):
         The rows are shuffled by the seed and dealt out to n folds in turn; ``fold`` is tested, the next one validates,
         the others train. So over folds 0 to n - 1 every row is tested once.
 
+        Where the order is by time, ``unrated`` of the training part holds only rows earlier than the first row of
+        validation and test: of the same user where the split is by user, of all users where it is not. Rows without a
+        time are then no evidence.
+
         Raises:
             ConfigError: ``KF`` with another order or grouping than random and by user, numbers that are no fold, or
                 of a data set that comes split.
             DataError: it is to be ordered by time, and there are no times.
         """
         arguments = self.config["eval_args"]
-        if self.benchmark_filename_list is None and (arguments["order"] == "TO" or "TS" in arguments["split"]):
+        temporal = self.benchmark_filename_list is None and arguments["order"] == "TO"
+        if temporal:
             self._check_times()
         if "KF" not in arguments["split"]:
-            return super().build()
+            parts = super().build()
+            if temporal and len(self.unrated):
+                parts[0].unrated = self._earlier_unrated(parts[1:])
+            return parts
         if self.benchmark_filename_list is not None:
             raise ConfigError(f"eval_args: data set '{self.dataset_name}' comes split, so folds (KF) cannot be made")
         if (arguments["order"], arguments["group_by"]) != ("RO", "user"):
@@ -247,6 +256,23 @@ class ReviewDataset(Dataset):
             self.notes.append(
                 f"{missing:,} of {len(times):,} interactions have no time, and count as the earliest in the split"
             )
+
+    def _earlier_unrated(self, held_out: list[ReviewDataset]) -> Interaction:
+        """Rows without a rating that are known before the first row that is held out, of each user or of all."""
+        first = torch.full((self.user_num,), torch.inf, dtype=torch.float64)
+        for part in held_out:
+            first.scatter_reduce_(0, part.inter_feat[self.uid_field].long(), part.inter_feat[self.time_field], "amin")
+        arguments = self.config["eval_args"]
+        if "RS" in arguments["split"] and arguments["group_by"] != "user":
+            first[:] = first.min()
+        time = self.unrated[self.time_field]
+        early = (time != 0) & (time < first[self.unrated[self.uid_field].long()])  # 0 where the time is missing
+        if not early.all():
+            self.notes.append(
+                f"{int((~early).sum()):,} of {len(early):,} rows without a rating are no evidence, since they are not "
+                "known to be earlier than what is held out (order: TO)"
+            )
+        return self.unrated[torch.nonzero(early).flatten()]
 
     def with_hidden(self, reviews: float, ratings: float) -> ReviewDataset:
         """This (training) part without a share of its reviews and ratings, to see what a model owes to them.

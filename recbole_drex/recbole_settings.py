@@ -37,7 +37,10 @@ def check_eval_args(eval_args: Any, metrics: Sequence[str]) -> None:
         value = eval_args.get(key, legal[0])
         if (str(value).lower() if key == "group_by" else value) not in legal:
             raise ConfigError(unknown_name(f"value of eval_args.{key}:", str(value), legal))
-    _check_split(eval_args.get("split", {"LS": "valid_and_test"}))
+    split = eval_args.get("split", {"LS": "valid_and_test"})
+    _check_split(split)
+    if "TS" in split and eval_args.get("order", "RO") != "TO":  # RecBole would give rows to the wrong parts
+        raise ConfigError("eval_args.split TS is by time, so it needs order: TO")
     mode = eval_args.get("mode", "full")
     for one in mode.values() if isinstance(mode, Mapping) else [mode]:
         _check_mode(one, metrics)

@@ -308,3 +308,40 @@ def test_hiding_leaves_validation_and_test_as_they_are(make_experiment):
         for user in one["user_id"].unique().tolist():
             history = getattr(plain, name).full.uid2history_item[user]
             assert set(history.tolist()) == set(getattr(hidden, name).full.uid2history_item[user].tolist())
+
+
+# Order by time -----------------------------------------------------------------------------------------------------
+
+BY_TIME = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "TO", "mode": "full"}
+END = np.inf
+
+
+@pytest.mark.parametrize(
+    ("changes", "ends"),
+    [
+        # The first row that is held out is about item 16 at 1600 + the user's number. u9 has none.
+        ({}, (1600, 1603, END)),
+        ({"split": {"LS": "valid_and_test"}}, (1800, 1803, END)),
+        ({"split": {"TS": [0.8, 0.1, 0.1]}}, (1600, 1503, 2)),
+        ({"group_by": "none"}, (1600, 1600, 1600)),
+        ({"order": "RO"}, None),
+    ],
+)
+def test_rows_without_a_rating_are_evidence_only_before_what_is_held_out(changes, ends, load, tmp_path):
+    times = [1, 2, 1599, 1600, 1602, 1603, 1799, 1800, 1802, 1803, 9999, np.nan]
+    users = ("u0", "u3", "u9")
+    rows = [*dense(), ["u8", "extra", 3.0, 2.0, np.nan], ["u9", "i0", 3.0, 2.0, np.nan]]
+    rows += [[user, "extra", np.nan, time, 0.0] for user in users for time in times]
+    config, dataset = load(write(tmp_path, rows), eval_args={**BY_TIME, **changes})
+    train = split(config, dataset).train_dataset
+    evidence = train.evidence()
+    told = zip(dataset.id2token("user_id", evidence.user), evidence.timestamp.tolist(), strict=True)
+    found = Counter(list(told)[len(train) :])
+    if ends is None:
+        expected = [(user, 0.0 if np.isnan(time) else time) for user in users for time in times]
+    else:
+        expected = [(user, time) for user, end in zip(users, ends, strict=True) for time in times if time < end]
+    assert found == Counter(expected)
+    n_dropped = len(users) * len(times) - len(expected)
+    notes = [note for note in dataset.notes if "no evidence" in note]
+    assert [note.split(" rows")[0] for note in notes] == ([f"{n_dropped} of 36"] if n_dropped else [])

@@ -230,6 +230,7 @@ REFUSED = [
     ("Bias", {"eval_args": {"split": {"RS": [1, 0, 0]}}}, "eval_args.split RS needs the shares"),
     ("Bias", {"eval_args": {"split": {"LS": "test_only"}}}, "LS must be valid_and_test"),
     ("Bias", {"eval_args": {"split": {"XS": [8, 1, 1]}}}, "kind of eval_args.split: 'XS'"),
+    ("Bias", {"eval_args": {"split": {"TS": [8, 1, 1]}, "order": "RO"}}, "TS is by time, so it needs order: TO"),
     ("Bias", {"eval_args": {"ordr": "TO"}}, "did you mean 'order'"),
     ("Bias", {"eval_args": {"order": "T0"}}, "eval_args.order: 'T0'"),
     ("Bias", {"eval_args": {"group_by": "item"}}, "eval_args.group_by"),
