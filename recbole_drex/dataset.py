@@ -59,8 +59,8 @@ class ReviewDataset(Dataset):
 
     Rated rows go through RecBole's filtering and splitting. Rows with a review and no rating are held apart in
     ``unrated`` (none when ``keep_unrated`` is false): they are never split, so they are evidence for every part. A row
-    whose (user, item) pair is rated too is dropped, since it might speak of a test row. Where the split is by time, only
-    rows that are earlier than what is held out are evidence, see :meth:`build`.
+    whose (user, item) pair is rated too is dropped, since it might speak of a test row. Where the split is by time,
+    only rows that are earlier than what is held out are evidence, see :meth:`build`.
 
     The columns that this project needs (ids, rating, time and review row) are read whether ``load_col`` names them or
     not. Where the file has no rating column, every interaction counts as a rating of 1. Times are float64: RecBole's
