@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 _ROLLOUTS = 256
 
@@ -52,17 +51,34 @@ class StateRefiner(nn.Module):
         order, count, first = _in_time(group, time, len(start))
         active = torch.nonzero(count > 0).flatten()
         active = active[torch.argsort(count[active], descending=True)]
-        lengths = count[active]
-        steps = torch.arange(int(lengths.max()), device=group.device)
-        place = (first[active][None, :] + steps[:, None]).clamp(max=len(order) - 1)
-        packed = pack_padded_sequence(messages[order[place]], lengths.cpu())
-        states, last = self.gru(packed, start[active][None])
-        states = pad_packed_sequence(states)[0]
-        before_steps = torch.cat([start[active][None], states[:-1]])
-        real = steps[:, None] < lengths[None, :]
-        before = torch.zeros_like(messages).index_put((order[place[real]],), before_steps[real])
-        final = start.index_put((active,), last[0])
-        return before, final
+        step, which, sizes = _packed(count[active])
+        place, offset = order[first[active][which] + step], sizes.cumsum(0) - sizes
+        begin = start.index_select(0, active)
+        states = self._run(messages.index_select(0, place), sizes, begin)
+        # A sequence has the same place in every step.
+        later = slice(len(active), None)
+        before = torch.cat([begin, states.index_select(0, offset[step[later] - 1] + which[later])])
+        last = states.index_select(0, offset[count[active] - 1] + torch.arange(len(active), device=group.device))
+        return torch.zeros_like(messages).index_copy(0, place, before), start.index_copy(0, active, last)
+
+    def _run(self, messages: torch.Tensor, sizes: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+        """States after each message.
+
+        ``nn.GRU`` would on a CPU fill the gradient of all messages with zeros once for every step.
+
+        Args:
+            messages: of all steps, one step after the other, (k, d).
+            sizes: messages of each step, never more than of the one before, (steps,).
+            state: states before the first step, (n, d).
+
+        Returns:
+            (k, d).
+        """
+        states = []
+        for part in messages.split(sizes.tolist()):
+            state = torch.gru_cell(part, state[: len(part)], *self.gru.all_weights[0])
+            states.append(state)
+        return torch.cat(states)
 
     def one_by_one(
         self, messages: torch.Tensor, group: torch.Tensor, time: torch.Tensor, target: torch.Tensor, start: torch.Tensor
@@ -87,10 +103,11 @@ class StateRefiner(nn.Module):
         some = torch.nonzero(earlier > 0).flatten()
         # Targets of like length together, so that little is padded and memory stays bounded.
         for chunk in torch.split(some[torch.argsort(earlier[some], descending=True)], _ROLLOUTS):
-            steps = torch.arange(int(earlier[chunk].max()), device=order.device)
-            place = (first[chunk][None, :] + steps[:, None]).clamp(max=len(order) - 1)
-            packed = pack_padded_sequence(messages[order[place]], earlier[chunk].cpu())
-            states = states.index_put((chunk,), self.gru(packed, start[chunk][None])[1][0])
+            step, which, sizes = _packed(earlier[chunk])
+            place, offset = order[first[chunk][which] + step], sizes.cumsum(0) - sizes
+            after = self._run(messages.index_select(0, place), sizes, start.index_select(0, chunk))
+            own = torch.arange(len(chunk), device=order.device)
+            states = states.index_copy(0, chunk, after.index_select(0, offset[earlier[chunk] - 1] + own))
         return states
 
 
@@ -100,3 +117,11 @@ def _in_time(group: torch.Tensor, time: torch.Tensor, n_groups: int):
     order = order[torch.argsort(group[order], stable=True)]
     count = torch.bincount(group, minlength=n_groups)
     return order, count, torch.cumsum(count, 0) - count
+
+
+def _packed(lengths: torch.Tensor):
+    """Step and sequence of each element, step by step, (k,), and sizes of steps; ``lengths`` (n,) are descending."""
+    steps = torch.arange(int(lengths.max()), device=lengths.device)
+    real = steps[:, None] < lengths[None, :]
+    step, which = torch.nonzero(real, as_tuple=True)
+    return step, which, real.sum(1)
