@@ -80,7 +80,8 @@ def inputs_in_training(model, user, item) -> list[torch.Tensor]:
             parameter *= 1.5
         row = model.table.find(user, item)
         torch.manual_seed(11)
-        inputs = [part for side in model._for_training(user, item, row) for part in side]
+        *sides, _ = model._for_training(user, item, row)
+        inputs = [part for side in sides for part in side]
         for parameter in moved:
             parameter /= 1.5
     model.eval()
@@ -429,6 +430,25 @@ def test_the_learning_rate_rises_over_the_first_steps(make_experiment, tmp_path)
     assert whole.optimizer.param_groups[0]["lr"] == second.optimizer.param_groups[0]["lr"] == 0.1
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("start", ("random", "mlp"))
+@pytest.mark.parametrize("refinement", ("sequential", "leave_one_out"))
+def test_the_penalty_of_the_paper_is_on_the_states_of_all(refinement, start, make_experiment):
+    """Equation 8: lambda times the squared Frobenius norms of P and Q, whoever is in the batch."""
+    options = {"refinement": refinement, "start": start, "message_samples": 0}
+    experiment = make_experiment("DReX-paper", **options)
+    model, batch = experiment.model.train(), next(iter(experiment.parts.train))[:5]
+    losses = []
+    for weight in (0.0, 0.5):
+        model.reg_weight = weight
+        losses.append(model.calculate_loss(batch))
+    norms = [known.state[1:].square().sum() for known in (model._users, model._items)]
+    torch.testing.assert_close(losses[1] - losses[0], 0.5 * (norms[0] + norms[1]))
+    others = set(range(1, model.n_users)) - set(batch["user_id"].tolist())
+    if start == "random":
+        (losses[1] - losses[0]).backward()
+        assert all(model.user_start.embedding.weight.grad[user].abs().sum() > 0 for user in others)
 
 
 def test_a_model_worse_than_the_mean_says_so(small, tmp_path, capfd):

@@ -16,6 +16,7 @@ from recbole_drex.model.states import SideState, StateModel
 from recbole_drex.model.taste import TextTaste
 from recbole_drex.model.userview import UserView
 from recbole_drex.model.whatif import WhatIf
+from recbole_drex.values import choice
 
 _PAIRS = 4096  # pairs that are scored at once
 _VIEWS = 64  # users whose evidence is remembered
@@ -61,7 +62,9 @@ class DReX(StateModel):
             && \text{eq. 4-7} \\
         \hat r_s &= \mathrm{MLP}([h_u; h_i]) && \text{section 3.5} \\
         L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} \ell(r_s, \hat r_s) + \lambda (\|h_u\|^2 + \|h_i\|^2)
-            && \text{eq. 8}
+            && \text{eq. 8 by } \texttt{reg\_states: targets} \\
+        L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} \ell(r_s, \hat r_s) + \lambda (\|P\|_F^2 + \|Q\|_F^2)
+            && \text{eq. 8 by } \texttt{reg\_states: all}, P \text{ and } Q \text{ the states of everybody}
 
     :math:`\ell` is the squared error in the paper, or what ``output`` and ``loss`` of
     :class:`~recbole_drex.model.rating.RatingModel` say; for ordinal output :math:`\hat r_s` is the score.
@@ -118,6 +121,7 @@ class DReX(StateModel):
         self._views: dict[int, UserView] = {}
         self._from_items: torch.Tensor | None = None
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
+        self.reg_states = choice(config, "reg_states", ("targets", "all"))
         self.dropout = nn.Dropout(config["dropout"])
         self.use_mlp = config["use_mlp"]
         if self.use_mlp:
@@ -198,14 +202,17 @@ class DReX(StateModel):
         # RecBole puts all targets first, then a sampled item for each, and another one, ...
         user, items = user[:n], item.view(-1, n).T
         row = self.table.find(user, items[:, 0])
-        known_user, known_item = self._for_training(user, items[:, 0], row)
+        known_user, known_item, everybody = self._for_training(user, items[:, 0], row)
         known_item = known_item.each(lambda part: part[:, None])
         if self.ranks:
             sampled = self._sampled(items[:, 1:])
             both = zip(known_item, sampled, strict=True)
             known_item = SideState(*(torch.cat(parts, 1) for parts in both))
         who = self.who(known_user, user)
-        norm = known_user.state.square().sum(-1) + known_item.state.square().sum(-1).mean(-1)
+        if self.reg_states == "all":
+            norm = torch.stack([states.square().sum() for states in everybody()]).sum()
+        else:
+            norm = (known_user.state.square().sum(-1) + known_item.state.square().sum(-1).mean(-1)).mean()
         known_user = known_user._replace(state=self.dropout(known_user.state))
         known_user = known_user.each(lambda part: part[:, None].expand(*items.shape, *part.shape[1:]))
         known_item = known_item._replace(state=self.dropout(known_item.state))
@@ -214,7 +221,7 @@ class DReX(StateModel):
             rows = torch.cat([row[:, None], torch.full_like(items[:, 1:], -1)], 1)
             score = score + (self.taste_weights(user)[:, None] * self.taste.items(items, rows)).sum(-1)
         rating = interaction[self.rating_field][:n]
-        return self.head.loss(score if self.ranks else score[:, 0], who, rating) + self.reg_weight * norm.mean()
+        return self.head.loss(score if self.ranks else score[:, 0], who, rating) + self.reg_weight * norm
 
     def score_of_states(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """f of states (..., d): (...,)."""

@@ -278,26 +278,39 @@ class StateModel(Remembering, RatingModel):
 
     # Training ---------------------------------------------------------------------------------------------------
 
-    def _for_training(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> tuple[SideState, SideState]:
-        """Users and items that predict the training rows at ``row``, without their own interactions."""
+    def _for_training(
+        self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor
+    ) -> tuple[SideState, SideState, Callable[[], list[torch.Tensor]]]:
+        """Users and items that predict the training rows at ``row``, without their own interactions.
+
+        Returns:
+            Both, and a function that gives P (n_users - 1, d) and Q (n_items - 1, d), with all interactions.
+        """
         if self.refinement == "sequential":
             rows = self.table.rows_at(slice(None))
             if self.sampler is not None and self.attention is not None:
                 rows = self.sampler.freshened(self.table, self.attention, rows)
             known = row.clamp(min=0)  # a target that sends no message is not in the table
-            sent, found = row >= 0, []
+            sent, found, everybody = row >= 0, [], []
             for side, entity in enumerate((user, item)):
                 before, last = self._in_order(side, rows, known)
                 after = SideState(*(part[entity] for part in last))
                 masks = (sent[:, None], sent, sent[:, None], sent[:, None])
                 found.append(SideState(*map(torch.where, masks, before, after)))
-            return found[0], found[1]
+                everybody.append(last.state[1:])
+            return found[0], found[1], lambda: everybody
         corrections: Sequence[torch.Tensor | None] = (None, None)
         if self.sampler is not None and self.attention is not None:
             corrections = self.sampler.corrections(self.table, self.attention, row)
         if self.aspects is not None:
             corrections = self._with_aspects(corrections, user, item, row)
-        return self._leave_one_out(user, row, 0, corrections[0]), self._leave_one_out(item, row, 1, corrections[1])
+        known = (self._leave_one_out(one, row, side, corrections[side]) for side, one in enumerate((user, item)))
+        return *known, self._everybody
+
+    def _everybody(self) -> list[torch.Tensor]:
+        """Leave-one-out rule: P and Q from what is remembered of reviews, (n_users - 1, d) and (n_items - 1, d)."""
+        entities = (torch.arange(1, n, device=self.mean.device) for n in (self.n_users, self.n_items))
+        return [self._leave_one_out(one, torch.full_like(one, -1), side).state for side, one in enumerate(entities)]
 
     def _with_aspects(self, corrections, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
         """Add to what corrects the sums of a step's targets the gradient of aspects, at the steps that learn them."""
