@@ -304,8 +304,8 @@ class StateModel(Remembering, RatingModel):
             corrections = self.sampler.corrections(self.table, self.attention, row)
         if self.aspects is not None:
             corrections = self._with_aspects(corrections, user, item, row)
-        known = (self._leave_one_out(one, row, side, corrections[side]) for side, one in enumerate((user, item)))
-        return *known, self._everybody
+        known_user = self._leave_one_out(user, row, 0, corrections[0])
+        return known_user, self._leave_one_out(item, row, 1, corrections[1]), self._everybody
 
     def _everybody(self) -> list[torch.Tensor]:
         """Leave-one-out rule: P and Q from what is remembered of reviews, (n_users - 1, d) and (n_items - 1, d)."""
