@@ -240,7 +240,7 @@ def test_impossible_numbers_of_processes_are_refused(values, message):
 
 
 def test_bad_numbers_are_one_line_on_the_command_line(small, tmp_path, capsys, monkeypatch):
-    given = {**small.settings, "data_path": small.root, "output": tmp_path, "dataset": small.name}
+    given = {**small.settings, "data_path": small.root, "output_dir": tmp_path, "dataset": small.name}
     arguments = ["run", *(word for key, value in given.items() for word in (f"--{key}", str(value)))]
     with socket.socket() as taken:
         taken.bind(("", 0))

@@ -179,7 +179,7 @@ def test_negative_ratings(shift, small, make_experiment, tmp_path):
     def change(frame):
         return frame.assign(**{"rating:float": frame["rating:float"] + shift})
 
-    with pytest.raises(DataError, match="ratings must be 0 or more"):
+    with pytest.raises(DataError, match="needs ratings of 0 or more"):
         make_experiment("DMF-paper", data_path=str(copy_of(small.root, tmp_path / "data", change)))
 
 

@@ -455,7 +455,8 @@ def test_a_model_worse_than_the_mean_says_so(small, tmp_path, capfd):
     free = {"learning_rate": 1.0, "warmup_steps": 0, "clip_grad_norm": None}
     for more, told in ((free, True), ({"learning_rate": 0.01}, False)):
         parameters = {**SETTINGS, **FEW_EPOCHS, "epochs": 6, "explained_users": 0, **more}
-        run(["DReX-paper"], NAME, data_path=small.root, output=tmp_path, parameters=parameters, references=False)
+        options = {"data_path": small.root, "output": tmp_path / str(told), "references": False}
+        run(["DReX-paper"], NAME, parameters=parameters, **options)
         assert ("that of the mean training rating" in capfd.readouterr().err) == told
 
 

@@ -81,7 +81,7 @@ def test_interactions_count_for_their_ratings(weight, expected):
 
 def test_drex_itself_ranks_when_asked_to(make_experiment):
     sampled = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 2}}
-    model = make_experiment("DReX", train_target="implicit", **sampled).model
+    model = make_experiment("DReX", train_target="implicit", valid_metric="full_ndcg@20", **sampled).model
     assert model.head.loss_name == "sampled softmax"
 
 
@@ -120,7 +120,8 @@ def test_reviews_move_nothing_where_only_factors_and_tastes_are_scored(taste, ma
         ("DReX-implicit", {"output": "ordinal"}, "unknown parameter of DReX-implicit: 'output'"),
         ("DReX-implicit", {"target_weight": "clicks"}, "'target_weight': 'clicks'"),
         ("DReX-implicit", {"train_target": "clicks"}, "'train_target': 'clicks'"),
-        ("DReX", {"train_target": "implicit"}, "ranking needs sampled items"),
+        ("DReX", {"train_target": "implicit"}, "'rmse': DReX predicts no ratings"),
+        ("DReX", {"train_target": "implicit", "valid_metric": "full_ndcg@20"}, "ranking needs sampled items"),
         ("BiasedMF", {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}, "have no rating"),
     ],
 )

@@ -122,7 +122,7 @@ def test_fields_of_an_item_file_are_modalities_too(small, make_experiment, tmp_p
     table = pd.DataFrame({"item_id:token": items, "image:float_seq": ["", *(f"{n} 0.5" for n in range(1, len(items)))]})
     table.to_csv(path, sep="\t", index=False)
     dataset = make_experiment("GlobalMean", **options).parts.train_dataset
-    assert dataset.item_modalities == ["image"]
+    assert dataset.item_modalities == ["image", "reviews"]
     found = dataset.item_vectors("image")
     number = dataset.token2id("item_id", items[3])
     assert found[number].tolist() == [3.0, 0.5]

@@ -157,10 +157,10 @@ def test_models_of_item_vectors_take_those_that_there_are(tmp_path, raw, capsys,
     before = (folder / "result.json").read_bytes()
     assert main(["run", "--model", model, "--resume", *arguments]) == 0
     assert (folder / "result.json").read_bytes() == before
-    assert main(["run", "--model", model, "--item_modalities", "[image,text]", *arguments]) == 0
+    assert main(["run", "--model", model, "--item_modalities", "[image,text]", "--overwrite", *arguments]) == 0
     assert said not in "".join(capsys.readouterr())
     torch.testing.assert_close(load(folder).model.full_sort_predict({"user_id": torch.tensor([1])}), score)
-    assert main(["run", "--model", model, "--item_modalities", "[reviews]", *arguments]) == 2
+    assert main(["run", "--model", model, "--item_modalities", "[reviews]", "--overwrite", *arguments]) == 2
     assert "unknown value of 'item_modalities': 'reviews'" in capsys.readouterr().err
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import hostile
 import pytest
+from sealing import reseal
 
 from recbole_drex.cli import main
 
@@ -91,6 +92,7 @@ def test_run_of_another_version(hostile_run: Path, tmp_path: Path, capsys: pytes
     other = shutil.copytree(hostile_run, tmp_path / "run")
     described = json.loads((other / "run.json").read_text())
     (other / "run.json").write_text(json.dumps({**described, "version": "0.0.1", "fingerprint": "0" * 16}))
+    reseal(other)
     assert main(["serve", "--run", str(other), "--port", "0"]) == 2
     assert "made by version 0.0.1 on data 0000000000000000" in capsys.readouterr().err
 

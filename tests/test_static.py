@@ -270,7 +270,7 @@ def test_other_settings_of_sentences_encode_no_lemma_again(raw, tmp_path, monkey
     make(tmp_path, raw, precision="float32", max_length=32)
     after = content(tmp_path)
     assert {name for name in after if after[name] != before[name]} == {
-        f"{NAME}/{NAME}.json", f"{NAME}/items/items.json", f"{NAME}/items/text.npy",
+        f"{NAME}/SHA256SUMS", f"{NAME}/{NAME}.json", f"{NAME}/items/items.json", f"{NAME}/items/text.npy",
     }  # fmt: skip
 
 
