@@ -21,7 +21,7 @@ from recbole_drex.distributed import local_rank
 from recbole_drex.errors import ConfigError, UnknownNameError
 from recbole_drex.files import safe_name
 from recbole_drex.model import MODELS, canonical_model_name, get_model
-from recbole_drex.recbole_settings import check_eval_args, check_filters, relevance_of_threshold
+from recbole_drex.recbole_settings import check_eval_args, check_filters, check_training, relevance_of_threshold
 from recbole_drex.values import parse_value, read_yaml, refuse_odd
 
 PREPARATION = (
@@ -84,7 +84,8 @@ class Config(RecBoleConfig):
         model: name of a model of this project, of a preset, or of RecBole; case does not matter.
         dataset: name of the prepared data set.
         config_file_list: YAML files, later ones win.
-        config_dict: parameters by name; text values are read as YAML. The process's command line is *not* read.
+        config_dict: parameters by name. The process's command line is *not* read.
+        read_texts: read text values of ``config_dict`` as YAML; False for parameters that were read before.
 
     ``model`` and ``dataset`` among the parameters give way to the arguments.
 
@@ -101,12 +102,14 @@ class Config(RecBoleConfig):
         dataset: str,
         config_file_list: Iterable[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,
+        read_texts: bool = True,
     ):
         from recbole_drex.evaluation.metrics import register_metrics
 
         safe_name(dataset, "data set")  # files are named after it
         register_metrics()
         self.notes: list[str] = []
+        self._read_texts = read_texts
         super().__init__(canonical_model_name(model), dataset, list(config_file_list or []), dict(config_dict or {}))
 
     def _load_config_files(self, file_list: list[str | Path]) -> dict[str, Any]:
@@ -125,7 +128,7 @@ class Config(RecBoleConfig):
             self.external_config_dict.pop(key, None)
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        texts = {key: value for key, value in config_dict.items() if isinstance(value, str)}
+        texts = {key: value for key, value in config_dict.items() if self._read_texts and isinstance(value, str)}
         texts.pop("data_path", None)  # a folder may be called 2024
         return {**config_dict, **{key: parse_value(text) for key, text in texts.items()}}
 
@@ -184,6 +187,10 @@ class Config(RecBoleConfig):
         final["metrics"] = OURS  # for RecBole, which takes metrics of one kind alone
         check_eval_args(final["eval_args"], others)
         check_filters(final)
+        if final["enable_amp"] and self.is_ours:
+            raise ConfigError(
+                f"enable_amp is for models of RecBole; {self.model} is trained in 32 bits, so leave it out"
+            )
         if final["relevance_threshold"] is None:
             final["relevance_threshold"] = relevance_of_threshold(final)
         try:
@@ -204,6 +211,7 @@ class Config(RecBoleConfig):
             super()._set_train_neg_sample_args()
         except (KeyError, ValueError) as error:
             raise ConfigError(f"parameter 'train_neg_sample_args' is illegal: {error}") from error
+        check_training(self.final_config_dict)
 
     @property
     def legal(self) -> set[str]:

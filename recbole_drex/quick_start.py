@@ -115,11 +115,11 @@ def run(
         for seed in dict.fromkeys(seeds):
             for name, is_reference in jobs:
                 # A parameter of the model asked for need not exist in a reference; what both know is shared.
-                given = {**parameters, "seed": seed}
-                files = list(config_files)
                 if is_reference:
-                    given, files = shared_parameters({**merged, **given}), []
-                config = Config(name, dataset, files, given)
+                    shared = shared_parameters({**configs[0].external_config_dict, "seed": seed})
+                    config = Config(name, dataset, [], shared, read_texts=False)
+                else:
+                    config = Config(name, dataset, config_files, {**parameters, "seed": seed})
                 run_dir = Path(output) / dataset / config.model / f"seed-{seed}"
                 planned.append((config, run_dir, is_reference))
 

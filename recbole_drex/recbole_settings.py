@@ -14,6 +14,15 @@ _UNUSED = {
     "save_dataloaders": "the split follows from the seed",
     "dataset_save_path": "prepared data sets are kept in data_path",
     "dataloaders_save_path": "the split follows from the seed",
+    "transform": "it changes sequences, which no model here reads",
+}
+_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
+_CLIPPING = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
+_SAMPLING: dict[str, tuple[type | tuple[type, ...], float, float, str]] = {
+    "sample_num": (int, 1, 100_000, "a whole number from 1 to 100,000"),
+    "alpha": ((int, float), -10, 10, "a number from -10 to 10"),
+    "dynamic": (bool, 0, 1, "true or false"),
+    "candidate_num": (int, 0, 100_000, "a whole number from 0 to 100,000"),
 }
 _MODES = ("full", "labeled", "uni100", "pop100")
 
@@ -96,7 +105,7 @@ def check_filters(values: Mapping[str, Any]) -> None:
         if value is not None and not all(_is_interval(one) for one in str(value).split(";")):
             raise ConfigError(f"parameter '{key}' must be an interval such as '[5,inf)', not {value!r}")
     for key, why in _UNUSED.items():
-        if values.get(key):
+        if values.get(key) not in (None, False):
             raise ConfigError(f"parameter '{key}' has no use here, since {why}; leave it out")
     for key in values.get("normalize_field") or ():
         if key in (values["RATING_FIELD"], values["TIME_FIELD"]):
@@ -109,6 +118,40 @@ def _is_interval(text: str) -> bool:
         return bool(match) and float(match[1]) <= float(match[2])  # type: ignore[index]
     except ValueError:
         return False
+
+
+def check_training(values: Mapping[str, Any]) -> None:
+    """Check seed, optimizer, clipping and negative sampling, which RecBole replaces by others or meets in training.
+
+    Raises:
+        ConfigError: a value that is none of these; the message names the parameter.
+    """
+    if not 0 <= values["seed"] < 1 << 32:
+        raise ConfigError(f"a seed must be a whole number from 0 to {(1 << 32) - 1}, not {values['seed']}")
+    if str(values["learner"]).lower() not in _LEARNERS:
+        raise ConfigError(unknown_name("value of 'learner':", str(values["learner"]), _LEARNERS))
+    clipping = values.get("clip_grad_norm")
+    if clipping:
+        for key in clipping:
+            if key not in _CLIPPING:
+                raise ConfigError(unknown_name("key of 'clip_grad_norm':", str(key), _CLIPPING))
+        norms = [clipping.get("max_norm"), clipping.get("norm_type", 2.0)]
+        if not all(_is(one, (int, float)) and one > 0 for one in norms):
+            raise ConfigError(f"parameter 'clip_grad_norm' must be {{max_norm: NUMBER above 0}}, not {clipping!r}")
+    sampling = values["train_neg_sample_args"]
+    for key, value in sampling.items() if sampling["distribution"] != "none" else ():
+        if key == "distribution":
+            continue
+        if key not in _SAMPLING:
+            raise ConfigError(unknown_name("key of 'train_neg_sample_args':", str(key), ("distribution", *_SAMPLING)))
+        kind, least, most, legal = _SAMPLING[key]
+        if not _is(value, kind) or not least <= value <= most:
+            raise ConfigError(f"train_neg_sample_args.{key} must be {legal}, not {value!r}")
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """As ``isinstance``, but true and false are no numbers."""
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def relevance_of_threshold(values: Mapping[str, Any]) -> float | None:

@@ -212,7 +212,7 @@ def result(
         "test": split_blocks(test.metrics),
         "references": _references(experiment, trainer.eval_collector.data_struct, test.rows),
         "best_epoch": trainer.best_epoch,
-        "epochs_run": len(trainer.history),
+        "epochs_run": trainer.epochs_run,
         "seconds": {
             # Of the preparation that made the data, not of this run, which found them made.
             **_preparation_seconds(Path(dataset.dataset_path) / TIMES),

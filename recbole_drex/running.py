@@ -238,7 +238,8 @@ def _run(experiment: Experiment, run_dir: Path, title: str, label: str, command:
             bar.update(entry["epoch"] + 1 - bar.n)
 
         trainer.train_model(show)
-        bar.set_postfix_str(_ending(trainer, int(bar.n)))
+        bar.update(trainer.epochs_run - bar.n)  # the last ones may not have been validated
+        bar.set_postfix_str(_ending(trainer, trainer.epochs_run), refresh=False)  # a bar not yet shown stays hidden
     with stage(f"evaluating and explaining {title}"):
         return _evaluated(experiment, run_dir, trainer, label, command)
 
@@ -348,10 +349,10 @@ def _as_it_was(described: dict[str, Any]) -> Config:
     """The configuration of a run. Defaults may have been edited since; what they were then is part of the run."""
     model, dataset, then = described["model"], described["dataset"], described["config"]
     parameters = {**described["parameters"], "data_path": described["data_path"]}
-    config = Config(model, dataset, [], parameters)
+    config = Config(model, dataset, [], parameters, read_texts=False)
     now = plain(config.final_config_dict)
     changed = {key: then[key] for key in then if key != "data_path" and now.get(key) != then[key]}
-    return Config(model, dataset, [], {**parameters, **changed}) if changed else config
+    return Config(model, dataset, [], {**parameters, **changed}, read_texts=False) if changed else config
 
 
 def _rebuilt(config: Config, manifest: dict[str, Any], run_dir: Path) -> Experiment:

@@ -229,6 +229,11 @@ class _SafeTrainer(recbole_trainer.Trainer):
         self.tensorboard.flush()
         self.load_best()
 
+    @property
+    def epochs_run(self) -> int:
+        """Number of epochs trained, those before an interruption included."""
+        return max(self.train_loss_dict, default=self.start_epoch - 1) + 1
+
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
         started = perf_counter()
         getattr(self.model, "before_epoch", lambda _: None)(epoch_idx)

@@ -83,6 +83,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return value
 
 
+_LARGEST = (1 << 63) - 1
 _NO_TEXT = re.compile("[\\0\ud800-\udfff]")  # no file's name holds them
 
 
@@ -90,8 +91,8 @@ def refuse_odd(value: Any, what: str) -> None:
     """Refuse what neither a file's name nor the record of a run can hold.
 
     Raises:
-        ConfigError: NaN, an infinite number, a NUL or half of a surrogate pair in ``value`` or in what it consists of;
-            ``what`` names it in the message.
+        ConfigError: NaN, an infinite number, a whole number of more than 64 bits, a NUL or half of a surrogate pair in
+            ``value`` or in what it consists of; ``what`` names it in the message.
     """
     if isinstance(value, Mapping):
         value = [*value, *value.values()]
@@ -100,6 +101,8 @@ def refuse_odd(value: Any, what: str) -> None:
             refuse_odd(one, what)
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{what} must be finite, but there is {value}")
+    elif isinstance(value, int) and abs(value) > _LARGEST:
+        raise ConfigError(f"{what} holds a number of more than 64 bits: {value!s:.40}")
     elif isinstance(value, str) and _NO_TEXT.search(value):
         raise ConfigError(f"{what} holds a character that no text has: {value!r:.200}")
 
@@ -125,6 +128,9 @@ _LEAST = {
     "message_samples": 0,
     "als_steps": 1,
     "threads": 1,
+    "worker": 0,
+    "loss_decimal_place": 0,
+    "metric_decimal_place": 0,
     "sampled_candidates": 1,
     "profile_words": 1,
     "learning_rate": 0,
@@ -169,6 +175,11 @@ _LEAST = {
     "measured_users": 0,
 }
 _MOST = {
+    "worker": 1024,
+    "loss_decimal_place": 100,
+    "metric_decimal_place": 100,
+    "learning_rate": 1e6,
+    "weight_decay": 1e6,
     "bad_line_share": 1,
     "explainability_threshold": 1,
     "dropout": 1,

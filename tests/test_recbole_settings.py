@@ -205,7 +205,7 @@ def test_pre_split_files_of_any_name(tmp_path):
     assert result["split"] == "given with the data (one, two, three)"
     run = recbole_drex.load(tmp_path / "results" / "table" / "Bias" / "seed-2026")
     assert len(run.parts.train_dataset) == 80 and len(run.parts.test.rows._dataset) == 20
-    (whole,) = recbole_drex.run(["Bias"], "table", parameters=QUICK, **options)
+    (whole,) = recbole_drex.run(["Bias"], "table", parameters=QUICK, overwrite=True, **options)
     assert whole["data"]["fingerprint"] != result["data"]["fingerprint"]
     for names, error, message in (
         (["one", "two"], ConfigError, "benchmark_filename must name"),
@@ -418,3 +418,44 @@ def test_the_project_reads_recboles_own_description_of_a_data_set(small, tmp_pat
     dataset = ReviewDataset(config)
     assert set(dataset.inter_feat["rating"]) == {1, 2, 3, 4, 5}
     assert (dataset.inter_feat["review_row"] >= 0).sum() > 800 and dataset.inter_feat["timestamp"].max() > 1e9
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "message"),
+    [
+        ("Bias", {"transform": "mask_itemseq"}, "'transform' has no use here"),
+        ("Bias", {"learner": "sparse_adam"}, "unknown value of 'learner'.*adagrad"),
+        ("BPR", {"learner": "adma"}, "did you mean 'adam'"),
+        ("BPR", {"clip_grad_norm": {"norm": 1}}, "unknown key of 'clip_grad_norm': 'norm'"),
+        ("BPR", {"clip_grad_norm": {"max_norm": "x"}}, "'clip_grad_norm' must be"),
+        ("BPR", {"train_neg_sample_args": {"distribution": "popularity", "alpha": "x"}}, "alpha must be a number"),
+        ("BPR", {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 10**12}}, "sample_num must be"),
+        ("BPR", {"train_neg_sample_args": {"distribution": "uniform", "samples": 1}}, "did you mean 'sample_num'"),
+        ("DReX", {"enable_amp": True}, "enable_amp is for models of RecBole"),
+        ("Bias", {"seed": -1}, "seed must be a whole number from 0"),
+        ("Bias", {"train_batch_size": 10**30}, "'train_batch_size' holds a number of more than 64 bits"),
+    ],
+)
+def test_what_training_would_meet_is_refused_before(model, parameters, message):
+    with pytest.raises(ConfigError, match=message):
+        Config(model, "x", config_dict=parameters)
+
+
+def test_epochs_without_validation_are_counted(make_experiment, train):
+    assert train(make_experiment("BPR", epochs=3, eval_step=2)).epochs_run == 3
+    assert train(make_experiment("BPR", epochs=2, eval_step=0)).epochs_run == 2
+
+
+def test_a_list_length_is_missing(make_experiment):
+    with pytest.raises(ConfigError, match="valid_metric 'recbole_recall' lacks its list length"):
+        make_experiment("BPR", valid_metric="Recall")
+
+
+def test_quoted_texts_of_files_stay_texts_when_a_run_is_loaded(files, tmp_path):
+    with (tmp_path / "b.yaml").open("a") as file:
+        file.write("wandb_project: '2024'\n")
+    words = ["run", "--output_dir", str(tmp_path / "out"), "--config_files", files]
+    assert main(words) == 0
+    for model in ("Bias", "BiasedMF"):
+        run = recbole_drex.load(tmp_path / "out" / "table" / model / "seed-7")
+        assert run.config["wandb_project"] == ("2024" if model == "Bias" else "recbole")

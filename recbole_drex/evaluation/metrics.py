@@ -183,8 +183,9 @@ def check_valid_metric(config) -> None:
     known = [*_RATING, *(f"{prefix}{one}@k" for prefix in ("", "full_", "sampled_") for one in _RANKING)]
     if block != "recbole" and f"{name}@k" not in known and not (block == "own_test" and base in _RATING and not at):
         raise ConfigError(unknown_name("value of 'valid_metric':", text, [*known, *_registered()]))
-    if not at and block != "recbole" and base in _RANKING:
-        raise ConfigError(f"valid_metric '{text}' lacks its list length; write {text}@{topk[-1]}")
+    ranked = metric_types[base] == EvaluatorType.RANKING if block == "recbole" else base in _RANKING
+    if not at and ranked:
+        raise ConfigError(f"valid_metric '{text}' lacks its list length, such as @{topk[-1]}")
     if at and not all(one.isdigit() and int(one) in topk for one in k.split("_")):
         raise ConfigError(f"valid_metric '{text}' needs a list length of 'topk', which is {list(topk)}")
     if base in _RATING and block == "own_test" and not predicts_ratings(config):
