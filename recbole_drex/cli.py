@@ -50,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with never_silent(arguments[0]):
             return options.command(options, shlex.join(["recbole-drex", *arguments]))
     except UnknownNameError as error:
-        given = error.name in options.parameters  # not in a file
-        print(f"error: {error.among(option_names(commands[arguments[0]])) if given else error}", file=sys.stderr)
+        names = option_names(commands[arguments[0]])
+        is_option = error.name in options.parameters and error.name not in names  # not in a file, nor of other models
+        print(f"error: {error.among(names) if is_option else error}", file=sys.stderr)
         return 2
     except (DrexError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -58,16 +58,18 @@ def evaluate(options: argparse.Namespace, command: str) -> int:
 
 def compare(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.comparing import compare
+    from recbole_drex.quick_start import merged_files, names_in
     from recbole_drex.report.terminal import print_comparison
 
     vary = dict(options.vary)
     if len(vary) < len(options.vary):
         raise ConfigError("--vary names a parameter twice; give all its values at once")
-    if options.rank_test and len(set(options.datasets)) < 2:
+    datasets = options.datasets or names_in(merged_files(options.config_files).get("dataset") or "demo")
+    if options.rank_test and len(set(datasets)) < 2:
         raise ConfigError("--rank_test compares ranks over data sets; name two or more with --datasets")
     comparison = compare(
         options.models,
-        options.datasets,
+        datasets,
         options.seeds,
         folds=options.folds,
         vary=vary,

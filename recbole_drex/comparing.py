@@ -31,10 +31,10 @@ from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.files import locked, safe_name, write_text
 from recbole_drex.model import canonical_model_name
 from recbole_drex.progress import WITHOUT_REST
-from recbole_drex.quick_start import REFERENCES, prepare_dataset, shared_parameters
+from recbole_drex.quick_start import REFERENCES, merged_files, names_in, prepare_dataset, shared_parameters
 from recbole_drex.runfolder import ERRORS
 from recbole_drex.running import check_one_process, check_replaceable, is_finished, run_one
-from recbole_drex.values import check_values, parse_value, read_yaml
+from recbole_drex.values import check_values, parse_value
 
 
 @dataclasses.dataclass
@@ -54,8 +54,8 @@ class _Job:
 
 
 def compare(
-    models: Sequence[str],
-    datasets: Sequence[str] = ("demo",),
+    models: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
     seeds: Sequence[int] = (2026, 2027, 2028),
     *,
     folds: int | None = None,
@@ -80,7 +80,7 @@ def compare(
 
     Args:
         models: names of models of this project or of RecBole; changed parameters follow after ``+``, as in
-            ``DReX+start=random+use_bias=false``.
+            ``DReX+start=random+use_bias=false``; default: ``model`` of the files.
         datasets: prepared data sets, ``demo``, categories of Amazon Reviews 2023, or names of files in the folder that
             the environment variable RECBOLE_DREX_RAW names.
         seeds: each has its own split.
@@ -104,12 +104,12 @@ def compare(
         DrexError: an input is at fault: an unknown model, data set or parameter, a parameter that no model knows.
     """
     safe_name(name, "comparison")
+    given = {**merged_files(config_files), **(parameters or {})}
+    named, dataset = given.pop("model", None) or [], given.pop("dataset", None) or "demo"
+    models = names_in(named) if models is None else models
+    datasets = names_in(dataset) if datasets is None else datasets
     if not models or not datasets or not seeds:
-        raise ConfigError("name at least one model, one data set and one seed")
-    given: dict[str, Any] = {}
-    for file in config_files:
-        given.update(read_yaml(file))
-    given.update(parameters or {})
+        raise ConfigError("name at least one model (--models), one data set and one seed")
     if folds is not None and folds < 3:
         raise ConfigError(f"folds must be 3 or more (one tests, one validates, the others train), not {folds}")
     if "seed" in given:

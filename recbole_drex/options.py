@@ -112,10 +112,11 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         "--models",
         "--model",
         type=name_list,
-        required=True,
-        help="comma-separated; changes after +, as in DReX+start=random",
+        help="comma-separated; changes after +, as in DReX+start=random (default: 'model' of --config_files)",
     )
-    compare.add_argument("--datasets", "--dataset", type=name_list, default=["demo"], help="names (default: demo)")
+    compare.add_argument(
+        "--datasets", "--dataset", type=name_list, help="names (default: 'dataset' of --config_files, or demo)"
+    )
     compare.add_argument(
         "--seeds", type=seed_list, default=[2026, 2027, 2028], help="comma-separated (default: 2026,2027,2028)"
     )

@@ -79,8 +79,7 @@ def run(
     """
     merged = merged_files(config_files)
     if models is None:
-        named = merged.get("model") or "DReX"
-        models = named if isinstance(named, list) else str(named).replace(",", " ").split()
+        models = names_in(merged.get("model") or "DReX")
     dataset = dataset_named(merged) if dataset is None else dataset
     if seeds is None:
         seeds = [_seed(merged)]
@@ -149,6 +148,11 @@ def merged_files(files: Sequence[str | Path]) -> dict[str, Any]:
     for file in files:
         merged.update(read_yaml(file))
     return merged
+
+
+def names_in(value: Any) -> list[str]:
+    """Names in a file of parameters: a list, or a text with commas or spaces."""
+    return value if isinstance(value, list) else str(value).replace(",", " ").split()
 
 
 def dataset_named(values: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ _UNUSED = {
     "save_dataloaders": "the split follows from the seed",
     "dataset_save_path": "prepared data sets are kept in data_path",
     "dataloaders_save_path": "the split follows from the seed",
+    "repeatable": "items of the training part are never ranked for their user",
     "transform": "it changes sequences, which no model here reads",
 }
 _LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")

@@ -238,7 +238,12 @@ class _SafeTrainer(recbole_trainer.Trainer):
         started = perf_counter()
         getattr(self.model, "before_epoch", lambda _: None)(epoch_idx)
         ranks.align(self.model, self.config["seed"], epoch_idx)
-        loss = ranks.total(super()._train_epoch(train_data, epoch_idx, *args, **kwargs))
+        try:
+            loss = ranks.total(super()._train_epoch(train_data, epoch_idx, *args, **kwargs))
+        except RuntimeError as error:
+            if not self.enable_amp:
+                raise
+            raise ConfigError(f"{self.config['model']} cannot be trained with enable_amp: {error}") from error
         self._epoch_seconds = perf_counter() - started
         return_freed_memory()  # what a step and what validation allocate is of other sizes, and both would stay
         return loss

@@ -195,7 +195,7 @@ def test_controls_in_messages_are_cleaned():
 
 def test_a_search_that_never_began_says_what_to_do(tmp_path, capsys):
     assert main(["tune", "--resume", str(tmp_path)]) == 2
-    assert f"give its first command again, with --output {tmp_path}" in capsys.readouterr().err
+    assert f"give its first command again, with --output_dir {tmp_path}" in capsys.readouterr().err
 
 
 def test_a_preparation_of_the_same_data_needs_no_lock(small):

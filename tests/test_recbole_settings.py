@@ -423,6 +423,7 @@ def test_the_project_reads_recboles_own_description_of_a_data_set(small, tmp_pat
 @pytest.mark.parametrize(
     ("model", "parameters", "message"),
     [
+        ("BPR", {"repeatable": True}, "'repeatable' has no use here"),
         ("Bias", {"transform": "mask_itemseq"}, "'transform' has no use here"),
         ("Bias", {"learner": "sparse_adam"}, "unknown value of 'learner'.*adagrad"),
         ("BPR", {"learner": "adma"}, "did you mean 'adam'"),
@@ -446,6 +447,18 @@ def test_epochs_without_validation_are_counted(make_experiment, train):
     assert train(make_experiment("BPR", epochs=2, eval_step=0)).epochs_run == 2
 
 
+def test_mixed_precision_that_a_model_does_not_allow(make_experiment, train):
+    assert train(make_experiment("BPR", enable_amp=True, epochs=1)).epochs_run == 1
+    with pytest.raises(ConfigError, match="LightGCN cannot be trained with enable_amp"):
+        train(make_experiment("LightGCN", enable_amp=True))
+
+
+def test_output_of_a_model_without_that_parameter(files, tmp_path, capsys):
+    assert main(["run", "--model", "BPR", "--config_files", files, "--output", "point"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown parameter of BPR: 'output'" in said and "did you mean '--output'" not in said
+
+
 def test_a_list_length_is_missing(make_experiment):
     with pytest.raises(ConfigError, match="valid_metric 'recbole_recall' lacks its list length"):
         make_experiment("BPR", valid_metric="Recall")
@@ -459,3 +472,18 @@ def test_quoted_texts_of_files_stay_texts_when_a_run_is_loaded(files, tmp_path):
     for model in ("Bias", "BiasedMF"):
         run = recbole_drex.load(tmp_path / "out" / "table" / model / "seed-7")
         assert run.config["wandb_project"] == ("2024" if model == "Bias" else "recbole")
+
+
+def test_model_and_dataset_of_files_are_compared(files, tmp_path, capsys):
+    own = tmp_path / "c.yaml"
+    own.write_text((tmp_path / "a.yaml").read_text().replace("seed: 7\n", "").replace("Bias", "[Bias, GlobalMean]"))
+    words = ["compare", "--no_references", "--output_dir", str(tmp_path / "out"), "--seeds", "3"]
+    assert main([*words, "--config_files", f"{own},{tmp_path / 'b.yaml'}"]) == 0
+    assert {path.name for path in (tmp_path / "out" / "table").iterdir()} == {"Bias", "GlobalMean"}
+    run = tmp_path / "out" / "table" / "Bias" / "seed-3" / "run.json"
+    run.write_text(run.read_text().replace('"seed": 3', '"seed": 4'))
+    capsys.readouterr()
+    assert main(["report", str(run.parent)]) == 2
+    assert "run.json is damaged" in capsys.readouterr().err
+    assert main(words) == 2
+    assert "name at least one model (--models)" in capsys.readouterr().err

@@ -156,8 +156,9 @@ def read_run(folder: str | Path) -> Run:
     """Read a finished run.
 
     Raises:
-        CheckpointError: there is none, or its ``result.json`` is damaged or foreign.
+        CheckpointError: there is none, its ``result.json`` is damaged or foreign, or its ``run.json`` was changed.
     """
+    check_sum(Path(folder), RUN)  # what the result is said to be of
     return Run(Path(folder), read_result(Path(folder)))
 
 

@@ -145,6 +145,10 @@ def other_metrics(names: Sequence[str]) -> list[str]:
     return others
 
 
+_RECBOLE_AT_K = ("hit", "mrr", "map", "recall", "ndcg", "precision", "itemcoverage", "averagepopularity",
+                 "shannonentropy", "giniindex", "tailpercentage")  # fmt: skip
+
+
 def resolved_valid_metric(text: str) -> tuple[str, str | None]:
     """The name in the flat result that ``valid_metric`` means, and the metric of RecBole's registry that gives it.
 
@@ -183,9 +187,8 @@ def check_valid_metric(config) -> None:
     known = [*_RATING, *(f"{prefix}{one}@k" for prefix in ("", "full_", "sampled_") for one in _RANKING)]
     if block != "recbole" and f"{name}@k" not in known and not (block == "own_test" and base in _RATING and not at):
         raise ConfigError(unknown_name("value of 'valid_metric':", text, [*known, *_registered()]))
-    ranked = metric_types[base] == EvaluatorType.RANKING if block == "recbole" else base in _RANKING
-    if not at and ranked:
-        raise ConfigError(f"valid_metric '{text}' lacks its list length, such as @{topk[-1]}")
+    if not at and base in (_RECBOLE_AT_K if block == "recbole" else _RANKING):
+        raise ConfigError(f"valid_metric '{text}' lacks its list length; write {text}@{topk[-1]}")
     if at and not all(one.isdigit() and int(one) in topk for one in k.split("_")):
         raise ConfigError(f"valid_metric '{text}' needs a list length of 'topk', which is {list(topk)}")
     if base in _RATING and block == "own_test" and not predicts_ratings(config):

@@ -64,7 +64,7 @@ def read_search(folder: str | Path) -> Search:
     if not (folder / SEARCH).is_file():
         raise CheckpointError(
             f"{folder} holds no search: it has no {SEARCH}. If a search was stopped before it began, give its first "
-            f"command again, with --output {folder}"
+            f"command again, with --output_dir {folder}"
         )
     check_sum(folder, SEARCH, remedy="")
     described = read_json(folder / SEARCH, "search", CheckpointError)
