@@ -33,7 +33,7 @@ from recbole_drex.model import canonical_model_name
 from recbole_drex.progress import WITHOUT_REST
 from recbole_drex.quick_start import REFERENCES, merged_files, names_in, prepare_dataset, shared_parameters
 from recbole_drex.runfolder import ERRORS
-from recbole_drex.running import check_one_process, check_replaceable, is_finished, run_one
+from recbole_drex.running import check_one_process, check_replaceable, forget_notes, is_finished, run_one
 from recbole_drex.values import check_values, parse_value
 
 
@@ -103,6 +103,7 @@ def compare(
         StorageError: files cannot be written; the same call goes on once there is room.
         DrexError: an input is at fault: an unknown model, data set or parameter, a parameter that no model knows.
     """
+    forget_notes()
     safe_name(name, "comparison")
     given = {**merged_files(config_files), **(parameters or {})}
     named, dataset = given.pop("model", None) or [], given.pop("dataset", None) or "demo"

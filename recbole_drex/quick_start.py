@@ -24,7 +24,7 @@ from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.files import safe_name
 from recbole_drex.progress import stage
 from recbole_drex.ranks import first_decides
-from recbole_drex.running import check_replaceable, run_one
+from recbole_drex.running import check_replaceable, forget_notes, run_one
 from recbole_drex.values import check_values, read_yaml
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
@@ -77,6 +77,7 @@ def run(
         CheckpointError: a folder holds a finished run of another configuration, and ``overwrite`` is not given.
         DrexError: another input is at fault; see the message.
     """
+    forget_notes()
     merged = merged_files(config_files)
     if models is None:
         models = names_in(merged.get("model") or "DReX")

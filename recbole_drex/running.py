@@ -264,6 +264,11 @@ def _evaluated(experiment: Experiment, run_dir: Path, trainer: Any, label: str, 
 _said: set[str] = set()
 
 
+def forget_notes() -> None:
+    """Begin a command: say again what an earlier one in this process has said."""
+    _said.clear()
+
+
 def _say(note: str) -> None:
     """Note something in the log and, once, in the terminal."""
     logging.getLogger().warning(note)
