@@ -37,9 +37,9 @@ def paired_tests(values: Mapping[str, pd.DataFrame], reference: str, root: bool 
     are the variances of D between users and between runs. :math:`D / \sqrt{V_1 + V_2}` is compared with the mean of
     the quantiles of Student's t with U* - 1 and R - 1 degrees of freedom, weighted by :math:`V_1` and :math:`V_2`
     (Cochran and Cox, Experimental Designs, 1950). That is conservative: the chance of any mark among equal models stays
-    below the level unless training noise is nearly all there is. U* is U where all users weigh the same, and less where few
-    weigh much: with p a user's mean share of the weights, :math:`(\sum_u p_u^2)^2 / \sum_u p_u^4`. With a single run
-    :math:`V_2` is unknown and left out.
+    below the level unless training noise is nearly all there is. U* is U where all users weigh the same, and less where
+    few weigh much: with p a user's mean share of the weights, :math:`(\sum_u p_u^2)^2 / \sum_u p_u^4`. With a single
+    run :math:`V_2` is unknown and left out.
 
     Args:
         values: of each model, indexed by run and user, columns ``value`` (x) and ``weight`` (w). Only what all models
