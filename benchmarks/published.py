@@ -176,7 +176,7 @@ def faithfulness() -> str:
             same, before = one["same_direction"], one["untrained"]["same_direction"]
             rows.append(
                 [
-                    run.split()[0],
+                    *run.split()[:2],
                     f"{one['k']} {one['unit']} by {one['by']}",
                     f"{same['explaining']:.3f}",
                     f"{same['random']:.3f}",
@@ -188,6 +188,7 @@ def faithfulness() -> str:
             )
     header = [
         "data set",
+        "model",
         "removed",
         "moves by",
         "random units",
