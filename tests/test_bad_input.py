@@ -243,7 +243,7 @@ def test_illegal_parameters_of_a_run_touch_no_earlier_result(refused, small, tmp
 
 @pytest.mark.parametrize(
     "words, told",
-    [(["--valid_metric", "rsme"], "did you mean 'rmse'?"), (["--learning_rate", "1.0e+9"], "lower learning_rate")],
+    [(["--valid_metric", "rsme"], "did you mean 'rmse'?"), (["--learning_rate", "1.0e+6"], "lower learning_rate")],
 )
 def test_faults_that_only_training_shows(refused, small, words, told):
     given = {**small.settings, "data_path": small.root, "dataset": small.name, "epochs": 3}
