@@ -503,3 +503,14 @@ def test_any_reviews(name, case, tmp_path):
         model, torch.tensor([2]), torch.tensor([4.0]), [vectors], [words], [[k % 3 == 0 for k in range(len(words))]]
     )
     assert torch.isfinite(new.scores()).all()
+
+
+def test_the_remembered_lexicon_follows_the_parameters(random_aspects):
+    aspects, _ = random_aspects
+    before = aspects.remembered_lexicon()
+    assert aspects.remembered_lexicon() is before and not any(part.requires_grad for part in before)
+    with torch.no_grad():
+        aspects._sentiment.mul_(2)
+    for kept, made in zip(aspects.remembered_lexicon(), aspects.lexicon(), strict=True):
+        torch.testing.assert_close(kept, made.detach(), rtol=0, atol=0)
+    assert not torch.equal(before[1], aspects.remembered_lexicon()[1])

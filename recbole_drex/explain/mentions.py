@@ -161,8 +161,7 @@ class AspectMentions:
     @cached_property
     def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
         """As :meth:`~recbole_drex.model.aspects.Aspects.lexicon`, with zeros for lemmas that belong to no aspect."""
-        with torch.no_grad():
-            shares, sentiment = self._aspects.lexicon()
+        shares, sentiment = self._aspects.remembered_lexicon()
         return torch.cat([shares, shares.new_zeros(1, shares.shape[1])]), sentiment
 
     def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -101,6 +101,7 @@ class Aspects(nn.Module):
     def __init__(self, store: FeatureStore, table: EvidenceTable, n_aspects: int, rate: float):
         super().__init__()
         self.store, self.rate = store, rate
+        self._remembered: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
         self._offsets = np.asarray(store.offsets, dtype=np.int64)
         review = table.review.numpy()
         rows = np.flatnonzero(review >= 0)
@@ -148,6 +149,16 @@ class Aspects(nn.Module):
         importance = torch.sigmoid(self.rate * self._importance)
         return shares * importance[:, None], self.vectors @ (self.rate * self._sentiment)
 
+    @torch.no_grad()
+    def remembered_lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`lexicon`, without a gradient and computed once for the same parameters."""
+        parameters = (self._centres, self._importance, self._sentiment)
+        # In-place changes raise the version, and others give another tensor.
+        key = tuple((one.data_ptr(), one._version) for one in parameters)
+        if self._remembered is None or self._remembered[0] != key:
+            self._remembered = key, self.lexicon()
+        return self._remembered[1]
+
     def read(self, reviews: torch.Tensor) -> torch.Tensor:
         """Mentions, then opinions, of reviews at rows of the store (n,), each with a word or more: (n, 2 A)."""
         return self.pool(self.words(reviews.cpu().numpy()), self.lexicon())
@@ -155,7 +166,7 @@ class Aspects(nn.Module):
     @torch.no_grad()
     def read_all(self, reviews: torch.Tensor) -> torch.Tensor:
         """As :meth:`read`, without a gradient and some reviews at a time."""
-        lexicon = self.lexicon()
+        lexicon = self.remembered_lexicon()
         rows = reviews.cpu().numpy()
         parts = [self.pool(self.words(rows[block]), lexicon) for block in self.blocks(rows, _BLOCK_WORDS)]
         return torch.cat([*parts, self.vectors.new_empty(0, 2 * len(self))])
@@ -209,7 +220,7 @@ class Aspects(nn.Module):
     @torch.no_grad()
     def occurrences(self, reviews: torch.Tensor) -> ReadWords:
         """What every word of reviews at rows of the store (n,) is read as, one after the other."""
-        shares, sentiment = self.lexicon()
+        shares, sentiment = self.remembered_lexicon()
         none = self.vectors.new_zeros(1)
         aspect = torch.cat([shares.argmax(1) if len(self) else none[:0].long(), none.long() - 1])
         importance = torch.cat([torch.sigmoid(self.rate * self._importance), none])

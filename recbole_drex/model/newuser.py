@@ -87,7 +87,7 @@ def _said(
     count = torch.tensor([len(review) for review in lemmas], dtype=torch.int64, device=device)
     number = aspects.lemma[torch.tensor(words, dtype=torch.int64, device=device)]
     read = Words(number, count.cumsum(0) - count, _sentences(begins, device))
-    return aspects.pool(read, aspects.lexicon()).detach()
+    return aspects.pool(read, aspects.remembered_lexicon()).detach()
 
 
 def _sentences(begins: Sequence[Sequence[bool]], device: torch.device) -> torch.Tensor:

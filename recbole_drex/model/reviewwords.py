@@ -125,7 +125,7 @@ def _read_without(side: SideEvidence, words: ReviewWords, place, case, token) ->
     word = torch.where(word < len(aspects.lemma) - 1, word, len(aspects.lemma) - 1)  # lemmas that the data do not have
     sentence = owner * (int(words.sentence.max()) + 1) + words.sentence[member] if len(member) else member
     read = Words(aspects.lemma[word], left.cumsum(0) - left, sentence)
-    return aspects.pool(read, aspects.lexicon()).detach()
+    return aspects.pool(read, aspects.remembered_lexicon()).detach()
 
 
 def pooled_change(
@@ -167,7 +167,7 @@ def _said_change(
     aspects, lost = side.model.aspects, torch.zeros(len(place), device=case.device)
     if aspects is None or not len(words):
         return lost
-    shares, sentiment = (part.detach() for part in aspects.lexicon())
+    shares, sentiment = aspects.remembered_lexicon()
     count = torch.bincount(words.place, minlength=len(side))
     number = aspects.lemma[words.word.clamp(max=len(aspects.lemma) - 1)]
     said = aspects.said(Words(number, count.cumsum(0) - count, words.sentence), sentiment).detach()
