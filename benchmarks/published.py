@@ -200,6 +200,18 @@ def faithfulness() -> str:
     return _markdown(header, rows)
 
 
+def encoders() -> str:
+    """RMSE and MAE on the validation part with one vector per lemma, and with one per occurrence (``minilm``)."""
+    rows = []
+    for dataset, contextual in json.loads((STORE / "contextual.json").read_text(encoding="utf-8")).items():
+        table = runs_of(dataset)
+        static = table[(table["label"] == "DReX") & table["run"].isin(list(contextual))]
+        row = [f"{static[f'valid_{metric}'].mean():.4f}" for metric in ("rmse", "mae")]
+        row += [f"{np.mean([run[metric] for run in contextual.values()]):.4f}" for metric in ("rmse", "mae")]
+        rows.append([dataset, *row])
+    return _markdown(["data set", "static: RMSE", "MAE", "contextual: RMSE", "MAE"], rows)
+
+
 def _is_part(label: str) -> bool:
     return any(name in label for name in ("use_", "adjust_rating", "aspects=0", "taste", "modalities"))
 
@@ -214,6 +226,7 @@ KINDS: dict[str, Callable[..., str]] = {
     "medians": medians,
     "ablation": ablation,
     "faithfulness": faithfulness,
+    "encoders": encoders,
 }
 
 
