@@ -60,7 +60,7 @@ test-old: .venv-old/installed  ## Run the tests that depend on old libraries, wi
 bench: .venv/installed-test  ## Measure speed and cost: one table of all benchmarks, and a JSON file of each in benchmarks/results/
 	.venv/bin/python benchmarks/bench.py
 
-results: .venv/installed-test  ## Write the result tables of README and docs anew from the stored errors per user
+results: .venv/installed-test  ## Write the result tables of README and docs again from the stored errors per user
 	.venv/bin/python benchmarks/published.py write
 
 lint: .venv/installed-lint  ## Check style, formatting, types and security

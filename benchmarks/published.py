@@ -4,7 +4,7 @@
     python benchmarks/published.py write            # tables -> README.md, docs/results.md
 
 A table stands between ``<!-- published: KIND ARGUMENT... -->`` and ``<!-- end -->``. A test compares what stands there
-with what is made anew, so a table cannot differ from what is stored.
+with what is written from the store, so a table cannot differ from what is stored.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pandas as pd
 
 from recbole_drex.evaluation.comparison import Run, read_run
 from recbole_drex.evaluation.significance import paired_tests
+from recbole_drex.evaluation.table_format import significance_mark
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "benchmarks" / "results" / "published"
@@ -48,9 +49,12 @@ def collect(folders: Iterable[Path]) -> None:
             .assign(label=label, run=run, user=[code[name] for name in frame.index])
             .astype({"test_ratings": "int16", **dict.fromkeys(_COLUMNS, "float32"), "user": "int32"})
             for (label, run), frame in users.items()
+            if not _is_part(label)  # of which only the validation errors are shown
         ]
         STORE.mkdir(parents=True, exist_ok=True)
         table = pd.concat(parts, ignore_index=True).astype({"label": "category", "run": "category"})
+        # Of a single rating the squared error follows from the other one.
+        table["mse"] = table["mse"].where(table["test_ratings"] > 1)
         table.to_parquet(STORE / f"{dataset}.parquet", compression="zstd", index=False)
         described = [_described(run) for run in chosen]
         text = json.dumps(described, indent=1, sort_keys=True)
@@ -83,6 +87,7 @@ def values(dataset: str, labels: Iterable[str], column: str) -> dict[str, pd.Dat
     """
     dataset, _, seeds = dataset.partition("/")
     table = pd.read_parquet(STORE / f"{dataset}.parquet").astype({"label": str, "run": str})
+    table["mse"] = table["mse"].fillna(table["mae"] ** 2)
     if seeds:
         first, last = map(int, seeds.split("-"))
         table = table[table["run"].astype(int).between(first, last)]
@@ -116,11 +121,22 @@ def errors(dataset: str, *labels: str) -> str:
 
 def medians(dataset: str, *labels: str) -> str:
     """As :func:`errors` for the median and the mean of predicted distributions."""
-    return _errors(dataset, labels, {"MAE MEDIAN": ("mae_median", False), "MAE": ("mae", False), "RMSE": ("mse", True)})
+    return _errors(dataset, labels, _MEDIANS)
 
 
-def _errors(dataset: str, labels: tuple[str, ...], metrics: dict[str, tuple[str, bool]]) -> str:
-    header = ["model", *(text for name in metrics for text in (name, f"to {labels[0]}"))]
+def marked(dataset: str, *labels: str) -> str:
+    """As :func:`medians`, with a mark in place of the difference where Holm's p is below .05 or .001."""
+    return _errors(dataset, labels, _MEDIANS, differences=False)
+
+
+_MEDIANS = {"MAE MEDIAN": ("mae_median", False), "MAE": ("mae", False), "RMSE": ("mse", True)}
+
+
+def _errors(
+    dataset: str, labels: tuple[str, ...], metrics: dict[str, tuple[str, bool]], differences: bool = True
+) -> str:
+    after = [f"to {labels[0]}"] if differences else []
+    header = ["model", *(text for name in metrics for text in (name, *after))]
     rows = {label: [f"`{label}`"] for label in labels}
     for column, root in metrics.values():
         of_models = values(dataset, labels, column)
@@ -130,7 +146,10 @@ def _errors(dataset: str, labels: tuple[str, ...], metrics: dict[str, tuple[str,
         for label, test in tests.iterrows():
             mean = f"{test['mean']:.4f}"
             mean = f"**{mean}**" if test["mean"] == best else mean
-            rows[str(label)] += [f"{mean} ± {spread[label]:.4f}", _difference(test) if label != labels[0] else ""]
+            if differences:
+                rows[str(label)] += [f"{mean} ± {spread[label]:.4f}", _difference(test) if label != labels[0] else ""]
+            else:
+                rows[str(label)].append(f"{mean}{significance_mark(test['p_holm'])} ± {spread[label]:.4f}")
     return _markdown(header, list(rows.values()))
 
 
@@ -169,7 +188,7 @@ def ablation(*datasets: str) -> str:
 
 
 def faithfulness() -> str:
-    """How far predictions move without what explains them, beside random units and the untrained model."""
+    """How far predictions move without what explains them, with random units and the untrained model as controls."""
     rows = []
     for run, measures in json.loads((STORE / "faithfulness.json").read_text(encoding="utf-8")).items():
         for one in measures:
@@ -224,6 +243,7 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
 KINDS: dict[str, Callable[..., str]] = {
     "errors": errors,
     "medians": medians,
+    "marked": marked,
     "ablation": ablation,
     "faithfulness": faithfulness,
     "encoders": encoders,
@@ -231,7 +251,7 @@ KINDS: dict[str, Callable[..., str]] = {
 
 
 def written(text: str) -> str:
-    """A document with its tables made anew."""
+    """A document with its tables written again."""
 
     def table(found: re.Match[str]) -> str:
         kind, *arguments = found[2].split()

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,17 @@ from recbole_drex.files import write_json
 
 
 @contextmanager
+def _seconds_of(work: Callable[[], None], clients: int) -> float:
+    """How long threads take to do the same work."""
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - started
+
+
 def served(run: Path, remember: int) -> Iterator[tuple[str, int, psutil.Process]]:
     """Host, port and process of a server of ``run``, which is stopped at the end."""
     command = [sys.executable, "-m", "recbole_drex", "serve", "--run", str(run), "--port", "0"]
@@ -111,13 +122,7 @@ def measure(host: str, port: int, paths: list[str], clients: int, requests: int)
             finally:
                 connection.close()
 
-        threads = [threading.Thread(target=work) for _ in range(clients)]
-        started = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        seconds = time.perf_counter() - started
+        seconds = _seconds_of(work, clients)
     if failures or len(durations) != requests:
         raise DataError(f"{len(failures)} requests failed, {requests - len(durations)} had no answer")
     return durations, seconds
@@ -175,13 +180,7 @@ def measure_mixed(host: str, port: int, process: psutil.Process, clients: int, r
                 statuses.append(response.status)
                 memory.append(process.memory_info().rss / 2**20)
 
-    threads = [threading.Thread(target=work) for _ in range(clients)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - started
+    seconds = _seconds_of(work, clients)
     if len(statuses) < requests:
         raise DataError(f"{requests - len(statuses)} requests had no answer")
     p50, p95, p99 = np.percentile(np.array(durations) * 1000, (50, 95, 99))
@@ -200,7 +199,7 @@ def measure_mixed(host: str, port: int, process: psutil.Process, clients: int, r
 def _run(options: argparse.Namespace) -> None:
     kinds = (
         # Name, parameters, users whose best items the server may keep, share of the requests.
-        ("each scored anew", f"top={options.top}", 0, 1.0),
+        ("each scored again", f"top={options.top}", 0, 1.0),
         ("remembered", f"top={options.top}", 10_000, 1.0),
         ("one, explained", "top=1&explain=true", 0, 0.25),
     )

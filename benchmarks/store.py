@@ -31,7 +31,7 @@ _AIMS = {"float16": 0.5, "int8": 0.26}  # a quarter, and a hundredth for the sca
 
 
 def round_store(source: FeatureStore, folder: Path) -> FeatureStore:
-    """Write a store of 16 bits anew in 8, with nothing encoded again."""
+    """Write a store of 16 bits again in 8, with nothing encoded again."""
     starts, shards = range(0, len(source), _REVIEWS), folder.with_name("shards")
     writer = StoreWriter(shards, source.width, source.signature, len(starts), "int8", source.static)
     vocabulary = np.array(source.vocabulary, dtype=object)

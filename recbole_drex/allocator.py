@@ -1,9 +1,9 @@
 """How this process takes memory from the system and gives it back, where that is up to the GNU C library.
 
-A training allocates and frees the same large tensors again and again. By default glibc asks the system for many of them
-anew and gives them back at once, and the system clears every page before its first use: a tenth of the time of training
-DReX or NARRE, and a third in a thread, which has a heap of its own. Trainings one after the other in new threads, as
-Ray Tune makes them, besides leave ever more behind in such heaps.
+A training allocates and frees the same large tensors again and again. By default glibc asks the system for many of
+them each time and gives them back at once, and the system clears every page before its first use: a tenth of the time
+of training DReX or NARRE, and a third in a thread, which has a heap of its own. Trainings one after the other in new
+threads, as Ray Tune makes them, besides leave ever more behind in such heaps.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in _LINE.findall(text)}
 
 
-def check_sum(folder: Path, name: str, remedy: str = ". Make it anew by the command that made it") -> None:
+def check_sum(folder: Path, name: str, remedy: str = ". Run the command that made it again") -> None:
     """Check one file of ``folder`` before it is read; ``remedy`` ends the message.
 
     Raises:
@@ -76,7 +76,7 @@ def faults(folder: Path) -> dict[str, str]:
 def _fault(folder: Path, name: str, expected: str | None) -> str:
     path = folder / name
     if expected is None:
-        return f"{path} is not listed in {SUMS} beside it" if path.is_file() else ""
+        return f"{path} is not listed in {SUMS} in the same folder" if path.is_file() else ""
     if not path.is_file():
         return f"{path} is missing, though {folder / SUMS} lists it"
     try:

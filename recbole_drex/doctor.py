@@ -157,9 +157,9 @@ def _prepared(report: _Report, data_path: Path) -> None:
 
 def _describe(folder: Path, name: str) -> str:
     path = folder / f"{name}.json"
-    again = f"it is made anew by: recbole-drex prepare --dataset {name} --rebuild [--raw FILE]"
+    again = f"it is made again by: recbole-drex prepare --dataset {name} --rebuild [--raw FILE]"
     if not path.is_file():
-        return "atomic files without a manifest: used as they are, or made anew where raw reviews are there"
+        return "atomic files without a manifest: used as they are, or made again where raw reviews are there"
     try:
         manifest = read_json(path, "manifest")
         counts = manifest["statistics"]

@@ -56,7 +56,7 @@ def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.n
             digest.update(repr(value).encode())
     path = folder / f"{name}-{digest.hexdigest()[:20]}.safetensors"
     with locked(path, f"the arrays {path}"):
-        with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is made anew
+        with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is made again
             return load_file(path)
         arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
         write_tensors(path, {key: torch.from_numpy(value) for key, value in arrays.items()})

@@ -92,7 +92,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
 
     prepare = command("prepare", commands.prepare, "Turn raw reviews into a prepared data set.", parameters=True)
     data_options(prepare)
-    prepare.add_argument("--rebuild", action="store_true", help="prepare anew even if nothing has changed")
+    prepare.add_argument("--rebuild", action="store_true", help="prepare again even if nothing has changed")
     prepare.add_argument(
         "--engine", default="local", help="local, or ray: encoders on all cores or GPUs of a cluster (default: local)"
     )

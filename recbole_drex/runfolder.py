@@ -77,7 +77,7 @@ def plan(run_dir: Path, described: Mapping[str, Any], *, resume: bool, replace: 
         if is_other and resume and not replace:
             raise CheckpointError(
                 f"{run_dir} holds an unfinished run of another configuration, data or version; "
-                "start anew without --resume"
+                "start again without --resume"
             )
         return dataclasses.replace(found, damaged=damaged | found.damaged)
     if resume and not damaged and identity(_read(run_dir)) == identity(described):
@@ -118,7 +118,7 @@ def set_aside(damaged: Mapping[Path, str]) -> None:
         except OSError as error:
             raise StorageError(f"cannot rename {path}: {error.strerror or error}") from error
         where = f"It is kept as {aside.name}, and the" if kept else "The"
-        tqdm.write(f"note: {printable(why)}. {where} run is made anew", file=sys.stderr)
+        tqdm.write(f"note: {printable(why)}. {where} run is made again", file=sys.stderr)
 
 
 def check_replaceable(run_dir: Path, described: Mapping[str, Any]) -> None:

@@ -56,7 +56,7 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     dataset = ReviewDataset(config)
     settle_relevance(config, dataset)
     parts = split(config, dataset)
-    # Seeded anew, so that the initial parameters do not depend on how the data were shuffled.
+    # Seeded again, so that the initial parameters do not depend on how the data were shuffled.
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, parts.train_dataset).to(config["device"])
     return_freed_memory()  # loading and fitting take more of it than training
@@ -76,11 +76,11 @@ def run_one(
 ) -> dict[str, Any]:
     """Train and evaluate one configuration in ``run_dir``; see :func:`run`.
 
-    With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one goes
-    on from its last finished epoch; an interrupted one of another configuration is an error, unless ``replace`` allows
-    to start anew. Without ``resume``, the run is made once more. A finished run stays until the new one is finished; it
-    is replaced only by one of the same configuration, or with ``overwrite``. Damaged files are set aside, with a line
-    each, and the run is made anew. ``label`` names the run in tables; default: its model.
+    With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one
+    goes on from its last finished epoch; an interrupted one of another configuration is an error, unless ``replace``
+    allows to start again. Without ``resume``, the run is made once more. A finished run stays until the new one is
+    finished; it is replaced only by one of the same configuration, or with ``overwrite``. Damaged files are set
+    aside, with a line each, and the run is made again. ``label`` names the run in tables; default: its model.
 
     Raises:
         CheckpointError: the folder holds another run.

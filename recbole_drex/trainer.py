@@ -118,9 +118,10 @@ class _SafeTrainer(recbole_trainer.Trainer):
         share = order_share(result, self.valid_metric)
         if share is not None and share < LEAST_SHARE:
             remedy = "rmse" if "rmse" in result else "full_ndcg@10"
+            users = f"{share:.0%} of users only" if share else "no user"
             raise ConfigError(
                 f"valid_metric '{self.valid_metric}' cannot select an epoch: the order of the own validation items "
-                f"makes a difference for {share:.0%} of users only; use valid_metric: {remedy}"
+                f"makes a difference for {users}; use valid_metric: {remedy}"
             )
         return_freed_memory()
         # Computed everywhere from the same tables; said by one, lest machines that round differently part ways.

@@ -315,7 +315,7 @@ def test_start_of_the_mlp_equals_a_dense_computation(shaken):
 
 @pytest.mark.parametrize("samples", (1000, 6))
 def test_sampled_reviews_give_the_right_gradient_on_average(samples, shaken):
-    """Corrections of the leave-one-out sums and their gradient, averaged over draws, against all reviews read anew."""
+    """Corrections of the leave-one-out sums and their gradient, averaged over draws, against all reviews read again."""
     experiment = shaken(message_samples=samples)
     model = experiment.model
     table, attention = model.table, model.attention

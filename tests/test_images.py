@@ -170,7 +170,7 @@ def test_images_become_a_modality_and_are_encoded_once(shop, tmp_path, pictures,
     encode, calls = ImageEncoder.encode, []
     monkeypatch.setattr(ImageEncoder, "encode", lambda self, files: calls.append(len(files)) or encode(self, files))
     assert shop() == manifest == shop(raw=False)
-    shop(bad_line_share=0.5)  # prepared anew, with the same images
+    shop(bad_line_share=0.5)  # prepared again, with the same images
     assert calls == []
     Image.fromarray(colours(8, 8, 3, seed=6)).save(pictures / "i0.png")
     assert shop()["fingerprint"] not in (manifest["fingerprint"], plain["fingerprint"])

@@ -287,7 +287,7 @@ def test_texts_are_encoded_anew_only_when_they_change(shop, tmp_path, monkeypatc
     monkeypatch.setattr(Encoder, "encode", lambda self, texts: calls.append(len(texts)) or encode(self, texts))
     path = tmp_path / "shop" / FOLDER / "text.npy"
     content = path.read_bytes()
-    shop(bad_line_share=0.5, encoder="minilm")  # prepared anew, with the same texts
+    shop(bad_line_share=0.5, encoder="minilm")  # prepared again, with the same texts
     assert calls == [] and path.read_bytes() == content
     path.write_bytes(b"damaged")
     shop(bad_line_share=0.5, encoder="minilm")

@@ -1,4 +1,4 @@
-"""Finished results stay until new ones are finished; damaged files are noticed, named and made anew."""
+"""Finished results stay until new ones are finished; damaged files are noticed, named and made again."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ def test_a_data_set_that_knows_no_sentences_is_made_anew(root, raw, caplog):
     with pytest.raises(DataError, match=r"of another version.*--rebuild.*with --raw FILE$"):
         _prepare(root, Sources())
     _prepare(root, _sources(raw))
-    assert "is prepared anew" in caplog.text
+    assert "is prepared again" in caplog.text
     assert _content(root) == before
 
 

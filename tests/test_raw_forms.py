@@ -434,7 +434,7 @@ def test_a_prepared_data_set_is_found_again(tmp_path, mine, capsys, caplog):
     assert "user_min was 2 and is 3" in said and "language was 'en' and is 'de'" in said and "--raw FILE" in said
     assert manifest.read_bytes() == before
     assert main(["prepare", *common, *mine[:-1], "3"]) == 0
-    assert "prepared anew: item_min was 2 and is 3" in caplog.text
+    assert "prepared again: item_min was 2 and is 3" in caplog.text
 
 
 LANGUAGES = {

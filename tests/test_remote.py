@@ -73,7 +73,7 @@ def test_a_data_set_from_addresses_is_that_of_the_files(small, memory, monkeypat
     config = Config("DReX", small.name, config_dict=small.settings)
     before = (small.root / small.name / f"{small.name}.json").stat().st_mtime_ns
     assert prepare(small.name, small.root, config.preparation(), sources) == small.manifest
-    assert (small.root / small.name / f"{small.name}.json").stat().st_mtime_ns == before, "nothing is made anew"
+    assert (small.root / small.name / f"{small.name}.json").stat().st_mtime_ns == before, "nothing is made again"
     pd.testing.assert_frame_equal(read_items(addresses["meta"]), read_items(small.raw["meta"]))
 
 

@@ -84,9 +84,9 @@ def test_metrics_that_the_order_seldom_changes_are_neither_ranked_nor_tested(tmp
     folders = [write_run(tmp_path, label, noise=noise) for label, noise in {"DReX": 0.3, "Bias": 1.0}.items()]
     for folder in folders:
         result = json.loads((folder / "result.json").read_text())
-        result["test"]["own_test"] |= {"order_matters": 0.9, "order_matters@5": 0.12, "f1@10": 0.5}
+        result["test"]["own_test"] |= {"order_matters": 0.9, "order_matters@5": 0.12, "f1@1": 0.5}
         (folder / "result.json").write_text(json.dumps(result))
-    table = comparison_table(comparison_of(folders), ["ndcg@5", "f1@5", "f1@10"])
+    table = comparison_table(comparison_of(folders), ["ndcg@5", "f1@5", "f1@1"])
     rows = of(table)
     assert rows.loc[["DReX", "Bias"], "ndcg@5_rank"].tolist() == [1, 2]
     assert rows["f1@5"].notna().all() and rows["f1@5_rank"].isna().all() and not rows["f1@5_best"].any()
@@ -95,7 +95,7 @@ def test_metrics_that_the_order_seldom_changes_are_neither_ranked_nor_tested(tmp
         "neither ranked nor tested, since the order of the own test items makes a difference for 12% of users only."
     )
     assert f"f1@5 on demo: {reason}" in table.notes
-    assert "f1@10 on demo: constant, the same for all models." in table.notes
+    assert "f1@1 on demo: constant, the same for all models." in table.notes
 
 
 def test_one_run_of_each_model_says_that_training_noise_is_unknown(tmp_path):

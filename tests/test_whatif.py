@@ -128,7 +128,7 @@ def test_removing_is_felt_where_there_is_anything_to_remove(experiment, pair):
 
 
 def test_without_words_it_is_a_model_that_never_read_them(experiment, pair, make_experiment):
-    """The remaining words of each review are pooled anew, by a literal softmax over them."""
+    """The remaining words of each review are pooled again, by a literal softmax over them."""
     model, (user, item) = experiment.model.eval(), pair
     if model.attention is None:
         return

@@ -27,7 +27,7 @@ def deletion(experiment):
 
 
 def literal(deletion, gone) -> float:
-    """The prediction after the pooled reviews of both sides were made anew, word by word, without those that are gone.
+    """The prediction after the pooled reviews of both sides were made again, word by word, without those that are gone.
 
     Args:
         gone: takes side, place in ``words`` and lemma, and says whether this occurrence is taken away.

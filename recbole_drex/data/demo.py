@@ -293,7 +293,7 @@ class _Texts:
 
 
 class _Slots(dict[str, str]):
-    """Values of a frame's slots; a filler that is not there is drawn anew each time."""
+    """Values of a frame's slots; a filler that is not there is drawn again each time."""
 
     def __init__(self, draws: list[int]):
         super().__init__()

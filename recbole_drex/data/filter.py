@@ -30,7 +30,7 @@ def filter_reviews(
         item_min: fewest ratings of an item, at least 0.
 
     Returns:
-        The rows kept, in their order, numbered anew (``row`` still is the place in the spill), and for ``read`` and
+        The rows kept, in their order, numbered again (``row`` still is the place in the spill), and for ``read`` and
         each step ``{"step", "users", "items", "interactions", "rated"}`` after it.
 
     Raises:

@@ -140,13 +140,13 @@ class ItemFeatures:
         index = read_json(self.folder / INDEX, "item features")
         try:
             if index["format"] != FORMAT:
-                raise DataError(f"{self.folder / INDEX} is of another version; prepare the data set anew")
+                raise DataError(f"{self.folder / INDEX} is of another version; prepare the data set again")
             self.items = [str(item) for item in index["items"]]
             for name, entry in index["modalities"].items():
                 sizes = {key: int(entry[key]) for key in ("width", "missing")}
                 self._described[safe_name(name, "modality")] = {**entry, **sizes, "sha256": entry["sha256"]}
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
-            raise DataError(f"{self.folder / INDEX} is damaged ({error!r}); prepare the data set anew") from error
+            raise DataError(f"{self.folder / INDEX} is damaged ({error!r}); prepare the data set again") from error
 
     @property
     def names(self) -> list[str]:
@@ -164,7 +164,7 @@ class ItemFeatures:
             return None
         try:
             return self.vectors(name, self.items)
-        except DataError:  # made anew, as if it had never been
+        except DataError:  # made again, as if it had never been
             return None
 
     def vectors(self, name: str, items: Sequence[str]) -> np.ndarray:
@@ -178,10 +178,10 @@ class ItemFeatures:
             raise ConfigError(unknown_name("item modality", name, self.names))
         path = self.folder / f"{name}.npy"
         if not path.is_file() or sha256(path) != self._described[name]["sha256"]:
-            raise DataError(f"{path} is missing or damaged: its hash is not the index's; prepare the data set anew")
+            raise DataError(f"{path} is missing or damaged: its hash is not the index's; prepare the data set again")
         stored = _mapped(path)
         if stored.shape != (len(self.items), self._described[name]["width"]):
-            raise DataError(f"{path} and {INDEX} do not belong together; prepare the data set anew")
+            raise DataError(f"{path} and {INDEX} do not belong together; prepare the data set again")
         place = {item: row for row, item in enumerate(self.items)}
         rows = np.array([place.get(item, -1) for item in items], dtype=np.int64)
         vectors = np.zeros((len(items), stored.shape[1]), dtype=np.float32)

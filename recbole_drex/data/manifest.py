@@ -186,7 +186,7 @@ def _refuse_others(folder: Path, dataset: str, then: Mapping[str, Any], now: Map
     if changes := _changes(then, now):
         raise DataError(
             f"data set '{dataset}' in {folder} was prepared with other settings ({changes}); leave them out to use it "
-            "as it is, or name its raw reviews with --raw FILE so that it can be prepared anew"
+            "as it is, or name its raw reviews with --raw FILE so that it can be prepared again"
         )
 
 
@@ -198,7 +198,7 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def usable_manifest(
     folder: Path, dataset: str, settings: Mapping[str, Any], given: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """The manifest, if the data set is whole and was prepared so; None if it must be made anew.
+    """The manifest, if the data set is whole and was prepared so; None if it must be made again.
 
     Args:
         folder: of the data set.
@@ -207,7 +207,7 @@ def usable_manifest(
         given: the raw files at hand, as :func:`source` describes them; empty without any.
 
     Raises:
-        DataError: it is damaged or was prepared with other settings, and there are no raw files to make it anew.
+        DataError: it is damaged or was prepared with other settings, and there are no raw files to make it again.
         ConfigError: item vectors are asked for where only those of an MMRec folder can be had.
     """
     path = folder / f"{dataset}.json"
@@ -226,7 +226,7 @@ def usable_manifest(
         elif (then := stored_settings(manifest)) != settings:
             if not given:
                 _refuse_others(folder, dataset, then, settings)
-            logger.warning("data set '%s' is prepared anew: %s", dataset, _changes(then, settings))
+            logger.warning("data set '%s' is prepared again: %s", dataset, _changes(then, settings))
             return None
         if given and manifest["sources"] != given:
             return None
@@ -238,11 +238,11 @@ def usable_manifest(
             FeatureStore.open(folder / "features", verify=bool(given))
     except (DataError, CheckpointError, KeyError, TypeError, AttributeError) as error:
         if given:
-            logger.warning("data set '%s' is prepared anew: %s", dataset, error)
+            logger.warning("data set '%s' is prepared again: %s", dataset, error)
             return None
         if isinstance(error, DrexError):
-            raise DataError(f"{error}. Prepare it anew with --raw FILE") from error
-        raise DataError(f"manifest {path} is damaged ({error!r}). Prepare it anew with --raw FILE") from error
+            raise DataError(f"{error}. Prepare it again with --raw FILE") from error
+        raise DataError(f"manifest {path} is damaged ({error!r}). Prepare it again with --raw FILE") from error
     return manifest
 
 

@@ -84,7 +84,7 @@ def make_modalities(
         items: all rows of the item file, as :func:`recbole_drex.data.readers.read_items` gives them.
         settings: the parameters under "Preparation", checked by :func:`check_item_settings`.
         engine: encodes texts.
-        earlier: folder of item vectors that are used again where nothing has changed; None makes all anew.
+        earlier: folder of item vectors that are used again where nothing has changed; None makes all again.
 
     Raises:
         DataError: a file cannot be used; the message names it and its row.
@@ -112,7 +112,7 @@ def make_modalities(
 def _earlier(folder: Path | None) -> ItemFeatures | None:
     try:
         return None if folder is None else ItemFeatures(folder)
-    except DataError:  # damaged: made anew, as if it had never been
+    except DataError:  # damaged: made again, as if it had never been
         return None
 
 

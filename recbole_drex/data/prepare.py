@@ -1,6 +1,6 @@
 """Raw reviews to a prepared data set: atomic files, texts, word features and a manifest that vouches for them.
 
-The manifest names the hash of every file and every setting, so a stale or damaged data set is noticed and made anew;
+The manifest names the hash of every file and every setting, so a stale or damaged data set is noticed and made again;
 until the new one is complete, the old one stays as it is. Encoding is what takes time: shards of an interrupted
 preparation, and a finished store of the same texts and settings, are used again.
 """
@@ -108,7 +108,7 @@ def prepare(
     moving = is_complete(folder, dataset)  # a preparation is being put in place, or was killed in that
     stale = (
         f"data set '{dataset}' in {folder} was prepared with other settings or is incomplete; "
-        "name its raw reviews with --raw FILE so that it can be prepared anew"
+        "name its raw reviews with --raw FILE so that it can be prepared again"
     )
 
     def found() -> dict[str, Any] | None:
@@ -309,6 +309,6 @@ def _holds(folder: Path, signature: str, dtype: str) -> bool:
     """Whether a whole feature store of this signature and kind of number lies in ``folder``."""
     try:
         store = FeatureStore.open(folder)
-    except DataError:  # absent or damaged: made anew, as if it had never been
+    except DataError:  # absent or damaged: made again, as if it had never been
         return False
     return (store.signature, store.dtype) == (signature, dtype)

@@ -226,11 +226,11 @@ class StoreWriter:
         """Assemble all shards into a store; they stay where they are, so that this can be done again.
 
         Args:
-            target: folder of the store, made anew; what describes it is written last.
+            target: folder of the store, made again; what describes it is written last.
             extra: settings to keep with the store (encoder, text), as JSON values.
 
         Raises:
-            DataError: a shard is missing or damaged (it is removed, so that the next run makes it anew), or the disk
+            DataError: a shard is missing or damaged (it is removed, so that the next run makes it again), or the disk
                 is full.
         """
         target = Path(target)

@@ -105,5 +105,5 @@ class ReviewTexts:
 
     def _unreadable(self, error: Exception) -> DataError:
         return DataError(
-            f"cannot read the review texts in {self.path}: {error}. Prepare the data set anew with --raw FILE --rebuild"
+            f"cannot read the review texts in {self.path}: {error}. Prepare the data set again by --raw FILE --rebuild"
         )

@@ -12,8 +12,9 @@ _ERRORS = ("mae", "rmse", "mse", "nll", "calibration")
 LEAST_SHARE = 0.5
 """A metric whose value depends on the order of items for a smaller share of users neither ranks nor selects."""
 EQUAL_DIGITS = 9
-"""Values of metrics that are the same when rounded to so many decimals differ by rounding only: they are tied."""
+"""Metrics that are equal when rounded to this number of decimals differ by rounding only: they are tied."""
 _OF_LISTS = ("itemcoverage", "giniindex", "averagepopularity", "shannonentropy", "tailpercentage")
+_OF_OWN_ITEMS = ("ndcg", "precision", "recall", "f1")
 _DESCRIPTIONS = ("n", "users", "users_without_relevant", "users_without_gain", "tied_share", "tied_scores")
 
 
@@ -49,7 +50,7 @@ def order_share(metrics: Mapping[str, Any], metric: str) -> float | None:
         0.0
     """
     name, at, k = metric.partition("@")
-    if not at or name.startswith(("full_", "sampled_", "recbole_", "order_matters")):
+    if not at or name not in _OF_OWN_ITEMS:
         return None
     return metrics.get("order_matters" if name == "ndcg" else f"order_matters@{k}")
 

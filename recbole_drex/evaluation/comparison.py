@@ -25,7 +25,7 @@ _TABLES = (
     *("explanations.csv", "explanations.md", "significance.csv"),
 )
 _DERIVED = (SUMS, *_TABLES, "report.html", "paper/table-[145].*", "paper/figure-[34567]*.*")
-"""What this project writes into a comparison's folder beside its file."""
+"""What this project writes into a comparison's folder in addition to its file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,7 @@ def read_comparison(folder: str | Path) -> Comparison:
             vary=dict(content["vary"]),
             reference=content.get("reference", ""),
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (LookupError, TypeError, ValueError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
 
 

@@ -269,17 +269,20 @@ def _notes_on_columns(
     """Which columns of a data set say little: where order seldom matters, or all models have the same value."""
     shown: dict[str, list[str]] = {}
     for name, share in seldom.items():
-        shown.setdefault(f"{share:.0%}", []).append(name)
+        shown.setdefault(f"{share:.0%} of users only" if share else "no user", []).append(name)
     notes = [
         f"{', '.join(names)} on {dataset}: neither ranked nor tested, since the order of the own test items makes a "
-        f"difference for {share} of users only."
+        f"difference for {share}."
         for share, names in shown.items()
     ]
     models = part[part["kind"] != "bound"]
     same = [
         name
         for name in metrics
-        if measures_quality(name) and models[name].notna().sum() > 1 and models[name].round(EQUAL_DIGITS).nunique() == 1
+        if measures_quality(name)
+        and name not in seldom
+        and models[name].notna().sum() > 1
+        and models[name].round(EQUAL_DIGITS).nunique() == 1
     ]
     if same:
         notes.append(f"{', '.join(same)} on {dataset}: constant, the same for all models.")

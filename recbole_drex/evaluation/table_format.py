@@ -30,7 +30,7 @@ def significance_mark(p: float) -> str:
 
 
 def legend(metrics: Sequence[str], reference: str, runs: int) -> str:
-    """What the signs mean in a table whose columns ``metrics`` were tested against a reference over so many runs."""
+    """What the signs mean in a table whose columns ``metrics`` were tested against a reference."""
     sampled = "users and runs" if runs > 1 else "users only: with one run per model, training noise is unknown"
     return (
         f"Tested against {reference}: {', '.join(metrics)}. † differs from it with p < 0.05, ‡ with p < 0.001; "

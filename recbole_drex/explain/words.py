@@ -106,7 +106,7 @@ class WordDeletion:
             ]
             found = torch.cat([self._holding(number, lemmas), self._pairs(at)], 1)
             changes.append(self._taken(side, self.words[number], *found))
-        # What follows from a side that nothing is taken from need not be made anew.
+        # What follows from a side that nothing is taken from need not be made again.
         user, item = (one if len(one.scenario) else None for one in changes)
         return self.whatif.predict(user, item, len(removals))
 

@@ -64,7 +64,7 @@ class DReX(StateModel):
         L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} \ell(r_s, \hat r_s) + \lambda (\|h_u\|^2 + \|h_i\|^2)
             && \text{eq. 8 by } \texttt{reg\_states: targets} \\
         L &= \tfrac{1}{|B|} \textstyle\sum_{s \in B} \ell(r_s, \hat r_s) + \lambda (\|P\|_F^2 + \|Q\|_F^2)
-            && \text{eq. 8 by } \texttt{reg\_states: all}, P \text{ and } Q \text{ the states of everybody}
+            && \text{eq. 8 by } \texttt{reg\_states: all}, P \text{ and } Q \text{ all states}
 
     :math:`\ell` is the squared error in the paper, or what ``output`` and ``loss`` of
     :class:`~recbole_drex.model.rating.RatingModel` say; for ordinal output :math:`\hat r_s` is the score.
@@ -104,8 +104,8 @@ class DReX(StateModel):
     directions that z is measured along are fitted once, to all training reviews, that one among them.
 
     Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
-    exact at every step, and the gradient of the attention comes from reviews that are read anew for ``message_samples``
-    targets of each step, see :mod:`recbole_drex.model.sampling`; that of aspects, see
+    exact at every step, and the gradient of the attention comes from reviews that are read again for
+    ``message_samples`` targets of each step, see :mod:`recbole_drex.model.sampling`; that of aspects, see
     :class:`~recbole_drex.model.states.StateModel`.
 
     Raises:
@@ -202,7 +202,7 @@ class DReX(StateModel):
         # RecBole puts all targets first, then a sampled item for each, and another one, ...
         user, items = user[:n], item.view(-1, n).T
         row = self.table.find(user, items[:, 0])
-        known_user, known_item, everybody = self._for_training(user, items[:, 0], row)
+        known_user, known_item, all_states = self._for_training(user, items[:, 0], row)
         known_item = known_item.each(lambda part: part[:, None])
         if self.ranks:
             sampled = self._sampled(items[:, 1:])
@@ -210,7 +210,7 @@ class DReX(StateModel):
             known_item = SideState(*(torch.cat(parts, 1) for parts in both))
         who = self.who(known_user, user)
         if self.reg_states == "all":
-            norm = torch.stack([states.square().sum() for states in everybody()]).sum()
+            norm = torch.stack([states.square().sum() for states in all_states()]).sum()
         else:
             norm = (known_user.state.square().sum(-1) + known_item.state.square().sum(-1).mean(-1)).mean()
         known_user = known_user._replace(state=self.dropout(known_user.state))

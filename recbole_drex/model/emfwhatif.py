@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class RatingsWhatIf:
     r"""The prediction of one user for one item, had other users not rated the item.
 
-    EMF predicts by factors alone, so taking a rating away changes nothing until the factors are learned anew. Here
+    EMF predicts by factors alone, so taking a rating away changes nothing until the factors are learned again. Here
     those of the item are, in closed form, with all users' factors as they are: the q that minimises the part of the
     loss that holds it,
 

@@ -49,7 +49,7 @@ class EvidenceTable(nn.Module):
     level but the highest 1 if the rating is that or lower (zero where missing); then two columns with the rating as the
     user side and the item side see it (minus what the other side's ratings explain, zero where missing); then 1 if
     there is a rating; then 1. The review's vector is the attention-weighted mean of its words, which changes
-    as the attention learns: :meth:`refresh` computes it anew, and likewise mentions and opinions.
+    as the attention learns: :meth:`refresh` computes it again, and likewise mentions and opinions.
 
     Args:
         evidence: training rows and unrated rows.

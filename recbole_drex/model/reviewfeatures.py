@@ -58,7 +58,7 @@ class ReviewFeatures:
         yield from map(self.rows, _blocks(self._n))
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Features of reviews that lack some of their words; nothing that was fitted is fitted anew.
+        """Features of reviews that lack some of their words; nothing that was fitted is fitted again.
 
         Args:
             review: which of the n reviews each case is about, (c,).

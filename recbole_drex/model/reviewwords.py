@@ -62,7 +62,7 @@ def without_words(
     case: torch.Tensor,
     token: torch.Tensor,
 ) -> Changes:
-    r"""Take words out of reviews: attention is shared out anew among those that stay.
+    r"""Take words out of reviews: attention is shared out again among those that stay.
 
     With weights :math:`a_k` and embeddings :math:`x_k`, a review is pooled to :math:`\sum_k a_k x_k`, and without the
     words R to :math:`\sum_{k \notin R} a_k x_k / (1 - \sum_{k \in R} a_k)`. A review without any word left is none; an
@@ -99,7 +99,7 @@ def without_words(
 
 
 def _pooled_without(words: ReviewWords, few: torch.Tensor, place, case, token) -> torch.Tensor:
-    """What is left of the reviews in the cases ``few`` (f,), pooled anew: (f, width)."""
+    """What is left of the reviews in the cases ``few`` (f,), pooled again: (f, width)."""
     owner, member = torch.nonzero(place[few][:, None] == words.place[None, :], as_tuple=True)
     stays = ~torch.isin(few[owner] * len(words) + member, case * len(words) + token)
     owner, member = owner[stays], member[stays]

@@ -1,7 +1,7 @@
-"""Reads a few reviews anew at each step, so that the attention over words learns at a cost linear in the data.
+"""Reads a few reviews again at each step, so that the attention over words learns at a cost linear in the data.
 
 Between refreshes every pooled review is remembered. The sum over a user's n other reviews is then known but for the
-drift of the attention since, and carries no gradient to it. One of them, drawn uniformly and read anew, gives
+drift of the attention since, and carries no gradient to it. One of them, drawn uniformly and read again, gives
 ``n * (fresh - remembered)``: an unbiased estimate of the drift, whose gradient is one of the gradient (the control
 variate of Chen, Zhu and Song 2018, "Stochastic training of graph convolutional networks"). That is done for some of a
 step's targets; their gradient stands for that of all.
@@ -22,7 +22,7 @@ class ReviewSampler(nn.Module):
 
     Args:
         table: the evidence.
-        samples: targets of a step for which one review per side is read anew.
+        samples: targets of a step for which one review per side is read again.
     """
 
     reviewed: torch.Tensor
@@ -85,7 +85,7 @@ class ReviewSampler(nn.Module):
         return result
 
     def freshened(self, table: EvidenceTable, attention: WordAttention, rows: torch.Tensor) -> torch.Tensor:
-        """``rows``, all of the table, with some randomly drawn reviews read anew, for the sequential rule."""
+        """``rows``, all of the table, with some randomly drawn reviews read again, for the sequential rule."""
         if not len(self.reviewed):
             return rows
         drawn = torch.randint(len(self.reviewed), (self.samples,), device=self.reviewed.device)

@@ -220,7 +220,7 @@ class StateModel(Remembering, RatingModel):
 
         Args:
             side: 0 for users, 1 for items.
-            rows: the table's rows, some of them perhaps read anew.
+            rows: the table's rows, some of them perhaps read again.
             row: (b,).
         """
         refiner, start, group, sums = (
@@ -291,23 +291,23 @@ class StateModel(Remembering, RatingModel):
             if self.sampler is not None and self.attention is not None:
                 rows = self.sampler.freshened(self.table, self.attention, rows)
             known = row.clamp(min=0)  # a target that sends no message is not in the table
-            sent, found, everybody = row >= 0, [], []
+            sent, found, all_states = row >= 0, [], []
             for side, entity in enumerate((user, item)):
                 before, last = self._in_order(side, rows, known)
                 after = SideState(*(part[entity] for part in last))
                 masks = (sent[:, None], sent, sent[:, None], sent[:, None])
                 found.append(SideState(*map(torch.where, masks, before, after)))
-                everybody.append(last.state[1:])
-            return found[0], found[1], lambda: everybody
+                all_states.append(last.state[1:])
+            return found[0], found[1], lambda: all_states
         corrections: Sequence[torch.Tensor | None] = (None, None)
         if self.sampler is not None and self.attention is not None:
             corrections = self.sampler.corrections(self.table, self.attention, row)
         if self.aspects is not None:
             corrections = self._with_aspects(corrections, user, item, row)
         known_user = self._leave_one_out(user, row, 0, corrections[0])
-        return known_user, self._leave_one_out(item, row, 1, corrections[1]), self._everybody
+        return known_user, self._leave_one_out(item, row, 1, corrections[1]), self._all_states
 
-    def _everybody(self) -> list[torch.Tensor]:
+    def _all_states(self) -> list[torch.Tensor]:
         """Leave-one-out rule: P and Q from what is remembered of reviews, (n_users - 1, d) and (n_items - 1, d)."""
         entities = (torch.arange(1, n, device=self.mean.device) for n in (self.n_users, self.n_items))
         return [self._leave_one_out(one, torch.full_like(one, -1), side).state for side, one in enumerate(entities)]

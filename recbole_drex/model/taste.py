@@ -38,7 +38,7 @@ class TextTaste(nn.Module):
     and :math:`g_{ui}` is added to the score of pairs that are no evidence. The residuals of a user's other ratings know
     the message of t, so a pair that is evidence itself is predicted without g, and training never sees g.
 
-    The directions are fitted to the training reviews once, in closed form; :math:`\beta` is solved anew whenever the
+    The directions are fitted to the training reviews once, in closed form; :math:`\beta` is solved again whenever the
     model predicts with changed parameters.
 
     Args:

@@ -171,10 +171,9 @@ def _rank_tests(item: str, comparison: Comparison) -> list[RankTest]:
         reason = "has one data set, and models are ranked over two or more"
         raise DataError(_lacks(item, comparison, reason, datasets="A,B,C"))
     seldom = {name for dataset in comparison.datasets for name in seldom_ordered(comparison, dataset, _TESTED)}
-    if seldom >= set(_TESTED):
-        # Any of them gives the reason.
-        return [rank_test(comparison, _TESTED[0])]
-    return [rank_test(comparison, metric) for metric in _TESTED if metric not in seldom]
+    # Where none is left, the first one says why.
+    chosen = [metric for metric in _TESTED if metric not in seldom] or _TESTED[:1]
+    return [rank_test(comparison, metric) for metric in chosen]
 
 
 def _lacks(item: str, comparison: Comparison, reason: str, vary: str = "", datasets: str = "") -> str:
