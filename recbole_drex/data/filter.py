@@ -131,7 +131,7 @@ class _Ratings:
             return text + "no row has one"
         by_user = _largest(user_min, lambda limit: self.leaves(limit, item_min))
         by_item = _largest(item_min, lambda limit: self.leaves(user_min, limit))
-        text += "no users and items have so many between them"
+        text += "no users and items have that many of each other: lower them or bring more data"
         if by_user is not None:
             text += f"; with item_min={item_min} the largest user_min that leaves something is {by_user}"
         if by_item is not None:
