@@ -149,7 +149,7 @@ def test_failed_and_incomplete_models_keep_their_row_and_a_note(comparison):
 
 
 def test_one_model_alone_has_neither_rank_nor_test(tmp_path):
-    table = comparison_table(comparison_of([write_run(tmp_path)]), ["mae"])
+    table = comparison_table(comparison_of([write_run(tmp_path)]), ["mae", "rmse", "ndcg@5"])
     assert of(table)["mae_rank"].isna().all() and len(table.tests) == 0
     assert not any("not tested" in note for note in table.notes)
     assert "(1)" not in table.to_markdown() and "**" not in table.to_markdown()

@@ -235,7 +235,7 @@ def _tests(
         labels = set(part.loc[part[f"{name}_rank"].notna(), "model"])
         if not labels:
             # Said where it surprises: not of one model alone, nor of a metric that one model alone has.
-            if sum(f"{prefix}{name}" in frame for frame in users.values()) != 1:
+            if sum(f"{prefix}{name}" in metrics_per_user({label: frame}) for label, frame in users.items()) != 1:
                 refused.setdefault("fewer than two models have a value in every run", []).append(name)
             continue
         if reference not in labels:
