@@ -22,7 +22,7 @@ setup(
     packages=[*find_packages(include=["recbole_drex", "recbole_drex.*"]), "recbole_drex.properties"],
     package_dir={"recbole_drex.properties": "properties"},
     package_data={
-        "recbole_drex": ["evaluation/*.json", "report/templates/*", "serve/templates/*", "py.typed"],
+        "recbole_drex": ["results/*.json", "report/templates/*", "serve/templates/*", "py.typed"],
         "recbole_drex.properties": ["*.yaml", "dataset/*.yaml", "model/*.yaml", "tune/*.yaml"],
     },
     install_requires=[
@@ -82,7 +82,7 @@ setup(
             "types-tqdm",
         ],
     },
-    entry_points={"console_scripts": ["recbole-drex=recbole_drex.cli:main"]},
+    entry_points={"console_scripts": ["recbole-drex=recbole_drex.cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",
         "Programming Language :: Python :: 3.10",

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 import harness
-from recbole_drex.allocator import keep_freed_memory
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.storewriter import Shard, StoreWriter
-from recbole_drex.model.attention import WordAttention, softmax_within
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.feature_store_writer import Shard, StoreWriter
+from recbole_drex.model.layers.word_attention import WordAttention, softmax_within
+from recbole_drex.utils.allocator import keep_freed_memory
 
 BATCH = 512
 WIDTH, SIZE = 384, 64  # of MiniLM's vectors; of DReX's messages

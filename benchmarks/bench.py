@@ -19,7 +19,7 @@ from typing import Any
 
 import harness
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
-from recbole_drex.files import read_json
+from recbole_drex.utils.files import read_json
 
 NAMES = ("startup", "preparing", "encoding", "attention", "store", "epoch", "scoring", "growth")
 

@@ -24,9 +24,9 @@ from transformers import AutoModel, AutoTokenizer
 
 import harness
 import trained
-from recbole_drex.data.encoder import encoder_folder, load_encoder, quiet_transformers
-from recbole_drex.data.text import ReviewWords, TextProcessor
-from recbole_drex.data.texts import TEXTS, ReviewTexts
+from recbole_drex.data.text.contextual_encoder import encoder_folder, load_encoder, quiet_transformers
+from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
+from recbole_drex.data.text.tokenizer import ReviewWords, TextProcessor
 
 BATCH = 32
 _AIMS = {"bfloat16": 4.0, "float32": 2.0}

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from recbole_drex.data.engine import ENGINES
-from recbole_drex.data.manifest import TIMES
+from recbole_drex.data.prepare.engine import ENGINES
+from recbole_drex.data.prepare.manifest import TIMES
 from recbole_drex.errors import DrexError
-from recbole_drex.files import read_json, write_json
+from recbole_drex.utils.files import read_json, write_json
 
 NAME = "reviews"
 

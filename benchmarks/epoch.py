@@ -27,12 +27,12 @@ import numpy as np
 import generated
 import harness
 import peers
-from recbole_drex.config import Config
-from recbole_drex.dataset import REVIEW_ROW, ReviewDataset
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.dataset import REVIEW_ROW, ReviewDataset
 from recbole_drex.errors import ConfigError
-from recbole_drex.quick_start import prepare_dataset
-from recbole_drex.running import build
-from recbole_drex.trainer import make_trainer
+from recbole_drex.experiments.quick_start import prepare_dataset
+from recbole_drex.experiments.run import build
+from recbole_drex.training.trainer import make_trainer
 
 REAL = "Movie_Reviews"
 SIZE = {"interactions": 27_246, "items": 1_086, "words": 85.0}

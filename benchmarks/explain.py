@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 import harness
+from recbole_drex.experiments.run import load
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.files import write_json
-from recbole_drex.running import load
+from recbole_drex.utils.files import write_json
 
 _WARM_UP = 20
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_drex.data.encoder import encoder_folder
-from recbole_drex.data.storewriter import Shard, StoreWriter
-from recbole_drex.files import sha256
+from recbole_drex.data.text.contextual_encoder import encoder_folder
+from recbole_drex.data.text.feature_store_writer import Shard, StoreWriter
+from recbole_drex.utils.files import sha256
 
 NAME = "generated"
 WIDTH = 384

@@ -34,15 +34,15 @@ import psutil
 
 import generated
 import harness
-from recbole_drex.config import Config
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.manifest import TIMES
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.manifest import TIMES
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import DrexError
-from recbole_drex.files import read_json
-from recbole_drex.running import build
-from recbole_drex.trainer import make_trainer
+from recbole_drex.experiments.run import build
+from recbole_drex.training.trainer import make_trainer
+from recbole_drex.utils.files import read_json
 
 WORDS = 10.4
 """With a vector, of a review: as many as Movie_Critics has."""

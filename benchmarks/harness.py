@@ -14,7 +14,7 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_drex.errors import DrexError
-from recbole_drex.files import write_json
+from recbole_drex.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -32,14 +32,14 @@ from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import init_seed
 
 import harness
-from recbole_drex.config import Config
+from recbole_drex.cli.options import name_list, seed_list
+from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import ConfigError, unknown_name
-from recbole_drex.files import write_json
-from recbole_drex.options import name_list, seed_list
-from recbole_drex.quick_start import prepare_dataset
-from recbole_drex.record import Experiment
-from recbole_drex.running import build
-from recbole_drex.trainer import make_trainer
+from recbole_drex.experiments.quick_start import prepare_dataset
+from recbole_drex.experiments.run import build
+from recbole_drex.training.run_record import Experiment
+from recbole_drex.training.trainer import make_trainer
+from recbole_drex.utils.files import write_json
 
 DOCUMENTS = ("others", "training", "all")
 MODELS = ("DeepCoNN", "NARRE")

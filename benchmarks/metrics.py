@@ -25,9 +25,9 @@ from tabulate import tabulate
 
 import harness
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.evaluation.ranking import own_test_ranks, ranking_per_user
-from recbole_drex.evaluation.rating import rating_metrics
-from recbole_drex.files import write_json
+from recbole_drex.evaluation.ranking_metrics import own_test_ranks, ranking_per_user
+from recbole_drex.evaluation.rating_metrics import rating_metrics
+from recbole_drex.utils.files import write_json
 
 LEVELS = (1.0, 2.0, 3.0, 4.0, 5.0)
 TOPK = Protocol().topk

@@ -37,15 +37,15 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.utils import init_seed
 
 import harness
-from recbole_drex.config import Config
-from recbole_drex.data.texts import TEXTS, ReviewTexts
-from recbole_drex.dataset import REVIEW_ROW
+from recbole_drex.cli.options import name_list, seed_list
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.dataset import REVIEW_ROW
+from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.errors import ConfigError, unknown_name
-from recbole_drex.evaluation.rating import rating_metrics
-from recbole_drex.files import write_json
-from recbole_drex.options import name_list, seed_list
-from recbole_drex.quick_start import prepare_dataset
-from recbole_drex.running import build
+from recbole_drex.evaluation.rating_metrics import rating_metrics
+from recbole_drex.experiments.quick_start import prepare_dataset
+from recbole_drex.experiments.run import build
+from recbole_drex.utils.files import write_json
 
 Setting = dict[str, Any]
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -34,17 +34,17 @@ import numpy as np
 import pandas as pd
 
 import harness
-from recbole_drex.data.atomic import write_inter
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.filter import filter_reviews
-from recbole_drex.data.readers import read_reviews
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.texts import write_texts
+from recbole_drex.data.prepare.atomic_files import write_inter
+from recbole_drex.data.prepare.filter import filter_reviews
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.readers import read_reviews
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.review_texts import write_texts
 from recbole_drex.errors import DrexError
 
 USER_MIN, ITEM_MIN = 20, 5  # the paper's, and the defaults
 BLOCK = 100_000  # reviews written, or read by pandas, together
-SHARD = 1024  # reviews whose texts are taken together, as in recbole_drex.data.prepare
+SHARD = 1024  # reviews whose texts are taken together, as in recbole_drex.data.prepare.pipeline
 LIMIT = 2048  # MB
 WANTED = ["user_id", "parent_asin", "rating", "timestamp", "title", "text"]
 
@@ -76,7 +76,7 @@ def generate(path: Path, reviews: int, seed: int = 2026) -> Path:
 
 
 def by_us(raw: Path, folder: Path) -> None:
-    """The steps of :func:`recbole_drex.data.prepare.prepare` with an encoder that keeps no word."""
+    """The steps of :func:`recbole_drex.data.prepare.pipeline.prepare` with an encoder that keeps no word."""
     read = read_reviews(raw, folder / "spill.parquet")
     frame, _ = filter_reviews(read.frame, user_min=USER_MIN, item_min=ITEM_MIN)
     reviewed = np.flatnonzero(frame["has_review"].to_numpy())

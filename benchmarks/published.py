@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_drex.evaluation.comparison import Run, read_run
-from recbole_drex.evaluation.significance import paired_tests
-from recbole_drex.evaluation.table_format import significance_mark
+from recbole_drex.analysis.significance import paired_tests
+from recbole_drex.analysis.table_format import significance_mark
+from recbole_drex.results.comparison import Run, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "benchmarks" / "results" / "published"
@@ -78,7 +78,7 @@ def _described(run: Run) -> dict[str, Any]:
 
 
 def values(dataset: str, labels: Iterable[str], column: str) -> dict[str, pd.DataFrame]:
-    """Errors of models as :func:`recbole_drex.evaluation.significance.paired_tests` takes them.
+    """Errors of models as :func:`recbole_drex.analysis.significance.paired_tests` takes them.
 
     Args:
         dataset: its name, perhaps with the first and the last seed wanted, ``demo/2026-2028``.

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 import harness
-from recbole_drex.files import read_json, write_json, write_text
-from recbole_drex.model import canonical_model_name, recbole_models
-from recbole_drex.quick_start import run
+from recbole_drex.experiments.quick_start import run
+from recbole_drex.registry import canonical_model_name, recbole_models
+from recbole_drex.utils.files import read_json, write_json, write_text
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "recbole.md"
 BEGIN, END = "<!-- benchmarks/recbole_models.py -->\n", "<!-- end -->\n"

@@ -29,10 +29,10 @@ from recbole.trainer import Trainer
 
 import generated
 import harness
-from recbole_drex.config import Config
-from recbole_drex.record import Experiment
-from recbole_drex.running import build
-from recbole_drex.trainer import make_trainer
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.experiments.run import build
+from recbole_drex.training.run_record import Experiment
+from recbole_drex.training.trainer import make_trainer
 
 OURS, REPEATED = "full_sort_predict", "repeated pairs"
 WORDS = 3.0  # of a review; scores do not depend on their number

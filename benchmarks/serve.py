@@ -34,7 +34,7 @@ import psutil
 
 import harness
 from recbole_drex.errors import DataError
-from recbole_drex.files import write_json
+from recbole_drex.utils.files import write_json
 
 
 @contextmanager

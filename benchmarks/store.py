@@ -21,10 +21,10 @@ import numpy as np
 
 import harness
 import trained
-from recbole_drex.data.manifest import fingerprint
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.storewriter import LEMMAS, StoreWriter, pack, pack_words
-from recbole_drex.files import read_json, sha256, write_json
+from recbole_drex.data.prepare.manifest import fingerprint
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.feature_store_writer import LEMMAS, StoreWriter, pack, pack_words
+from recbole_drex.utils.files import read_json, sha256, write_json
 
 _REVIEWS = 1024  # written at a time
 _AIMS = {"float16": 0.5, "int8": 0.26}  # a quarter, and a hundredth for the scales

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from recbole_drex.config import Config
-from recbole_drex.options import seed_list
-from recbole_drex.quick_start import prepare_dataset, run
+from recbole_drex.cli.options import seed_list
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.experiments.quick_start import prepare_dataset, run
 
 REAL = "Movie_Critics"
 """Data set that is taken if ``RECBOLE_DREX_RAW`` names a folder with its raw files; else the generated ``demo``."""

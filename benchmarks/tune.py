@@ -24,10 +24,10 @@ import psutil
 import yaml
 
 import harness
-from recbole_drex.files import write_json
-from recbole_drex.tuning.rays import Resources
+from recbole_drex.tuning.ray_tune import Resources
 from recbole_drex.tuning.search import tune
 from recbole_drex.tuning.trial import TRIAL
+from recbole_drex.utils.files import write_json
 
 WORKER = "ray::ImplicitFunc.train"  # what Ray calls a process at work on a trial
 SPACE = {"learning_rate": [0.01, 0.005, 0.002, 0.001], "embedding_size": [32, 64, 128]}

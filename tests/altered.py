@@ -12,12 +12,12 @@ import torch
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.data.itemfeatures import FOLDER, write_item_features
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.files import sha256
-from recbole_drex.model.aspects import _SHARPNESS, WINDOW
-from recbole_drex.model.layers import cumulated
-from recbole_drex.model.rating import OrdinalHead
+from recbole_drex.data.items.item_features import FOLDER, write_item_features
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.model.abstract_recommender import OrdinalHead
+from recbole_drex.model.layers.aspects import _SHARPNESS, WINDOW
+from recbole_drex.model.layers.common import cumulated
+from recbole_drex.utils.files import sha256
 
 NAME = "small"
 

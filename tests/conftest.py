@@ -11,17 +11,17 @@ import hostile
 import pytest
 from pages import poison, start_browser
 
-from recbole_drex.comparing import compare
-from recbole_drex.config import Config
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
-from recbole_drex.evaluation.comparison import Comparison
-from recbole_drex.quick_start import run
-from recbole_drex.record import Experiment
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.experiments.compare import compare
+from recbole_drex.experiments.quick_start import run
+from recbole_drex.experiments.run import build
 from recbole_drex.report.html import write_report
-from recbole_drex.running import build
-from recbole_drex.trainer import make_trainer
+from recbole_drex.results.comparison import Comparison
+from recbole_drex.training.run_record import Experiment
+from recbole_drex.training.trainer import make_trainer
 
 NAME = "small"
 SETTINGS: dict[str, Any] = {"user_min": 10, "item_min": 5, "threads": 1}

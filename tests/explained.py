@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 from planted_runs import write_run
 
-from recbole_drex.evaluation.comparison import EXPLANATIONS, HISTORY, comparison_of
-from recbole_drex.evaluation.result import write_interactions
 from recbole_drex.explain.explanation import (
     Claim,
     Evidence,
@@ -27,9 +25,11 @@ from recbole_drex.explain.explanation import (
     SharedKeyword,
     WordEffect,
 )
-from recbole_drex.files import write_json
-from recbole_drex.model.emf import NeighbourExplanation
+from recbole_drex.model.factorization.emf import NeighbourExplanation
 from recbole_drex.report.html import render
+from recbole_drex.results.comparison import EXPLANATIONS, HISTORY, comparison_of
+from recbole_drex.results.run_result import write_interactions
+from recbole_drex.utils.files import write_json
 
 EVIL = "<script>alert(1)</script>"
 IMAGE = "<img src=x onerror=alert(1)>"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recbole_drex.data.demo import generate_demo
+from recbole_drex.data.raw.demo import generate_demo
 
 NAME = "hostile"
 EVIL = "<script>alert(1)</script>"

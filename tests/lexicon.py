@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from recbole_drex.data import demo
+from recbole_drex.data.raw import demo
 from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Quote
 
 PRAISE = {*demo._PRAISE, *(word for praise in demo._OWN.values() for word in praise[1].split())}

@@ -18,8 +18,8 @@ import pytest
 from explained import EVIL, IMAGE
 from sealing import unseal
 
-from recbole_drex.evaluation.comparison import Comparison
 from recbole_drex.report.html import write_report
+from recbole_drex.results.comparison import Comparison
 
 VOID = {"wbr", "meta", "input", "br", "link", "img", "hr"}
 

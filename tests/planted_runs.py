@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_drex.evaluation.comparison import Comparison, comparison_of
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
-from recbole_drex.evaluation.ranking import own_test_metrics, own_test_ranks, ranking_metrics, ranking_per_user
-from recbole_drex.evaluation.rating import rating_metrics
-from recbole_drex.evaluation.references import reference_rows
-from recbole_drex.evaluation.result import write_result, write_users
+from recbole_drex.evaluation.ranking_metrics import own_test_metrics, own_test_ranks, ranking_metrics, ranking_per_user
+from recbole_drex.evaluation.rating_metrics import rating_metrics
+from recbole_drex.evaluation.reference_rows import reference_rows
+from recbole_drex.results.comparison import Comparison, comparison_of
+from recbole_drex.results.run_result import write_result, write_users
 
 PROTOCOL = Protocol(topk=(1, 5, 10))
 LEVELS = [1, 2, 3, 4, 5]

@@ -15,7 +15,7 @@ import pandas as pd
 from explained import EVIL
 from planted_runs import write_run
 
-from recbole_drex.tuning.results import SCHEMA, Search, read_search, write_best, write_tables
+from recbole_drex.tuning.search_results import SCHEMA, Search, read_search, write_best, write_tables
 from recbole_drex.tuning.trial import name_of
 
 SEEDS = (1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_drex.checksums import SUMS, read_sums, write_sums
+from recbole_drex.utils.checksums import SUMS, read_sums, write_sums
 
 
 def unseal(root: Path) -> Path:

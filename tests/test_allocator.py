@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C
 SCRIPT = """
 import resource
 import numpy as np
-from recbole_drex.allocator import keep_freed_memory, return_freed_memory
+from recbole_drex.utils.allocator import keep_freed_memory, return_freed_memory
 
 def own_pages():
     with open("/proc/self/statm") as file:

@@ -15,20 +15,20 @@ from test_contract import every_pair, fixed_epochs, pair_by_pair
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.config import Config
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.dataset import Evidence
-from recbole_drex.model import aspects as aspects_module
-from recbole_drex.model import states as states_module
-from recbole_drex.model.aspects import WINDOW, Aspects, Words
-from recbole_drex.model.attention import WordAttention
-from recbole_drex.model.evidence import EvidenceTable
-from recbole_drex.model.newuser import view_of_new
-from recbole_drex.model.whatif import WhatIf
-from recbole_drex.running import build
-from recbole_drex.trainer import make_trainer
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.dataset import Evidence
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.experiments.run import build
+from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.counterfactual.new_user import view_of_new
+from recbole_drex.model.drex import states as states_module
+from recbole_drex.model.layers import aspects as aspects_module
+from recbole_drex.model.layers.aspects import WINDOW, Aspects, Words
+from recbole_drex.model.layers.evidence_table import EvidenceTable
+from recbole_drex.model.layers.word_attention import WordAttention
+from recbole_drex.training.trainer import make_trainer
 
 # By themselves --------------------------------------------------------------------------------------------------------
 

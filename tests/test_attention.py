@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.storewriter import quantise
-from recbole_drex.model.attention import WordAttention, softmax_within
-from recbole_drex.model.wordkernels import PooledWords
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.feature_store_writer import quantise
+from recbole_drex.model.layers.word_attention import WordAttention, softmax_within
+from recbole_drex.model.layers.word_pooling import PooledWords
 
 
 @pytest.fixture(scope="module", params=["contextual", "static"])
@@ -82,7 +82,7 @@ def test_all_reviews_read_equal_single_ones(attention):
 @pytest.mark.parametrize("words", [50, 1 << 15])
 def test_blocks_equal_kernels(attention, monkeypatch, words):
     """What a GPU computes: in many blocks, some of one long review, or in one."""
-    monkeypatch.setattr("recbole_drex.model.attention._BLOCK_WORDS", words)
+    monkeypatch.setattr("recbole_drex.model.layers.word_attention._BLOCK_WORDS", words)
     reviews = torch.arange(300)
     vector = attention.scoring_vector().detach().requires_grad_()
     target = torch.randn(len(reviews), attention.width, generator=torch.Generator().manual_seed(0))
@@ -123,7 +123,7 @@ def test_gradients_in_double_precision_and_of_eight_bits(attention):
 
 
 def test_threads_change_no_number(attention, monkeypatch):
-    monkeypatch.setattr("recbole_drex.model.wordkernels._WORDS_OF_A_THREAD", 100)
+    monkeypatch.setattr("recbole_drex.model.layers.word_pooling._WORDS_OF_A_THREAD", 100)
     reviews = torch.randperm(len(attention.store), generator=torch.Generator().manual_seed(1))
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 5):

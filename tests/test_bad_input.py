@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from recbole_drex.cli import main
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.store import files_of
+from recbole_drex.cli.main import main
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.text.feature_store import files_of
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,8 +13,8 @@ import scipy.sparse
 import torch
 from safetensors.torch import save_file
 
-from recbole_drex import checkpoint
 from recbole_drex.errors import CheckpointError, DataError
+from recbole_drex.utils import checkpoint
 
 
 def same(one, other) -> bool:

@@ -7,7 +7,7 @@ from lexicon import agreement, verdict
 
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation import Quote
-from recbole_drex.explain.sentences import reasons_of
+from recbole_drex.explain.verbalize import reasons_of
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 import recbole_drex
 from recbole_drex import run
-from recbole_drex.cli import main, parse_parameters
-from recbole_drex.config import Config
-from recbole_drex.doctor import TESTED, diagnose
+from recbole_drex.cli.doctor import TESTED, diagnose
+from recbole_drex.cli.main import main, parse_parameters
+from recbole_drex.cli.options import make_parser
+from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import ConfigError
-from recbole_drex.options import make_parser
 
 ROOT = Path(__file__).parents[1]
 
@@ -191,7 +191,7 @@ def test_help_answers_at_once(command):
 
 def test_help_loads_nothing_heavy():
     heavy = {"torch", "recbole", "pandas", "numpy", "transformers", "pyarrow"}
-    code = "import sys, contextlib\nfrom recbole_drex.cli import main\n"
+    code = "import sys, contextlib\nfrom recbole_drex.cli.main import main\n"
     code += "with contextlib.suppress(SystemExit): main(['run', '--help'])\n"
     code += f"print(sorted({heavy!r} & set(sys.modules)))"
     assert _python("-c", code).stdout.splitlines()[-1] == "[]"

@@ -12,9 +12,9 @@ import psutil
 import pytest
 import ray
 
-from recbole_drex import cluster
-from recbole_drex.cluster import check_address, connected
 from recbole_drex.errors import ConfigError
+from recbole_drex.parallel import ray_cluster
+from recbole_drex.parallel.ray_cluster import check_address, connected
 
 
 @pytest.fixture
@@ -63,14 +63,14 @@ def test_an_address_where_nothing_listens(address):
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_an_address_where_something_else_listens(listener, scheme, monkeypatch):
-    monkeypatch.setattr(cluster, "_JOIN", 3.0)
+    monkeypatch.setattr(ray_cluster, "_JOIN", 3.0)
     with pytest.raises(ConfigError, match=rf"no Ray answers at {scheme}{listener}: something listens"):
         with connected(scheme + listener):
             pass
 
 
 def test_the_wait_stays_below_half_a_minute():
-    assert cluster._KNOCK + cluster._JOIN <= 28
+    assert ray_cluster._KNOCK + ray_cluster._JOIN <= 28
 
 
 def test_the_environment_names_the_address(listener, monkeypatch):
@@ -93,8 +93,8 @@ def test_a_cluster_has_its_own_cores():
 
 def test_the_lowest_ray_is_that_of_setup_py():
     needed = re.search(r'"ray\[tune\]>=([\d.]+)"', (Path(__file__).parents[1] / "setup.py").read_text())
-    assert needed is not None and needed[1] == f"{'.'.join(map(str, cluster.OLDEST))}.0"
-    assert f"pip install 'ray[tune]>={needed[1].removesuffix('.0')}'" == cluster.INSTALL_LINE
+    assert needed is not None and needed[1] == f"{'.'.join(map(str, ray_cluster.OLDEST))}.0"
+    assert f"pip install 'ray[tune]>={needed[1].removesuffix('.0')}'" == ray_cluster.INSTALL_LINE
 
 
 @pytest.mark.parametrize("version", ["2.6.3", "1.13.0", "2.51.9"])

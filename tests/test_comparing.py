@@ -7,9 +7,9 @@ import pytest
 from conftest import FEW_EPOCHS, SETTINGS
 from sealing import unseal
 
-from recbole_drex.comparing import compare, label_of, parse_model
 from recbole_drex.errors import CheckpointError, ConfigError, DrexError
-from recbole_drex.evaluation.comparison import comparison_of, read_comparison
+from recbole_drex.experiments.compare import compare, label_of, parse_model
+from recbole_drex.results.comparison import comparison_of, read_comparison
 
 QUICK = {**SETTINGS, **FEW_EPOCHS, "epochs": 1, "explained_users": 3}
 
@@ -103,7 +103,7 @@ def test_a_failing_model_leaves_its_reason_and_the_others_finish(run_compare):
 
 
 def test_a_stopped_comparison_goes_on(run_compare, monkeypatch, tmp_path):
-    import recbole_drex.comparing as comparing
+    import recbole_drex.experiments.compare as comparing
 
     real, calls = comparing.run_one, []
 

@@ -21,10 +21,10 @@ import recbole_drex.compat as compat
 import recbole.data.dataset.dataset as recbole_dataset
 from recbole.data.dataset import Dataset
 
-from recbole_drex.dataset import ReviewDataset
+from recbole_drex.data.dataset import ReviewDataset
 from recbole_drex.errors import CheckpointError
-from recbole_drex.model import get_model
-from recbole_drex.running import build
+from recbole_drex.experiments.run import build
+from recbole_drex.registry import get_model
 
 
 def test_names_are_restored():

@@ -10,17 +10,17 @@ from altered import NAME, copy_of, pairs, rows_of, scramble_words
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex import checkpoint
-from recbole_drex.config import Config
+from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import DataError
 from recbole_drex.evaluation.metrics import predicts_ratings
-from recbole_drex.model import MODELS
-from recbole_drex.trainer import load_model_state, make_trainer
+from recbole_drex.registry import PRESETS, own_models
+from recbole_drex.training.trainer import load_model_state, make_trainer
+from recbole_drex.utils import checkpoint
 
 RECBOLE = ("BPR", "LightGCN", "EASE", "ItemKNN", "DMF", "Pop")
-OURS = tuple(MODELS)
+OURS = tuple(own_models())
 RATING_MODELS = tuple(name for name in OURS if predicts_ratings(Config(name, NAME)))  # the others give scores
-DREX = tuple(name for name, module in MODELS.items() if module == "DReX")
+DREX = tuple(name for name in OURS if PRESETS.get(name, name) == "DReX")
 MULTIMODAL = ("LIRDRec", "VBPR")  # know items by vectors, and of an interaction that it is there, not its rating
 TEXT = (*DREX, "DeepCoNN", "NARRE", "PESI", *MULTIMODAL)
 NEED_REVIEWS = {

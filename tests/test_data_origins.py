@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_drex.cli import main
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.evaluation.result import read_result
+from recbole_drex.cli.main import main
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.results.run_result import read_result
 
 
 def _inter(root: Path, name: str) -> pd.DataFrame:

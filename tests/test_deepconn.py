@@ -12,7 +12,7 @@ from torch.nn import functional
 from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import ConfigError
-from recbole_drex.model.documents import ITEMS, USERS
+from recbole_drex.model.review_based.documents import ITEMS, USERS
 
 SIZES = {"filters": 12, "latent_size": 6, "factors": 3, "word_size": 16}
 
@@ -159,7 +159,7 @@ def test_every_parameter_learns(make_experiment):
     "wrong", ({"filters": 0}, {"window": 0}, {"max_reviews": 0}, {"dropout": 1.5}, {"word_size": -1})
 )
 def test_illegal_sizes(wrong):
-    from recbole_drex.values import check_values
+    from recbole_drex.config.yaml_values import check_values
 
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         check_values(wrong)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_drex.data.demo import _BLAME, _FILLERS, _OWN, _PRAISE, ASPECTS, generate_demo
-from recbole_drex.data.text import TextProcessor
+from recbole_drex.data.raw.demo import _BLAME, _FILLERS, _OWN, _PRAISE, ASPECTS, generate_demo
+from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.errors import ConfigError
 
 PROCESSOR = TextProcessor()

@@ -20,11 +20,13 @@ from hypothesis import strategies as st
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex import ranks, run, running
-from recbole_drex.cli import main
-from recbole_drex.distributed import check_processes, group, launch
+from recbole_drex import run
+from recbole_drex.cli.main import main
 from recbole_drex.errors import ConfigError, ProcessError
-from recbole_drex.evaluation.result import read_interactions, read_result
+from recbole_drex.experiments import run as run_module
+from recbole_drex.parallel import collectives
+from recbole_drex.parallel.launch import check_processes, group, launch
+from recbole_drex.results.run_result import read_interactions, read_result
 
 ROOT = Path(__file__).parents[1]
 HERE = {"nproc": 2, "world_size": -1, "offset": 0, "ip": "localhost", "port": None}
@@ -63,7 +65,7 @@ def run_all(root: Path, output: Path, settings: dict[str, Any], models: dict[str
 
 def run_all_in_double(root: Path, output: Path, settings: dict[str, Any], models: dict[str, dict[str, Any]]):
     """As :func:`run_all`, with parameters in double precision."""
-    build = running.build
+    build = run_module.build
 
     def doubled(*arguments):
         torch.set_default_dtype(torch.float32)  # of the data, as ever
@@ -72,11 +74,11 @@ def run_all_in_double(root: Path, output: Path, settings: dict[str, Any], models
         torch.set_default_dtype(torch.float64)
         return experiment
 
-    running.build = doubled
+    run_module.build = doubled
     try:
         return run_all(root, output, settings, models)
     finally:
-        running.build = build
+        run_module.build = build
         torch.set_default_dtype(torch.float32)
 
 
@@ -144,7 +146,7 @@ def _check_that_they_agree(folders: list[Path], model: str) -> None:
 
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_spans_are_neighbours_of_nearly_one_size(n, world):
-    spans = [ranks.span(n, rank, world) for rank in range(world)]
+    spans = [collectives.span(n, rank, world) for rank in range(world)]
     assert [place for part in spans for place in range(n)[part]] == list(range(n))
     sizes = [part.stop - part.start for part in spans]
     assert max(sizes) - min(sizes) <= 1
@@ -154,37 +156,47 @@ def sharing(rows: int, blocks: int) -> dict[str, Any]:
     """What a process sees of each function; found by its name in other processes."""
     with group():
         number = torch.arange(rows * blocks)
-        part, share = ranks.own_rows(Interaction({"number": number, "pair": torch.stack([number, -number], 1)}), blocks)
-        start = torch.arange(5.0)[ranks.own_part(5)].requires_grad_()
-        joined = ranks.joined(start * start, 5)
-        loss = ranks.anchored((ranks.rank() + 1) * joined[:2].sum() if ranks.rank() else torch.zeros(()))
+        part, share = collectives.own_rows(
+            Interaction({"number": number, "pair": torch.stack([number, -number], 1)}), blocks
+        )
+        start = torch.arange(5.0)[collectives.own_part(5)].requires_grad_()
+        joined = collectives.joined(start * start, 5)
+        loss = collectives.anchored(
+            (collectives.rank() + 1) * joined[:2].sum() if collectives.rank() else torch.zeros(())
+        )
         weight = torch.nn.Parameter(torch.ones(3))
         silent, never = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(1))
         loss = loss + (part["number"].float().mean() * share * weight).sum()
-        if ranks.rank():
+        if collectives.rank():
             loss = loss + 7 * silent.sum()
-        ranks.when_backward_is_done(loss, lambda: ranks.sum_gradients([weight, silent, never]))
+        collectives.when_backward_is_done(loss, lambda: collectives.sum_gradients([weight, silent, never]))
         loss.backward()
-        own = torch.tensor([[1.0, 5.0], [2.0, 3.0]][ranks.rank()])
+        own = torch.tensor([[1.0, 5.0], [2.0, 3.0]][collectives.rank()])
         failure = None
         try:
-            ranks.first_decides(lambda: check_processes({**HERE, "nproc": 0}))
+            collectives.first_decides(lambda: check_processes({**HERE, "nproc": 0}))
         except ConfigError as error:
             failure = str(error)
-        with ranks.alone():
-            alone = (ranks.world_size(), ranks.rank(), ranks.joined(torch.ones(2), 2).tolist())
+        with collectives.alone():
+            alone = (collectives.world_size(), collectives.rank(), collectives.joined(torch.ones(2), 2).tolist())
         return {
-            "own": ranks.gathered((part["number"].tolist(), part["pair"].tolist(), share)),
+            "own": collectives.gathered((part["number"].tolist(), part["pair"].tolist(), share)),
             "joined": joined.tolist(),
-            "start": ranks.gathered(start.grad.tolist()),
-            "gradients": ranks.gathered([None if p.grad is None else p.grad.tolist() for p in (weight, silent, never)]),
-            "union": ranks.union(torch.tensor([[4, 1], [1, 2]][ranks.rank()]), 6).tolist(),
-            "mean": float(ranks.mean_over_batch(own)),
-            "largest": float(ranks.largest_in_batch(own)),
-            "total": (ranks.total(ranks.rank() + 1.0), ranks.total((1.0, 2.0)), ranks.total(None)),
-            "decided": ranks.gathered(ranks.first_decides(lambda: "first")),
-            "failure": ranks.gathered(failure),
-            "alone": ranks.gathered(alone),
+            "start": collectives.gathered(start.grad.tolist()),
+            "gradients": collectives.gathered(
+                [None if p.grad is None else p.grad.tolist() for p in (weight, silent, never)]
+            ),
+            "union": collectives.union(torch.tensor([[4, 1], [1, 2]][collectives.rank()]), 6).tolist(),
+            "mean": float(collectives.mean_over_batch(own)),
+            "largest": float(collectives.largest_in_batch(own)),
+            "total": (
+                collectives.total(collectives.rank() + 1.0),
+                collectives.total((1.0, 2.0)),
+                collectives.total(None),
+            ),
+            "decided": collectives.gathered(collectives.first_decides(lambda: "first")),
+            "failure": collectives.gathered(failure),
+            "alone": collectives.gathered(alone),
         }
 
 
@@ -206,13 +218,15 @@ def test_two_processes_share_rows_gradients_and_decisions():
 
 def test_one_process_has_everything():
     batch = Interaction({"number": torch.arange(6)})
-    part, share = ranks.own_rows(batch, 2)
+    part, share = collectives.own_rows(batch, 2)
     assert (part["number"].tolist(), share) == (list(range(6)), 1.0)
     rows = torch.rand(3, 2)
-    assert ranks.joined(rows[ranks.own_part(3)], 3) is rows or torch.equal(ranks.joined(rows, 3), rows)
-    assert ranks.union(torch.tensor([3, 0, 3]), 5).tolist() == [0, 3]
-    assert float(ranks.mean_over_batch(torch.tensor([1.0, 3.0]))) == 2
-    assert (ranks.gathered("a"), ranks.total(2.5), ranks.first_decides(lambda: 4)) == (["a"], 2.5, 4)
+    assert collectives.joined(rows[collectives.own_part(3)], 3) is rows or torch.equal(
+        collectives.joined(rows, 3), rows
+    )
+    assert collectives.union(torch.tensor([3, 0, 3]), 5).tolist() == [0, 3]
+    assert float(collectives.mean_over_batch(torch.tensor([1.0, 3.0]))) == 2
+    assert (collectives.gathered("a"), collectives.total(2.5), collectives.first_decides(lambda: 4)) == (["a"], 2.5, 4)
 
 
 # Bad input and bad ends -----------------------------------------------------------------------------------------------
@@ -269,18 +283,18 @@ def test_bad_numbers_are_one_line_on_the_command_line(small, tmp_path, capsys, m
 def ends(folder: Path, how: str) -> None:
     """The second process fails while the first waits for it; found by its name in other processes."""
     with group():
-        (folder / str(ranks.rank())).write_text(str(os.getpid()))
-        ranks.gathered("both are there")
-        if ranks.rank():
+        (folder / str(collectives.rank())).write_text(str(os.getpid()))
+        collectives.gathered("both are there")
+        if collectives.rank():
             if how == "error":
                 raise ConfigError("the second process has found a fault")
             if how == "bug":
                 raise ZeroDivisionError("a bug")
             if how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
-        if how == "stopped" and not ranks.rank():
+        if how == "stopped" and not collectives.rank():
             os.kill(os.getppid(), signal.SIGINT)
-        ranks.gathered("never reached by both")
+        collectives.gathered("never reached by both")
         time.sleep(60)
 
 
@@ -329,7 +343,7 @@ def waits(folder: Path) -> None:
     """Wait for ever; found by its name in other processes."""
     with group():
         (folder / "pids").mkdir(exist_ok=True)
-        (folder / "pids" / str(ranks.rank())).write_text(str(os.getpid()))
+        (folder / "pids" / str(collectives.rank())).write_text(str(os.getpid()))
         time.sleep(600)
 
 
@@ -414,7 +428,7 @@ def cluster():
 
 @pytest.mark.slow
 def test_two_machines_of_a_ray_cluster_learn_what_one_process_learns(cluster, small, outputs, tmp_path):
-    from recbole_drex.raytrain import train_on_ray
+    from recbole_drex.experiments.ray_train import train_on_ray
 
     parameters = {**small.settings, **SHORT, **EXACT["DReX"]}
     arguments = {"models": ["DReX"], "dataset": "small", "data_path": small.root, "output": tmp_path / "results"}

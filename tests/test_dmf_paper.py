@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import predicts_ratings
-from recbole_drex.model.dmfpaper import SparseRows
+from recbole_drex.model.factorization.dmfpaper import SparseRows
 
 WIDTHS = {"user_hidden_size_list": [12, 10, 8], "item_hidden_size_list": [9, 8]}
 every_rule = pytest.mark.parametrize("exclude", (True, False))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recbole_drex.files import read_json
+from recbole_drex.utils.files import read_json
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "atomic_data" / "README.md"])
@@ -83,10 +83,10 @@ def test_python_examples_name_what_exists(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_command_lines_are_understood(document):
     """Options of documented commands exist, and their parameters are legal for the models named."""
-    from recbole_drex.cli import parse_parameters
-    from recbole_drex.comparing import parse_model
-    from recbole_drex.config import Config
-    from recbole_drex.options import make_parser
+    from recbole_drex.cli.main import parse_parameters
+    from recbole_drex.cli.options import make_parser
+    from recbole_drex.config.recbole_config import Config
+    from recbole_drex.experiments.compare import parse_model
 
     commands = "prepare|run|evaluate|compare|report|paper|explain|serve|doctor|verify"
     pattern = rf"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:{commands})).*$"

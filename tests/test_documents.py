@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from recbole_drex.dataset import Evidence
-from recbole_drex.model.documents import ITEMS, USERS, Documents
-from recbole_drex.model.textcnn import TextCNN
+from recbole_drex.data.dataset import Evidence
+from recbole_drex.model.review_based.documents import ITEMS, USERS, Documents
+from recbole_drex.model.review_based.text_cnn import TextCNN
 
 ALL = 10**9
 

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from recbole_drex.data.download import CATEGORIES, download, download_category
-from recbole_drex.data.readers import read_reviews
+from recbole_drex.data.raw.download import CATEGORIES, download, download_category
+from recbole_drex.data.raw.readers import read_reviews
 from recbole_drex.errors import ConfigError, DownloadError
 
 CONTENT = gzip.compress(np.random.default_rng(7).bytes(300_000))

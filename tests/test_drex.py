@@ -16,8 +16,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex import run
 from recbole_drex.errors import ConfigError
-from recbole_drex.model.refinement import StateRefiner
-from recbole_drex.trainer import make_trainer
+from recbole_drex.model.drex.refinement import StateRefiner
+from recbole_drex.training.trainer import make_trainer
 
 SMALL = {"embedding_size": 8, "dropout": 0.0}
 RULES = [

@@ -6,13 +6,13 @@ from altered import shake, without
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex.cli.explanation_output import render
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.metrics import predicts_ratings
+from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.terminal import render
-from recbole_drex.explain.words import WordDeletion
-from recbole_drex.model.rating import RankingHead
-from recbole_drex.model.whatif import WhatIf
+from recbole_drex.explain.word_effects import WordDeletion
+from recbole_drex.model.abstract_recommender import RankingHead
 
 SMALL = {
     "embedding_size": 8,

@@ -13,9 +13,9 @@ from altered import copy_of
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex.config.yaml_values import check_values
 from recbole_drex.errors import ConfigError
-from recbole_drex.model.emf import Neighbourhood
-from recbole_drex.values import check_values
+from recbole_drex.model.factorization.emf import Neighbourhood
 
 Ratings = dict[tuple[int, int], float]
 

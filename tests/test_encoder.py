@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
-from recbole_drex.data.encoder import MINILM_SHA256, Encoder, _batches, _minilm_folder, _overlaps, load_encoder
-from recbole_drex.data.text import ReviewWords, TextProcessor
+from recbole_drex.data.text.contextual_encoder import (
+    MINILM_SHA256,
+    Encoder,
+    _batches,
+    _minilm_folder,
+    _overlaps,
+    load_encoder,
+)
+from recbole_drex.data.text.tokenizer import ReviewWords, TextProcessor
 from recbole_drex.errors import ConfigError, DataError
 
 PROCESSOR = TextProcessor()

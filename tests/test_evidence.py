@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_drex.explain.evidence import OTHER, SAME, WORDS
+from recbole_drex.cli.explanation_output import render
+from recbole_drex.explain.effects import OTHER, SAME, WORDS
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.terminal import render
 
 
 @pytest.fixture(scope="module", params=["DReX", "NARRE", "EMF", "DReX-implicit"])

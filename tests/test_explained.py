@@ -13,7 +13,7 @@ from explained import explanation, hostile, others, summed, write_explained
 from pages import Page, elements, opened
 
 from recbole_drex.explain.explanation import Explanation, Mark, PastReview, Quote
-from recbole_drex.report.explained import packed
+from recbole_drex.report.pages.explanations import packed
 
 
 def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
@@ -176,8 +176,8 @@ def test_explanations_of_another_version_are_named(tmp_path: Path) -> None:
     write_explained(tmp_path, {"DReX": [explanation(0)], "NARRE": [explanation(1)]})
     path = tmp_path / "demo" / "NARRE" / "seed-1" / "explanations.json"
     path.write_text('[{"user": "u", "profile": [{"word": "story", "score": 1.0}], "recommendations": []}]')
-    from recbole_drex.evaluation.comparison import comparison_of
     from recbole_drex.report.html import render
+    from recbole_drex.results.comparison import comparison_of
 
     folders = [tmp_path / "demo" / label / "seed-1" for label in ("DReX", "NARRE")]
     (tmp_path / "report.html").write_text(render(comparison_of(folders), tmp_path), encoding="utf-8")

@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
+from recbole_drex.cli.explanation_output import render
 from recbole_drex.errors import DataError
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.quality import explanation_quality
-from recbole_drex.explain.terminal import render
 
 
 def explained(make_experiment, train, model, **parameters):

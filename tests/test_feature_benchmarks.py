@@ -11,9 +11,9 @@ import torch
 import attention
 import encoding
 import store
-from recbole_drex.data.encoder import load_encoder
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.text import TextProcessor
+from recbole_drex.data.text.contextual_encoder import load_encoder
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.tokenizer import TextProcessor
 
 
 @pytest.fixture

@@ -13,20 +13,20 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from recbole_drex.analysis.friedman import rank_test
+from recbole_drex.analysis.groups import group_quality
+from recbole_drex.analysis.significance import compare_models
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.evaluation.comparison import Comparison, Run, Variant
-from recbole_drex.evaluation.groups import group_quality
-from recbole_drex.evaluation.rank_test import rank_test
-from recbole_drex.evaluation.significance import compare_models
-from recbole_drex.report import figures
-from recbole_drex.report.style import DARK, LIGHT, looks
+from recbole_drex.report.figures import comparison_figures
+from recbole_drex.report.figures.style import DARK, LIGHT, looks
+from recbole_drex.results.comparison import Comparison, Run, Variant
 
 KS = [1, 2, 3, 4, 5, 10, 15, 20]
 
 
 def texts(figure: Figure) -> set[str]:
     """Every text of an SVG, which is every text a reader sees."""
-    root = ElementTree.fromstring(figures.svg(figure))
+    root = ElementTree.fromstring(comparison_figures.svg(figure))
     return {element.text for element in root.iter("{http://www.w3.org/2000/svg}text") if element.text}
 
 
@@ -66,21 +66,23 @@ def varied(name: str, values: list, scores: list[float], **more: float) -> Compa
 def test_every_figure_of_a_real_comparison(comparison, tmp_path):
     runs = comparison.of(dataset="small")
     made = {
-        "curves": figures.learning_curves(comparison.runs),
-        "f1": figures.metric_at_k(comparison, "small"),
-        "full": figures.metric_at_k(comparison, "tiny", "ndcg", "full"),
-        "differences": figures.differences(compare_models(runs, "mae", comparison.reference), "mae"),
-        "ranks": figures.critical_difference(rank_test(comparison, "mae"), rank_test(comparison, "ndcg@5", "full")),
-        "groups": figures.group_quality(group_quality(runs), "mae"),
+        "curves": comparison_figures.learning_curves(comparison.runs),
+        "f1": comparison_figures.metric_at_k(comparison, "small"),
+        "full": comparison_figures.metric_at_k(comparison, "tiny", "ndcg", "full"),
+        "differences": comparison_figures.differences(compare_models(runs, "mae", comparison.reference), "mae"),
+        "ranks": comparison_figures.critical_difference(
+            rank_test(comparison, "mae"), rank_test(comparison, "ndcg@5", "full")
+        ),
+        "groups": comparison_figures.group_quality(group_quality(runs), "mae"),
     }
     for name, figure in made.items():
         for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
-            path = figures.save(figure, tmp_path / f"{name}{suffix}")
+            path = comparison_figures.save(figure, tmp_path / f"{name}{suffix}")
             content = path.read_bytes()
             assert content.startswith(start) and len(content) > 2000
             if name == "f1":
-                assert figures.save(figure, path).read_bytes() == content, "same figure, same bytes"
-        assert len(figures.svg(figure)) < 60_000
+                assert comparison_figures.save(figure, path).read_bytes() == content, "same figure, same bytes"
+        assert len(comparison_figures.svg(figure)) < 60_000
         corners = imread(tmp_path / f"{name}.png")[[0, 0, -1, -1], [0, -1, 0, -1]]
         assert (corners == 1).all(), "white ground, nothing cut at the edges"
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
@@ -89,7 +91,7 @@ def test_every_figure_of_a_real_comparison(comparison, tmp_path):
 
 
 def test_metric_at_k_draws_means_over_replicates(comparison):
-    figure = figures.metric_at_k(comparison, "small", "ndcg")
+    figure = comparison_figures.metric_at_k(comparison, "small", "ndcg")
     lines = {line.get_color() + str(line.get_marker()): line for line in figure.axes[0].get_lines()}
     look = looks([v.label for v in comparison.variants])["DReX+modalities=[rating]"]
     drawn = lines[look["color"] + look["marker"]]
@@ -98,35 +100,35 @@ def test_metric_at_k_draws_means_over_replicates(comparison):
     assert drawn.get_xdata().tolist() == KS
     np.testing.assert_allclose(drawn.get_ydata(), expected, rtol=1e-12)
     assert {"DReX", "BPR", "BiasedMF", "Random", "Oracle"} <= set(legend_of(figure))
-    assert "Random" not in legend_of(figures.metric_at_k(comparison, "small", "ndcg", "full"))
+    assert "Random" not in legend_of(comparison_figures.metric_at_k(comparison, "small", "ndcg", "full"))
 
 
 def test_learning_curves_leave_out_what_has_no_epochs(comparison):
-    figure = figures.learning_curves(comparison.of(dataset="small"))
+    figure = comparison_figures.learning_curves(comparison.of(dataset="small"))
     assert "DReX" in legend_of(figure) and "GlobalMean" not in legend_of(figure)
     run = comparison.of("DReX", "small")[0]
-    alone = figures.learning_curves([run]).axes[0].get_lines()
+    alone = comparison_figures.learning_curves([run]).axes[0].get_lines()
     assert alone[0].get_ydata().tolist() == [entry["valid_score"] for entry in run.history()]
     with pytest.raises(DataError, match="no run has a learning curve"):
-        figures.learning_curves(comparison.of("GlobalMean"))
+        comparison_figures.learning_curves(comparison.of("GlobalMean"))
 
 
 def test_misspelt_names_get_the_nearest(comparison):
     with pytest.raises(ConfigError, match="did you mean 'small'"):
-        figures.metric_at_k(comparison, "smal")
+        comparison_figures.metric_at_k(comparison, "smal")
     with pytest.raises(ConfigError, match="did you mean 'ndcg'"):
-        figures.metric_at_k(comparison, "small", "ndgc")
+        comparison_figures.metric_at_k(comparison, "small", "ndgc")
     with pytest.raises(ConfigError, match="did you mean 'rmse'"):
-        figures.group_quality(group_quality(comparison.of(dataset="small")), "rmsee")
+        comparison_figures.group_quality(group_quality(comparison.of(dataset="small")), "rmsee")
     with pytest.raises(DataError, match="sampled"):
-        figures.metric_at_k(comparison, "small", "ndcg", "sampled")
+        comparison_figures.metric_at_k(comparison, "small", "ndcg", "sampled")
     with pytest.raises(ConfigError, match=r"must end with \.png, \.svg, \.pdf"):
-        figures.save(figures.metric_at_k(comparison, "small"), Path("figure.jpg"))
+        comparison_figures.save(comparison_figures.metric_at_k(comparison, "small"), Path("figure.jpg"))
 
 
 def test_svg_follows_the_page_and_touches_nothing_else(comparison):
-    first = figures.svg(figures.metric_at_k(comparison, "small"))
-    second = figures.svg(figures.metric_at_k(comparison, "tiny"))
+    first = comparison_figures.svg(comparison_figures.metric_at_k(comparison, "small"))
+    second = comparison_figures.svg(comparison_figures.metric_at_k(comparison, "tiny"))
     for text in (first, second):
         ElementTree.fromstring(text)
         assert text.startswith("<svg ") and 'role="img"' in text and 'aria-label="F1@k among own test items' in text
@@ -136,16 +138,16 @@ def test_svg_follows_the_page_and_touches_nothing_else(comparison):
         ids = set(re.findall(r' id="([^"]+)"', text))
         assert {a or b for a, b in re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)", text)} == ids
     assert not set(re.findall(r' id="([^"]+)"', first)) & set(re.findall(r' id="([^"]+)"', second))
-    assert first == figures.svg(figures.metric_at_k(comparison, "small"))
+    assert first == comparison_figures.svg(comparison_figures.metric_at_k(comparison, "small"))
 
 
 def test_users_settings_and_state_are_left_alone(comparison):
     import matplotlib
 
     with matplotlib.rc_context({"lines.linewidth": 9, "axes.grid": False, "text.color": "red", "svg.fonttype": "path"}):
-        changed = figures.svg(figures.metric_at_k(comparison, "small"))
+        changed = comparison_figures.svg(comparison_figures.metric_at_k(comparison, "small"))
         assert matplotlib.rcParams["lines.linewidth"] == 9
-    assert changed == figures.svg(figures.metric_at_k(comparison, "small"))
+    assert changed == comparison_figures.svg(comparison_figures.metric_at_k(comparison, "small"))
 
 
 def test_text_from_data_is_text():
@@ -161,16 +163,16 @@ def test_text_from_data_is_text():
         },
         index=labels,
     )
-    figure = figures.differences(tests, "mae")
-    assert set(labels) <= texts(figure) and "<script>" not in figures.svg(figure)
+    figure = comparison_figures.differences(tests, "mae")
+    assert set(labels) <= texts(figure) and "<script>" not in comparison_figures.svg(figure)
     assert {"p = .200", "p < .001"} <= texts(figure)
     assert any("worse to the right" in text for text in texts(figure))
-    assert any("worse to the left" in text for text in texts(figures.differences(tests, "ndcg@5")))
+    assert any("worse to the left" in text for text in texts(comparison_figures.differences(tests, "ndcg@5")))
 
 
 def test_one_varied_parameter_gives_a_line():
     comparison = varied("learning_rate", [0.0001, 0.01, 0.1], [0.5, 0.7, 0.6], Bias=0.4)
-    figure = figures.sensitivity(comparison, "ndcg@5")
+    figure = comparison_figures.sensitivity(comparison, "ndcg@5")
     axes = figure.axes[0]
     assert axes.get_xscale() == "log" and legend_of(figure) == ["DReX", "Bias"]
     line = axes.get_lines()[0]
@@ -181,7 +183,7 @@ def test_one_varied_parameter_gives_a_line():
 
 def test_a_reference_that_is_varied_too_is_drawn_once():
     comparison = varied("learning_rate", [0.0001, 0.01, 0.1], [0.5, 0.7, 0.6], DReX=0.5, Bias=0.4)
-    figure = figures.sensitivity(comparison, "ndcg@5")
+    figure = comparison_figures.sensitivity(comparison, "ndcg@5")
     assert legend_of(figure) == ["DReX", "Bias"]
     assert figure.axes[0].get_lines()[0].get_color() == LIGHT[0], "a line of its own colour, not a reference's"
 
@@ -197,7 +199,7 @@ def test_a_reference_that_is_varied_too_is_drawn_once():
     ],
 )
 def test_places_of_varied_values(values, places, scale):
-    axes = figures.sensitivity(varied("name", values, [0.5] * len(values)), "mae").axes[0]
+    axes = comparison_figures.sensitivity(varied("name", values, [0.5] * len(values)), "mae").axes[0]
     assert axes.get_xscale() == scale and axes.get_xticks().tolist() == places
 
 
@@ -209,7 +211,7 @@ def test_two_varied_parameters_give_a_heat_map():
         for b in weights
     ]
     scores = dict(zip((variant.label for variant in variants), (0.2, 0.4, 0.9, 0.6), strict=True))
-    figure = figures.sensitivity(
+    figure = comparison_figures.sensitivity(
         invented(variants, scores, {"learning_rate": rates, "reg_weight": weights}), "ndcg@5_10", "valid"
     )
     cells = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
@@ -221,15 +223,15 @@ def test_two_varied_parameters_give_a_heat_map():
 
 def test_sensitivity_refuses_what_was_not_varied(comparison):
     with pytest.raises(DataError, match="has no varied parameters"):
-        figures.sensitivity(comparison, "mae")
+        comparison_figures.sensitivity(comparison, "mae")
     with pytest.raises(ConfigError, match="did you mean 'mae'"):
-        figures.sensitivity(varied("d", [1, 2], [0.1, 0.2]), "mea")
+        comparison_figures.sensitivity(varied("d", [1, 2], [0.1, 0.2]), "mea")
 
 
 def test_keyword_overlap_emphasises_shared_words(comparison):
     explanation = next(e for e in comparison.of("DReX", "small")[0].explanations() if e["recommendations"])
     shared = {keyword["lemma"] for item in explanation["recommendations"][:3] for keyword in item["keywords"]}
-    figure = figures.keyword_overlap(explanation)
+    figure = comparison_figures.keyword_overlap(explanation)
     own = [text.get_text() for text in figure.axes[0].texts]
     assert [word.removeprefix("● ") for word in own] == [keyword["word"] for keyword in explanation["profile"]]
     shared = {keyword["word"] for keyword in explanation["profile"] if keyword["lemma"] in shared}
@@ -237,14 +239,14 @@ def test_keyword_overlap_emphasises_shared_words(comparison):
     assert figure.get_size_inches()[0] == 8
     # Another written form of a shared lemma is the same word.
     plural = [{**keyword, "word": keyword["word"] + "s"} for keyword in explanation["profile"]]
-    figure = figures.keyword_overlap({**explanation, "profile": plural})
+    figure = comparison_figures.keyword_overlap({**explanation, "profile": plural})
     written = [text.get_text() for text in figure.axes[0].texts]
     assert {word for word in written if word.startswith("● ")} == {f"● {word}s" for word in shared}
     assert all(f"{word}s" in figure.get_label() for word in shared)
     odd = {**explanation, "user": "$\x00<b>", "recommendations": []}
-    assert "$ <b>" in figures.keyword_overlap(odd).axes[0].get_title(loc="left")
+    assert "$ <b>" in comparison_figures.keyword_overlap(odd).axes[0].get_title(loc="left")
     with pytest.raises(DataError, match="no keyword profile"):
-        figures.keyword_overlap({**explanation, "profile": []})
+        comparison_figures.keyword_overlap({**explanation, "profile": []})
 
 
 def test_critical_difference_joins_groups(comparison):
@@ -252,11 +254,11 @@ def test_critical_difference_joins_groups(comparison):
     test = dataclasses.replace(
         rank_test(comparison, "mae"), mean_ranks=ranks, cd=1.2, groups=(("a", "b"), ("c", "d")), F=9.0, critical=3.0
     )
-    axes = figures.critical_difference(test).axes[0]
+    axes = comparison_figures.critical_difference(test).axes[0]
     bars = sorted(line.get_xdata().tolist() for line in axes.get_lines() if line.get_color() == LIGHT[1])
     np.testing.assert_allclose(bars, [[0.94, 1.56], [3.94, 5.06]])
     assert {"a (1.00)", "d (5.00)", "CD = 1.200"} <= {text.get_text() for text in axes.texts}
-    silent = figures.critical_difference(dataclasses.replace(test, F=1.0))
+    silent = comparison_figures.critical_difference(dataclasses.replace(test, F=1.0))
     assert "finds no difference" in silent.axes[0].get_title(loc="left")
 
 

@@ -15,16 +15,17 @@ import pytest
 import torch
 from sealing import reseal
 
-from recbole_drex import checkpoint, load, run
-from recbole_drex.cli import main
-from recbole_drex.config import Config
-from recbole_drex.data.demo import demo_raw
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.readers import read_reviews
-from recbole_drex.data.sources import Sources
+from recbole_drex import load, run
+from recbole_drex.cli.main import main
+from recbole_drex.cli.verify import verify
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import demo_raw
+from recbole_drex.data.raw.readers import read_reviews
+from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import CheckpointError, ConfigError, DataError, DrexError
-from recbole_drex.evaluation.result import read_users
-from recbole_drex.verify import verify
+from recbole_drex.results.run_result import read_users
+from recbole_drex.utils import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +181,7 @@ def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(tmp_path, kind):
 
 def test_long_runs_of_equal_values_are_read(tmp_path):
     frame = pd.DataFrame(0.0, index=[f"u{n}" for n in range(50_000)], columns=["train_ratings", "train_reviews"])
-    from recbole_drex.evaluation.result import write_users
+    from recbole_drex.results.run_result import write_users
 
     write_users(tmp_path, frame.assign(test_ratings=1.0, mae=0.0, mse=0.0))
     assert len(read_users(tmp_path)) == 50_000

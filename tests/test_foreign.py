@@ -17,11 +17,11 @@ from recbole.config import Config as RecBoleConfig
 from recbole.data import create_dataset, data_preparation
 from recbole.utils import get_model, get_trainer, init_seed
 
-from recbole_drex.cli import main
+from recbole_drex.cli.main import main
 from recbole_drex.errors import CheckpointError, ConfigError
-from recbole_drex.evaluation.result import read_result
-from recbole_drex.foreign import evaluate_checkpoint
-from recbole_drex.running import load
+from recbole_drex.experiments.recbole_checkpoint import evaluate_checkpoint
+from recbole_drex.experiments.run import load
+from recbole_drex.results.run_result import read_result
 
 ALL_RELEVANT = {"relevance": "threshold", "relevance_threshold": 0.0, "gain": "binary"}
 

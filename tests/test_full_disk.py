@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from killing import check_equal, content
 
-from recbole_drex.cli import main
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.manifest import TIMES
+from recbole_drex.cli.main import main
+from recbole_drex.data.prepare.manifest import TIMES
+from recbole_drex.data.raw.demo import generate_demo
 from recbole_drex.errors import StorageError
 from recbole_drex.tuning.trial import Task, read_trial, run_trial
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from recbole_drex.errors import ConfigError
-from recbole_drex.model.fusion import SCHEDULES, WeightCopying, learned_share
+from recbole_drex.model.multimodal.fusion import SCHEDULES, WeightCopying, learned_share
 
 PUBLISHED = [0.890, 0.868, 0.827, 0.758, 0.649, 0.496, 0.320, 0.169, 0.073, 0.027]  # epochs 1-10, both 0.9
 

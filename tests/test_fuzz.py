@@ -26,25 +26,26 @@ from fuzz import fuzzed, spoilt
 from safetensors.torch import save_file
 from sealing import unseal
 
-from recbole_drex import checkpoint
-from recbole_drex.config import Config, properties_dir
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.itemfeatures import FOLDER, ItemFeatures, check_vectors, read_table, write_item_features
-from recbole_drex.data.mmrec import read_mmrec
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.readers import read_items, read_reviews
-from recbole_drex.data.sources import Sources
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.texts import TEXTS, ReviewTexts
-from recbole_drex.data.wordvectors import word_vectors
-from recbole_drex.evaluation.comparison import read_comparison
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.yaml_values import check_values, parse_value, read_yaml
+from recbole_drex.data.items.item_features import FOLDER, ItemFeatures, check_vectors, read_table, write_item_features
+from recbole_drex.data.prepare.mmrec import read_mmrec
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.readers import read_items, read_reviews
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
+from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.evaluation.result import read_interactions, read_users
-from recbole_drex.quick_start import run
-from recbole_drex.running import build, load
-from recbole_drex.tuning.results import read_search, trial_table
+from recbole_drex.experiments.quick_start import run
+from recbole_drex.experiments.run import build, load
+from recbole_drex.results.comparison import read_comparison
+from recbole_drex.results.run_result import read_interactions, read_users
+from recbole_drex.tuning.search_results import read_search, trial_table
 from recbole_drex.tuning.space import drawn, read_space, size_of, space_of
-from recbole_drex.values import check_values, parse_value, read_yaml
+from recbole_drex.utils import checkpoint
+from recbole_drex.utils.files import properties_dir
 
 FEW = 6
 NAME = "tiny"

@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recbole_drex import load
-from recbole_drex.cli import main
-from recbole_drex.config import Config
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.readers import read_items, read_reviews
-from recbole_drex.data.sources import Sources
+from recbole_drex.cli.main import main
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.yaml_values import check_values
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.readers import read_items, read_reviews
+from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import ConfigError, DrexError
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.values import check_values
 
 slow = pytest.mark.slow
 

@@ -16,19 +16,19 @@ import torch
 from fuzz import within
 from safetensors.torch import save_file
 
-from recbole_drex import checkpoint
-from recbole_drex.cli import main
-from recbole_drex.config import Config
-from recbole_drex.data.itemfeatures import INDEX, ItemFeatures, read_table, write_item_features
-from recbole_drex.data.readers import read_reviews
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.wordvectors import word_vectors
-from recbole_drex.dataset import ReviewDataset
+from recbole_drex.cli.main import main
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.yaml_values import parse_value, read_yaml
+from recbole_drex.data.dataset import ReviewDataset
+from recbole_drex.data.items.item_features import INDEX, ItemFeatures, read_table, write_item_features
+from recbole_drex.data.raw.readers import read_reviews
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.errors import CheckpointError, ConfigError, DataError
-from recbole_drex.evaluation.result import read_users
-from recbole_drex.files import read_json
+from recbole_drex.results.run_result import read_users
 from recbole_drex.tuning.trial import TRIAL, read_trial
-from recbole_drex.values import parse_value, read_yaml
+from recbole_drex.utils import checkpoint
+from recbole_drex.utils.files import read_json
 
 DEEP = 3000
 

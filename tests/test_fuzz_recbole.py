@@ -21,10 +21,10 @@ from fuzz import fuzzed
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 import recbole
 
-from recbole_drex.cli import main
-from recbole_drex.data.demo import generate_demo
+from recbole_drex.cli.main import main
+from recbole_drex.data.raw.demo import generate_demo
 from recbole_drex.errors import ConfigError
-from recbole_drex.evaluation.result import read_interactions, read_result
+from recbole_drex.results.run_result import read_interactions, read_result
 
 NAME = "tiny"
 SETTINGS = {"user_min": 3, "item_min": 2, "threads": 1, "epochs": 1, "measured_users": 0, "explained_users": 0}

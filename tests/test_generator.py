@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_drex.data.texts import ReviewTexts, write_texts
-from recbole_drex.model.generator import SentenceWriter
-from recbole_drex.model.sentences import END, PAD, UNKNOWN, Sentences, choose, split_sentences
+from recbole_drex.data.text.review_texts import ReviewTexts, write_texts
+from recbole_drex.model.pesi.generator import SentenceWriter
+from recbole_drex.model.pesi.sentence_data import END, PAD, UNKNOWN, Sentences, choose, split_sentences
 
 WIDTH = 3
 

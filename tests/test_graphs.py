@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_drex.model import graphs
-from recbole_drex.model.graphs import Graph, item_graph, nearest, user_item_graph
+from recbole_drex.model.multimodal import graphs
+from recbole_drex.model.multimodal.graphs import Graph, item_graph, nearest, user_item_graph
 
 
 def literal_user_items(pairs: list[tuple[int, int]], n_users: int, n_items: int) -> np.ndarray:
@@ -135,7 +135,7 @@ def test_product_and_its_gradient(symmetric):
 def test_fifty_thousand_items_fit_into_two_gigabytes():
     """In a process of its own, whose largest memory is its own; takes a minute and a half on an idle core."""
     code = (
-        "import resource, torch; from recbole_drex.model.graphs import item_graph;"
+        "import resource, torch; from recbole_drex.model.multimodal.graphs import item_graph;"
         "g = item_graph([torch.randn(50_000, 384)], [1.0], 10);"
         "print(g._nnz(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )

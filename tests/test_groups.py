@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recbole_drex.analysis.groups import SIDES, group_quality
 from recbole_drex.errors import DataError
-from recbole_drex.evaluation.comparison import Run
-from recbole_drex.evaluation.groups import SIDES, group_quality
-from recbole_drex.evaluation.result import write_interactions, write_users
+from recbole_drex.results.comparison import Run
+from recbole_drex.results.run_result import write_interactions, write_users
 
 COLUMNS = ["side", "group", "label", "users", "ratings", "mae", "mae_std", "rmse", "rmse_std", "ndcg@10", "ndcg@10_std"]
 

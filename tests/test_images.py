@@ -9,11 +9,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
-from recbole_drex.config import Config
-from recbole_drex.data.images import ImageEncoder, image_files, load_image_encoder
-from recbole_drex.data.itemfeatures import FOLDER, ItemFeatures
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.items.image_encoder import ImageEncoder, image_files, load_image_encoder
+from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import ConfigError, DataError
 
 SIDE = 32
@@ -100,7 +100,7 @@ def test_batches_change_nothing(vit, pictures, monkeypatch):
     encoder = load_image_encoder(str(vit))
     files = image_files(pictures, ["i0", "i1", "i2", "i3"])
     together = encoder.encode(files)
-    monkeypatch.setattr("recbole_drex.data.images._BATCH", 1)
+    monkeypatch.setattr("recbole_drex.data.items.image_encoder._BATCH", 1)
     np.testing.assert_allclose(encoder.encode(files), together, atol=1e-6)
 
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from altered import copy_of
 
-from recbole_drex.config import Config
-from recbole_drex.data.encoder import Encoder, load_encoder
-from recbole_drex.data.itemfeatures import FOLDER, ItemFeatures, write_item_features
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
-from recbole_drex.data.text import TextProcessor
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.items.item_features import FOLDER, ItemFeatures, write_item_features
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.text.contextual_encoder import Encoder, load_encoder
+from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.quick_start import run
+from recbole_drex.experiments.quick_start import run
 
 ITEMS = ["a", "b", "c"]
 TABLE = np.array([[1.0, 2.0], [0.0, 0.0], [-0.5, 4.0]], dtype=np.float32)

@@ -10,11 +10,11 @@ import pytest
 import scipy.linalg
 import scipy.sparse
 
-from recbole_drex.data import store as store_module
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.model import itemtext, reviewfeatures
-from recbole_drex.model.itemtext import item_coordinates
-from recbole_drex.model.reviewfeatures import ReviewFeatures
+from recbole_drex.data.text import feature_store as store_module
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.model.drex import item_text, review_features
+from recbole_drex.model.drex.item_text import item_coordinates
+from recbole_drex.model.drex.review_features import ReviewFeatures
 
 WIDTH = 6
 
@@ -155,7 +155,7 @@ def test_features_do_not_depend_on_blocks(monkeypatch):
     store = store_of(random_reviews(60))
     review = np.r_[np.random.default_rng(1).permutation(60), -1, -1]
     together = rows_of(store, review, ["encoder", "words"])
-    monkeypatch.setattr(reviewfeatures, "_BLOCK", 7)
+    monkeypatch.setattr(review_features, "_BLOCK", 7)
     monkeypatch.setattr(store_module, "_BLOCK_WORDS", 10)
     features = ReviewFeatures(store, review, ["encoder", "words"], seed=0)
     np.testing.assert_allclose(np.concatenate(list(features.blocks())), together, atol=1e-4)
@@ -174,7 +174,7 @@ def singular(rank: int, n: int = 300, width: int = 60) -> tuple[np.ndarray, np.n
 def test_nearly_leading_singular_vectors_against_a_full_decomposition(rank):
     matrix, right = singular(rank)
     start = np.random.default_rng(1).normal(size=(60, 25))
-    found = reviewfeatures._nearly_leading(lambda vectors: matrix.T @ (matrix @ vectors), start, 15)
+    found = review_features._nearly_leading(lambda vectors: matrix.T @ (matrix @ vectors), start, 15)
     k = min(rank, 15)
     assert found.shape == (60, k) and found.dtype == np.float32
     np.testing.assert_allclose(up_to_sign(found, right[:, :k]), right[:, :k], atol=1e-3)
@@ -184,21 +184,21 @@ def test_nearly_leading_singular_vectors_against_a_full_decomposition(rank):
 @pytest.mark.parametrize("shape", ((300, 60), (60, 300)))
 @pytest.mark.parametrize("small", (1024, 10), ids=["full decomposition", "iteration"])
 def test_leading_singular_vectors_against_a_full_decomposition(rank, shape, small, monkeypatch):
-    monkeypatch.setattr(reviewfeatures, "_SMALL", small)
+    monkeypatch.setattr(review_features, "_SMALL", small)
     matrix, right = singular(rank, *shape)
-    found = reviewfeatures._leading(scipy.sparse.csr_matrix(matrix), 15)
+    found = review_features._leading(scipy.sparse.csr_matrix(matrix), 15)
     k = min(rank, 15)
     assert found.shape == (shape[1], k) and found.dtype == np.float32
     np.testing.assert_allclose(up_to_sign(found, right[:, :k]), right[:, :k], atol=1e-4)
     order = np.random.default_rng(2).permutation(shape[1])
-    again = reviewfeatures._leading(scipy.sparse.csr_matrix(matrix[:, order]), 15)
+    again = review_features._leading(scipy.sparse.csr_matrix(matrix[:, order]), 15)
     np.testing.assert_allclose(again, found[order], atol=1e-5)
 
 
 @pytest.mark.parametrize("exact", (True, False))
 def test_how_words_are_numbered_does_not_matter(exact, monkeypatch):
-    monkeypatch.setattr(reviewfeatures, "_COMPONENTS", 3)
-    monkeypatch.setattr(reviewfeatures, "_EXACT", 1 << 23 if exact else 0)
+    monkeypatch.setattr(review_features, "_COMPONENTS", 3)
+    monkeypatch.setattr(review_features, "_EXACT", 1 << 23 if exact else 0)
     store = store_of(random_reviews(60))
     before = rows_of(store, np.arange(60), ["words"])
     number = np.random.default_rng(4).permutation(len(store.vocabulary) + 3)
@@ -208,14 +208,14 @@ def test_how_words_are_numbered_does_not_matter(exact, monkeypatch):
     store = FeatureStore(store.vectors, store.offsets, number[store.word_ids].astype(np.int32), vocabulary, {}, "")
     np.testing.assert_allclose(rows_of(store, np.arange(60), ["words"]), before, atol=1e-5)
     # More steps of iteration would bring it nearer to the exact one, which it resembles as it is.
-    monkeypatch.setattr(reviewfeatures, "_EXACT", 0 if exact else 1 << 23)
+    monkeypatch.setattr(review_features, "_EXACT", 0 if exact else 1 << 23)
     np.testing.assert_allclose(rows_of(store, np.arange(60), ["words"]), before, atol=0.1)
 
 
 def test_no_more_word_components_than_allowed(monkeypatch):
     store, review = store_of(random_reviews(60)), np.arange(60)
     full = rows_of(store, review, ["words"])
-    monkeypatch.setattr(reviewfeatures, "_COMPONENTS", 3)
+    monkeypatch.setattr(review_features, "_COMPONENTS", 3)
     few = rows_of(store, review, ["words"])
     assert few.shape == (60, 3) and full.shape[1] > 5
     few *= np.linalg.norm(full[:, 0]) / np.linalg.norm(few[:, 0])
@@ -314,7 +314,7 @@ def test_coordinates_against_a_literal_computation(size, sample):
 
 def test_variance_within_items_is_one_but_for_the_ridge(sample, monkeypatch):
     features, item = sample
-    monkeypatch.setattr(itemtext, "_RIDGE", 1e-3)
+    monkeypatch.setattr(item_text, "_RIDGE", 1e-3)
     coordinates, *_ = item_coordinates(*in_blocks(features, item), 7)
     known = features.any(1)
     rest = coordinates[known].astype(float)
@@ -366,7 +366,7 @@ def test_where_items_cannot_be_compared_there_are_no_coordinates(features, item)
 
 def test_a_feature_that_never_varies_does_no_harm(sample, monkeypatch):
     features, item = sample
-    monkeypatch.setattr(itemtext, "_RIDGE", 1e-3)
+    monkeypatch.setattr(item_text, "_RIDGE", 1e-3)
     known = features.any(1, keepdims=True)
     wider = np.concatenate([features, 0.7 * known, 0.0 * known], 1).astype(np.float32)
     coordinates, strength, *_ = item_coordinates(*in_blocks(features, item), 7)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.data import formats, readers
-from recbole_drex.data.jsonlines import LONGEST, judged, typed_reader
-from recbole_drex.data.readers import read_reviews
+from recbole_drex.data.raw import formats, readers
+from recbole_drex.data.raw.json_lines import LONGEST, judged, typed_reader
+from recbole_drex.data.raw.readers import read_reviews
 
 NAMES = {"id": ("id", "other"), "number": ("number",)}
 TYPES = {"id": pa.string(), "number": pa.float64()}

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 from killing import check_equal, content
 
-from recbole_drex import load, run, runfolder
-from recbole_drex.cli import main
-from recbole_drex.comparing import compare
+from recbole_drex import load, run
+from recbole_drex.analysis.table import write_tables
+from recbole_drex.cli.main import main
+from recbole_drex.cli.verify import verify
 from recbole_drex.errors import BusyError, CheckpointError, DrexError, StorageError
-from recbole_drex.evaluation.comparison import read_comparison
-from recbole_drex.evaluation.result import read_result
-from recbole_drex.evaluation.table import write_tables
+from recbole_drex.experiments import run_folder
+from recbole_drex.experiments.compare import compare
+from recbole_drex.experiments.run import run_one
 from recbole_drex.report.html import write_report
-from recbole_drex.running import run_one
-from recbole_drex.verify import verify
+from recbole_drex.results.comparison import read_comparison
+from recbole_drex.results.run_result import read_result
 
 QUICK: dict[str, Any] = {"epochs": 2, "train_batch_size": 256, "measured_users": 0, "explained_users": 2}
 
@@ -55,11 +56,11 @@ def test_a_finished_run_of_another_configuration_is_kept_unless_overwritten(make
             make(["ItemMean", "BPR"], {"epochs": 3}, resume=resume)
     assert _bytes(folder) == before and not (tmp_path / small.name / "ItemMean").exists(), "nothing has been trained"
 
-    seal = runfolder.seal
-    monkeypatch.setattr(runfolder, "seal", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    seal = run_folder.seal
+    monkeypatch.setattr(run_folder, "seal", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         make(["BPR"], {"epochs": 3}, overwrite=True)
-    monkeypatch.setattr(runfolder, "seal", seal)
+    monkeypatch.setattr(run_folder, "seal", seal)
     assert {name: data for name, data in _bytes(folder).items() if not name.startswith("unfinished/")} == before
     assert load(folder).config["epochs"] == 2
     (result,) = make(["BPR"], {"epochs": 3}, overwrite=True, resume=True)
@@ -116,7 +117,7 @@ def test_a_folder_of_another_process_is_not_written(small, tmp_path, monkeypatch
     def busy(*_, **__):
         raise BusyError("another process has it")
 
-    monkeypatch.setattr("recbole_drex.comparing.run_one", busy)
+    monkeypatch.setattr("recbole_drex.experiments.compare.run_one", busy)
     found = compare(["ItemMean"], [small.name], [1], data_path=small.root, output=tmp_path, references=False,
                     parameters=small.settings)  # fmt: skip
     assert [failure.error for failure in found.failures] == ["another process has it"]
@@ -130,7 +131,7 @@ def test_a_full_disk_ends_a_comparison(small, tmp_path, monkeypatch):
         calls.append(1)
         raise StorageError("no room")
 
-    monkeypatch.setattr("recbole_drex.comparing.run_one", full)
+    monkeypatch.setattr("recbole_drex.experiments.compare.run_one", full)
     with pytest.raises(StorageError, match="no room"):
         compare(["ItemMean", "Bias"], [small.name], [1], data_path=small.root, output=tmp_path, references=False,
                 parameters=small.settings)  # fmt: skip

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from killing import COMMAND, Victim, content
 
-from recbole_drex.cli import main
-from recbole_drex.config import Config
-from recbole_drex.data.manifest import TIMES
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
+from recbole_drex.cli.main import main
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.manifest import TIMES
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import DataError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -40,9 +40,9 @@ DIFFERING = ("seconds", "peak_memory_mb", "command", "attempts")
 LOGS = ("train.log", "tensorboard", "SHA256SUMS")
 SHARDS_OF_32 = """
 import sys
-from recbole_drex.cli import main
-from recbole_drex.data import prepare
-prepare.SHARD = 32
+from recbole_drex.cli.main import main
+from recbole_drex.data.prepare.pipeline import pipeline
+pipeline.SHARD = 32
 sys.exit(main(sys.argv[1:]))
 """
 """The command line, with more shards than few reviews would fill."""

@@ -11,12 +11,12 @@ from test_graphs import literal_items, literal_user_items
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex.config.yaml_values import check_values
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import predicts_ratings
-from recbole_drex.model.fusion import learned_share
-from recbole_drex.model.lirdrec import shared_features
-from recbole_drex.trainer import make_trainer
-from recbole_drex.values import check_values
+from recbole_drex.model.multimodal.fusion import learned_share
+from recbole_drex.model.multimodal.lirdrec import shared_features
+from recbole_drex.training.trainer import make_trainer
 
 MISSING = {"text": [4, 9, 30], "image": [2, 9, 17, 31]}  # item 9 has neither
 SMALL = {"embedding_size": 8, "knn_k": 4}

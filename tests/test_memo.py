@@ -5,7 +5,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from recbole_drex.memo import kept, kept_in
+from recbole_drex.utils.array_cache import kept, kept_in
 
 
 def squares(path, n=4, made=None, name="squares"):

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_drex import load
-from recbole_drex.cli import main
-from recbole_drex.comparing import compare
-from recbole_drex.config import Config
-from recbole_drex.data.mmrec import read_mmrec
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources, find_sources
-from recbole_drex.doctor import diagnose
+from recbole_drex.cli.doctor import diagnose
+from recbole_drex.cli.main import main
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.mmrec import read_mmrec
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.sources import Sources, find_sources
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.evaluation.result import read_interactions, read_result
+from recbole_drex.experiments.compare import compare
+from recbole_drex.results.run_result import read_interactions, read_result
 
 USERS, ITEMS = 24, 20
 LABELS = {"train": 0, "valid": 1, "test": 2}
@@ -320,14 +320,14 @@ def test_a_preparation_that_was_stopped_replaces_nothing(tmp_path, raw, made, mo
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("recbole_drex.data.mmrec.write_item_features", stop)
+    monkeypatch.setattr("recbole_drex.data.prepare.mmrec.write_item_features", stop)
     with pytest.raises(KeyboardInterrupt):
         made(raw)
     assert not (tmp_path / "data" / "baby").exists()
     monkeypatch.undo()
     before = made(raw)
     write(raw, interactions().assign(rating=3.0))
-    monkeypatch.setattr("recbole_drex.data.mmrec.write_item_features", stop)
+    monkeypatch.setattr("recbole_drex.data.prepare.mmrec.write_item_features", stop)
     with pytest.raises(KeyboardInterrupt):
         made(raw)
     assert made() == before

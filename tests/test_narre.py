@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.model.documents import ITEMS, USERS
+from recbole_drex.model.review_based.documents import ITEMS, USERS
 
 SIZES = {"filters": 12, "latent_size": 6, "attention_size": 5, "embedding_size": 4, "word_size": 16}
 EXACT = {"dropout": 0.0, "max_reviews": 15, "reg_weight": 0.0, "bias_reg_weight": 0.0}

@@ -9,17 +9,17 @@ from altered import shake, without
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.config import Config
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.experiments.run import build
+from recbole_drex.explain.counterfactual.new_user import view_of_new
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.newuser import NewUsers
+from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommender
-from recbole_drex.model.newuser import view_of_new
-from recbole_drex.running import build
-from recbole_drex.trainer import make_trainer
+from recbole_drex.training.trainer import make_trainer
 
 FORMS = [
     {},

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from planted_runs import planted_comparison
 
-from recbole_drex.cli import main
+from recbole_drex.analysis.friedman import rank_test
+from recbole_drex.cli.main import main
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.evaluation.comparison import Run, Variant
-from recbole_drex.evaluation.rank_test import rank_test
 from recbole_drex.report.paper import ITEMS, paper_item
+from recbole_drex.results.comparison import Run, Variant
 
 PAGE = (Path(__file__).parents[1] / "docs" / "paper.md").read_text(encoding="utf-8")
 

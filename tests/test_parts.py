@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recbole.data.interaction import Interaction
 
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.parts import ORDINAL, RANKING, RATING, SMALLEST, adding_up, in_ratings
+from recbole_drex.explain.prediction_parts import ORDINAL, RANKING, RATING, SMALLEST, adding_up, in_ratings
 from recbole_drex.explain.recommender import PostedInteraction
 
 KINDS = ["average", "user", "item", "aspect", "taste", "rest"]

@@ -12,15 +12,15 @@ from altered import NAME, copy_of, pairs, rows_of
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex import checkpoint
-from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
+from recbole_drex.config.yaml_values import check_values
+from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.model.disentangler import Disentangler
-from recbole_drex.model.generator import text_quality
-from recbole_drex.model.sentences import choose, split_sentences
-from recbole_drex.trainer import load_model_state, make_trainer
-from recbole_drex.values import check_values
+from recbole_drex.model.pesi.disentangler import Disentangler
+from recbole_drex.model.pesi.generator import text_quality
+from recbole_drex.model.pesi.sentence_data import choose, split_sentences
+from recbole_drex.training.trainer import load_model_state, make_trainer
+from recbole_drex.utils import checkpoint
 
 RATING, REVIEW = "rating:float", "review_row:float"
 

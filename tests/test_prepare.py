@@ -20,22 +20,22 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from recbole_drex.checksums import SUMS
-from recbole_drex.cli import main
-from recbole_drex.config import Config
-from recbole_drex.data import atomic
-from recbole_drex.data import prepare as module
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.encoder import MINILM_SHA256, Encoder
-from recbole_drex.data.manifest import TIMES
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.data.text import TextProcessor
-from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
-from recbole_drex.dataset import ReviewDataset
+from recbole_drex.cli.main import main
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.dataset import ReviewDataset
+from recbole_drex.data.prepare import atomic_files
+from recbole_drex.data.prepare import pipeline as module
+from recbole_drex.data.prepare.manifest import TIMES
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.text.contextual_encoder import MINILM_SHA256, Encoder
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts, write_texts
+from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.files import locked
+from recbole_drex.utils.checksums import SUMS
+from recbole_drex.utils.files import locked
 
 ROOT = Path(__file__).parents[1]
 NAME = "tiny"
@@ -173,7 +173,7 @@ def test_rebuilding_gives_the_same_bytes(root, raw):
 def test_interactions_written_in_blocks_are_the_same(root, raw, monkeypatch):
     before = _content(root)
     (root / NAME / f"{NAME}.json").unlink()
-    monkeypatch.setattr(atomic, "_BLOCK", 7)
+    monkeypatch.setattr(atomic_files, "_BLOCK", 7)
     _prepare(root, _sources(raw))
     assert _content(root) == before
 

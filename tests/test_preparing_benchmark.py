@@ -40,7 +40,7 @@ def test_pandas_keeps_the_same_and_all_is_measured(benchmark, tmp_path):
 
 def test_reviews_are_generated_again(benchmark, tmp_path):
     one, two = (benchmark.generate(tmp_path / f"{name}.jsonl.gz", 2000) for name in "ab")
-    from recbole_drex.data.readers import read_reviews
+    from recbole_drex.data.raw.readers import read_reviews
 
     frames = [read_reviews(path, tmp_path / "s.parquet").frame for path in (one, two)]
     assert frames[0].equals(frames[1])

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_drex.data.text import TextProcessor
-from recbole_drex.data.texts import TEXTS, ReviewTexts, write_texts
+from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts, write_texts
+from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.explain.keywords import KeywordProfiles, write_profiles
-from recbole_drex.explain.phrases import merge_phrases
-from recbole_drex.explain.reviews import AttendedReviews
-from recbole_drex.explain.scores import count_words, sides
+from recbole_drex.explain.profiles.attended_reviews import AttendedReviews
+from recbole_drex.explain.profiles.keywords import KeywordProfiles, write_profiles
+from recbole_drex.explain.profiles.phrases import merge_phrases
+from recbole_drex.explain.profiles.word_scores import count_words, sides
 
 
 @pytest.fixture(scope="module")

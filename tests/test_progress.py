@@ -13,11 +13,11 @@ import pytest
 from tqdm import tqdm
 
 import recbole_drex
-from recbole_drex import record
-from recbole_drex.comparing import _about, _Job
-from recbole_drex.comparing import parse_model as parsed
-from recbole_drex.progress import WITHOUT_REST, never_silent, stage
-from recbole_drex.running import _ending
+from recbole_drex.experiments.compare import _about, _Job
+from recbole_drex.experiments.compare import parse_model as parsed
+from recbole_drex.experiments.run import _ending
+from recbole_drex.training import run_record
+from recbole_drex.utils.progress import WITHOUT_REST, never_silent, stage
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -93,9 +93,9 @@ def test_bars_whose_end_is_open_name_no_time_that_is_left() -> None:
 
 
 def test_nothing_needs_what_only_unix_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = record._peak_memory()
+    needed = run_record._peak_memory()
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert 50 < record._peak_memory() <= needed * 1.1
+    assert 50 < run_record._peak_memory() <= needed * 1.1
     for path in Path(recbole_drex.__file__).parent.rglob("*.py"):
         assert not re.search(r"^(import|from) (resource|fcntl|pwd|grp|termios|pty)\b", path.read_text("utf-8"), re.M), (
             path

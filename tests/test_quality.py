@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_runs import write_run
 
-from recbole_drex.evaluation.comparison import comparison_of
-from recbole_drex.evaluation.explanation_table import explanation_table, shown, to_text
-from recbole_drex.evaluation.overlap import rank_biased_overlap
-from recbole_drex.evaluation.result import read_result
+from recbole_drex.analysis.explanation_table import explanation_table, shown, to_text
+from recbole_drex.analysis.overlap import rank_biased_overlap
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.quality import explanation_quality, planted_agreement, ways_of
+from recbole_drex.results.comparison import comparison_of
+from recbole_drex.results.run_result import read_result
 
 RANKINGS = st.lists(st.integers(0, 12), unique=True, max_size=10)
 

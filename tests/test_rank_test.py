@@ -8,9 +8,9 @@ import pytest
 from planted_runs import PROTOCOL, write_run
 from scipy import stats
 
+from recbole_drex.analysis.friedman import friedman_iman_davenport, nemenyi_critical_difference, rank_test
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.evaluation.comparison import Comparison, Run, Variant, comparison_of
-from recbole_drex.evaluation.rank_test import friedman_iman_davenport, nemenyi_critical_difference, rank_test
+from recbole_drex.results.comparison import Comparison, Run, Variant, comparison_of
 
 # Ranks of EMF, DMF, DeepCoNN, NARRE, PESI, DReX, DReX-MLP on Video Games, Software, CDs (DReX paper, Table 4).
 PAPER_RANKS = {

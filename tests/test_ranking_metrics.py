@@ -15,14 +15,14 @@ from torchmetrics.functional.retrieval import retrieval_precision, retrieval_rec
 
 from recbole_drex.errors import DataError
 from recbole_drex.evaluation.protocol import LEGAL, Protocol, tie_keys
-from recbole_drex.evaluation.ranking import (
+from recbole_drex.evaluation.ranking_metrics import (
     order_matters,
     own_test_metrics,
     own_test_ranks,
     ranking_metrics,
     ranking_per_user,
 )
-from recbole_drex.evaluation.references import oracle_scores, reference_rows
+from recbole_drex.evaluation.reference_rows import oracle_scores, reference_rows
 
 GRID = [
     {"relevance": relevance, "gain": gain, "ideal": ideal, "empty_user": empty}

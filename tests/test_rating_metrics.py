@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, mean_squared_error
 
 from recbole_drex.errors import DataError
-from recbole_drex.evaluation.rating import nearest_level, rating_metrics
+from recbole_drex.evaluation.rating_metrics import nearest_level, rating_metrics
 
 STARS, HALF_STARS = np.arange(1, 6), np.arange(1, 11) / 2
 

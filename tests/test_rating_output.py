@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from recbole_drex import run
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.collector import distribution_columns
-from recbole_drex.evaluation.rating import calibration_bins, distribution_metrics
-from recbole_drex.evaluation.result import read_interactions, read_users
-from recbole_drex.model.rating import OrdinalHead, PointHead
+from recbole_drex.evaluation.rating_metrics import calibration_bins, distribution_metrics
+from recbole_drex.model.abstract_recommender import OrdinalHead, PointHead
+from recbole_drex.results.run_result import read_interactions, read_users
 
 LEVELS = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
 SHARES = torch.tensor([0.05, 0.1, 0.2, 0.3, 0.35])

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pytest
 
 from recbole_drex import load
-from recbole_drex.cli import main
-from recbole_drex.data.readers import read_items, read_reviews
-from recbole_drex.data.sources import find_sources
+from recbole_drex.cli.main import main
+from recbole_drex.data.raw.readers import read_items, read_reviews
+from recbole_drex.data.raw.sources import find_sources
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.recommender import Recommender
 
@@ -217,8 +217,8 @@ FOUND = [("u", "i", 4.0, "a NaN, too"), ("v", "j", NAN, "é\U0001f600")]
     ids=["lines", "array", "indented", "array of lines", "Python"],
 )
 def test_json_of_any_form(tmp_path, content, monkeypatch):
-    monkeypatch.setattr("recbole_drex.data.jsonlines._READ", 7)
-    monkeypatch.setattr("recbole_drex.data.formats._HEAD", 24)
+    monkeypatch.setattr("recbole_drex.data.raw.json_lines._READ", 7)
+    monkeypatch.setattr("recbole_drex.data.raw.formats._HEAD", 24)
     rows, bad = read(put(tmp_path / "r.json", content))
     assert [(row[0], row[1], row[4]) for row in rows] == [(row[0], row[1], row[3]) for row in FOUND]
     np.testing.assert_array_equal([row[2] for row in rows], [row[2] for row in FOUND])

@@ -17,17 +17,17 @@ import psutil
 import pytest
 import ray
 
-from recbole_drex.cli import main
-from recbole_drex.config import Config
-from recbole_drex.data import prepare as module
-from recbole_drex.data import rayengine
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.encoder import Encoder
-from recbole_drex.data.manifest import TIMES
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.readers import read_reviews
-from recbole_drex.data.sources import Sources
-from recbole_drex.data.storewriter import StoreWriter
+from recbole_drex.cli.main import main
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare import pipeline as module
+from recbole_drex.data.prepare import ray_engine
+from recbole_drex.data.prepare.manifest import TIMES
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.readers import read_reviews
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.text.contextual_encoder import Encoder
+from recbole_drex.data.text.feature_store_writer import StoreWriter
 from recbole_drex.errors import ConfigError, DataError
 
 NAME = "tiny"
@@ -154,7 +154,7 @@ def test_an_encoder_that_is_killed_costs_nothing(cluster, raw, local, tmp_path, 
         os.kill(killed[0], signal.SIGKILL)
 
     _after_shards(monkeypatch, 2, kill)
-    monkeypatch.setattr(rayengine, "_PATIENCE", 0.05)  # nor does it that idle ones give way
+    monkeypatch.setattr(ray_engine, "_PATIENCE", 0.05)  # nor does it that idle ones give way
     _prepare(tmp_path, raw, "ray")
     assert len(killed) == 1 and not psutil.pid_exists(killed[0])
     assert _content(tmp_path) == _content(local)
@@ -203,8 +203,8 @@ def test_many_files_are_read_at_once_with_the_same_result(cluster, raw, tmp_path
     pieces = _pieces(tmp_path, raw)
     settings = Config("DReX", NAME, config_dict=LIMITS).preparation()
     in_turn = read_reviews(pieces, tmp_path / "a.parquet", bad_line_share=0.1)
-    monkeypatch.setattr(rayengine, "read_in_turn", lambda *arguments: pytest.fail("read in this process"))
-    with contextlib.closing(rayengine.RayEngine(settings)) as engine:
+    monkeypatch.setattr(ray_engine, "read_in_turn", lambda *arguments: pytest.fail("read in this process"))
+    with contextlib.closing(ray_engine.RayEngine(settings)) as engine:
         for files in (pieces, [path.as_uri() for path in pieces]):
             at_once = read_reviews(files, tmp_path / "b.parquet", bad_line_share=0.1, read=engine.read)
             pd.testing.assert_frame_equal(at_once.frame, in_turn.frame)
@@ -229,12 +229,12 @@ def test_errors_of_an_encoder_are_told_as_without_ray(cluster, raw, local, tmp_p
 
 def test_machines_that_differ_are_refused(cluster):
     settings = Config("DReX", NAME, config_dict=LIMITS).preparation()
-    expected = rayengine.ReviewEncoder(settings).settings
-    worker = rayengine._Worker(settings, rayengine.__version__, ({**expected[0], "weights_sha256": "0"}, expected[1]))
+    expected = ray_engine.ReviewEncoder(settings).settings
+    worker = ray_engine._Worker(settings, ray_engine.__version__, ({**expected[0], "weights_sha256": "0"}, expected[1]))
     with pytest.raises(DataError, match=r"different ways: weights_sha256 is '53aa.*' on one and '0' on another"):
         worker.encode(0, ["fun"])
     with pytest.raises(DataError, match=r"has recbole_drex .*, this one 0\.0"):
-        rayengine._Worker(settings, "0.0", None).describe()
+        ray_engine._Worker(settings, "0.0", None).describe()
 
 
 def test_options_of_the_command_line(raw, tmp_path, capsys):

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.data.readers import read_items, read_reviews
-from recbole_drex.data.values import ids
+from recbole_drex.data.raw.columns import ids
+from recbole_drex.data.raw.readers import read_items, read_reviews
 from recbole_drex.errors import ConfigError, DataError
 
 # user, item, rating, seconds, title, text

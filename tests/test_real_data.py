@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_drex.quick_start import run
+from recbole_drex.experiments.quick_start import run
 
 RAW = os.environ.get("RECBOLE_DREX_RAW")
 pytestmark = [

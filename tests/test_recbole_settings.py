@@ -17,13 +17,13 @@ from recbole.evaluator.base_metric import AbstractMetric
 from recbole.utils import EvaluatorType
 
 import recbole_drex
-from recbole_drex.cli import main
-from recbole_drex.config import Config
-from recbole_drex.dataset import ReviewDataset, settle_relevance, split
+from recbole_drex.cli.main import main
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import check_valid_metric
 from recbole_drex.evaluation.protocol import threshold_of_scale
-from recbole_drex.evaluation.result import read_result
+from recbole_drex.results.run_result import read_result
 
 RANKINGS = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "GAUC"]
 LISTS = ["ItemCoverage", "GiniIndex", "AveragePopularity", "ShannonEntropy", "TailPercentage"]
@@ -364,7 +364,7 @@ def test_model_dataset_and_seed_of_files(files, tmp_path, capsys):
 )
 def test_output_is_the_parameter_and_no_folder_of_that_name(words, parameter, folder, monkeypatch, capsys):
     seen = {}
-    monkeypatch.setattr("recbole_drex.commands.run", lambda options, command: seen.update(vars(options)) or 0)
+    monkeypatch.setattr("recbole_drex.cli.commands.run", lambda options, command: seen.update(vars(options)) or 0)
     assert main(["run", *words]) == 0
     assert (seen["parameters"].get("output"), seen["output"]) == (parameter, folder)
     assert ("write --output_dir DIR" in capsys.readouterr().err) == (parameter is None)

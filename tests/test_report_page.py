@@ -12,7 +12,7 @@ import pytest
 from explained import EVIL, IMAGE
 from pages import elements, too_wide
 
-from recbole_drex.evaluation.comparison import Comparison
+from recbole_drex.results.comparison import Comparison
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 from recbole_drex.errors import CheckpointError
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
-from recbole_drex.evaluation.ranking import own_test_metrics
-from recbole_drex.evaluation.rating import rating_metrics
-from recbole_drex.evaluation.references import reference_rows
-from recbole_drex.evaluation.result import read_interactions, read_result, write_interactions, write_result
+from recbole_drex.evaluation.ranking_metrics import own_test_metrics
+from recbole_drex.evaluation.rating_metrics import rating_metrics
+from recbole_drex.evaluation.reference_rows import reference_rows
+from recbole_drex.results.run_result import read_interactions, read_result, write_interactions, write_result
 
 PROTOCOL = Protocol(topk=(1, 5, 10))
 LEVELS = [1, 2, 3, 4, 5]
@@ -131,7 +131,7 @@ def test_a_missing_result_is_named(tmp_path):
 
 
 def test_the_schema_describes_every_key():
-    schema = json.loads((Path(__file__).parent.parent / "recbole_drex/evaluation/result.schema.json").read_text())
+    schema = json.loads((Path(__file__).parent.parent / "recbole_drex/results/result.schema.json").read_text())
 
     def walk(node, place):
         for name, child in node.get("properties", {}).items():

@@ -20,13 +20,14 @@ from killing import check_equal, content
 from sealing import reseal, unseal
 from sklearn.metrics import mean_absolute_error, mean_squared_error, ndcg_score
 
-from recbole_drex import load, run, runfolder
-from recbole_drex.cli import main
+from recbole_drex import load, run
+from recbole_drex.cli.main import main
 from recbole_drex.errors import CheckpointError
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
-from recbole_drex.evaluation.ranking import own_test_metrics
-from recbole_drex.evaluation.rating import rating_metrics
-from recbole_drex.evaluation.result import read_interactions, read_result
+from recbole_drex.evaluation.ranking_metrics import own_test_metrics
+from recbole_drex.evaluation.rating_metrics import rating_metrics
+from recbole_drex.experiments import run_folder
+from recbole_drex.results.run_result import read_interactions, read_result
 
 ROOT = Path(__file__).parents[1]
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
@@ -210,9 +211,9 @@ def test_a_run_killed_while_it_is_replaced_or_finished_is_not_mistaken(small, tm
     folder = _folder(tmp_path, "Bias")
     _run(small, tmp_path, ["Bias"], references=False)
 
-    whole, remove = content(folder, ("seconds", "peak_memory_mb", "command"), LOGS), runfolder._remove
+    whole, remove = content(folder, ("seconds", "peak_memory_mb", "command"), LOGS), run_folder._remove
     for calls in range(
-        0, len(runfolder._OURS), 4
+        0, len(run_folder._OURS), 4
     ):  # killed ever later while the new run takes the place of the old one
         left = iter(range(calls))
 
@@ -221,7 +222,7 @@ def test_a_run_killed_while_it_is_replaced_or_finished_is_not_mistaken(small, tm
                 raise KeyboardInterrupt
             remove(path)
 
-        monkeypatch.setattr(runfolder, "_remove", stop)
+        monkeypatch.setattr(run_folder, "_remove", stop)
         with pytest.raises(KeyboardInterrupt):
             _run(small, tmp_path, ["Bias"], references=False)
             raise KeyboardInterrupt  # it was not killed

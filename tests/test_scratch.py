@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recbole_drex.errors import DrexError
-from recbole_drex.scratch import scratch_array
+from recbole_drex.utils.temporary_arrays import scratch_array
 
 
 def test_an_array_of_zeros_that_leaves_no_file(tmp_path, monkeypatch):

@@ -16,13 +16,13 @@ from pages import Page
 from planted_searches import GRID, both_models, frame_of, grid_trials, ranged_trials, trial, write_search
 
 from recbole_drex.errors import DataError
+from recbole_drex.report.figures.parameter_axes import parameters_of, shown_scores, thinned
+from recbole_drex.report.figures.search_figures import figures_of, pair_of, search_heat_map, search_sensitivity
+from recbole_drex.report.figures.style import DARK_RANKS, LIGHT_RANKS
 from recbole_drex.report.html import write_report
-from recbole_drex.report.parameters import parameters_of, shown_scores, thinned
-from recbole_drex.report.search import write_search_report
-from recbole_drex.report.style import DARK_RANKS, LIGHT_RANKS
-from recbole_drex.report.trials import scored
-from recbole_drex.report.tuned import figures_of, pair_of, search_heat_map, search_sensitivity
-from recbole_drex.tuning.results import Search
+from recbole_drex.report.pages.search_page import write_search_report
+from recbole_drex.tuning.search_results import Search
+from recbole_drex.tuning.search_summary import scored
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,14 @@ from matplotlib import image
 from pages import Page, check_stands_alone, check_structure, elements, too_wide
 from planted_searches import GRID, RANGES, SEEDS, both_models, frame_of, grid_trials, ranged_trials, trial, write_search
 
-from recbole_drex.cli import main
+from recbole_drex.cli.main import main
+from recbole_drex.cli.run_output import print_search
 from recbole_drex.errors import CheckpointError
+from recbole_drex.report.figures.search_figures import figures_of
 from recbole_drex.report.html import write_report
-from recbole_drex.report.search import write_search_report
-from recbole_drex.report.terminal import print_search
-from recbole_drex.report.trials import budgets, fairness, scored
-from recbole_drex.report.tuned import figures_of
-from recbole_drex.tuning.results import Search
+from recbole_drex.report.pages.search_page import write_search_report
+from recbole_drex.tuning.search_results import Search
+from recbole_drex.tuning.search_summary import budgets, fairness, scored
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.config import Config, properties_dir
+from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import ConfigError
 from recbole_drex.tuning.space import Range, check_space, domains, drawn, grid, read_space, size_of, spaces_of
+from recbole_drex.utils.files import properties_dir
 
 BUILT_IN = sorted(path.stem for path in (properties_dir() / "tune").glob("*.yaml"))
 

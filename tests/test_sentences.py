@@ -20,9 +20,9 @@ from recbole_drex.explain.explanation import (
     Quote,
     Recommendation,
 )
-from recbole_drex.explain.language import ENGLISH, Language
-from recbole_drex.explain.sentences import reasons_of, sentence, sum_in_words
-from recbole_drex.model.emf import NeighbourExplanation
+from recbole_drex.explain.verbalize import reasons_of, sentence, sum_in_words
+from recbole_drex.explain.wording import ENGLISH, Language
+from recbole_drex.model.factorization.emf import NeighbourExplanation
 
 GERMAN = Language(
     decimal=",",

@@ -20,9 +20,9 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex import load
 from recbole_drex.explain.recommender import Recommended
-from recbole_drex.record import Experiment
-from recbole_drex.serve.remembered import Remembered
-from recbole_drex.serve.search import Names, fold
+from recbole_drex.serve.name_search import Names, fold
+from recbole_drex.serve.recommendation_cache import Remembered
+from recbole_drex.training.run_record import Experiment
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 

@@ -22,7 +22,7 @@ pytest.importorskip("fastapi", reason="needs the extra serve")
 
 import uvicorn
 
-from recbole_drex.explain.steps import between_steps
+from recbole_drex.explain.interruption import between_steps
 from recbole_drex.serve.answers import Busy
 from recbole_drex.serve.app import create_app
 from recbole_drex.serve.connections import make_protocol

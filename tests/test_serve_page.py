@@ -18,7 +18,7 @@ import hostile
 import pytest
 from sealing import reseal
 
-from recbole_drex.cli import main
+from recbole_drex.cli.main import main
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from planted_runs import write_run
 from scipy import stats
 
+from recbole_drex.analysis.significance import compare_models, holm, paired_tests
 from recbole_drex.errors import ConfigError, DataError
-from recbole_drex.evaluation.comparison import comparison_of
-from recbole_drex.evaluation.significance import compare_models, holm, paired_tests
+from recbole_drex.results.comparison import comparison_of
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

@@ -13,20 +13,20 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from recbole_drex.config import Config
-from recbole_drex.data import prepare as preparation
-from recbole_drex.data import storewriter
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.encoder import MINILM_SHA256, _minilm_folder
-from recbole_drex.data.itemfeatures import FOLDER, ItemFeatures
-from recbole_drex.data.manifest import TIMES
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
-from recbole_drex.data.static import StaticVectors, static_vectors_of
-from recbole_drex.data.store import DTYPES, FeatureStore, files_of
-from recbole_drex.data.storewriter import StoreWriter, pack, pack_words, quantise
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
+from recbole_drex.data.prepare import pipeline as preparation
+from recbole_drex.data.prepare.manifest import TIMES
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.text import feature_store_writer
+from recbole_drex.data.text.contextual_encoder import MINILM_SHA256, _minilm_folder
+from recbole_drex.data.text.feature_store import DTYPES, FeatureStore, files_of
+from recbole_drex.data.text.feature_store_writer import StoreWriter, pack, pack_words, quantise
+from recbole_drex.data.text.static_encoder import StaticVectors, static_vectors_of
 from recbole_drex.errors import DataError
-from recbole_drex.explain.newuser import NewUsers
+from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommender
 
 NAME, WIDTH = "tiny", 4
@@ -128,7 +128,7 @@ def write(folder: Path, dtype: str = "float16", signature: str = "s") -> Feature
 @pytest.mark.parametrize("part", [2, 100])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_round_trip(tmp_path, monkeypatch, dtype, part):
-    monkeypatch.setattr(storewriter, "LEMMAS", part)
+    monkeypatch.setattr(feature_store_writer, "LEMMAS", part)
     store = write(tmp_path / "features", dtype)
     assert store.static and store.dtype == dtype and store.width == WIDTH and len(store) == 4
     assert store.vocabulary == ["awful", "boring", "plot", "zoo"], "by spelling, not in the order of appearance"
@@ -168,7 +168,7 @@ def test_a_contextual_store_has_no_table(tmp_path):
 
 
 def test_lemmas_that_are_missing_or_damaged(tmp_path, monkeypatch):
-    monkeypatch.setattr(storewriter, "LEMMAS", 2)
+    monkeypatch.setattr(feature_store_writer, "LEMMAS", 2)
     writer = StoreWriter(tmp_path / "shards", WIDTH, "s", len(REVIEWS), static=True)
     with pytest.raises(DataError, match=r"lacks shards \[0, 1, 2, 3\]"):
         writer.lemmas()
@@ -234,7 +234,7 @@ def content(root: Path) -> dict[str, str]:
 
 def test_an_interrupted_encoding_of_lemmas_resumes(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "SHARD", 16)
-    monkeypatch.setattr(storewriter, "LEMMAS", 32)
+    monkeypatch.setattr(feature_store_writer, "LEMMAS", 32)
     make(tmp_path / "whole", raw)
     call, calls = StaticVectors.__call__, []
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_drex.data.statistics import dataset_statistics, statistics_table
+from recbole_drex.data.prepare.statistics import dataset_statistics, statistics_table
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.data.store import DTYPES, FeatureStore, files_of
-from recbole_drex.data.storewriter import StoreWriter, pack, quantise
+from recbole_drex.data.text.feature_store import DTYPES, FeatureStore, files_of
+from recbole_drex.data.text.feature_store_writer import StoreWriter, pack, quantise
 from recbole_drex.errors import DataError
-from recbole_drex.files import sha256
+from recbole_drex.utils.files import sha256
 
 WIDTH = 5
 Shard = tuple[list[np.ndarray], list[list[str]], list[list[bool]]]

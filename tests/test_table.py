@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from planted_runs import PROTOCOL, planted_comparison, write_run
 
+from recbole_drex.analysis.significance import compare_models
+from recbole_drex.analysis.table import comparison_table, write_tables
 from recbole_drex.errors import CheckpointError, ConfigError, DataError
-from recbole_drex.evaluation.comparison import Failure, Variant, comparison_of, read_run
-from recbole_drex.evaluation.significance import compare_models
-from recbole_drex.evaluation.table import comparison_table, write_tables
+from recbole_drex.results.comparison import Failure, Variant, comparison_of, read_run
 
 
 @pytest.fixture(scope="module")

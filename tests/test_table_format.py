@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from planted_runs import planted_comparison, write_run
 
-from recbole_drex.evaluation.comparison import comparison_of
-from recbole_drex.evaluation.table import comparison_table
-from recbole_drex.evaluation.table_format import escape_latex, escape_markdown
+from recbole_drex.analysis.table import comparison_table
+from recbole_drex.analysis.table_format import escape_latex, escape_markdown
+from recbole_drex.results.comparison import comparison_of
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from test_contract import every_pair, pair_by_pair
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.data.store import FeatureStore
+from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.errors import ConfigError
-from recbole_drex.model import taste as taste_module
-from recbole_drex.model.taste import TextTaste, _ridge
+from recbole_drex.model.drex.drex import taste as taste_module
+from recbole_drex.model.drex.taste import TextTaste, _ridge
 
 # The regression by itself -------------------------------------------------------------------------------------------
 

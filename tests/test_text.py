@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex.data.readers import read_reviews
-from recbole_drex.data.text import TextProcessor, clean
+from recbole_drex.data.raw.readers import read_reviews
+from recbole_drex.data.text.tokenizer import TextProcessor, clean
 from recbole_drex.errors import ConfigError, DataError
 
 PROCESSOR = TextProcessor()

@@ -14,8 +14,8 @@ import pytest
 import generated
 import growth
 import scoring
-from recbole_drex.data.store import FeatureStore
-from recbole_drex.files import read_json
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.utils.files import read_json
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,17 +12,17 @@ import pandas as pd
 import pytest
 from sealing import unseal
 
-from recbole_drex.cluster import connected
-from recbole_drex.config import Config
+from recbole_drex.cli.verify import verify
+from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import CheckpointError, ConfigError
-from recbole_drex.files import write_json
-from recbole_drex.quick_start import run
+from recbole_drex.experiments.quick_start import run
+from recbole_drex.parallel.ray_cluster import connected
 from recbole_drex.tuning import memory
-from recbole_drex.tuning.rays import Resources
-from recbole_drex.tuning.results import SEARCH, read_search, trial_table
+from recbole_drex.tuning.ray_tune import Resources
 from recbole_drex.tuning.search import resume, tune
+from recbole_drex.tuning.search_results import SEARCH, read_search, trial_table
 from recbole_drex.tuning.trial import name_of
-from recbole_drex.verify import verify
+from recbole_drex.utils.files import write_json
 
 SEEDS = (2026, 2027)
 SPACE = "learning_rate: [0.02, 0.002]\nembedding_size: [4, 8]\n"

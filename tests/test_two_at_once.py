@@ -8,7 +8,7 @@ import time
 import pytest
 from killing import COMMAND, ENVIRONMENT, Process, content
 
-from recbole_drex.data.manifest import TIMES
+from recbole_drex.data.prepare.manifest import TIMES
 
 pytestmark = pytest.mark.slow
 

@@ -14,13 +14,13 @@ from altered import pairs
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.config import Config
-from recbole_drex.data.demo import generate_demo
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
-from recbole_drex.record import Experiment
-from recbole_drex.running import build
-from recbole_drex.trainer import make_trainer
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.experiments.run import build
+from recbole_drex.training.run_record import Experiment
+from recbole_drex.training.trainer import make_trainer
 
 NAME = "raw"
 OPTIONS: dict[str, Any] = {
@@ -115,7 +115,7 @@ def test_the_noise_is_there(roots):
 
 @pytest.mark.parametrize("model", ["DReX", "DReX-MLP", "DReX-paper", "NARRE", "DeepCoNN", "PESI", "LIRDRec"])
 def test_unseen_ratings_and_texts_reach_no_prediction(roots, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("recbole_drex.model.reviewfeatures._COMPONENTS", 8)  # fewer than the words have
+    monkeypatch.setattr("recbole_drex.model.drex.review_features._COMPONENTS", 8)  # fewer than the words have
     encoder, *folders = roots
     first, second = (predictions(trained(root, model, encoder, tmp_path / root.name)) for root in folders)
     assert np.isfinite(first).all() and first.std() > 0

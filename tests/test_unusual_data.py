@@ -17,13 +17,13 @@ import unusual
 from altered import NAME, copy_of
 
 from recbole_drex import load
-from recbole_drex.config import Config
-from recbole_drex.data.prepare import prepare
-from recbole_drex.data.sources import Sources
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import DataError, DrexError
-from recbole_drex.evaluation.result import read_interactions, read_users
+from recbole_drex.experiments.quick_start import run
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.quick_start import run
+from recbole_drex.results.run_result import read_interactions, read_users
 
 slow = pytest.mark.slow
 RATING = ("DReX", "NARRE", "DeepCoNN", "PESI", "EMF", "BiasedMF", "Bias")

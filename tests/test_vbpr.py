@@ -9,10 +9,10 @@ from altered import copy_of, shake, with_item_vectors
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex.config.yaml_values import check_values
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.metrics import predicts_ratings
-from recbole_drex.model.vbpr import unit_scale
-from recbole_drex.values import check_values
+from recbole_drex.model.multimodal.vbpr import unit_scale
 
 MISSING = {"text": [4, 9, 30], "image": [2, 9]}  # item 9 has neither
 OPTIONS = {"item_modalities": ["text", "image"], "embedding_size": 6, "feature_size": 4}

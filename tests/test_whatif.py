@@ -7,9 +7,9 @@ from altered import literal_reading, shake, without
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.model.rating import OrdinalHead
-from recbole_drex.model.reviewwords import without_words, words_of
-from recbole_drex.model.whatif import WhatIf
+from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.counterfactual.review_words import without_words, words_of
+from recbole_drex.model.abstract_recommender import OrdinalHead
 
 FORMS = [
     {},

@@ -5,8 +5,8 @@ import pytest
 import torch
 from altered import literal_reading, shake
 
-from recbole_drex.explain.words import PlaceOfWord, WordDeletion
-from recbole_drex.model.whatif import WhatIf
+from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.word_effects import PlaceOfWord, WordDeletion
 
 
 @pytest.fixture(

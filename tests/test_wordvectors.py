@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_drex.data.encoder import MINILM_SHA256, encoder_folder
-from recbole_drex.data.wordvectors import word_vectors
+from recbole_drex.data.text.contextual_encoder import MINILM_SHA256, encoder_folder
+from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.errors import DataError
 
 WORDS = ["plot", "dull", "zebra", "acting", "nonesuch"]

@@ -20,8 +20,8 @@ from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import Register
 from recbole.utils import EvaluatorType
 
-from recbole_drex import ranks
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
+from recbole_drex.parallel import collectives
 
 ROWS, FULL = "drex.rows", "drex.full"
 LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"
@@ -123,9 +123,9 @@ class ReviewCollector(Collector):
         return chosen
 
     def get_data_struct(self) -> DataStruct:
-        if ranks.world_size() > 1:
+        if collectives.world_size() > 1:
             own = {key: self.data_struct.get(key).cpu() for key in _COLLECTED if key in self.data_struct}
-            parts = ranks.gathered(own)
+            parts = collectives.gathered(own)
             # Each process had neighbouring batches, so this is the table that one process would have made.
             for key in dict.fromkeys(key for part in parts for key in part):
                 self.data_struct.set(key, torch.cat([part[key] for part in parts if key in part]))

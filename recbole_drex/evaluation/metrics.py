@@ -22,8 +22,8 @@ from recbole.utils import EvaluatorType
 from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.evaluation.collector import FULL, LEVELS, ROWS, TIE_KEYS, USER_MEAN
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.evaluation.ranking import own_test_metrics, ranking_metrics
-from recbole_drex.evaluation.rating import distribution_metrics, rating_metrics
+from recbole_drex.evaluation.ranking_metrics import own_test_metrics, ranking_metrics
+from recbole_drex.evaluation.rating_metrics import distribution_metrics, rating_metrics
 
 PREFIXES = {"full": "full_", "sampled": "sampled_", "recbole": "recbole_"}
 

@@ -18,18 +18,18 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import DataError
-from recbole_drex.explain.evidence import find_evidence
+from recbole_drex.explain.aspect_mentions import AspectMentions
+from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.effects import find_evidence
 from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Recommendation
-from recbole_drex.explain.keywords import KeywordProfiles
-from recbole_drex.explain.mentions import AspectMentions
-from recbole_drex.explain.newuser import NewUsers
-from recbole_drex.explain.parts import Parts
-from recbole_drex.explain.pasts import PastReviews
+from recbole_drex.explain.interruption import between_steps
+from recbole_drex.explain.new_user_input import NewUsers
+from recbole_drex.explain.past_interactions import PastReviews
+from recbole_drex.explain.prediction_parts import Parts
+from recbole_drex.explain.profiles.keywords import KeywordProfiles
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
-from recbole_drex.explain.sentences import sentence
-from recbole_drex.explain.steps import between_steps
-from recbole_drex.model.whatif import WhatIf
-from recbole_drex.record import Experiment
+from recbole_drex.explain.verbalize import sentence
+from recbole_drex.training.run_record import Experiment
 
 
 class Explainer:
@@ -63,8 +63,8 @@ class Explainer:
         getattr(self.model, "make_ready", lambda: None)()
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
-        """As :meth:`~recbole_drex.explain.keywords.KeywordProfiles.profile`; empty if the model has no keywords."""
-        return self.keywords.profile(side, token, quotes) if self.keywords else ()
+        """As :meth:`~recbole_drex.explain.profiles.keywords.KeywordProfiles.profile`; empty if the model has no
+        keywords.""" return self.keywords.profile(side, token, quotes) if self.keywords else ()
 
     def explain_users(self, n: int, top: int = 3) -> list[Explanation]:
         """Explain up to ``n`` users, spread evenly over all users with training reviews (or ratings, if the model reads
@@ -128,7 +128,7 @@ class Explainer:
             top: number of recommendations, fewer if fewer items are left.
 
         Raises:
-            DataError, ConfigError: as :class:`~recbole_drex.explain.newuser.NewUsers`.
+            DataError, ConfigError: as :class:`~recbole_drex.explain.new_user_input.NewUsers`.
         """
         view, best = self.new_users.best(interactions, top)
         rated = [one.rating for one in interactions if one.rating is not None]

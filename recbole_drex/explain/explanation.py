@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from recbole_drex.model.emf import NeighbourExplanation
+from recbole_drex.model.factorization.emf import NeighbourExplanation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Keyword:
         word: the written form that is met most often in the owner's reviews; of equally frequent ones the first by
             name.
         lemma: what it is counted by; two lemmas with a blank between them for a phrase.
-        score: see :class:`~recbole_drex.explain.keywords.KeywordProfiles`.
+        score: see :class:`~recbole_drex.explain.profiles.keywords.KeywordProfiles`.
         reviews: number of the owner's training reviews that hold it.
         mean_rating: of those reviews that have a rating; None if none has.
         side: ``praised`` or ``criticised``, by what these reviews say where they hold the word; ``neutral`` where they

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
-from recbole_drex.explain.words import WordDeletion
+from recbole_drex.explain.word_effects import WordDeletion
 
 Unit = Any  # what a case counts: (side, place) of a past interaction, or the number of a lemma
 DRAWS = 20  # random choices of as many units, per prediction

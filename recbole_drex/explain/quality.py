@@ -15,8 +15,8 @@ import torch
 from recbole_drex.explain import faithfulness
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.faithfulness import Explains, measure
-from recbole_drex.files import read_json
-from recbole_drex.record import Experiment
+from recbole_drex.training.run_record import Experiment
+from recbole_drex.utils.files import read_json
 
 TOP = 3  # recommendations of a user that are looked at
 _GRID = (8, 4)  # users and items that are explained to each other, for specificity
@@ -107,7 +107,7 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
         * ``item_specificity``: the same for explanations of two items to one user;
         * ``diversity``: distinct units among all units shown for the recommendations;
         * ``foremost``: of some pairs that do not depend on ``seed``, by name, the foremost units; runs with other seeds
-          are compared by them (:func:`~recbole_drex.evaluation.overlap.rank_biased_overlap`);
+          are compared by them (:func:`~recbole_drex.analysis.overlap.rank_biased_overlap`);
         * ``faithfulness``: as :func:`~recbole_drex.explain.faithfulness.measure`, on one of each user's ten best items,
           with ``untrained``, the same of the model before training, and ``excess``, by how much the ratio against
           units of the same direction exceeds that one's; None where a way names no part of the prediction's evidence;

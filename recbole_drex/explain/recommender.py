@@ -17,7 +17,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import DataError, unknown_name
 from recbole_drex.evaluation.metrics import predicts_ratings
-from recbole_drex.record import Experiment
+from recbole_drex.training.run_record import Experiment
 
 
 @dataclasses.dataclass(frozen=True)

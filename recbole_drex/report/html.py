@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 from recbole_drex import __version__
 from recbole_drex.errors import ConfigError
-from recbole_drex.evaluation.comparison import Comparison, read_comparison
-from recbole_drex.files import replacing
+from recbole_drex.results.comparison import Comparison, read_comparison
+from recbole_drex.utils.files import replacing
 
 REPORT, SEARCH = "report.html", "search.json"
 # Parts of the one style sheet and of the one script, in the order in which they build on each other.
@@ -52,8 +52,8 @@ def write_report(folder: str | Path, output: Path | None = None) -> Path:
         ConfigError: jinja2 or matplotlib is not installed.
     """
     if (Path(folder) / SEARCH).is_file():
-        from recbole_drex.report.search import write_search_report
-        from recbole_drex.tuning.results import read_search
+        from recbole_drex.report.pages.search_page import write_search_report
+        from recbole_drex.tuning.search_results import read_search
 
         return write_search_report(read_search(folder), output)
     comparison = read_comparison(folder)
@@ -72,7 +72,7 @@ def render(comparison: Comparison, base: Path) -> str:
         base: folder that links to runs are relative to.
     """
     try:
-        from recbole_drex.report import sections
+        from recbole_drex.report.pages import sections
     except ImportError as error:
         raise ConfigError(f"the report needs {error.name}: pip install jinja2 matplotlib") from error
     return rendered("report.html.j2", base, _STYLES, _SCRIPTS, **sections.all_sections(comparison))

@@ -13,17 +13,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from recbole_drex.data.statistics import statistics_table
+from recbole_drex.analysis.comparable import refuse_unlike
+from recbole_drex.analysis.friedman import RankTest, rank_test
+from recbole_drex.analysis.table import comparison_table
+from recbole_drex.analysis.table_format import escape_latex
+from recbole_drex.analysis.table_rows import seldom_ordered
+from recbole_drex.data.prepare.statistics import statistics_table
 from recbole_drex.errors import ConfigError, DataError, unknown_name
-from recbole_drex.evaluation.comparable import refuse_unlike
-from recbole_drex.evaluation.comparison import Comparison
-from recbole_drex.evaluation.rank_test import RankTest, rank_test
-from recbole_drex.evaluation.table import comparison_table
-from recbole_drex.evaluation.table_format import escape_latex
-from recbole_drex.evaluation.table_rows import seldom_ordered
-from recbole_drex.files import write_text
-from recbole_drex.report import figures
-from recbole_drex.report.style import name_of
+from recbole_drex.report.figures import comparison_figures
+from recbole_drex.report.figures.style import name_of
+from recbole_drex.results.comparison import Comparison
+from recbole_drex.utils.files import write_text
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 _LENGTHS = (1, 2, 3, 4, 5, 10, 15, 20)
@@ -39,7 +39,7 @@ def paper_item(item: str, comparison: Comparison, output: str | Path, user: str 
             (Friedman's test), ``figure-3`` (learning rate and regularisation), ``figure-4`` (F1@k), ``figure-5``
             (embedding size), ``figure-6`` (keyword profiles of a user and of three items) or ``figure-7`` (critical
             differences).
-        comparison: as :func:`recbole_drex.evaluation.comparison.read_comparison` gives it.
+        comparison: as :func:`recbole_drex.results.comparison.read_comparison` gives it.
         output: folder of the files, made if needed.
         user: of ``figure-6``; by default the one who shares most keywords with the three items.
 
@@ -108,14 +108,14 @@ def _figure_3(comparison: Comparison, output: Path, user: str | None) -> list[Pa
     if set(comparison.vary) != {"learning_rate", *regularisation[:1]} or not regularisation:
         vary = "--vary learning_rate=0.0001,0.001,0.01,0.1 --vary reg_weight=0.0001,0.001,0.01"
         raise ConfigError(_lacks("figure-3", comparison, "does not vary learning_rate and reg_weight", vary))
-    return _save(figures.sensitivity(comparison, "ndcg@5_10", "valid"), output / "figure-3")
+    return _save(comparison_figures.sensitivity(comparison, "ndcg@5_10", "valid"), output / "figure-3")
 
 
 def _figure_4(comparison: Comparison, output: Path, user: str | None) -> list[Path]:
     paths = []
     for dataset in comparison.datasets:
         if comparison.of(dataset=dataset):
-            paths += _save(figures.metric_at_k(comparison, dataset, "f1"), output / f"figure-4-{dataset}")
+            paths += _save(comparison_figures.metric_at_k(comparison, dataset, "f1"), output / f"figure-4-{dataset}")
     return paths
 
 
@@ -125,7 +125,9 @@ def _figure_5(comparison: Comparison, output: Path, user: str | None) -> list[Pa
         raise ConfigError(_lacks("figure-5", comparison, "does not vary embedding_size alone", vary))
     paths = []
     for metric in ("mae", "ndcg@10"):
-        paths += _save(figures.sensitivity(comparison, metric), output / f"figure-5-{metric.replace('@', '')}")
+        paths += _save(
+            comparison_figures.sensitivity(comparison, metric), output / f"figure-5-{metric.replace('@', '')}"
+        )
     return paths
 
 
@@ -146,11 +148,11 @@ def _figure_6(comparison: Comparison, output: Path, user: str | None) -> list[Pa
         return sum(len(item["keywords"]) for item in found[name]["recommendations"][:3])
 
     chosen = user if user is not None else min(found, key=lambda name: (-shared(name), name))
-    return _save(figures.keyword_overlap(found[chosen]), output / "figure-6")
+    return _save(comparison_figures.keyword_overlap(found[chosen]), output / "figure-6")
 
 
 def _figure_7(comparison: Comparison, output: Path, user: str | None) -> list[Path]:
-    return _save(figures.critical_difference(*_rank_tests("figure-7", comparison)), output / "figure-7")
+    return _save(comparison_figures.critical_difference(*_rank_tests("figure-7", comparison)), output / "figure-7")
 
 
 ITEMS: dict[str, Callable[[Comparison, Path, str | None], list[Path]]] = {
@@ -217,7 +219,7 @@ def _write(stem: Path, texts: dict[str, str]) -> list[Path]:
 
 
 def _save(figure: Figure, stem: Path) -> list[Path]:
-    return [figures.save(figure, _with_suffix(stem, suffix)) for suffix in FIGURE_SUFFIXES]
+    return [comparison_figures.save(figure, _with_suffix(stem, suffix)) for suffix in FIGURE_SUFFIXES]
 
 
 def _with_suffix(stem: Path, suffix: str) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from recbole_drex.errors import ConfigError
-from recbole_drex.progress import stage
-from recbole_drex.running import load
+from recbole_drex.experiments.run import load
 from recbole_drex.serve import limits
-from recbole_drex.threads import use_threads
+from recbole_drex.utils.progress import stage
+from recbole_drex.utils.threads import use_threads
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 """Names of this machine for itself."""

@@ -12,12 +12,12 @@ from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation import Explanation
-from recbole_drex.explain.newuser import NewUsers
+from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
-from recbole_drex.record import Experiment
 from recbole_drex.serve import limits
 from recbole_drex.serve.answers import NotOffered, TooLarge, Unknown
-from recbole_drex.serve.remembered import Remembered
+from recbole_drex.serve.name_search import Names
+from recbole_drex.serve.recommendation_cache import Remembered
 from recbole_drex.serve.schemas import (
     FoundItem,
     FoundUser,
@@ -29,7 +29,7 @@ from recbole_drex.serve.schemas import (
     RecommendedItem,
     Users,
 )
-from recbole_drex.serve.search import Names
+from recbole_drex.training.run_record import Experiment
 
 
 class Service:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
-from recbole_drex.explain.steps import BETWEEN_STEPS
+from recbole_drex.explain.interruption import BETWEEN_STEPS
 from recbole_drex.serve import limits
 from recbole_drex.serve.answers import Busy
 
@@ -47,7 +47,7 @@ class Worker:
         return await asyncio.wrap_future(future)
 
     async def large(self, client: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What ``function`` returns; it calls :func:`~recbole_drex.explain.steps.between_steps` now and then.
+        """What ``function`` returns; it calls :func:`~recbole_drex.explain.interruption.between_steps` now and then.
 
         Raises:
             Busy: there is no room for another large job, or the job took too long.

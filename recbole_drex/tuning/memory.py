@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from recbole_drex.errors import ConfigError
-from recbole_drex.tuning.rays import Resources
+from recbole_drex.tuning.ray_tune import Resources
 
 PROCESS = 600  # MB of a worker with torch, Ray and RecBole before any data
 ROW = 3_000  # bytes per interaction; DReX of width 64 takes 1,240 (benchmarks/growth.py), wider ones more

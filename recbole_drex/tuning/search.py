@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from recbole_drex import __version__
-from recbole_drex.checksums import SUMS
-from recbole_drex.cluster import connected
-from recbole_drex.config import Config
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.yaml_values import read_yaml
 from recbole_drex.errors import CheckpointError, ConfigError, UnknownNameError, unknown_name
-from recbole_drex.files import locked, remove_unfinished, safe_name
-from recbole_drex.model import canonical_model_name
-from recbole_drex.quick_start import prepare_dataset
-from recbole_drex.running import run_one
-from recbole_drex.trainer import BEST as WEIGHTS
-from recbole_drex.trainer import LAST
+from recbole_drex.experiments.quick_start import prepare_dataset
+from recbole_drex.experiments.run import run_one
+from recbole_drex.parallel.ray_cluster import connected
+from recbole_drex.registry import canonical_model_name
+from recbole_drex.training.trainer import BEST as WEIGHTS
+from recbole_drex.training.trainer import LAST
 from recbole_drex.tuning.memory import check_memory
-from recbole_drex.tuning.rays import Resources, run_trials
-from recbole_drex.tuning.results import (
+from recbole_drex.tuning.ray_tune import Resources, run_trials
+from recbole_drex.tuning.search_results import (
     BEST,
     SCHEMA,
     SEARCH,
@@ -47,7 +46,8 @@ from recbole_drex.tuning.space import (
     spaces_of,
 )
 from recbole_drex.tuning.trial import CACHE, Task, mean_score, name_of
-from recbole_drex.values import read_yaml
+from recbole_drex.utils.checksums import SUMS
+from recbole_drex.utils.files import locked, remove_unfinished, safe_name
 
 DEFAULT_TRIALS = 20
 
@@ -79,7 +79,7 @@ def tune(
 
     Args:
         models: names of models of this project or of RecBole.
-        dataset: as of :func:`recbole_drex.quick_start.run`.
+        dataset: as of :func:`recbole_drex.experiments.quick_start.run`.
         space: see :func:`~recbole_drex.tuning.space.spaces_of`.
         algo: ``grid`` (every combination), ``random``, ``optuna`` (its tree-structured Parzen estimator) or ``asha``
             (random, and trials that fall behind are stopped early).
@@ -89,8 +89,8 @@ def tune(
         output: folder of the search; it must not hold one.
         resources: of each trial, and how many run at once.
         address: of a running Ray cluster (``auto``, ``host:port``, ``ray://host:port``); None starts Ray here.
-        raw, meta, data_path, config_files, parameters: as of :func:`recbole_drex.quick_start.run`; parameters that are
-            given leave the space. Each model takes those that it knows.
+        raw, meta, data_path, config_files, parameters: as of :func:`recbole_drex.experiments.quick_start.run`;
+            parameters that are given leave the space. Each model takes those that it knows.
         yes: search more than 10,000 combinations.
         command: noted in the search.
 

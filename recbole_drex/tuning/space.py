@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from recbole_drex.config import Config, properties_dir
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.yaml_values import check_values, read_yaml
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.protocol import Protocol
-from recbole_drex.running import check_one_process
-from recbole_drex.values import check_values, read_yaml
+from recbole_drex.experiments.run import check_one_process
+from recbole_drex.utils.files import properties_dir
 
 ALGORITHMS = ("grid", "random", "optuna", "asha")
 MOST_POINTS = 10_000

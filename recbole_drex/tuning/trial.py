@@ -12,10 +12,10 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from recbole_drex.config import Config
+from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import CheckpointError, DrexError, StorageError
-from recbole_drex.files import locked, read_json, write_json, write_text
-from recbole_drex.memo import kept_in
+from recbole_drex.utils.array_cache import kept_in
+from recbole_drex.utils.files import locked, read_json, write_json, write_text
 
 TRIAL, CACHE = "trial.json", "cache"
 _PATIENCE = 24 * 3600.0  # seconds to wait for another trial of the same configuration
@@ -139,7 +139,7 @@ def _train(
     noted: dict[str, Any],
     report: Callable[[dict[str, Any]], None] | None,
 ) -> None:
-    from recbole_drex.running import train_one
+    from recbole_drex.experiments.run import train_one
 
     config = task.config(parameters, seed)
     better = max if config["valid_metric_bigger"] else min

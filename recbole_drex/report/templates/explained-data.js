@@ -1,4 +1,4 @@
-// Explanations as recbole_drex/report/explained.py packs them, unpacked: everything that is empty gets its empty value.
+// Explanations as recbole_drex/report/pages/explanations.py packs them, unpacked: everything that is empty gets its empty value.
 
 const scaled = (whole, unit) => (whole == null ? null : whole / unit);
 

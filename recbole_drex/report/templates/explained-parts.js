@@ -11,7 +11,7 @@ const addingUp = (values) => {
   return { total: total / 100, parts: cents.map((value) => value / 100) };
 };
 
-const REASON = 0.05; // below it a part is no reason, as in recbole_drex/explain/parts.py
+const REASON = 0.05; // below it a part is no reason, as in recbole_drex/explain/prediction_parts.py
 
 const claimText = ({ user, item }) => {
   if (!user || !item) return "";

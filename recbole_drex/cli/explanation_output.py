@@ -1,0 +1,139 @@
+"""An explanation as text for the terminal, with the model's attention as colour if wanted."""
+
+from __future__ import annotations
+
+import os
+from typing import TextIO
+
+from recbole_drex.errors import printable, without_controls
+from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, Mark, Part, Quote, Recommendation
+from recbole_drex.explain.profiles.word_scores import NEUTRAL
+from recbole_drex.explain.verbalize import reasons_of, sum_in_words
+
+COLORS = ("auto", "always", "never")
+
+_WORDS = 10  # of a profile
+_SHOWN = 3  # keywords with quotes, or reviews, of a list
+_BLACK = "\x1b[38;5;16m"
+_RESET = "\x1b[0m"
+# Backgrounds of the 256 colours, from weak to strong: yellow for attention, green and red for what raised and lowered.
+_ATTENTION = (230, 229, 228, 227, 226)
+_RAISED = (194, 157, 120, 83, 46)
+_LOWERED = (224, 217, 210, 203, 196)
+
+
+def use_color(choice: str, stream: TextIO) -> bool:
+    """Whether to colour what goes to ``stream``.
+
+    Args:
+        choice: one of :data:`COLORS`; ``auto`` colours for terminals, unless the environment has ``NO_COLOR``
+            (https://no-color.org) or says that the terminal is a dumb one.
+        stream: where the text goes.
+    """
+    if choice == "auto":
+        return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return choice == "always"
+
+
+def render(explanation: Explanation, color: bool = False) -> str:
+    """An explanation as text for the terminal.
+
+    Args:
+        explanation: what is shown.
+        color: colour the words of quotes by the model's attention, or in evidence by what they did to the prediction.
+            Words that got less than a fifth of the strongest one's share stay plain.
+    """
+    lines = [f"User {printable(explanation.user)}"]
+    if explanation.mean_rating is not None:
+        lines[0] += f", average rating {explanation.mean_rating:.2f}"
+    if explanation.profile:
+        lines.append(f"  profile: {', '.join(map(_keyword, explanation.profile[:_WORDS]))}")
+    for place, item in enumerate(explanation.recommendations, 1):
+        rating = "" if item.predicted is None else f": predicted {item.predicted:.2f}"
+        lines.append(f"  {place}. {printable(item.title or item.item)}{rating}")
+        lines += [f"     {line}" for line in _reasons(item, color)]
+    return "\n".join(lines)
+
+
+def _keyword(keyword: Keyword) -> str:
+    reviews = f"{keyword.reviews} review{'s' if keyword.reviews != 1 else ''}"
+    side = "" if keyword.side == NEUTRAL else f", {keyword.side}"
+    return f"{printable(keyword.word)} ({reviews}{side})"
+
+
+def _reasons(item: Recommendation, color: bool) -> list[str]:
+    lines = [printable(sum_in_words(item))] if item.parts else []
+    if item.sentence:
+        lines.append(printable(item.sentence))
+    if item.parts:
+        return lines + [line for parts in reasons_of(item) for part in parts for line in _claims(part, color)]
+    if item.written:
+        lines.append(f'the model writes: "{printable(item.written)}"')
+    if item.neighbours:
+        lines.append(str(item.neighbours))
+    for review in item.reviews[:_SHOWN]:
+        text = f': "{_quoted(review.review.quote, color)}"' if review.review.quote else ""
+        weight = "" if review.weight is None else f" ({review.weight:.2f})"
+        lines.append(f"useful review by {printable(review.review.user)}{weight}{text}")
+    if item.profile:
+        lines.append(f"its profile: {', '.join(map(_keyword, item.profile[:_WORDS]))}")
+    if item.keywords or item.profile:
+        words = ", ".join(
+            f"{printable(k.word)} (user {k.user_score:.2f}, item {k.item_score:.2f})" for k in item.keywords
+        )
+        lines.append(f"shared keywords: {words or 'none'}")
+    for keyword in item.keywords[:_SHOWN]:
+        for who, quote in (("user", keyword.user_quote), ("item", keyword.item_quote)):
+            if quote:
+                lines.append(f'  {printable(keyword.word)}, this {who}: "{_quoted(quote, color)}"')
+    lines += [_moved(one, color) for one in item.evidence[:_SHOWN]]
+    if item.words:
+        words = ", ".join(f"{printable(one.word)} {one.delta:+.2f}" for one in item.words)
+        lines.append(f"words that moved it: {words}")
+    return lines
+
+
+def _claims(part: Part, color: bool) -> list[str]:
+    """A quote of the user's and one of the item's reviews of an aspect."""
+    lines = []
+    for claim, who in ((part.user, "this user on {title}"), (part.item, "{user} on this item")):
+        past = None if claim is None else claim.quote
+        if past is not None and past.quote is not None:
+            words = dict.fromkeys(past.quote.text[mark.start : mark.end].lower() for mark in past.quote.marks)
+            of = printable(f"{', '.join(words)}, {who.format(title=past.title or past.item, user=past.user)}")
+            lines.append(f'  {of}: "{_quoted(past.quote, color)}"')
+    return lines
+
+
+def _moved(evidence: Evidence, color: bool) -> str:
+    past = evidence.review
+    who = f"this user on {past.title or past.item}" if evidence.side == "user" else f"{past.user} on this item"
+    rating = "" if past.rating is None else f", rated {past.rating:g}"
+    quote = f': "{_quoted(past.quote, color)}"' if past.quote else ""
+    return f"{evidence.delta:+.2f} by {printable(who)}{rating}{quote}"
+
+
+def _quoted(quote: Quote, color: bool) -> str:
+    """A quote with its marks coloured: by what they did to the prediction if that is known, else by attention."""
+    if not color or not quote.marks:
+        return printable(quote.text)
+    strengths = [_strength(mark) for mark in quote.marks]
+    strongest = max(map(abs, strengths)) or 1.0
+    parts, end = [], 0
+    for mark, strength in zip(quote.marks, strengths, strict=True):
+        signed = mark.delta is not None or mark.sentiment is not None
+        shades = _ATTENTION if not signed else _RAISED if strength > 0 else _LOWERED
+        level = int(abs(strength) / strongest * len(shades))
+        if level == 0:
+            continue
+        background = shades[min(level, len(shades) - 1)]
+        word = without_controls(quote.text[mark.start : mark.end])
+        parts.append(f"{without_controls(quote.text[end : mark.start])}\x1b[48;5;{background}m{_BLACK}{word}{_RESET}")
+        end = mark.end
+    return "".join([*parts, without_controls(quote.text[end:])])
+
+
+def _strength(mark: Mark) -> float:
+    if mark.delta is not None:
+        return mark.delta
+    return mark.attention or mark.sentiment or 0.0

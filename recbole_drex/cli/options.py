@@ -1,0 +1,274 @@
+"""The options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from recbole_drex import __version__
+from recbole_drex.cli import commands
+
+PARAMETERS = (
+    "Any parameter of RecBole, of properties/overall.yaml or of the model may follow as --name value or --name=value."
+)
+
+
+def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of its commands by their names."""
+    parser = argparse.ArgumentParser("recbole-drex", description="Review-based recommendation models for RecBole.")
+    parser.add_argument("--version", action="version", version=f"recbole_drex {__version__}")
+    subparsers = parser.add_subparsers(metavar="command", required=True)
+
+    def command(name: str, function, text: str, parameters: bool = False) -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(
+            name, help=text, description=text, epilog=PARAMETERS if parameters else None, allow_abbrev=False
+        )
+        sub.set_defaults(command=function, takes_parameters=parameters, name=name)
+        return sub
+
+    def data_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "-d",
+            "--dataset",
+            help="demo, an Amazon Reviews 2023 category, or any name (default: that of --config_files, or demo)",
+        )
+        sub.add_argument(
+            "--raw",
+            nargs="+",
+            default=[],
+            metavar="FILE",
+            help="reviews (JSON lines, CSV, TSV, Parquet) or a folder",
+        )
+        sub.add_argument("--meta", metavar="FILE", help="raw item file with titles")
+        sub.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
+        sub.add_argument(
+            "--config_files", type=file_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
+        )
+
+    def output_options(sub: argparse.ArgumentParser, default: str = "results", what: str = "folder of results") -> None:
+        sub.add_argument(
+            "--output_dir", dest="output", default=default, metavar="DIR", help=f"{what} (default: {default})"
+        )
+        sub.add_argument("--output", action=_OldOutput, help=argparse.SUPPRESS)
+
+    def overwrite(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="replace finished runs of another configuration, each once the new one is finished",
+        )
+
+    run = command("run", commands.run, "Prepare if needed, train, evaluate, explain.", parameters=True)
+    run.add_argument(
+        "-m",
+        "--model",
+        "--models",
+        type=name_list,
+        help="names, comma-separated (default: that of --config_files, or DReX)",
+    )
+    data_options(run)
+    output_options(run)
+    run.add_argument(
+        "--seeds",
+        type=seed_list,
+        help="comma-separated; each has its own split (default: the seed of --config_files, or 2026)",
+    )
+    run.add_argument("--resume", action="store_true", help="go on with an interrupted run, keep finished ones")
+    overwrite(run)
+    run.add_argument("--no_references", action="store_true", help="do not train the reference models beside")
+
+    evaluate = command(
+        "evaluate", commands.evaluate, "Evaluate a model that RecBole trained, from its checkpoint.", parameters=True
+    )
+    evaluate.add_argument("checkpoint", metavar="FILE", help="a .pth file that RecBole 1.2 saved")
+    evaluate.add_argument(
+        "--trust-checkpoint", action="store_true", help="read the file, which runs whatever code is in it"
+    )
+    evaluate.add_argument("--data_path", metavar="DIR", help="data sets (default: where the checkpoint says)")
+    output_options(evaluate)
+    overwrite(evaluate)
+
+    prepare = command("prepare", commands.prepare, "Turn raw reviews into a prepared data set.", parameters=True)
+    data_options(prepare)
+    prepare.add_argument("--rebuild", action="store_true", help="prepare again even if nothing has changed")
+    prepare.add_argument(
+        "--engine", default="local", help="local, or ray: encoders on all cores or GPUs of a cluster (default: local)"
+    )
+    prepare.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="Ray cluster: host:port, ray://host:port or auto (default: one on this machine alone)",
+    )
+
+    compare = command(
+        "compare",
+        commands.compare,
+        "Run models on data sets over seeds, reusing finished runs, and test their differences.",
+        parameters=True,
+    )
+    compare.add_argument(
+        "--models",
+        "--model",
+        type=name_list,
+        help="comma-separated; changes after +, as in DReX+start=random (default: 'model' of --config_files)",
+    )
+    compare.add_argument(
+        "--datasets", "--dataset", type=name_list, help="names (default: 'dataset' of --config_files, or demo)"
+    )
+    compare.add_argument(
+        "--seeds", type=seed_list, default=[2026, 2027, 2028], help="comma-separated (default: 2026,2027,2028)"
+    )
+    compare.add_argument("--folds", type=int, metavar="N", help="N splits a seed, so that every row is tested once")
+    compare.add_argument(
+        "--vary",
+        type=_varied,
+        action="append",
+        default=[],
+        metavar="NAME=V1,V2,...",
+        help="run every model with each value, and plot the metrics against it; may be given twice",
+    )
+    compare.add_argument(
+        "--ablate", action="store_true", help="also run each model without each of its parts and modalities"
+    )
+    output_options(compare)
+    compare.add_argument(
+        "--name", default="comparison", help="folder of the comparison inside that (default: comparison)"
+    )
+    compare.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
+    compare.add_argument(
+        "--config_files", type=file_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
+    )
+    overwrite(compare)
+    compare.add_argument("--no_references", action="store_true", help="do not run the reference models beside")
+    compare.add_argument(
+        "--reference", metavar="MODEL", help="the model that all others are tested against (default: the first)"
+    )
+    compare.add_argument("--rank_test", action="store_true", help="Friedman and Nemenyi tests over the data sets")
+
+    tune = command(
+        "tune",
+        commands.tune,
+        "Search the hyper-parameters of models with Ray Tune, each with the same budget.",
+        parameters=True,
+    )
+    tune.add_argument("--models", "--model", type=name_list, default=[], help="comma-separated")
+    data_options(tune)
+    tune.add_argument(
+        "--space", metavar="FILE", help="YAML of values per parameter, or a folder of <Model>.yaml (default: built in)"
+    )
+    tune.add_argument("--algo", default="grid", help="grid, random, optuna or asha (default: grid)")
+    tune.add_argument("--trials", type=int, metavar="N", help="of each model (default: the whole grid, or 20)")
+    tune.add_argument("--minutes", type=float, metavar="M", help="wall time of each model's search")
+    tune.add_argument(
+        "--seeds", type=seed_list, default=[2026], help="of each trial; scores are means over them (default: 2026)"
+    )
+    tune.add_argument("--parallel", type=int, metavar="N", help="trials at once (default: as many as there are cores)")
+    tune.add_argument("--cpus_per_trial", type=int, metavar="N", help="cores of a trial (default: 1)")
+    tune.add_argument("--gpus_per_trial", type=float, metavar="G", help="may be a fraction (default: 0)")
+    output_options(tune, "results/search", "folder of the search")
+    tune.add_argument("--resume", metavar="DIR", help="go on with the search in this folder")
+    tune.add_argument(
+        "--address", help="of a running Ray: auto, host:port or ray://host:port (default: start one here)"
+    )
+    tune.add_argument("--yes", action="store_true", help="search a grid of more than 10,000 combinations")
+
+    report = command("report", commands.report, "Write a comparison, a run or a search as one HTML page.")
+    report.add_argument("folder", metavar="FOLDER", help="of a comparison, a run or a search, e.g. results/comparison")
+    report.add_argument("--output", metavar="FILE", help="the page (default: report.html in the folder)")
+
+    paper = command("paper", commands.paper, "Make a table or figure of the paper from stored runs.")
+    paper.add_argument("item", metavar="ITEM", help="table-1, table-4, table-5, figure-3, ..., figure-7")
+    paper.add_argument("folder", metavar="FOLDER", help="of a comparison, e.g. results/comparison")
+    paper.add_argument("--output", metavar="DIR", help="where the files go (default: paper/ in the folder)")
+    paper.add_argument("--user", metavar="ID", help="the user of figure-6")
+
+    verify = command("verify", commands.verify, "Check the files of a run, comparison, search or prepared data set.")
+    verify.add_argument("folder", metavar="DIR", help="of one of these, or a folder that holds some")
+
+    explain = command("explain", commands.explain, "Explain a user's recommendations from a finished run.")
+    explain.add_argument(
+        "--run", required=True, metavar="DIR", help="folder of the run, e.g. results/demo/DReX/seed-2026"
+    )
+    explain.add_argument("--user", required=True, metavar="ID", help="user as named in the data")
+    explain.add_argument("--item", metavar="ID", help="explain this item, instead of the best ones")
+    explain.add_argument("--top", type=int, default=3, help="number of recommendations (default: 3)")
+    explain.add_argument("--json", action="store_true", help="print one JSON document")
+    explain.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="colour words by the model's attention (default: auto, if the output is a terminal)",
+    )
+
+    serve = command("serve", commands.serve, "Answer requests for recommendations and their reasons, and show a page.")
+    serve.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: 127.0.0.1)")
+    serve.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
+    serve.add_argument("--max_body", type=int, default=1 << 20, metavar="BYTES", help="of a request (default: 1048576)")
+    serve.add_argument(
+        "--hosts",
+        type=name_list,
+        default=[],
+        metavar="A,B",
+        help="names that requests may be for (default: this machine's own names; any, if --host is another address)",
+    )
+    serve.add_argument(
+        "--remember",
+        type=int,
+        default=10_000,
+        metavar="USERS",
+        help="whose best items are kept in memory (default: 10000)",
+    )
+
+    doctor = command("doctor", commands.doctor, "Print versions, device, encoder and data sets, and what is missing.")
+    doctor.add_argument("--data_path", metavar="DIR", default="atomic_data")
+    return parser, subparsers.choices
+
+
+def option_names(parser: argparse.ArgumentParser) -> list[str]:
+    """Names of the options of a command, without dashes."""
+    return [text.lstrip("-") for text in parser._option_string_actions]
+
+
+class _OldOutput(argparse.Action):
+    """``--output``: the parameter of that name, or the folder that was named so before ``--output_dir``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        from recbole_drex.model.abstract_recommender import OUTPUTS
+
+        if values in OUTPUTS:
+            namespace.model_output = values
+            return
+        print("note: --output DIR is deprecated; write --output_dir DIR", file=sys.stderr)
+        namespace.output = values
+
+
+def file_list(text: str) -> list[str]:
+    """Files between commas or, as RecBole has them, between spaces; a space may also be part of a name."""
+    return [file for name in name_list(text) for file in ([name] if Path(name).is_file() else name.split())]
+
+
+def name_list(text: str) -> list[str]:
+    """Names between commas; a comma inside brackets, as in ``DReX+modalities=[rating,review]``, separates nothing."""
+    return [name.strip() for name in re.split(r",(?![^\[]*\])", text) if name.strip()]
+
+
+def seed_list(text: str) -> list[int]:
+    """Whole numbers between commas."""
+    try:
+        return [int(seed) for seed in name_list(text)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"seeds are whole numbers separated by commas, not {text!r}") from None
+
+
+def _varied(text: str) -> tuple[str, list[Any]]:
+    """``learning_rate=0.1,0.01``: a parameter and its values, each read as YAML."""
+    from recbole_drex.config.yaml_values import parse_value
+
+    name, equals, values = text.partition("=")
+    if not equals or not name.isidentifier() or not name_list(values):
+        raise argparse.ArgumentTypeError(f"write NAME=VALUE,VALUE,..., not {text!r}")
+    return name, [parse_value(value) for value in name_list(values)]

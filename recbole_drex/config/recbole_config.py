@@ -1,0 +1,224 @@
+"""Configuration: RecBole's ``Config`` that finds our models, ``properties/`` and metrics, and checks its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole's Config needs it)
+from recbole.config import Config as RecBoleConfig
+from recbole.utils.argument_list import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
+
+from recbole_drex.config.recbole_settings import check_eval_args, check_filters, check_training, relevance_of_threshold
+from recbole_drex.config.yaml_values import parse_value, read_yaml, refuse_odd
+from recbole_drex.errors import ConfigError, UnknownNameError
+from recbole_drex.parallel.launch import local_rank
+from recbole_drex.registry import canonical_model_name, get_model, own_models
+from recbole_drex.utils.files import properties_dir, safe_name
+
+PREPARATION = (
+    "user_min",
+    "item_min",
+    "columns",
+    "item_columns",
+    "rating_range",
+    "missing_rating",
+    "bad_line_share",
+    "use_title",
+    "language",
+    "lemmatizer",
+    "encoder",
+    "static_vectors",
+    "encode_text",
+    "max_length",
+    "precision",
+    "store_dtype",
+    "item_features",
+    "images",
+    "image_encoder",
+)
+"""Parameters that shape the prepared files; a change of one makes a data set stale."""
+
+
+# What RecBole's own overall.yaml and sample.yaml say of parameters that have no default which would tell their type.
+_NULL_BY_DEFAULT: dict[str, type] = {
+    **dict.fromkeys(("clip_grad_norm", "threshold", "val_interval", "seq_len", "unload_col", "unused_col"), dict),
+    **dict.fromkeys(("preload_weight", "discretization"), dict),
+    **dict.fromkeys((f"alias_of_{side}_id" for side in ("user", "item", "entity", "relation")), list),
+    **dict.fromkeys(("additional_feat_suffix", "normalize_field", "benchmark_filename"), list),
+    **dict.fromkeys(("rm_dup_inter", "transform", "dataset_save_path", "dataloaders_save_path"), str),
+    **dict.fromkeys((f"{side}_num_interval" for side in ("user_inter", "item_inter", "entity_kg", "relation_kg")), str),
+    "normalize_all": bool,
+    "relevance_threshold": float,
+}
+_SEVERAL_TYPES = (
+    "metrics",
+    "topk",
+    "load_col",
+    "gpu_id",
+    "rating_range",
+)  # a single value for a list, a number for a text
+_UNLISTED = ("tail_ratio", "encoding")  # read by RecBole, but in none of its lists
+_NAMED = ("model", "dataset")
+"""What RecBole's users write into files of parameters, and options of the command line give."""
+
+
+class Config(RecBoleConfig):
+    """RecBole's configuration, with the same precedence: parameters > files > model > project > RecBole.
+
+    Args:
+        model: name of a model of this project, of a preset, or of RecBole; case does not matter.
+        dataset: name of the prepared data set.
+        config_file_list: YAML files, later ones win.
+        config_dict: parameters by name. The process's command line is *not* read.
+        read_texts: read text values of ``config_dict`` as YAML; False for parameters that were read before.
+
+    ``model`` and ``dataset`` among the parameters give way to the arguments.
+
+    Attributes:
+        notes: what the user should know about how parameters were understood.
+
+    Raises:
+        ConfigError: unknown model or parameter (with the nearest spelling), or a value of the wrong type.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        dataset: str,
+        config_file_list: Iterable[str | Path] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        read_texts: bool = True,
+    ):
+        from recbole_drex.evaluation.metrics import register_metrics
+
+        safe_name(dataset, "data set")  # files are named after it
+        register_metrics()
+        self.notes: list[str] = []
+        self._read_texts = read_texts
+        super().__init__(canonical_model_name(model), dataset, list(config_file_list or []), dict(config_dict or {}))
+
+    def _load_config_files(self, file_list: list[str | Path]) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for file in file_list:
+            merged.update(read_yaml(file))
+        return merged
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        # RecBole reads sys.argv here; our command line arrives as parameters, checked, and without eval().
+        return {}
+
+    def _merge_external_config_dict(self) -> None:
+        super()._merge_external_config_dict()
+        for key in _NAMED:
+            self.external_config_dict.pop(key, None)
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        texts = {key: value for key, value in config_dict.items() if self._read_texts and isinstance(value, str)}
+        texts.pop("data_path", None)  # a folder may be called 2024
+        return {**config_dict, **{key: parse_value(text) for key, text in texts.items()}}
+
+    def _get_model_and_dataset(self, model: str, dataset: str) -> tuple[str, type, str]:
+        return model, get_model(model), dataset
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        import recbole
+
+        folder = Path(recbole.__file__).parent / "properties"
+        built_in = folder / "model" / f"{model}.yaml"
+        layers = [properties_dir() / "overall.yaml"]
+        # RecBole's description of one of its own data sets (ml-100k) says how to read it; ours would not.
+        layers += [file for file in [built_in, folder / "dataset" / f"{dataset}.yaml"] if file.is_file()]
+        layers += [properties_dir() / "model" / f"{model}.yaml", properties_dir() / "dataset" / f"{dataset}.yaml"]
+        self.internal_config_dict.update(vars(model_class).get("default_parameters", {}))
+        for file in layers:
+            if file.is_file():
+                self.internal_config_dict.update(read_yaml(file))
+        self._check_external(built_in)
+
+    def _check_external(self, built_in: Path) -> None:
+        internal = self.internal_config_dict
+        for key, value in self.external_config_dict.items():
+            if key not in self.legal:
+                raise UnknownNameError(f"parameter of {self.model}:", key, self.legal)
+            refuse_odd(value, f"parameter '{key}'")
+            default = internal.get(key)
+            wanted = _NULL_BY_DEFAULT.get(key) if default is None else type(default)
+            if wanted is None or wanted not in (bool, int, float, str, list, dict) or key in _SEVERAL_TYPES:
+                continue
+            if value is None and (key in _NULL_BY_DEFAULT or wanted in (list, dict)):
+                continue
+            fits = isinstance(value, (int, float) if wanted is float else wanted)
+            if not fits or isinstance(value, bool) != (wanted is bool):
+                like = "" if default is None else f", like {default!r},"
+                raise ConfigError(f"parameter '{key}' must be {wanted.__name__}{like} but is {value!r}")
+
+    def _init_device(self) -> None:
+        super()._init_device()
+        device = self.final_config_dict["device"]
+        if device.type == "cuda" and (place := local_rank()) is not None:
+            self.final_config_dict["device"] = torch.device("cuda", place)
+        if device.type == "cpu" and self.final_config_dict["gpu_id"]:
+            self.notes.append(f"torch finds no GPU (gpu_id {self.final_config_dict['gpu_id']}), so the CPU is used")
+
+    def _set_default_parameters(self) -> None:
+        from recbole_drex.evaluation.metrics import OURS, other_metrics, resolved_valid_metric, smaller_is_better
+
+        final = self.final_config_dict
+        metrics = final["metrics"]
+        named = [metrics] if isinstance(metrics, str) else metrics
+        if not isinstance(named, (list, tuple)) or not named or not all(isinstance(name, str) for name in named):
+            raise ConfigError(f"parameter 'metrics' must name at least one metric but is {metrics!r}")
+        others = other_metrics(named)
+        final["metrics"] = OURS  # for RecBole, which takes metrics of one kind alone
+        check_eval_args(final["eval_args"], others)
+        check_filters(final)
+        if final["enable_amp"] and self.is_ours:
+            raise ConfigError(
+                f"enable_amp is for models of RecBole; {self.model} is trained in 32 bits, so leave it out"
+            )
+        if final["relevance_threshold"] is None:
+            final["relevance_threshold"] = relevance_of_threshold(final)
+        try:
+            super()._set_default_parameters()
+        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+        final["eval_args"]["mode"] = dict.fromkeys(("valid", "test"), "full")
+        final["valid_metric"], theirs = resolved_valid_metric(final["valid_metric"])
+        if theirs:
+            candidates = "the rated rows" if theirs == "AUC" else "the full catalogue"
+            self.notes.append(f"valid_metric {final['valid_metric']} is RecBole's {theirs}, over {candidates}")
+            others.append(theirs)
+        final["metrics"] = [*OURS, *{name.lower(): name for name in others}.values()]
+        final["valid_metric_bigger"] = not smaller_is_better(final["valid_metric"])
+
+    def _set_train_neg_sample_args(self) -> None:
+        try:
+            super()._set_train_neg_sample_args()
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"parameter 'train_neg_sample_args' is illegal: {error}") from error
+        check_training(self.final_config_dict)
+
+    @property
+    def legal(self) -> set[str]:
+        """Names of all parameters that may be given to this model."""
+        arguments = (general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
+        return {*self.internal_config_dict, *_UNLISTED, *(name for names in arguments for name in names)}
+
+    def preparation(self) -> dict[str, Any]:
+        """The parameters that shape the prepared files."""
+        return {key: self[key] for key in PREPARATION}
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the model belongs to this project (and so predicts ratings unless it says otherwise)."""
+        return self.model in own_models()

@@ -1,0 +1,550 @@
+"""RecBole's ``Dataset`` that carries reviews: rows without a rating are evidence, never training or test targets."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction, cat_interactions
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.evaluator import metric_types
+from recbole.utils import EvaluatorType, FeatureSource, FeatureType
+
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
+from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.evaluation.metrics import other_metrics
+from recbole_drex.evaluation.protocol import threshold_of_scale
+from recbole_drex.parallel import collectives
+
+REVIEW_ROW = "review_row"
+ITEM_REVIEWS = "reviews"
+"""The item modality that is made of an item's training reviews."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What may be known when something is predicted: the training rows, then the rows without a rating.
+
+    Attributes:
+        user, item: internal ids, each of shape ``(n,)``.
+        rating: of shape ``(n,)``, NaN where missing.
+        timestamp: seconds, float64 of shape ``(n,)``, 0 where missing.
+        review_row: row of the feature store, of shape ``(n,)``, -1 where the review is missing.
+        fields: further vectors per interaction by name, each ``(n, width)``; a missing one is all zero.
+    """
+
+    user: torch.Tensor
+    item: torch.Tensor
+    rating: torch.Tensor
+    timestamp: torch.Tensor
+    review_row: torch.Tensor
+    fields: dict[str, torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+
+class ReviewDataset(Dataset):
+    """Atomic files with reviews.
+
+    Rated rows go through RecBole's filtering and splitting. Rows with a review and no rating are held apart in
+    ``unrated`` (none when ``keep_unrated`` is false): they are never split, so they are evidence for every part. A row
+    whose (user, item) pair is rated too is dropped, since it might speak of a test row. Where the split is by time,
+    only rows that are earlier than what is held out are evidence, see :meth:`build`.
+
+    The columns that this project needs (ids, rating, time and review row) are read whether ``load_col`` names them or
+    not. Where the file has no rating column, every interaction counts as a rating of 1. Times are float64: RecBole's
+    float32 holds the present time in steps of 128 seconds.
+
+    Attributes:
+        notes: what the user should know about how the data were read.
+
+    Raises:
+        DataError: files that cannot be read, lack a field or hold numbers that are none; no rated rows; pre-split files
+            (``benchmark_filename``) that hold rows without a rating; or parameters of RecBole that do not fit the data.
+    """
+
+    inter_feat: Any  # a data frame until the data set is built, then RecBole's Interaction
+    unrated: Any
+    notes: list[str]
+
+    def __init__(self, config):
+        self.notes = []
+        try:
+            super().__init__(config)
+        except (ValueError, NotImplementedError) as error:  # RecBole's answer to parameters that do not fit the data
+            raise DataError(f"data set '{config['dataset']}': {error}") from error
+
+    def _get_load_and_unload_col(self, source):
+        load, unload = super()._get_load_and_unload_col(source)
+        if load and source == FeatureSource.INTERACTION:
+            load |= self._needed()
+        return load, unload
+
+    def _load_feat(self, filepath, source):
+        try:
+            return super()._load_feat(filepath, source)
+        except ValueError as error:  # of the header or a number; also not UTF-8, or no table that pandas can read
+            raise DataError(
+                f"{filepath} cannot be read as an atomic file with field_separator {self.config['field_separator']!r}: "
+                f"{error}"
+            ) from error
+
+    def _check_fields(self) -> None:
+        """Check the interactions of files that anybody may have written."""
+        where = f"data set '{self.dataset_name}' in {self.dataset_path}"
+        fields = () if self.inter_feat is None else self.inter_feat.columns
+        kinds = {"USER_ID_FIELD": FeatureType.TOKEN, "ITEM_ID_FIELD": FeatureType.TOKEN}
+        for key, kind in {**kinds, "RATING_FIELD": FeatureType.FLOAT, "TIME_FIELD": FeatureType.FLOAT}.items():
+            field = self.config[key]
+            if field not in fields and key in kinds:
+                raise DataError(f"{where} has no field '{field}'; if it is called otherwise there, name it by {key}")
+            if field in fields and self.field2type[field] != kind:
+                raise DataError(f"{where}: field '{field}' must be a {kind.value}, not {self.field2type[field].value}")
+        for field in self.inter_feat:
+            if self.field2type[field] == FeatureType.FLOAT:
+                # Tensors are of 32 bits.
+                with np.errstate(over="ignore"):
+                    infinite = np.isinf(self.inter_feat[field].to_numpy(np.float32))
+                if infinite.any():
+                    row = self.inter_feat.iloc[int(infinite.argmax())]
+                    pair = f"user '{row[self.uid_field]}', item '{row[self.iid_field]}'"
+                    raise DataError(f"{where}: field '{field}' is infinite or too large ({pair})")
+
+    def _data_processing(self) -> None:
+        self.rating_field = self.config["RATING_FIELD"]
+        self._check_fields()
+        if self.rating_field not in self.inter_feat:
+            self.notes.append(
+                f"data set '{self.dataset_name}' has no field '{self.rating_field}' (RATING_FIELD), so every "
+                "interaction counts as a rating of 1 and rating errors mean nothing"
+            )
+            self.set_field_property(self.rating_field, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
+            self.inter_feat[self.rating_field] = 1.0
+        missing = self.inter_feat[self.rating_field].isna().to_numpy()
+        if missing.any() and self.benchmark_filename_list is not None:
+            raise DataError(f"data set '{self.dataset_name}': pre-split files must not hold rows without a rating")
+        kinds = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
+        ids = (self.uid_field, self.iid_field)
+        usable = [field for field in self.inter_feat if field in ids or self.field2type[field] in kinds]
+        keep = missing & bool(self.config["keep_unrated"])
+        self.unrated = self.inter_feat.loc[keep, usable].reset_index(drop=True)
+        self.inter_feat = self.inter_feat[~missing].reset_index(drop=True)
+        if self.inter_feat.empty:
+            raise DataError(f"data set '{self.dataset_name}' in {self.dataset_path} has no rated interactions")
+        super()._data_processing()
+
+    def _remove_duplication(self) -> None:
+        # RecBole's sort is not stable, so of rows with equal times either might be kept.
+        keep = self.config["rm_dup_inter"]
+        if keep is not None:
+            ids, feat = [self.uid_field, self.iid_field], self.inter_feat
+            if self.time_field in feat:
+                feat = feat.sort_values(self.time_field, kind="stable")
+            self.inter_feat = self.inter_feat[~feat.duplicated(ids, keep=keep).reindex(self.inter_feat.index)]
+        super()._remove_duplication()
+
+    def _remap_ID_all(self) -> None:
+        super()._remap_ID_all()
+        for field in (self.uid_field, self.iid_field):
+            self.unrated[field] = self.unrated[field].map(self.field2token_id[field]).fillna(-1).astype(np.int64)
+        known = (self.unrated[self.uid_field] >= 0) & (self.unrated[self.iid_field] >= 0)
+        rated_pairs = self._pair_keys(self.inter_feat)
+        repeated = np.isin(self._pair_keys(self.unrated), rated_pairs)
+        self.unrated = self.unrated[known & ~repeated].reset_index(drop=True)
+
+    def _pair_keys(self, frame) -> np.ndarray:
+        users = np.asarray(frame[self.uid_field], dtype=np.int64)
+        return users * self.item_num + np.asarray(frame[self.iid_field], dtype=np.int64)
+
+    def _fill_nan(self) -> None:
+        # RecBole would fill a missing time or review by the column's mean.
+        for frame in (self.inter_feat, self.unrated):
+            for field, value in ((self.time_field, 0.0), (REVIEW_ROW, -1.0)):
+                if field in frame:
+                    frame[field] = frame[field].fillna(value)
+        super()._fill_nan()
+
+    def _del_col(self, feat, field) -> None:
+        # RecBole drops a rating that `threshold` makes labels of, and what `unused_col` names.
+        if feat is not self.inter_feat or field not in self._needed():
+            super()._del_col(feat, field)
+
+    def _needed(self) -> set[str]:
+        """Fields of interactions that this project reads, whatever the model."""
+        keys = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
+        return {REVIEW_ROW, *(self.config[key] for key in keys)}
+
+    def _normalize(self) -> None:
+        # Errors are measured in rating units, times are compared, and review rows are positions in a file.
+        kept = [field for field in (self.rating_field, self.time_field, REVIEW_ROW) if field in self.inter_feat]
+        values = self.inter_feat[kept].copy()
+        super()._normalize()
+        self.inter_feat[kept] = values
+
+    def _dataframe_to_interaction(self, data):
+        interaction = super()._dataframe_to_interaction(data)
+        if self.time_field in data:
+            interaction.update(Interaction({self.time_field: torch.from_numpy(data[self.time_field].to_numpy(float))}))
+        return interaction
+
+    def _change_feat_format(self) -> None:
+        # Together, so that vectors are padded to one width.
+        both = pd.concat([self.inter_feat[self.unrated.columns], self.unrated], ignore_index=True)
+        together = self._dataframe_to_interaction(both)
+        super()._change_feat_format()
+        n_rated = len(self.inter_feat)
+        self.inter_feat.update(together[:n_rated])
+        self.unrated = together[n_rated:]
+
+    def build(self) -> list[ReviewDataset]:
+        """Split as RecBole does, or by ``eval_args.split: {KF: [n, fold]}``: into n folds of each user's rows.
+
+        The rows are shuffled by the seed and dealt out to n folds in turn; ``fold`` is tested, the next one validates,
+        the others train. So over folds 0 to n - 1 every row is tested once.
+
+        Where the order is by time, ``unrated`` of the training part holds only rows earlier than the first row of
+        validation and test: of the same user where the split is by user, of all users where it is not. Rows without a
+        time are then no evidence.
+
+        Raises:
+            ConfigError: ``KF`` with another order or grouping than random and by user, numbers that are no fold, or
+                of a data set that comes split.
+            DataError: it is to be ordered by time, and there are no times.
+        """
+        arguments = self.config["eval_args"]
+        temporal = self.benchmark_filename_list is None and arguments["order"] == "TO"
+        if temporal:
+            self._check_times()
+        if "KF" not in arguments["split"]:
+            parts = super().build()
+            if temporal and len(self.unrated):
+                parts[0].unrated = self._earlier_unrated(parts[1:])
+            return parts
+        if self.benchmark_filename_list is not None:
+            raise ConfigError(f"eval_args: data set '{self.dataset_name}' comes split, so folds (KF) cannot be made")
+        if (arguments["order"], arguments["group_by"]) != ("RO", "user"):
+            raise ConfigError("eval_args: folds (KF) are random and by user: they need order: RO and group_by: user")
+        n, fold = fold_of(arguments)
+        self._change_feat_format()
+        self.shuffle()
+        users = pd.Series(self.inter_feat[self.uid_field].numpy())
+        turn = (users.groupby(users).cumcount().to_numpy() - fold) % n
+        self._drop_unused_col()
+        parts = (turn > 1, turn == 1, turn == 0)
+        return [self.copy(self.inter_feat[np.flatnonzero(part)]) for part in parts]
+
+    def _check_times(self) -> None:
+        times = self.inter_feat[self.time_field] if self.time_field in self.inter_feat else pd.Series(dtype=float)
+        missing = int((times == 0).sum())
+        if missing == len(times):
+            raise DataError(
+                f"eval_args orders by time, and data set '{self.dataset_name}' has no times in a field "
+                f"'{self.time_field}' (TIME_FIELD); write order: RO, or name the field"
+            )
+        if missing:
+            self.notes.append(
+                f"{missing:,} of {len(times):,} interactions have no time, and count as the earliest in the split"
+            )
+
+    def _earlier_unrated(self, held_out: list[ReviewDataset]) -> Interaction:
+        """Rows without a rating that are known before the first row that is held out, of each user or of all."""
+        first = torch.full((self.user_num,), torch.inf, dtype=torch.float64)
+        for part in held_out:
+            first.scatter_reduce_(0, part.inter_feat[self.uid_field].long(), part.inter_feat[self.time_field], "amin")
+        arguments = self.config["eval_args"]
+        if "RS" in arguments["split"] and arguments["group_by"] != "user":
+            first[:] = first.min()
+        time = self.unrated[self.time_field]
+        early = (time != 0) & (time < first[self.unrated[self.uid_field].long()])  # 0 where the time is missing
+        if not early.all():
+            self.notes.append(
+                f"{int((~early).sum()):,} of {len(early):,} rows without a rating are no evidence, since they are not "
+                "known to be earlier than what is held out (order: TO)"
+            )
+        return self.unrated[torch.nonzero(early).flatten()]
+
+    def with_hidden(self, reviews: float, ratings: float) -> ReviewDataset:
+        """This (training) part without a share of its reviews and ratings, to see what a model owes to them.
+
+        The seed decides which; what a smaller share hides, a larger one hides too.
+
+        Args:
+            reviews: share of the interactions with a review whose review is hidden, unrated ones included.
+            ratings: share of the interactions with a review (that is not hidden) whose rating is hidden; they become
+                rows without a rating, so that nothing learns from their rating, but from their review.
+
+        Raises:
+            DataError: no rating would be left to learn from.
+        """
+        if not reviews and not ratings:
+            return self
+        if REVIEW_ROW not in self.inter_feat:
+            raise DataError(f"data set '{self.dataset_name}' has no reviews, so nothing can be hidden")
+        rated, unrated = self.inter_feat[np.arange(len(self.inter_feat))], self.unrated[np.arange(len(self.unrated))]
+        both = torch.cat([rated[REVIEW_ROW], unrated[REVIEW_ROW]]) >= 0
+        hidden = _chosen(both, reviews, self.config["seed"])
+        for feat, part in ((rated, hidden[: len(rated)]), (unrated, hidden[len(rated) :])):
+            feat[REVIEW_ROW][part] = -1.0
+        unrated = unrated[torch.nonzero(unrated[REVIEW_ROW] >= 0).flatten()]
+        moved = _chosen(rated[REVIEW_ROW] >= 0, ratings, self.config["seed"] + 1)
+        if moved.all():
+            raise DataError(f"hide_ratings: {ratings} leaves no training rating in '{self.dataset_name}' to learn from")
+        part = self.copy(rated[torch.nonzero(~moved).flatten()])
+        evidence = rated[torch.nonzero(moved).flatten()]
+        evidence = Interaction({field: evidence[field] for field in unrated.columns})
+        part.unrated = cat_interactions([unrated, evidence])
+        return part
+
+    def pair_key(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """One integer per (user, item) pair."""
+        return user.long() * self.item_num + item.long()
+
+    def evidence(self, fields: tuple[str, ...] = ()) -> Evidence:
+        """Rows of this (training) part, then the unrated rows; call it on the training part only.
+
+        Args:
+            fields: further modalities: ``float_seq`` fields of the ``.inter`` file, or item modalities, whose vectors
+                come with every interaction of an item.
+
+        Raises:
+            ConfigError: there is no such field, or it is ``reviews``: the reviews of an item would bring the review of
+                the interaction that is predicted.
+            DataError: the field holds NaN or infinite numbers.
+        """
+        parts = [self.inter_feat, self.unrated]
+
+        def column(field: str, default: float) -> torch.Tensor:
+            values = [p[field] if field in p else torch.full((len(p),), default) for p in parts]
+            return torch.cat(values)
+
+        item = column(self.iid_field, 0).long()
+        vectors = {}
+        for field in fields:
+            if field in self.inter_feat:
+                vectors[field] = column(field, 0.0).float()
+                if not torch.isfinite(vectors[field]).all():
+                    raise DataError(f"field '{field}' of {self.dataset_name}.inter holds NaN or infinity")
+            elif field in self.item_modalities and field != ITEM_REVIEWS:
+                vectors[field] = self.item_vectors(field)[item]
+            else:
+                legal = {"review", "rating", *self.item_modalities, *self._float_seqs()} - {ITEM_REVIEWS}
+                raise ConfigError(unknown_name("modality", field, legal, "Further fields need 'load_col'."))
+        review_row = column(REVIEW_ROW, -1.0).long()
+        if self.config["shuffle_reviews"]:
+            # What remains of a model's gain over no reviews at all is not owed to what they say.
+            reviewed = torch.nonzero(review_row >= 0).flatten()
+            generator = torch.Generator().manual_seed(self.config["seed"])
+            review_row[reviewed] = review_row[reviewed[torch.randperm(len(reviewed), generator=generator)]]
+        rating = torch.cat([parts[0][self.rating_field].float(), torch.full((len(parts[1]),), torch.nan)])
+        return Evidence(
+            user=column(self.uid_field, 0).long(),
+            item=item,
+            rating=rating,
+            timestamp=column(self.time_field, 0.0).double(),
+            review_row=review_row,
+            fields=vectors,
+        )
+
+    def _float_seqs(self) -> list[str]:
+        return [name for name, kind in self.field2type.items() if kind == FeatureType.FLOAT_SEQ]
+
+    @property
+    def item_modalities(self) -> list[str]:
+        """What :meth:`item_vectors` knows: prepared modalities, ``float_seq`` fields of the ``.item`` file, reviews."""
+        fields = [name for name in self._float_seqs() if self.item_feat is not None and name in self.item_feat]
+        reviews = [ITEM_REVIEWS] if REVIEW_ROW in self.inter_feat else []
+        return [*ItemFeatures(Path(self.dataset_path) / FOLDER).names, *fields, *reviews]
+
+    def item_vectors(self, name: str) -> torch.Tensor:
+        """Vectors of all items by internal id, (item_num, width); zeros for the padding and for items that lack them.
+
+        Args:
+            name: a prepared modality such as ``text`` or ``image``, a ``float_seq`` field of the ``.item`` file, or
+                ``reviews``: the mean over an item's reviews in this (training) part of their words' mean vectors.
+
+        Raises:
+            ConfigError: there is no such modality.
+            DataError: its file is missing or damaged, or it holds NaN or infinite numbers.
+        """
+        if name not in self.item_modalities:
+            raise ConfigError(
+                unknown_name("item modality", name, self.item_modalities, "Fields of an .item file need 'load_col'.")
+            )
+        if name == ITEM_REVIEWS:
+            return self._mean_reviews()
+        if self.item_feat is not None and name in self.item_feat:
+            vectors = self.item_feat[name].float()
+            if not torch.isfinite(vectors).all():
+                row = int(torch.nonzero(~torch.isfinite(vectors).all(1))[0])
+                item = self.id2token(self.iid_field, row)
+                raise DataError(f"field '{name}' of {self.dataset_name}.item holds NaN or infinity for item '{item}'")
+            return vectors
+        tokens = self.field2id_token[self.iid_field][1:].tolist()
+        vectors = torch.from_numpy(ItemFeatures(Path(self.dataset_path) / FOLDER).vectors(name, tokens))
+        return torch.cat([torch.zeros(1, vectors.shape[1]), vectors])
+
+    def _mean_reviews(self) -> torch.Tensor:
+        evidence = self.evidence()
+        vectors = torch.from_numpy(self.features().means(evidence.review_row.numpy()))
+        reviewed = vectors.abs().sum(1) > 0
+        item = evidence.item[reviewed]
+        sums = torch.zeros(self.item_num, vectors.shape[1]).index_add_(0, item, vectors[reviewed])
+        return sums / torch.bincount(item, minlength=self.item_num).clamp(min=1)[:, None]
+
+    def rating_levels(self) -> torch.Tensor:
+        """The distinct ratings of this part, ascending."""
+        return torch.unique(self.inter_feat[self.rating_field])
+
+    def features(self) -> FeatureStore:
+        """The word features of the reviews.
+
+        Raises:
+            DataError: they are missing or damaged; the message holds the command that makes them, or the parameters
+                that do without.
+        """
+        folder = Path(self.dataset_path) / "features"
+        if not folder.is_dir():
+            there = ",".join(["rating", *(name for name in self.item_modalities if name != ITEM_REVIEWS)])
+            raise DataError(
+                f"data set '{self.dataset_name}' has no word features in {folder}. From raw reviews they are made by "
+                f"`recbole-drex prepare --dataset {self.dataset_name} --raw FILE --rebuild`; without reviews, let DReX "
+                f"use what is there: --modalities '[{there}]' --taste '[]'"
+            )
+        return FeatureStore.open(folder)
+
+
+def fold_of(eval_args: dict[str, Any]) -> tuple[int, int]:
+    """Number of folds and which one is tested, of ``eval_args.split: {KF: [n, fold]}``.
+
+    Raises:
+        ConfigError: they are no such numbers.
+    """
+    value = eval_args["split"]["KF"]
+    numbers = isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
+    if not numbers or not (value[0] >= 3 and 0 <= value[1] < value[0]):
+        raise ConfigError(f"eval_args.split KF must be [folds, fold], 3 or more folds counted from 0, not {value!r}")
+    return value[0], value[1]
+
+
+def _chosen(candidates: torch.Tensor, share: float, seed: int) -> torch.Tensor:
+    """Mask of a random ``share`` of ``candidates`` (a mask); a larger share holds every smaller one."""
+    places = torch.nonzero(candidates).flatten()
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+    chosen = torch.zeros_like(candidates)
+    chosen[places[order[: round(share * len(places))]]] = True
+    return chosen
+
+
+class _OwnBatches:
+    """Mixin of loaders for evaluation, of which every process of a group takes its own batches."""
+
+    def __iter__(self):
+        if collectives.world_size() == 1:
+            return super().__iter__()  # type: ignore[misc]
+        batches = list(self.batch_sampler)  # type: ignore[attr-defined]
+        own = collectives.span(len(batches), collectives.rank(), collectives.world_size())
+        return map(self.collate_fn, batches[own])  # type: ignore[attr-defined]
+
+
+# A sampler's sets of what each user has touched take more memory than the data, so loaders that sample nothing, or have
+# seen what they need, let go of it.
+
+
+class _Rows(_OwnBatches, NegSampleEvalDataLoader):
+    def __init__(self, config, dataset, sampler):
+        super().__init__(config, dataset, sampler)
+        if self.neg_sample_args["sample_num"] == "none":
+            self._sampler = None
+
+
+class _Full(_OwnBatches, FullSortEvalDataLoader):
+    def __init__(self, config, dataset, sampler):
+        super().__init__(config, dataset, sampler)
+        self._sampler = None
+
+
+class EvaluationLoaders(NamedTuple):
+    """Two views of one part: its rated rows, and its users against the full catalogue."""
+
+    rows: NegSampleEvalDataLoader
+    full: FullSortEvalDataLoader
+
+
+class Parts(NamedTuple):
+    """A split data set: the training loader and the evaluation loaders of validation and test."""
+
+    train: Any
+    valid: EvaluationLoaders
+    test: EvaluationLoaders
+
+    @property
+    def train_dataset(self) -> ReviewDataset:
+        return self.train._dataset
+
+
+def settle_relevance(config: Config, dataset: ReviewDataset) -> None:
+    """Let the rating from which an item is relevant follow the data, where none is given, and check it where one is.
+
+    Raises:
+        DataError: it is above all ratings, or ratings cannot be gains.
+    """
+    levels = np.unique(np.asarray(dataset.inter_feat[dataset.rating_field], dtype=np.float32)).astype(np.float64)
+    where = f"the ratings of '{dataset.dataset_name}' are from {levels[0]:g} to {levels[-1]:g}"
+    if config["relevance_threshold"] is None:
+        config["relevance_threshold"] = threshold_of_scale(levels)
+    threshold = config["relevance_threshold"]
+    if threshold > levels[-1]:
+        raise DataError(f"relevance_threshold {threshold:g}: no item would be relevant, since {where}; lower it")
+    if threshold <= levels[0]:
+        dataset.notes.append(f"every rated item is relevant (relevance_threshold {threshold:g}), since {where}")
+    if levels[0] < 0 and config["relevance"] == "graded" and config["gain"] != "binary":
+        raise DataError(f"relevance: graded needs ratings of 0 or more, but {where}; choose relevance: threshold")
+
+
+def split(config: Config, dataset: ReviewDataset) -> Parts:
+    """Split by ``eval_args``, hide what is to be hidden from training, and make the loaders.
+
+    Raises:
+        ConfigError: ``eval_args`` names a split, order or grouping that RecBole does not know.
+        DataError: the split leaves validation or test empty, or a user has interacted with all items and the model
+            needs others.
+    """
+    try:
+        built = dataset.build()
+    except (NotImplementedError, ValueError) as error:  # RecBole's answer to a split that does not fit the data
+        raise ConfigError(f"eval_args {config['eval_args']}: {error}") from error
+    longest, theirs = max(config["topk"]), other_metrics(config["metrics"])
+    if longest >= dataset.item_num and any(metric_types[name.lower()] == EvaluatorType.RANKING for name in theirs):
+        raise ConfigError(
+            f"topk: {longest} is more than the {dataset.item_num - 1} items of '{config['dataset']}', so RecBole's "
+            f"{', '.join(theirs)} cannot be computed"
+        )
+    for name, part in zip(("training", "validation", "test"), built, strict=True):
+        if len(part) == 0:
+            raise DataError(f"the split {config['eval_args']['split']} leaves no {name} rows in '{config['dataset']}'")
+    try:
+        samplers = create_samplers(config, dataset, built)
+    except ValueError as error:  # RecBole's answer to users who have interacted with everything
+        raise DataError(f"data set '{config['dataset']}': {error}") from error
+    # Samplers know the whole training part: an item whose rating is hidden is still no unseen item.
+    train_part = built[0].with_hidden(config["hide_reviews"], config["hide_ratings"])
+    train = get_dataloader(config, "train")(config, train_part, samplers[0], shuffle=config["shuffle"])
+    loaders = [
+        EvaluationLoaders(
+            rows=_Rows(config, part, sampler),
+            full=_Full(config, part, sampler),
+        )
+        for part, sampler in zip(built[1:], samplers[1:], strict=True)
+    ]
+    return Parts(train, *loaders)

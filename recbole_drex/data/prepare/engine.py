@@ -1,0 +1,227 @@
+"""Where a preparation reads its files and encodes their texts: in this process or on Ray, with the same result."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from recbole_drex.data.raw.readers import Part, Rules, read_in_turn
+from recbole_drex.data.raw.remote import RawFile
+from recbole_drex.data.text.contextual_encoder import Encoder, load_encoder
+from recbole_drex.data.text.feature_store_writer import Shard, pack, pack_words
+from recbole_drex.data.text.static_encoder import STATIC, StaticVectors, is_file, sentence_encoder
+from recbole_drex.data.text.tokenizer import TextProcessor
+from recbole_drex.errors import ConfigError, unknown_name
+
+ENGINES = ("local", "ray")
+
+
+class ReviewEncoder:
+    """Cleans and lemmatises texts and embeds the words they keep, or, for ``encoder: static``, their lemmas.
+
+    Args:
+        settings: the parameters under "Preparation" of ``properties/overall.yaml``. Where ``static_vectors`` is None,
+            lemmas are embedded elsewhere.
+        device: of the encoder, as :func:`recbole_drex.data.text.contextual_encoder.load_encoder` takes it.
+
+    Attributes:
+        static: whether lemmas are embedded, by :meth:`embed`, and not words, by a call.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], device: str = "cpu"):
+        self._given, self._device = settings, device
+        self.static = settings["encoder"] == STATIC
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        names = ("precision", "max_length", "encode_text")
+        return load_encoder(self._given["encoder"], device=self._device, **{name: self._given[name] for name in names})
+
+    @cached_property
+    def _vectors(self) -> StaticVectors:
+        return StaticVectors(self._given["static_vectors"], self._device)
+
+    @cached_property
+    def _processor(self) -> TextProcessor:
+        return TextProcessor(self._given["lemmatizer"], self._given["language"])
+
+    @property
+    def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All that decides the result, of the encoder and of the words, for a manifest."""
+        if self.static and self._given["static_vectors"] is None:
+            return {}, self._processor.settings
+        return (self._vectors if self.static else self._encoder).settings, self._processor.settings
+
+    @property
+    def width(self) -> int:
+        """Length of a word's vector."""
+        return (self._vectors if self.static else self._encoder).width
+
+    def __call__(self, texts: Sequence[str]) -> Shard:
+        """Encode some thousand texts; those without words to keep give no vectors.
+
+        Raises:
+            DataError: the weights of the encoder are missing or damaged.
+            ConfigError: a setting is illegal.
+        """
+        words = [self._processor(text) for text in texts]
+        if self.static:
+            return pack_words([review.lemmas for review in words], [review.begins for review in words])
+        vectors = self._encoder.encode(words)
+        return pack(vectors, [review.lemmas for review in words], [review.begins for review in words], self.width)
+
+    def embed(self, lemmas: Sequence[str]) -> np.ndarray:
+        """Static vectors of distinct lemmas, float16 (lemmas, width).
+
+        Raises:
+            DataError: as :class:`~recbole_drex.data.text.static_encoder.StaticVectors`.
+        """
+        return self._vectors(lemmas)
+
+
+class Engine(Protocol):
+    """What a preparation needs of an engine."""
+
+    static: bool
+
+    @property
+    def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As :attr:`ReviewEncoder.settings`."""
+
+    @property
+    def width(self) -> int:
+        """Length of a word's vector."""
+
+    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+        """Read review files; see :data:`recbole_drex.data.raw.readers.Read`."""
+
+    def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
+        """Encode blocks of texts, each by itself, so that the result does not depend on where it was encoded.
+
+        Args:
+            texts: gives the texts of a block; asked in the order of ``blocks`` and not far ahead, so that few blocks
+                are in memory at a time.
+            blocks: numbers of the blocks.
+
+        Yields:
+            Number and encoded texts of every block, in any order.
+
+        Raises:
+            DataError: the weights of the encoder are missing or damaged.
+        """
+
+    def embed(self, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Static vectors of lemmas, for an engine that is ``static``.
+
+        Args:
+            parts: distinct lemmas, by the number of their part.
+
+        Yields:
+            Number and vectors, float16 (lemmas, width), of every part, in any order.
+
+        Raises:
+            DataError: as :meth:`ReviewEncoder.embed`.
+        """
+
+    def sentences(self) -> contextlib.AbstractContextManager[Engine]:
+        """An engine of the same kind that is not static, for texts whose words are read in their sentences."""
+
+
+def with_sentences(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with an encoder that reads sentences, see
+    :func:`recbole_drex.data.text.static_encoder.sentence_encoder`.""" return {**settings, "encoder":
+    sentence_encoder(settings)}
+
+
+def embed_from_file(file: StaticVectors, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
+    """As :meth:`Engine.embed`, from a file of word vectors, which is read once for all parts."""
+    vectors = file([lemma for lemmas in parts.values() for lemma in lemmas])
+    start = 0
+    for number, lemmas in parts.items():
+        yield number, vectors[start : start + len(lemmas)]
+        start += len(lemmas)
+
+
+class LocalEngine:
+    """Reads file after file and encodes block after block in this process, with all of torch's threads.
+
+    Args:
+        settings: the parameters under "Preparation" of ``properties/overall.yaml``.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self._given, self._encoder = settings, ReviewEncoder(settings)
+        self.static = self._encoder.static
+
+    @property
+    def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As :attr:`ReviewEncoder.settings`."""
+        return self._encoder.settings
+
+    @property
+    def width(self) -> int:
+        """Length of a word's vector."""
+        return self._encoder.width
+
+    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+        """Read review files one after the other."""
+        return read_in_turn(files, rules)
+
+    def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
+        """Encode blocks of texts; see :meth:`Engine.encode`."""
+        for block in blocks:
+            yield block, self._encoder(texts(block))
+
+    def embed(self, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Static vectors of lemmas; see :meth:`Engine.embed`."""
+        if is_file(self._given["static_vectors"]):
+            yield from embed_from_file(StaticVectors(self._given["static_vectors"]), parts)
+            return
+        for number, lemmas in parts.items():
+            yield number, self._encoder.embed(lemmas)
+
+    @contextlib.contextmanager
+    def sentences(self) -> Iterator[LocalEngine]:
+        """See :meth:`Engine.sentences`."""
+        yield LocalEngine(with_sentences(self._given)) if self.static else self
+
+
+def check_engine(name: str, address: str | None = None) -> None:
+    """Check the choice of an engine.
+
+    Raises:
+        ConfigError: there is no such engine, or an address for one that knows none.
+    """
+    if name not in ENGINES:
+        raise ConfigError(unknown_name("engine", name, ENGINES))
+    if address is not None and name != "ray":
+        raise ConfigError(f"an address of a cluster was given ({address}), but not the engine 'ray'")
+
+
+@contextlib.contextmanager
+def opened_engine(name: str, address: str | None, settings: Mapping[str, Any]) -> Iterator[Engine]:
+    """An engine, for as long as the block runs.
+
+    Args:
+        name: ``local`` or ``ray``.
+        address: of a Ray cluster, see :func:`recbole_drex.parallel.ray_cluster.connected`; None: a Ray of this machine.
+        settings: the parameters under "Preparation" of ``properties/overall.yaml``.
+
+    Raises:
+        ConfigError: as :func:`check_engine`; or Ray is missing, too old or not at ``address``.
+    """
+    check_engine(name, address)
+    if name == "local":
+        yield LocalEngine(settings)
+        return
+    from recbole_drex.parallel.ray_cluster import connected
+
+    with connected(address):
+        from recbole_drex.data.prepare.ray_engine import RayEngine
+
+        with contextlib.closing(RayEngine(settings)) as engine:
+            yield engine

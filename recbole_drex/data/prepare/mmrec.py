@@ -1,0 +1,206 @@
+"""MMRec's folder layout: interactions that are split already, and vectors of items by row."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_drex.data.items.item_features import (
+    FOLDER,
+    INDEX,
+    ItemFeatures,
+    check_modality,
+    check_vectors,
+    read_table,
+    write_item_features,
+)
+from recbole_drex.data.prepare.manifest import (
+    FORMAT,
+    PARTS,
+    fingerprint,
+    refuse_item_settings,
+    source,
+    versions,
+    write_manifest,
+)
+from recbole_drex.data.prepare.statistics import dataset_statistics
+from recbole_drex.errors import DataError
+from recbole_drex.utils.files import replacing, sha256
+
+_NAMES = {"user_id": ("userID", "user_id"), "item_id": ("itemID", "item_id"), "rating": ("rating",)}
+_NAMES |= {"timestamp": ("timestamp",), "part": ("x_label",)}
+_NEEDED = ("user_id", "item_id", "part")
+_SUFFIX = "_feat.npy"
+
+
+def mmrec_files(folder: Path) -> tuple[Path, dict[str, Path]]:
+    """The interactions of a folder in MMRec's layout, and its vectors of items by modality.
+
+    Raises:
+        DataError: not one ``.inter`` file, or no ``*_feat.npy``.
+        ConfigError: the name of a modality is not legal or is taken.
+    """
+    inter = sorted(folder.glob("*.inter"))
+    if len(inter) != 1:
+        found = ", ".join(path.name for path in inter) or "none"
+        raise DataError(f"{folder} must hold one .inter file (MMRec's layout) or Parquet files; .inter files: {found}")
+    files = sorted(folder.glob(f"?*{_SUFFIX}"))
+    vectors = {path.name.removesuffix(_SUFFIX): path for path in files}
+    if not vectors:
+        raise DataError(f"{folder} holds no vectors of items; expected are image{_SUFFIX}, text{_SUFFIX} or the like")
+    for name in vectors:
+        check_modality(name)
+    return inter[0], vectors
+
+
+def mmrec_sources(folder: Path) -> list[dict[str, Any]]:
+    """The files of the folder as a manifest names raw files."""
+    inter, vectors = mmrec_files(folder)
+    return [source(path) for path in (inter, *vectors.values())]
+
+
+def read_mmrec(path: Path) -> pd.DataFrame:
+    """Read the interactions of MMRec's layout, every row of which must be good, since the split names them all.
+
+    Args:
+        path: tab-separated with a header: ``userID`` and ``itemID`` (whole numbers; or ``user_id`` and ``item_id``),
+            ``x_label`` (0, 1, 2: training, validation, test), ``rating`` (1 where the column is absent), ``timestamp``.
+
+    Returns:
+        In the file's order ``user_id, item_id, part`` (int64), ``rating`` and, if it is there, ``timestamp`` (float64).
+
+    Raises:
+        DataError: the file or a row cannot be used, a pair occurs twice, or a part is empty; names file and line.
+    """
+    try:
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            quoting=csv.QUOTE_NONE,
+            index_col=False,  # rows longer than the header would make the first column row names
+        ).fillna("")  # of rows that are too short
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    table = table[(table != "").any(axis=1)]  # the index still counts lines
+    columns = {}
+    for name, accepted in _NAMES.items():
+        found = [column for column in accepted if column in table]
+        if found:
+            columns[name] = table[found[0]].str.strip()
+        elif name in _NEEDED:
+            raise DataError(f"{path}: no column '{accepted[0]}' in the header; found: {', '.join(table.columns)}")
+    # The first flaw of the file in the order of its columns.
+    for name in ("user_id", "item_id"):
+        _check(path, columns[name], columns[name].str.fullmatch("[0-9]{1,18}"), "no id: ids are whole numbers from 0")
+    _check(path, columns["part"], columns["part"].isin(["0", "1", "2"]), "no part: 0 trains, 1 validates, 2 tests")
+    frame = pd.DataFrame({name: columns[name].astype(np.int64) for name in _NEEDED})
+    for name in ("rating", "timestamp"):
+        if name in columns:
+            numbers = pd.to_numeric(columns[name], errors="coerce").astype(np.float64)
+            _check(path, columns[name], np.isfinite(numbers), "no number")
+            frame[name] = numbers
+    if "rating" not in frame:
+        frame["rating"] = 1.0
+    if frame.duplicated(["user_id", "item_id"]).any():
+        row = frame[frame.duplicated(["user_id", "item_id"])].iloc[0]
+        same = frame.index[(frame["user_id"] == row["user_id"]) & (frame["item_id"] == row["item_id"])] + 2
+        raise DataError(
+            f"{path}:{same[1]}: user {row['user_id']:.0f} and item {row['item_id']:.0f} stand in line {same[0]} "
+            "already; a pair may occur once"
+        )
+    for number, part in enumerate(PARTS):
+        if not (frame["part"] == number).any():
+            raise DataError(f"{path}: no row has x_label {number}, so the {part} part is empty")
+    return frame
+
+
+def _check(path: Path, values: pd.Series, good: Any, flaw: str) -> None:
+    bad = values.index[~good]
+    if len(bad):
+        found = f"{values.name} {values[bad[0]]!r:.80}"
+        raise DataError(f"{path}:{bad[0] + 2}: {found} is {flaw} (such rows: {len(bad):,})")
+
+
+def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a folder in MMRec's layout into pre-split atomic files, vectors of items and a manifest, without a filter.
+
+    Args:
+        dataset: name of the data set.
+        folder: where its files go; there are none there.
+        raw: the folder in MMRec's layout.
+        settings: the parameters under "Preparation", of which those of item vectors must not be given.
+
+    Returns:
+        The manifest; its ``benchmark`` names the parts.
+
+    Raises:
+        DataError: a file or row cannot be used, or a ``.npy`` file has fewer rows than there are items.
+        ConfigError: parameters of item vectors are given.
+    """
+    started = perf_counter()
+    refuse_item_settings(settings)
+    inter, files = mmrec_files(raw)
+    sources = mmrec_sources(raw)
+    frame = read_mmrec(inter)
+    items, modalities = _item_vectors(files, int(frame["item_id"].max()) + 1, inter)
+
+    hashes = {}
+    parts = [frame[frame["part"] == number].drop(columns="part") for number in range(len(PARTS))]
+    for part, rows in zip(PARTS, parts, strict=True):
+        name = f"{dataset}.{part}.inter"
+        _write(folder / name, rows)
+        hashes[name] = sha256(folder / name)
+    write_item_features(folder / FOLDER, items, modalities)
+    hashes |= {f"{FOLDER}/{name}.npy": sha256(folder / FOLDER / f"{name}.npy") for name in sorted(modalities)}
+    mark = fingerprint(list(hashes.values()))
+    hashes[f"{FOLDER}/{INDEX}"] = sha256(folder / FOLDER / INDEX)
+    manifest = {
+        "format": FORMAT,
+        "dataset": dataset,
+        "benchmark": list(PARTS),
+        "fingerprint": mark,
+        "sources": sources,
+        "malformed": {},
+        "settings": None,
+        "counts": [_counts(part, rows) for part, rows in zip(PARTS, parts, strict=True)],
+        "statistics": dataset_statistics(pd.DataFrame({"timestamp": np.nan, **frame, "has_review": False})),
+        "items": ItemFeatures(folder / FOLDER).described,
+        "files": hashes,
+        "versions": versions(),
+    }
+    write_manifest(folder, dataset, manifest, {"prepare": perf_counter() - started, "encode": 0.0})
+    return manifest
+
+
+def _item_vectors(files: Mapping[str, Path], n_items: int, inter: Path) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Ids of the items and their vectors by modality; rows beyond the largest item are left aside."""
+    tables = {name: read_table(path) for name, path in files.items()}
+    for name, table in tables.items():
+        if len(table) < n_items:
+            raise DataError(
+                f"{files[name]} has {len(table):,} rows, the last for item {len(table) - 1}, "
+                f"but {inter} names item {n_items - 1}"
+            )
+    items = [str(item) for item in range(n_items)]
+    return items, {name: check_vectors(table[:n_items], items, files[name]) for name, table in tables.items()}
+
+
+def _counts(step: str, rows: pd.DataFrame) -> dict[str, Any]:
+    users, items = rows["user_id"].nunique(), rows["item_id"].nunique()
+    return {"step": step, "users": users, "items": items, "interactions": len(rows), "rated": len(rows)}
+
+
+def _write(path: Path, rows: pd.DataFrame) -> None:
+    kinds = {"user_id": "token", "item_id": "token", "rating": "float", "timestamp": "float"}
+    table = rows[[name for name in kinds if name in rows]].rename(columns=lambda name: f"{name}:{kinds[name]}")
+    with replacing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False)

@@ -1,0 +1,315 @@
+"""Raw reviews to a prepared data set: atomic files, texts, word features and a manifest that vouches for them.
+
+The manifest names the hash of every file and every setting, so a stale or damaged data set is noticed and made again;
+until the new one is complete, the old one stays as it is. Encoding is what takes time: shards of an interrupted
+preparation, and a finished store of the same texts and settings, are used again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from recbole_drex.config.yaml_values import choice
+from recbole_drex.data.items.item_features import FOLDER, INDEX, ItemFeatures, write_item_features
+from recbole_drex.data.prepare.atomic_files import write_inter, write_items
+from recbole_drex.data.prepare.engine import Engine, check_engine, opened_engine
+from recbole_drex.data.prepare.filter import filter_reviews
+from recbole_drex.data.prepare.item_modalities import TEXT, check_item_settings, item_sources, make_modalities
+from recbole_drex.data.prepare.manifest import (
+    FORMAT,
+    STORE_SETTINGS,
+    TIMES,
+    check_origin,
+    check_sources,
+    fingerprint,
+    foreign_manifest,
+    is_foreign,
+    source,
+    usable_manifest,
+    versions,
+    write_manifest,
+)
+from recbole_drex.data.prepare.mmrec import mmrec_sources, prepare_mmrec
+from recbole_drex.data.prepare.staging import FEATURES, SHARDS, install, is_complete, staged
+from recbole_drex.data.prepare.statistics import dataset_statistics
+from recbole_drex.data.raw.readers import read_items, read_reviews
+from recbole_drex.data.raw.remote import RawFile
+from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.raw.spill import RawReviews
+from recbole_drex.data.text.contextual_encoder import ENCODE_TEXTS, PRECISIONS
+from recbole_drex.data.text.feature_store import DTYPES, FeatureStore
+from recbole_drex.data.text.feature_store_writer import LEMMAS, StoreWriter
+from recbole_drex.data.text.review_texts import TEXTS, write_texts
+from recbole_drex.data.text.static_encoder import static_sources
+from recbole_drex.data.text.tokenizer import known_share
+from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.utils.files import locked, read_json, safe_name, sha256
+
+logger = logging.getLogger(__name__)
+
+SHARD = 1024  # reviews; what an interruption can cost is the encoding of so many
+_SAMPLE = 200  # reviews that show whether they are in the language that they are taken for
+_KNOWN = 0.6  # of English reviews over 90 % of words are known in English, of German ones 35 %
+_CONTENT = 2  # changes when the same texts and settings come to give other features
+
+
+def prepare(
+    dataset: str,
+    data_path: str | Path,
+    settings: Mapping[str, Any],
+    sources: Sources,
+    *,
+    hashes: Mapping[str, str] | None = None,
+    rebuild: bool = False,
+    engine: str = "local",
+    address: str | None = None,
+    parts: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Prepare a data set, unless its manifest says that it is prepared just so.
+
+    Args:
+        dataset: name of the data set; its files go to ``<data_path>/<dataset>/``.
+        settings: the parameters under "Preparation" of ``properties/overall.yaml``.
+        sources: raw files; without any, a prepared data set is only checked.
+        hashes: SHA-256 that raw files must have, by name.
+        rebuild: prepare and encode even what matches.
+        engine: ``local``, or ``ray`` for encoders on all cores or GPUs of a cluster; the files are the same.
+        address: of the Ray cluster, see :func:`recbole_drex.parallel.ray_cluster.connected`; None starts one on this
+            machine.
+        parts: names of pre-split files, RecBole's ``benchmark_filename``, which are used as they are.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DataError: raw files that cannot be read, have another hash or are emptied by the filter, damaged prepared
+            files, a full disk. A data set that was prepared before is left as it was.
+        ConfigError: an illegal setting, an unknown engine, or no Ray that could be used.
+    """
+    check_engine(engine, address)
+    for name, legal in (("store_dtype", DTYPES), ("precision", PRECISIONS), ("encode_text", ENCODE_TEXTS)):
+        choice(settings, name, legal)
+    folder = Path(data_path) / safe_name(dataset, "data set")
+    settings = {key: settings[key] for key in sorted(settings)}
+    split = parts is not None and not (folder / f"{dataset}.json").is_file()
+    if not sources.given and (split or is_foreign(folder, dataset)):
+        return foreign_manifest(folder, dataset, parts)
+    given = _described(settings, sources)
+    if given:
+        check_sources(given, hashes or {})
+    moving = is_complete(folder, dataset)  # a preparation is being put in place, or was killed in that
+    stale = (
+        f"data set '{dataset}' in {folder} was prepared with other settings or is incomplete; "
+        "name its raw reviews with --raw FILE so that it can be prepared again"
+    )
+
+    def found() -> dict[str, Any] | None:
+        check_origin(folder, dataset, reviews=bool(sources.reviews), mmrec=bool(sources.mmrec))
+        manifest = usable_manifest(folder, dataset, settings, given)
+        if manifest is not None and not rebuild and parts is not None and manifest.get("benchmark") != list(parts):
+            raise ConfigError(f"benchmark_filename: data set '{dataset}' was prepared here and has no such parts")
+        return manifest
+
+    # A data set that is as it should be is only read, so it may lie where nothing can be written.
+    if not moving and not rebuild and (manifest := found()) is not None:
+        return manifest
+    if not moving and not sources.given:
+        raise DataError(stale)
+    with locked(folder, f"data set '{dataset}'"):
+        install(folder, dataset)  # what an earlier preparation had finished when it was killed
+        manifest = found()
+        if manifest is not None and not rebuild:
+            return manifest
+        if not sources.given:
+            raise DataError(stale)
+        with staged(folder, dataset) as (work, made):
+            if sources.mmrec:
+                return prepare_mmrec(dataset, made, sources.mmrec, settings)
+            with opened_engine(engine, address, settings) as opened:
+                return _build(dataset, folder, work, made, settings, sources, given, rebuild, opened)
+
+
+def _described(settings: Mapping[str, Any], sources: Sources) -> list[dict[str, Any]]:
+    """The raw files at hand, as the manifest names them; empty without any."""
+    if sources.mmrec:
+        return mmrec_sources(sources.mmrec)
+    if not sources.reviews:
+        return []
+    check_item_settings(settings, sources)
+    return [source(path) for path in (*sources.reviews, sources.meta) if path] + [
+        *item_sources(settings),
+        *map(source, static_sources(settings)),
+    ]
+
+
+def _build(
+    dataset: str,
+    folder: Path,
+    work: Path,
+    made: Path,
+    settings: dict,
+    sources: Sources,
+    given: list[dict],
+    rebuild: bool,
+    engine: Engine,
+) -> dict[str, Any]:
+    started = perf_counter()
+    raw = read_reviews(
+        sources.reviews,
+        work / "reviews.parquet",
+        columns=settings["columns"],
+        rating_range=settings["rating_range"],
+        bad_line_share=settings["bad_line_share"],
+        use_title=settings["use_title"],
+        missing_rating=settings["missing_rating"],
+        read=engine.read,
+    )
+    frame, counts = filter_reviews(raw.frame, user_min=settings["user_min"], item_min=settings["item_min"])
+    items = _items(sources.meta, frame, settings) if sources.meta else None
+    frame = frame.reset_index(drop=True)
+    reviewed = np.flatnonzero(frame["has_review"].to_numpy())
+    rows = frame["row"].to_numpy()[reviewed]
+    _check_language(raw.texts(rows[:: 1 + len(rows) // _SAMPLE]), settings["language"])
+    shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
+    kept = sorted(frame["item_id"].astype(str).unique())
+    modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER)
+    encoding = perf_counter()
+    features = _encode(dataset, folder, made, engine, raw, shards, settings["store_dtype"], rebuild)
+    encode_seconds = perf_counter() - encoding
+    store = FeatureStore.open(features, verify=False)
+
+    write_inter(made / f"{dataset}.inter", frame, reviewed, store)
+    hashes = {f"{dataset}.inter": sha256(made / f"{dataset}.inter")}
+    if items is not None:
+        write_items(made / f"{dataset}.item", items[items["item_id"].isin(kept)])
+        hashes[f"{dataset}.item"] = sha256(made / f"{dataset}.item")
+    hashes[f"{FEATURES}/features.json"] = sha256(features / "features.json")
+    if modalities.vectors:
+        write_item_features(made / FOLDER, modalities.items, modalities.vectors, modalities.signatures)
+    described = ItemFeatures(made / FOLDER).described
+    vectors = {name: f"{FOLDER}/{name}.npy" for name in described}
+    # The vectors of texts follow from the other files.
+    given_vectors = [file for name, file in vectors.items() if name != TEXT or name in settings["item_features"]]
+    hashes |= {file: sha256(made / file) for file in given_vectors}
+    # What a model is given; the texts are only shown.
+    mark = fingerprint(list(hashes.values()))
+    write_texts(made / TEXTS, (raw.texts(shard) for shard in shards))
+    others = [TEXTS, *vectors.values(), *([f"{FOLDER}/{INDEX}"] if vectors else [])]
+    hashes |= {name: sha256(made / name) for name in others}
+    manifest = {
+        "format": FORMAT,
+        "dataset": dataset,
+        "fingerprint": mark,
+        "sources": given,
+        "malformed": {source["name"]: source["bad_lines"] for source in raw.sources},
+        "settings": {key: value for key, value in settings.items() if (key, value) not in STORE_SETTINGS.items()},
+        "counts": counts,
+        "statistics": dataset_statistics(frame),
+        "encoder": _described_encoder(engine),
+        "words": len(store.word_ids),
+        "vocabulary": len(store.vocabulary),
+        "items": described,
+        "files": hashes,
+        "versions": versions(),
+    }
+    # Beside the manifest, which is the same for the same data however long it took.
+    times: dict[str, float | None] = {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds}
+    if features == folder / FEATURES:
+        # What it took to encode the features that are used again, if that is known.
+        times["encode"] = read_json(folder / TIMES)["encode"] if (folder / TIMES).is_file() else None
+    write_manifest(made, dataset, manifest, times)
+    return manifest
+
+
+def _items(meta: RawFile, frame: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """The item file; says so if it describes none of the items that the filter keeps."""
+    items = read_items(meta, columns=settings["item_columns"], bad_line_share=settings["bad_line_share"])
+    kept = frame["item_id"].astype(str)
+    if not kept.isin(items["item_id"]).any():
+        logger.warning(
+            f"{meta} describes none of the {kept.nunique():,} items of the reviews: its ids are such as "
+            f"'{items['item_id'].iloc[0]}', those of the reviews such as '{kept.iloc[0]}'; "
+            "--item_columns says which column holds the ids"
+        )
+    return items
+
+
+def _check_language(texts: Sequence[str], language: str) -> None:
+    """Say so if most words are not of the language that the reviews are taken for."""
+    share = known_share(texts, language)
+    if share is not None and share < _KNOWN:
+        logger.warning(
+            f"{1 - share:.0%} of the words in the reviews are no words of language '{language}': name theirs with "
+            "--language, such as de. Languages without spaces between words (Chinese, Japanese, Thai) are not "
+            "separated into words here: put spaces between them before"
+        )
+
+
+def _encode(
+    dataset: str,
+    folder: Path,
+    made: Path,
+    engine: Engine,
+    raw: RawReviews,
+    shards: list[np.ndarray],
+    dtype: str,
+    rebuild: bool,
+) -> Path:
+    """Make a feature store of the reviews at the rows ``shards`` of the spilled texts, unless the data set has it.
+
+    Returns:
+        The folder of the store: in ``made``, or that of the data set as it is in ``folder``.
+    """
+    described = _described_encoder(engine)
+    signature = hashlib.sha256(repr((_CONTENT, described, SHARD)).encode())
+    for shard in tqdm(shards, desc=f"{dataset}: reading reviews", delay=2):
+        for text in raw.texts(shard):
+            signature.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    if not rebuild and _holds(folder / FEATURES, signature.hexdigest(), dtype):
+        return folder / FEATURES
+    writer = StoreWriter(folder / SHARDS, engine.width, signature.hexdigest(), len(shards), dtype, engine.static)
+    done = writer.done()
+    missing = [index for index in range(len(shards)) if index not in done]
+    encoded = engine.encode(lambda index: raw.texts(shards[index]), missing)
+    title = f"{dataset}: encoding reviews"
+    with tqdm(encoded, desc=title, unit=f"x{SHARD}", delay=2, total=len(shards), initial=len(done)) as progress:
+        for index, reviews in progress:
+            writer.write_shard(index, reviews)
+    if engine.static:
+        _embed(dataset, engine, writer)
+    writer.finish(made / FEATURES, described)
+    return made / FEATURES
+
+
+def _embed(dataset: str, engine: Engine, writer: StoreWriter) -> None:
+    """Add the vectors of the lemmas that lack them to a static store all of whose reviews are there."""
+    parts, done = writer.lemmas(), writer.lemmas_done()
+    missing = {number: lemmas for number, lemmas in enumerate(parts) if number not in done}
+    title = f"{dataset}: encoding lemmas"
+    with tqdm(engine.embed(missing), desc=title, unit=f"x{LEMMAS}", delay=2, total=len(missing)) as progress:
+        for number, vectors in progress:
+            writer.write_lemmas(number, vectors)
+
+
+def _described_encoder(engine: Engine) -> dict[str, Any]:
+    """All that decides the word features, as the manifest names it."""
+    encoder, words = engine.settings
+    return {**encoder, **words}
+
+
+def _holds(folder: Path, signature: str, dtype: str) -> bool:
+    """Whether a whole feature store of this signature and kind of number lies in ``folder``."""
+    try:
+        store = FeatureStore.open(folder)
+    except DataError:  # absent or damaged: made again, as if it had never been
+        return False
+    return (store.signature, store.dtype) == (signature, dtype)

@@ -1,0 +1,83 @@
+"""A data set is made aside and put in place when all of it is there, so that an older one stays whole until then."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from recbole_drex.data.items.item_features import FOLDER
+from recbole_drex.data.prepare.manifest import PARTS, TIMES, WORK
+from recbole_drex.data.text.review_texts import TEXTS
+from recbole_drex.errors import StorageError
+from recbole_drex.utils.checksums import SUMS
+from recbole_drex.utils.files import read_json, remove_folder, sync_folder
+
+FEATURES, SHARDS = "features", "features.partial"
+"""The word features of a data set, and those of an unfinished preparation, which the next one goes on with."""
+MADE = "made"
+
+
+@contextlib.contextmanager
+def staged(folder: Path, dataset: str) -> Iterator[tuple[Path, Path]]:
+    """Replace a data set's files by new ones, all of them or none.
+
+    Args:
+        folder: of the data set.
+        dataset: its name.
+
+    Yields:
+        An empty folder for what is only needed on the way, and one for the new files. The block writes the manifest
+        last; when it is there, the files take their places, and those that they replace are removed.
+
+    Raises:
+        StorageError: what an earlier preparation left cannot be removed.
+    """
+    work = folder / WORK
+    remove_folder(work)
+    try:
+        yield work, work / MADE
+        install(folder, dataset)
+    finally:
+        if not is_complete(folder, dataset):
+            remove_folder(work)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def install(folder: Path, dataset: str) -> None:
+    """Put the files of a complete preparation in place, if there is one; goes on where it was stopped.
+
+    It only moves and removes, so a full disk cannot stop it.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    if not is_complete(folder, dataset):
+        return
+    made, manifest = folder / WORK / MADE, f"{dataset}.json"
+    belongs = {Path(name).parts[0] for name in read_json(made / manifest, "manifest")["files"]} | {
+        TIMES,
+        SUMS,
+        manifest,
+    }
+    inters = [f"{dataset}.inter", *(f"{dataset}.{part}.inter" for part in PARTS)]
+    # Word features first and the manifest last: until then either tells whose the other files are.
+    for name in (FEATURES, FOLDER, *inters, f"{dataset}.item", TEXTS, TIMES, SHARDS, SUMS, manifest):
+        new, old = made / name, folder / name
+        try:
+            if old.is_dir() and (new.exists() or name not in belongs):
+                remove_folder(old)
+            elif name not in belongs:
+                old.unlink(missing_ok=True)
+            if new.exists():
+                new.replace(old)
+        except OSError as error:
+            raise StorageError(f"cannot put {old} in place: {error.strerror or error}") from error
+    sync_folder(folder)
+    remove_folder(folder / WORK)
+
+
+def is_complete(folder: Path, dataset: str) -> bool:
+    """Whether a preparation in ``folder`` has made all its files."""
+    return (folder / WORK / MADE / f"{dataset}.json").is_file()

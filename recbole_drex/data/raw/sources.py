@@ -1,0 +1,92 @@
+"""Where the raw files of a data set are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_drex.data.prepare.manifest import interaction_files
+from recbole_drex.data.raw.demo import demo_raw
+from recbole_drex.data.raw.download import CATEGORIES, download_category
+from recbole_drex.data.raw.remote import RawFile, raw_file, raw_files
+from recbole_drex.errors import ConfigError, unknown_name
+from recbole_drex.utils.files import safe_name
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """Raw files of a data set; without any, only what is prepared already can be used.
+
+    Attributes:
+        reviews: files of reviews.
+        meta: file of item descriptions, beside ``reviews``.
+        mmrec: a folder in MMRec's layout, in place of both; see :mod:`recbole_drex.data.prepare.mmrec`.
+    """
+
+    reviews: tuple[RawFile, ...] = ()
+    meta: RawFile | None = None
+    mmrec: Path | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to prepare from."""
+        return bool(self.reviews or self.mmrec)
+
+
+def find_sources(
+    dataset: str,
+    data_path: Path,
+    raw: Sequence[str | Path] = (),
+    meta: str | Path | None = None,
+    raw_dir: str | None = None,
+) -> Sources:
+    """Where the raw reviews of ``dataset`` are.
+
+    In this order: the files (or MMRec folder) given; ``<dataset>.jsonl.gz`` (and ``meta_...``) in ``raw_dir``; the
+    generator of ``demo``; the download of an Amazon Reviews 2023 category; nothing, if the data set is prepared
+    already.
+
+    Args:
+        dataset: name of the data set.
+        data_path: folder of prepared data sets; ``raw/`` in it takes generated and downloaded files.
+        raw: review files given by the user, by path or address (``s3://...``), or folders of Parquet files, as
+            Spark writes them; or one folder in MMRec's layout.
+        meta: item file given by the user.
+        raw_dir: folder of raw files (environment variable ``RECBOLE_DREX_RAW``).
+
+    Raises:
+        ConfigError: the name is not legal, nothing of that name is known, or an item file beside an MMRec folder.
+        DownloadError: the category could not be downloaded.
+    """
+    safe_name(dataset, "data set")
+    raw = [file for entry in raw for file in _expanded(entry)]
+    if len(raw) == 1 and Path(raw[0]).is_dir():
+        if meta:
+            raise ConfigError(f"--meta does not apply to {raw[0]}: item vectors of an MMRec folder are its *_feat.npy")
+        return Sources(mmrec=Path(raw[0]))
+    if raw:
+        return Sources(raw_files(raw), raw_file(meta) if meta else None)
+    if raw_dir and (reviews := Path(raw_dir) / f"{dataset}.jsonl.gz").is_file():
+        items = Path(raw_dir) / f"meta_{dataset}.jsonl.gz"
+        return Sources((reviews,), items if items.is_file() else None)
+    if dataset == "demo":
+        made = demo_raw(data_path / "raw")
+        return Sources((made["reviews"],), made["meta"])
+    if interaction_files(data_path / dataset, dataset):
+        return Sources()
+    if dataset in CATEGORIES:
+        reviews, items = download_category(dataset, Path(raw_dir) if raw_dir else data_path / "raw")
+        return Sources((reviews,), items)
+    prepared = [path.parent.name for path in data_path.glob("*/*.inter")]
+    raise ConfigError(
+        unknown_name("data set", dataset, ["demo", *CATEGORIES, *prepared], "Or name a review file with --raw FILE.")
+    )
+
+
+def _expanded(entry: str | Path) -> Sequence[str | Path]:
+    """The Parquet files in a folder, in alphabetical order; another path, or a folder without any, as it is."""
+    folder = Path(entry)
+    if not folder.is_dir() or any(folder.glob("*.inter")):
+        return [entry]
+    return sorted(path for path in folder.glob("*.parquet") if path.name[0] not in "._") or [entry]

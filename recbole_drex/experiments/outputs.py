@@ -1,0 +1,93 @@
+"""What a run writes: its log while it works, and its files once it is trained and evaluated."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.utils.logger import RemoveColorFilter
+
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.errors import StorageError
+from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.profiles.keywords import write_profiles
+from recbole_drex.explain.quality import explanation_quality
+from recbole_drex.results.comparison import EXPLANATIONS, HISTORY
+from recbole_drex.results.run_result import write_interactions, write_users
+from recbole_drex.training import run_record
+from recbole_drex.training.run_record import Experiment
+from recbole_drex.training.trainer import Evaluation
+from recbole_drex.utils.files import write_json
+
+
+@contextlib.contextmanager
+def logging_to(path: Path, config: Config) -> Iterator[None]:
+    """RecBole logs through the root logger; send that to the run's own file and keep the terminal for progress."""
+    root = logging.getLogger()
+    handler = _RunLog(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(RemoveColorFilter())
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(str(config["state"] or "INFO").upper())
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.setLevel(before)
+        root.removeHandler(handler)
+        with contextlib.suppress(OSError):  # of what could not be written, which has been told
+            handler.close()
+
+
+class _RunLog(logging.FileHandler):
+    """Ends the run when its log cannot be written, where logging would print a traceback and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        raise StorageError(f"cannot write {self.baseFilename}: {error}") from error
+
+
+def finish(
+    experiment: Experiment,
+    run_dir: Path,
+    trainer: Any,
+    valid: Evaluation,
+    test: Evaluation,
+    label: str,
+    seconds: float,
+    command: str,
+) -> dict[str, Any]:
+    """Write what a finished run leaves, but for its result file; returns what that is to hold."""
+    config, logger = experiment.config, logging.getLogger()
+    result = run_record.result(experiment, label, trainer, valid, test, seconds, command)
+    write_interactions(run_dir, run_record.interactions(experiment, valid, test))
+    write_users(run_dir, run_record.users(experiment, trainer.eval_collector.data_struct, test))
+    write_json(run_dir / HISTORY, trainer.history)
+    if experiment.explains and (config["explained_users"] or config["measured_users"]):
+        result |= _explain(experiment, run_dir)
+    logger.info("test result: %s", json.dumps(result["test"]))
+    trainer.tensorboard.close()
+    return result
+
+
+def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
+    """Write explained recommendations and profiles into ``run_dir``; returns what the result file says of them."""
+    config, explainer = experiment.config, Explainer(experiment, quotes=2, word_effects=True)
+    if config["explained_users"]:
+        if explainer.keywords is not None:
+            write_profiles(explainer.keywords, run_dir)
+        explanations = explainer.explain_users(config["explained_users"])
+        write_json(run_dir / EXPLANATIONS, [dataclasses.asdict(explanation) for explanation in explanations])
+    measured = (
+        explanation_quality(explainer, config["measured_users"], config["seed"]) if config["measured_users"] else []
+    )
+    return {"explanations": measured} if measured else {}

@@ -1,0 +1,140 @@
+"""Checkpoints that RecBole wrote: evaluated on their own split, where the user trusts the file.
+
+They are pickles, and reading a pickle runs whatever code it holds; so none is read unless the user says so.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+import recbole
+from recbole.config import Config as RecBoleConfig
+from recbole.data.dataset import Dataset
+from recbole.utils import init_seed
+from recbole.utils.argument_list import dataset_arguments
+
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.yaml_values import check_values, read_yaml
+from recbole_drex.data.dataset import Parts
+from recbole_drex.errors import CheckpointError, ConfigError
+from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.experiments.quick_start import prepare_dataset
+from recbole_drex.experiments.run import build, run_trained
+from recbole_drex.utils.files import sha256
+
+_DATA = tuple(
+    name
+    for name in dataset_arguments
+    # Which columns are read and how numbers are scaled decides no split; the ratings are needed as they are.
+    if not name.startswith("normalize") and name not in ("load_col", "unload_col", "unused_col")
+)
+_SPLIT = ("split", "order", "group_by")  # of `eval_args`; how scores are ranked is for this project to say
+
+
+def evaluate_checkpoint(
+    path: str | Path,
+    *,
+    trusted: bool = False,
+    data_path: str | Path | None = None,
+    output: str | Path = "results",
+    parameters: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Evaluate a model that RecBole trained, as :func:`recbole_drex.run` evaluates its own.
+
+    Model, data set, seed, split and the model's parameters are those of the checkpoint. RecBole's own code splits the
+    data once more, and the rows must be the same, so that nothing the model was trained on is tested.
+
+    Args:
+        path: a ``.pth`` file of RecBole 1.2, of a general model.
+        trusted: whether to read it: this runs the code that is in it.
+        data_path: folder of data sets; default: the one that the checkpoint names.
+        output: the run goes to ``<output>/<dataset>/<model>/seed-<n>/``.
+        parameters: further ones, of the evaluation; none of those that the checkpoint decides.
+        overwrite: replace a finished run of another checkpoint or configuration.
+        command: noted in the result.
+
+    Returns:
+        The contents of the result file.
+
+    Raises:
+        CheckpointError: not trusted, no such file, not one of RecBole's, of other data, or a split
+            that cannot be made again.
+        ConfigError: the model is no general one, or a parameter is given that the checkpoint decides.
+        DataError: there is no such data set.
+    """
+    path = Path(path)
+    state = _read(path, trusted)
+    theirs, given = state["config"], dict(parameters or {})
+    decided = _decided(theirs)
+    for key in given.keys() & decided.keys():
+        raise ConfigError(f"parameter '{key}' is decided by {path.name}: {decided[key]!r}")
+    # RecBole has joined the name of the data set to the folder of data sets.
+    folder = data_path or Path(theirs["data_path"]).parent
+    config = Config(theirs["model"], theirs["dataset"], [], {**given, **decided, "data_path": str(folder)})
+    check_values(config.final_config_dict)
+    Protocol.from_config(config)
+    manifest = prepare_dataset(config)
+    experiment = build(config, manifest)
+    theirs["data_path"] = config["data_path"]
+    if not _same_split(theirs, experiment.parts):
+        raise CheckpointError(
+            f"{path} is not evaluated: RecBole splits '{config.dataset}' otherwise (rows without a rating, say), "
+            "so rows that it was trained on would be tested"
+        )
+    run_dir = Path(output) / config.dataset / config.model / f"seed-{config['seed']}"
+    return run_trained(
+        experiment, run_dir, state, {"checkpoint": path.name, "sha256": sha256(path)}, command, overwrite
+    )
+
+
+def _read(path: Path, trusted: bool) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {path}")
+    if not trusted:
+        raise CheckpointError(
+            f"{path} is not read: checkpoints of RecBole are pickles, which run the code that is in them; "
+            "add --trust-checkpoint if you know where it comes from"
+        )
+    try:
+        # The user has said so; nothing else of this project reads a pickle that another process wrote.
+        state = torch.load(path, map_location="cpu", weights_only=False)  # nosec B614
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, ImportError, OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {' '.join(str(error).split())}") from error
+    needed = {"config", "state_dict", "epoch"}
+    if not isinstance(state, dict) or not state.keys() >= needed or not isinstance(state["config"], RecBoleConfig):
+        raise CheckpointError(f"{path} is no checkpoint of RecBole: it lacks one of {', '.join(sorted(needed))}")
+    return {"other_parameter": None, **state}
+
+
+def _decided(theirs: RecBoleConfig) -> dict[str, Any]:
+    """What the checkpoint decides: the data, their split, and the model's parameters."""
+    defaults = read_yaml(Path(recbole.__file__).parent / "properties" / "model" / f"{theirs['model']}.yaml")
+    decided = {key: theirs[key] for key in ("seed", "reproducibility", *_DATA, *defaults) if key in theirs}
+    decided["eval_args"] = {**{key: theirs["eval_args"][key] for key in _SPLIT}, "mode": "full"}
+    if columns := theirs["load_col"]:
+        columns = {**columns, "inter": [*dict.fromkeys([*columns["inter"], theirs["RATING_FIELD"]])]}
+    return {**decided, "load_col": columns}
+
+
+def _same_split(theirs: RecBoleConfig, parts: Parts) -> bool:
+    """Whether RecBole's own code puts the same interactions into each part."""
+    init_seed(theirs["seed"], theirs["reproducibility"])
+    ours = (parts.train_dataset, parts.valid.rows._dataset, parts.test.rows._dataset)
+    return all(_pairs(mine) == _pairs(their) for mine, their in zip(ours, Dataset(theirs).build(), strict=True))
+
+
+def _pairs(dataset: Dataset) -> list[tuple[str, str]]:
+    """Users and items of a part's rows as the data name them, sorted: loaders order rows as they need them."""
+    user, item = (
+        dataset.field2id_token[field][dataset.inter_feat[field]].tolist()
+        for field in (dataset.uid_field, dataset.iid_field)
+    )
+    return sorted(zip(user, item, strict=True))

@@ -1,0 +1,135 @@
+"""One prediction, and what it would be without some of what it rests on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from recbole_drex.explain.counterfactual.scenarios import Changes, SideEvidence
+from recbole_drex.explain.counterfactual.user_view import UserView
+from recbole_drex.model.drex.states import SideState
+
+if TYPE_CHECKING:
+    from recbole_drex.model.drex.drex import DReX, ScoreParts
+
+
+class ItemView(SideEvidence):
+    """An item: what others sent it, and what their reviews say of it.
+
+    Args:
+        model: its remembered states are up to date.
+        item: internal id.
+        left_out: row of the table that is left aside, -1 for none.
+    """
+
+    def __init__(self, model: DReX, item: int, left_out: int = -1):
+        table = model.table
+        row = table.rows_of_item(item)
+        row = row[row != left_out]
+        columns = (table.rows_at(row), table.user[row], table.relative_rating[row], table.time[row], row)
+        super().__init__(model, 1, item, *columns, left_out)
+
+    def coordinates(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        taste = self.model.taste
+        if taste is None:
+            return super().coordinates(place)
+        return taste.coordinates[self.row[place]].float(), taste.spoken[self.row[place]].float()
+
+    def described(self, changes: Changes, n: int) -> torch.Tensor:
+        """z of the item, (n, k)."""
+        taste = self.model.taste
+        assert taste is not None
+        sums, counts = (
+            total[self.entity].expand(n, -1).index_add(0, changes.scenario, part)
+            for total, part in ((taste.sums, changes.coordinates), (taste.counts, changes.spoken))
+        )
+        if self.left_out >= 0:
+            sums, counts = sums - taste.coordinates[self.left_out], counts - taste.spoken[self.left_out]
+        return taste.vectors(sums, counts)
+
+
+class WhatIf:
+    """The prediction of one user for one item in n scenarios, exact but for rounding.
+
+    Parameters stay as they were trained; what follows from evidence (states, deviations, aspects, tastes) is computed
+    from what is left. So a scenario without an interaction is what the model would predict had it never been given that
+    evidence, and an interaction of the pair itself is never part of it. Two things stay: the residuals of the other
+    ratings, which tastes are fitted to, and what the other side's ratings explain of each rating.
+
+    Args:
+        user: who; for a user of the data whose own interaction with the item is in the table, the view without it.
+        item: internal id.
+    """
+
+    def __init__(self, user: UserView, item: int):
+        self.user, self.item = user, ItemView(user.model, item, user.left_out)
+        self.model = user.model
+
+    @classmethod
+    def of(cls, model: DReX, user: int, item: int) -> WhatIf:
+        """The prediction for a user of the data."""
+        model.make_ready()
+        row = int(model.table.find(*(torch.tensor(one, device=model.mean.device) for one in (user, item))))
+        return cls(model.view_of(user) if row < 0 else UserView.known(model, user, row), item)
+
+    @property
+    def sides(self) -> tuple[SideEvidence, SideEvidence]:
+        """The user's evidence and the item's."""
+        return self.user, self.item
+
+    @property
+    def pasts(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
+        """Per side, user, item and row of the feature store (-1: no review) of each interaction, (m,) each."""
+        table, found = self.model.table, []
+        for side in self.sides:
+            entity = torch.full_like(side.other, side.entity)
+            review = torch.where(side.row >= 0, table.review[side.row.clamp(min=0)], -1)
+            found.append((side.other, entity, review) if side.side else (entity, side.other, review))
+        return tuple(found)
+
+    def parts(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> ScoreParts:
+        """The score as a sum of parts in n scenarios, (n, ...).
+
+        Args:
+            user, item: what is different on either side; nothing by default.
+            n: number of scenarios.
+        """
+        return self._parts(self.user.summary(user or self.user.nothing, n), user, item, n)
+
+    def _parts(self, known: SideState, user: Changes | None, item: Changes | None, n: int) -> ScoreParts:
+        """As :meth:`parts`, given what is known of the user in the n scenarios."""
+        by_user, by_item = user or self.user.nothing, item or self.item.nothing
+        model, index = self.model, torch.full((n,), self.item.entity, device=self.model.mean.device)
+        taste = torch.zeros(n, device=index.device)
+        # As everywhere: tastes that are fitted to residuals know the message of the pair.
+        if model.taste is not None and (model.ranks or self.user.left_out < 0):
+            if user is None:
+                tastes = self.user.tastes_now
+            else:
+                tastes = self.user.tastes_without_each if user is self.user.each_gone else self.user.tastes(by_user, n)
+            taste = (tastes * self.item.described(by_item, n)).sum(-1)
+        return model.parts_of(known, self.item.summary(by_item, n), taste, self.user.product(index))
+
+    def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
+        """Predicted ratings (scores of models that rank) in n scenarios, (n,); arguments as of :meth:`parts`."""
+        known = self.user.summary(user or self.user.nothing, n)
+        return self.user.rating_of(self._parts(known, user, item, n).total, known)
+
+    @torch.no_grad()
+    def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predictions without each single interaction of the user, (m,), and of the item, likewise."""
+        user, item = self.sides
+        return self.predict(user.each_gone, None, len(user)), self.predict(None, item.each_gone, len(item))
+
+    @torch.no_grad()
+    def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
+        """Predictions (n,) without the interactions at these places of either side, one list of places a scenario."""
+        changes = []
+        for side, places in zip(self.sides, (user, item), strict=True):
+            scenario = [number for number, one in enumerate(places) for _ in one]
+            place = [where for one in places for where in one]
+            device = side.rows.device
+            changes.append(side.without(torch.tensor(scenario, device=device, dtype=torch.int64),
+                                        torch.tensor(place, device=device, dtype=torch.int64)))  # fmt: skip
+        return self.predict(changes[0], changes[1], len(user))

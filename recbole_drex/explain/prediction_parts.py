@@ -1,0 +1,203 @@
+"""A prediction as a sum of parts, each with what it rests on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from recbole_drex.explain.aspect_mentions import AspectMentions, Occurrences, named
+from recbole_drex.explain.explanation import Part
+from recbole_drex.model.abstract_recommender import OrdinalHead, RankingHead
+
+if TYPE_CHECKING:
+    from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+
+SMALLEST = 0.05
+"""Effect on the rating below which nothing is called a reason, and an aspect is not shown by itself."""
+
+RATING, ORDINAL, RANKING = "rating", "ordinal score", "ranking score"
+"""Scales of scores."""
+
+OTHER_ASPECTS = "other aspects"
+_NAMES = {"average": "average", "user": "you", "item": "the item", "taste": "your taste", "rest": "other patterns"}
+_WORDS = 3  # that name an aspect
+_STEP = 1e-2  # of the difference quotient, where a score is the average one
+
+
+class Sum(NamedTuple):
+    """A score and its parts.
+
+    Attributes:
+        score: sum of the parts' values.
+        scale: of the score, one of :data:`RATING`, :data:`ORDINAL` and :data:`RANKING`.
+        parts: in the order average, user, item, aspects by falling effect, small aspects, taste, rest.
+    """
+
+    score: float
+    scale: str
+    parts: tuple[Part, ...]
+
+
+def in_ratings(
+    average: float, total: float, of_nobody: Callable[[float], float], of_user: Callable[[float], float]
+) -> tuple[float, float, float]:
+    r"""How parts of a score become parts of the rating that it stands for.
+
+    With g the rating of a score by the user's thresholds and :math:`g_0` by the global ones, the average part becomes
+    :math:`g_0(\text{average})`; every other part is multiplied by the mean slope of g between the average and the whole
+    score (their Aumann-Shapley values along a straight line); and the user's own thresholds add
+    :math:`g(\text{average}) - g_0(\text{average})` to the user's part. So the ratings sum to :math:`g(\text{total})`.
+
+    Args:
+        average, total: the average part and the whole score.
+        of_nobody: :math:`g_0`.
+        of_user: g.
+
+    Returns:
+        The average part's rating, the slope, and what is added to the user's part.
+
+    Example:
+        >>> in_ratings(1.0, 3.0, lambda score: score**2, lambda score: score**2 + 1)
+        (1.0, 4.0, 1.0)
+    """
+    start, own = of_nobody(average), of_user(average)
+    if abs(total - average) > _STEP:
+        slope = (of_user(total) - own) / (total - average)
+    else:
+        slope = (of_user(average + _STEP) - of_user(average - _STEP)) / (2 * _STEP)
+    return start, slope, own - start
+
+
+class Parts:
+    """Splits predictions into parts.
+
+    Args:
+        mentions: looks aspects up in reviews; None of a model without aspects.
+    """
+
+    def __init__(self, mentions: AspectMentions | None):
+        self.mentions = mentions
+
+    @torch.no_grad()
+    def of(self, whatif: WhatIf) -> Sum:
+        """The parts of a prediction."""
+        model, view = whatif.model, whatif.user
+        found = whatif.parts()
+        single = {name: float(getattr(found, name)[0]) for name in _NAMES}
+        aspects = found.aspects[0].double().tolist()
+        total = sum(single.values()) + sum(aspects)
+
+        def of_nobody(score: float) -> float:
+            return float(model.rating_of_nobody(torch.tensor(score, device=model.mean.device)))
+
+        def of_user(score: float) -> float:
+            return float(view.rating_of(torch.tensor([score], device=model.mean.device)))
+
+        start, slope, own = in_ratings(single["average"], total, of_nobody, of_user)
+        parts = {kind: Part(kind, name, single[kind], single[kind] * slope) for kind, name in _NAMES.items()}
+        parts["average"] = dataclasses.replace(parts["average"], rating=start)
+        parts["user"] = dataclasses.replace(parts["user"], rating=parts["user"].rating + own)
+        shown = [parts[kind] for kind in ("average", "user", "item")]
+        if aspects:
+            shown += self._aspects(whatif, sum(aspects), slope)
+        if model.taste is not None:
+            shown.append(parts["taste"])
+        return Sum(total, _scale(model.head), (*shown, parts["rest"]))
+
+    def _aspects(self, whatif: WhatIf, total: float, slope: float) -> list[Part]:
+        """The part of aspects, by the words of the item's reviews that it comes from.
+
+        It is a sum over the occurrences of these words. Words that may be named are put together by aspect; where these
+        sums are small, by the direction in which they move the rating, since several words together may be a reason.
+        """
+        mentions = self.mentions
+        assert mentions is not None
+        pair, posted = (whatif.user.entity, whatif.item.entity), whatif.user.posted
+        mine = mentions.of("user", pair[0], pair) if posted is None else mentions.of_new(posted)
+        its = mentions.of("item", pair[1], pair)
+        groups, small = mentions.groups(its[0], whatif.user.now.aspects[0]), dict[int, float]()
+        found, used = [], list[int]()
+
+        def add(added: dict[int, float], user: Occurrences) -> None:
+            part = self._part(whatif, added, slope, (user, mine[1]), its)
+            # What is said must be what most reviewers say.
+            if agrees(part):
+                found.append(part)
+                used.extend(added)
+
+        for aspect, added in groups.items():
+            if abs(sum(added.values()) * slope) >= SMALLEST:
+                add(added, named(mine[0][mine[0].aspect == aspect]))
+            else:
+                small.update({one: add for one, add in added.items() if mentions.judged[one]})
+        for sign in (1, -1):
+            added = {one: add for one, add in small.items() if sign * slope * add > 0}
+            if abs(sum(added.values()) * slope) >= SMALLEST:
+                add(added, mine[0][np.isin(mine[0].word, list(added))])
+        found.sort(key=lambda part: (-abs(part.rating), part.name))
+        rest = total - sum(part.value for part in found)
+        other = Part("aspect", OTHER_ASPECTS, rest, rest * slope)
+        if abs(other.rating) >= SMALLEST:
+            left = its[0][~np.isin(its[0].word, used)]
+            told = dataclasses.replace(other, item=mentions.claim(left, its[1], (), 1 if rest > 0 else -1))
+            if agrees(told):
+                other = told
+        return [*found, other]
+
+    def _part(
+        self,
+        whatif: WhatIf,
+        added: dict[int, float],
+        slope: float,
+        mine: tuple[Occurrences, int],
+        its: tuple[Occurrences, int],
+    ) -> Part:
+        mentions, value = self.mentions, sum(added.values())
+        assert mentions is not None
+        sign, posted = 1 if value > 0 else -1, whatif.user.posted
+        words = mentions.words(mine[0], {one: sign * add for one, add in added.items()}, _WORDS)
+        name = ", ".join(dict.fromkeys(mentions.shown.written(word) for word in words))
+        item = its[0][np.isin(its[0].word, list(added))]
+        return Part(
+            "aspect",
+            name,
+            value,
+            value * slope,
+            words,
+            mentions.claim(*mine, words, 0, None if posted is None else whatif.user.item.tolist()),
+            mentions.claim(item, its[1], words, sign),
+        )
+
+
+def agrees(part: Part) -> bool:
+    """Whether most of the item's reviews that an aspect's claim counts say what the part's direction says."""
+    agreeing = 0 if part.item is None else part.item.praise if part.rating > 0 else part.item.blame
+    return part.item is not None and 2 * agreeing > part.item.reviews
+
+
+def _scale(head: Any) -> str:
+    return ORDINAL if isinstance(head, OrdinalHead) else RANKING if isinstance(head, RankingHead) else RATING
+
+
+def adding_up(values: Sequence[float], digits: int) -> tuple[float, list[float]]:
+    """Numbers rounded so that they sum to the rounded sum: what would be off goes to those nearest to a half.
+
+    Returns:
+        The rounded sum and the rounded numbers.
+
+    Example:
+        >>> adding_up([0.144, 0.144, 0.144], 2)
+        (0.43, [0.15, 0.14, 0.14])
+    """
+    unit = 10**-digits
+    total, parts = round(sum(values) / unit), [round(value / unit) for value in values]
+    missing = total - sum(parts)
+    step = 1 if missing > 0 else -1
+    order = sorted(range(len(parts)), key=lambda k: step * (parts[k] - values[k] / unit))
+    for k in order[: abs(missing)]:
+        parts[k] += step
+    return round(total * unit, digits), [round(part * unit, digits) for part in parts]

@@ -1,0 +1,142 @@
+"""Deep matrix factorisation as published: cosine of two towers, and a loss that weighs ratings."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+
+from recbole_drex.config.yaml_values import choice
+from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.model.layers.common import Remembering
+from recbole_drex.model.layers.rating_tower import SparseRows, Tower
+
+_CLIP = 1e-6  # mu of the paper
+
+
+class DMFPaper(Remembering, GeneralRecommender):
+    r"""Deep matrix factorisation (Xue, Dai, Zhang, Huang and Chen 2017, "Deep matrix factorization models for
+    recommender systems", IJCAI).
+
+    .. math::
+        p_u = \mathrm{MLP}_U(Y_{u*} / \max R), \qquad q_i = \mathrm{MLP}_I(Y_{*i} / \max R), \qquad
+        \hat Y_{ui} = \max(10^{-6}, \cos(p_u, q_i))
+
+    .. math::
+        L = -\frac{1}{|B|} \sum_{(u,i) \in B} \frac{Y_{ui}}{\max R} \log \hat Y_{ui}
+            + \left(1 - \frac{Y_{ui}}{\max R}\right) \log (1 - \hat Y_{ui})
+
+    Y is the training matrix, (n_users, n_items), zero where there is no rating; a tower's first layer is linear, the
+    others add a bias and a ReLU. B holds training ratings and, for each, ``sample_num`` items the user has no rating
+    of. Above, the cosine is clipped at 1 - 1e-6, where the paper's loss would be infinite. The score is a likeness
+    between 0 and 1, no rating: MAE and RMSE are undefined.
+
+    ``exclude_target: true`` (default) takes the entry :math:`Y_{ui}` out of row and column when (u, i) is scored, in
+    training as in prediction. As published (``false``) a training target stands in its own input.
+
+    RecBole's ``DMF`` differs: a dot product and a sigmoid instead of the cosine, by default zeros and ones instead of
+    ratings, and the target always in its own input.
+
+    Parameters: ``user_hidden_size_list``, ``item_hidden_size_list`` (widths of the layers, first to last),
+    ``exclude_target``, ``train_neg_sample_args``.
+
+    Raises:
+        ConfigError: fewer than two layers, towers that end in different widths, or a ``train_target`` of ratings.
+        DataError: a negative rating, or none above zero.
+    """
+
+    input_type = InputType.POINTWISE
+    loss_name = "normalised cross-entropy"
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        choice(config, "train_target", ("implicit",))
+        self.exclude_target = config["exclude_target"]
+        feat = dataset.inter_feat
+        rating = feat[config["RATING_FIELD"]].float()
+        if rating.min() < 0 or rating.max() <= 0:
+            raise DataError("DMF-paper divides by the largest rating: ratings must be 0 or more, and one above 0")
+        # A pair that stands there twice counts once, with its last rating, so that it can be taken out as a whole.
+        pairs = (feat[self.USER_ID] * self.n_items + feat[self.ITEM_ID]).numpy()
+        unique, last = np.unique(pairs[::-1], return_index=True)
+        keys, values = torch.from_numpy(unique), (rating / rating.max()).flip(0)[last]
+        user, item = keys // self.n_items, keys % self.n_items
+        self.register_buffer("keys", keys, persistent=False)
+        self.register_buffer("values", values, persistent=False)
+        user_widths, item_widths = (_widths(config, f"{side}_hidden_size_list") for side in ("user", "item"))
+        if user_widths[-1] != item_widths[-1]:
+            raise ConfigError(
+                "user_hidden_size_list and item_hidden_size_list must end in the same width, "
+                f"not in {user_widths[-1]} and {item_widths[-1]}"
+            )
+        self.user_tower = Tower(SparseRows(user, item, values, self.n_users), self.n_items, user_widths)
+        self.item_tower = Tower(SparseRows(item, user, values, self.n_items), self.n_users, item_widths)
+
+    def known(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Training ratings of pairs divided by the maximum, 0 where there is none; shape ``(b,)``."""
+        key = user * self.n_items + item
+        place = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
+        return torch.where(self.keys[place] == key, self.values[place], 0.0)
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        target = self.known(user, item)  # a sampled negative has no entry
+        score = self._alone(user, item, target) if self.exclude_target else self._cosine(user, item)
+        return nn.functional.binary_cross_entropy(score.clamp(_CLIP, 1 - _CLIP), target)
+
+    def _alone(self, user: torch.Tensor, item: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Cosines of pairs whose own entry is taken out of row and column, ``(b,)``."""
+        return (self.user_tower(user, item, value) * self.item_tower(item, user, value)).sum(-1)
+
+    def _cosine(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        return (self.user_tower(user) * self.item_tower(item)).sum(-1)
+
+    # Prediction -------------------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        if self._stale or self.training:
+            self._users = self.user_tower(torch.arange(self.n_users, device=self.keys.device))
+            self._items = self.item_tower(torch.arange(self.n_items, device=self.keys.device))
+            self._stale = False
+
+    @torch.no_grad()
+    def predict(self, interaction) -> torch.Tensor:
+        """Scores of pairs between 0 and 1, ``(b,)``."""
+        self._refresh()
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        score = (self._users[user] * self._items[item]).sum(-1)
+        if self.exclude_target:
+            value = self.known(user, item)
+            own = torch.nonzero(value).flatten()
+            if len(own):
+                score[own] = self._alone(user[own], item[own], value[own])
+        return score.clamp(_CLIP, 1 - _CLIP)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """Scores of each user with every item, ``(b * n_items,)``; agrees with :meth:`predict`."""
+        self._refresh()
+        user = interaction[self.USER_ID]
+        scores = self._users[user] @ self._items.T
+        if self.exclude_target:
+            place, begin = self.user_tower.matrix.places(user)
+            item, value = self.user_tower.matrix.column[place], self.user_tower.matrix.value[place]
+            index = torch.searchsorted(begin, torch.arange(len(place), device=user.device), right=True) - 1
+            if len(place):
+                scores[index, item] = self._alone(user[index], item, value)
+        return scores.clamp(_CLIP, 1 - _CLIP).flatten()
+
+
+def _widths(config, key: str) -> list[int]:
+    widths = config[key]
+    if len(widths) < 2 or not all(type(width) is int and width >= 1 for width in widths):
+        raise ConfigError(f"parameter '{key}' must be two or more widths, such as [512, 64], not {widths!r}")
+    return widths

@@ -1,0 +1,220 @@
+"""Explainable matrix factorisation: items that a user's neighbours rated are drawn near to the user."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+
+from recbole_drex.explain.counterfactual.emf_counterfactual import RatingsWhatIf
+from recbole_drex.model.layers.common import all_pairs
+
+_CELLS = 1 << 22  # of the user-by-user cosines that are held at once
+
+
+@dataclasses.dataclass(frozen=True)
+class NeighbourExplanation:
+    """What a user's neighbours say about an item, from training ratings alone.
+
+    Attributes:
+        neighbours: number of the user's neighbours: k, or fewer if fewer users have an item in common.
+        rated: how many of them rated the item.
+        relevant: how many of them rated it with ``threshold`` or more.
+        mean_rating: mean of their ratings of it; None if none rated it.
+        threshold: the rating level that counts as relevant.
+    """
+
+    neighbours: int
+    rated: int
+    relevant: int
+    mean_rating: float | None
+    threshold: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rated} of the {self.neighbours} nearest users rated it, "
+            f"{self.relevant} of them {self.threshold:g} or more"
+        )
+
+
+class Neighbourhood:
+    """The nearest users of each user, by the cosine of their rows of the rating matrix.
+
+    Users with no positive cosine are no neighbours, so a user may have fewer than ``size`` of them. Equal cosines rank
+    by internal id.
+
+    Args:
+        user, item, rating: the training ratings, each of shape ``(n,)``; of a repeated pair the last counts.
+        n_users, n_items: numbers of users and items, padding included.
+        size: k, the largest number of neighbours.
+
+    Example:
+        >>> ratings = np.array([[1, 1, 5.0], [2, 1, 4.0], [2, 2, 3.0], [3, 2, 2.0]])
+        >>> near = Neighbourhood(ratings[:, 0].astype(int), ratings[:, 1].astype(int), ratings[:, 2], 4, 3, size=2)
+        >>> near.of(2).tolist(), near.shares(np.array([2, 3]), np.array([1, 1])).tolist()
+        ([1, 3], [0.5, 1.0])
+    """
+
+    def __init__(self, user: np.ndarray, item: np.ndarray, rating: np.ndarray, n_users: int, n_items: int, size: int):
+        key = user.astype(np.int64) * n_items + item
+        _, last = np.unique(key[::-1], return_index=True)
+        place = (user[::-1][last], item[::-1][last])
+        self.size = size
+        self.ratings = scipy.sparse.csr_matrix((rating[::-1][last].astype(np.float64), place), (n_users, n_items))
+        # Beside the ratings, since a rating of zero is one too.
+        self.rated = scipy.sparse.csr_matrix((np.ones(len(last)), place), (n_users, n_items))
+        self.norms = np.sqrt(self.ratings.multiply(self.ratings).sum(1)).A1
+        step = max(1, _CELLS // n_users)
+        self._near = [near for first in range(0, n_users, step) for near in self._nearest(first, first + step)]
+
+    def _nearest(self, first: int, end: int) -> list[np.ndarray]:
+        products = self.ratings[first:end] @ self.ratings.T
+        bounds = zip(products.indptr[:-1], products.indptr[1:], strict=True)
+        return [
+            self._best(products.indices[a:b], products.data[a:b], self.norms[user], user)
+            for user, (a, b) in enumerate(bounds, start=first)
+        ]
+
+    def _best(self, others: np.ndarray, product: np.ndarray, norm: float, user: int) -> np.ndarray:
+        """The nearest of ``others``, given their rows' dot products with the user's row and its norm."""
+        usable = (product > 0) & (others != user)
+        others, product = others[usable], product[usable]
+        # Rounded, so that cosines which are equal but for the order of a sum are ties.
+        cosine = np.round(product / (norm * self.norms[others]), 9)
+        if len(others) > self.size:
+            near = cosine >= np.partition(cosine, -self.size)[-self.size]  # with all ties of the last
+            others, cosine = others[near], cosine[near]
+        return others[np.lexsort((others, -cosine))[: self.size]]
+
+    def of(self, user: int, without: int | None = None) -> np.ndarray:
+        """Neighbours of a user, the nearest first.
+
+        Args:
+            user: internal id.
+            without: an item; the user's own rating of it is left out of the cosines.
+        """
+        if without is None or not self.rated[user, without]:
+            return self._near[user]
+        rest = self.ratings[user].toarray()[0]
+        rest[without] = 0.0
+        return self._best(np.arange(len(self.norms)), self.ratings @ rest, float(np.sqrt(rest @ rest)), user)
+
+    def shares(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """E of pairs: the share of each user's neighbours that rated the item, 0 without neighbours; shape ``(n,)``."""
+        result = np.zeros(len(user))
+        order = np.argsort(user, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(user[order])) + 1):
+            near = self._near[user[rows[0]]] if len(rows) else ()
+            if len(near):
+                count = np.bincount(self.rated[near].indices, minlength=self.rated.shape[1])
+                result[rows] = count[item[rows]] / len(near)
+        return result
+
+
+class EMF(GeneralRecommender):
+    r"""Explainable matrix factorisation (Abdollahi and Nasraoui 2016, "Explainable matrix factorization for
+    collaborative filtering", WWW companion).
+
+    .. math::
+        \hat r_{ui} = p_u^\top q_i, \qquad
+        J = \sum_{(u,i)} (r_{ui} - \hat r_{ui})^2 + \frac{\beta}{2} \left(\|p_u\|^2 + \|q_i\|^2\right)
+            + \frac{\lambda}{2} \|p_u - q_i\|^2 \, W_{ui}
+
+    .. math::
+        E_{ui} = \frac{|\{v \in N_k(u) : v \text{ rated } i\}|}{|N_k(u)|}, \qquad
+        W_{ui} = E_{ui} \text{ if } E_{ui} > \theta \text{ else } 0
+
+    :math:`N_k(u)` are the at most k users nearest to u by the cosine of their rows of the training matrix (missing
+    ratings are zero), u not among them; p, q have width d. The gradient of the last term is
+    :math:`\lambda W_{ui} (p_u - q_i)` for p and its negative for q: descending it brings the two together. Steps are
+    Adam's on the mean of J over a batch, instead of the paper's plain descent.
+
+    As published there are no biases and ratings are not centred. So that training does not begin at 0, every factor
+    starts at :math:`\sqrt{|\mu| / d}` (with the sign of the mean training rating :math:`\mu` for items) plus noise: all
+    predictions start near the mean, and stay there for users and items without training ratings.
+
+    Of a training rating, its neighbours' similarity knows it, which only weighs a term of its own loss; like any
+    factorisation the factors are fitted to the training ratings. A pair outside the training part is predicted by
+    factors alone, and nothing of it enters the matrix. :meth:`explanation` leaves the pair's own rating out.
+
+    Parameters: ``embedding_size`` (d), ``reg_weight`` (beta), ``explainability_weight`` (lambda), ``neighbours`` (k),
+    ``explainability_threshold`` (theta), ``init_std`` (of the noise).
+    """
+
+    input_type = InputType.POINTWISE
+    loss_name = "mse"
+    weights: torch.Tensor
+    keys: torch.Tensor
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.rating_field = config["RATING_FIELD"]
+        self.reg_weight, self.explainability_weight = config["reg_weight"], config["explainability_weight"]
+        self.relevance_threshold = float(config["relevance_threshold"])
+        feat = dataset.inter_feat
+        rating = feat[self.rating_field].float()
+        size, mean = config["embedding_size"], rating.mean()
+        self.user_factors = nn.Embedding(self.n_users, size)
+        self.item_factors = nn.Embedding(self.n_items, size)
+        start = (mean.abs() / size).sqrt()
+        for table, centre in ((self.user_factors, start), (self.item_factors, start * mean.sign())):
+            nn.init.normal_(table.weight, mean=float(centre), std=config["init_std"])
+        user, item = feat[self.USER_ID].numpy(), feat[self.ITEM_ID].numpy()
+        self.neighbourhood = Neighbourhood(
+            user, item, rating.numpy(), self.n_users, self.n_items, size=config["neighbours"]
+        )
+        share = torch.from_numpy(self.neighbourhood.shares(user, item)).float()
+        share[share <= config["explainability_threshold"]] = 0.0
+        keys, order = torch.sort(feat[self.USER_ID] * self.n_items + feat[self.ITEM_ID])
+        self.register_buffer("keys", keys, persistent=False)
+        self.register_buffer("weights", share[order], persistent=False)
+
+    def explainability(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """W of training pairs, shape ``(b,)``."""
+        return self.weights[torch.searchsorted(self.keys, user * self.n_items + item)]
+
+    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Predicted ratings of users and items whose shapes broadcast."""
+        return (self.user_factors(user) * self.item_factors(item)).sum(-1)
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        p, q = self.user_factors(user), self.item_factors(item)
+        error = (interaction[self.rating_field] - (p * q).sum(-1)).square()
+        norms = p.square().sum(-1) + q.square().sum(-1)
+        apart = (p - q).square().sum(-1) * self.explainability(user, item)
+        return (error + self.reg_weight / 2 * norms + self.explainability_weight / 2 * apart).mean()
+
+    def predict(self, interaction) -> torch.Tensor:
+        return self.score(interaction[self.USER_ID], interaction[self.ITEM_ID])
+
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        return all_pairs(self.score, interaction[self.USER_ID], self.n_items)
+
+    def what_if(self, user: int, item: int) -> RatingsWhatIf:
+        """The prediction for a user (internal id) and an item, and what it would be without ratings of the item."""
+        return RatingsWhatIf(self, user, item)
+
+    def explanation(self, user: int, item: int) -> NeighbourExplanation:
+        """What the user's k neighbours say about the item; a rating that the user gave it in training is left out.
+
+        Args:
+            user, item: internal ids.
+        """
+        near = self.neighbourhood.of(user, without=item)
+        rated = self.neighbourhood.rated[near, item].toarray().ravel() > 0
+        ratings = self.neighbourhood.ratings[near, item].toarray().ravel()[rated]
+        return NeighbourExplanation(
+            neighbours=len(near),
+            rated=len(ratings),
+            relevant=int((ratings >= self.relevance_threshold).sum()),
+            mean_rating=float(ratings.mean()) if len(ratings) else None,
+            threshold=self.relevance_threshold,
+        )

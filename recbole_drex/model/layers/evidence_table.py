@@ -1,0 +1,355 @@
+"""What interactions say, as rows of numbers that can be added up: the input of DReX's messages.
+
+A message is linear in these numbers once the words of a review are pooled. So the sum of a user's messages is the
+message of the sum of the rows, and leaving one interaction out is a subtraction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from recbole_drex.data.dataset import Evidence
+from recbole_drex.errors import DataError
+from recbole_drex.model.layers.common import BLOCK_ROWS, damped_mean, sums_of_blocks
+from recbole_drex.model.layers.review_check import with_words
+from recbole_drex.model.layers.word_attention import WordAttention
+from recbole_drex.parallel import collectives
+from recbole_drex.utils.temporary_arrays import scratch_array
+
+if TYPE_CHECKING:
+    from recbole_drex.model.layers.aspects import Aspects
+
+_TAIL = 4  # the last columns of a row, which all have: the rating as either side sees it, whether there is one, and 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """Columns of one modality in a row: its vector, then one column that is 1 where the modality is there."""
+
+    name: str
+    start: int
+    width: int
+
+    def split(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vector ``(..., width)`` and presence ``(..., 1)`` of this modality."""
+        end = self.start + self.width
+        return rows[..., self.start : end], rows[..., end : end + 1]
+
+
+class EvidenceTable(nn.Module):
+    """The interactions that may be known, one row each, and who they belong to.
+
+    A row holds, for each modality, its vector (zero where missing) and its presence; then, if there are aspects, what
+    the review mentions and what it says of it (:class:`~recbole_drex.model.layers.aspects.Aspects`); then for every
+    rating level but the highest 1 if the rating is that or lower (zero where missing); then two columns with the rating
+    as the user side and the item side see it (minus what the other side's ratings explain, zero where missing); then 1
+    if there is a rating; then 1. The review's vector is the attention-weighted mean of its words, which changes
+    as the attention learns: :meth:`refresh` computes it again, and likewise mentions and opinions.
+
+    Args:
+        evidence: training rows and unrated rows.
+        modalities: ``review``, ``rating`` or names of ``evidence.fields``, in the order of the message.
+        levels: the distinct ratings, ascending; the rating's vector is one-hot over them.
+        attention: word attention, if ``review`` is among the modalities.
+        n_users, n_items: numbers of users and items, padding included.
+        damping: pseudo-count of the means in the two rating columns, see :func:`_adjusted`.
+        joint: see :func:`_adjusted`.
+
+    Raises:
+        DataError: every interaction lacks all modalities.
+
+    Attributes:
+        pooled: of each row the vector of the review, (n, width of the word features), or (n, 0) if reviews are no
+            modality. Most of what is remembered, and so, like the word features, mapped from a file (unless it is moved
+            to another device). Rows are sorted by (user, item).
+        said: of each row mentions and opinions, (n, 2 A), mapped from a file too; (n, 0) without aspects.
+        fixed: the other columns, (n, rest).
+        width: of a row.
+        user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
+        review: row of the feature store, -1 without words, (n,).
+        item_effect: what a rating of each item is adjusted by for somebody who is not in the data, (n_items,).
+        review_columns: columns of the pooled review; empty if reviews are no modality.
+        user_first, user_count: where a user's rows start and how many there are, (n_users,).
+        user_sums, item_sums: sums of the rows of each user and item, (n_users, width) and (n_items, width).
+    """
+
+    pooled: torch.Tensor
+    said: torch.Tensor
+    fixed: torch.Tensor
+    user: torch.Tensor
+    item: torch.Tensor
+    key: torch.Tensor
+    time: torch.Tensor
+    rating: torch.Tensor
+    rated: torch.Tensor
+    review: torch.Tensor
+    item_effect: torch.Tensor
+    user_first: torch.Tensor
+    user_count: torch.Tensor
+    user_sums: torch.Tensor
+    item_sums: torch.Tensor
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        modalities: list[str],
+        levels: torch.Tensor,
+        attention: WordAttention | None,
+        n_users: int,
+        n_items: int,
+        damping: float,
+        joint: bool = True,
+    ):
+        super().__init__()
+        self.n_users, self.n_items = n_users, n_items
+        rated = ~torch.isnan(evidence.rating)
+        vectors: list[tuple[torch.Tensor, torch.Tensor]] = []  # what does not change, and where it is there
+        has_words = torch.zeros(len(evidence), dtype=torch.bool)
+        for name in modalities:
+            if name == "review":
+                assert attention is not None
+                has_words = with_words(evidence.review_row, attention.offsets)
+                vectors.append((torch.zeros(len(evidence), 0), has_words))
+            elif name == "rating":
+                vectors.append(((evidence.rating[:, None] == levels[None, :]).float(), rated))
+            else:
+                vector = evidence.fields[name]
+                vectors.append((vector, vector.abs().sum(1) > 0))
+        present = torch.stack([mask for _, mask in vectors]).any(0)
+        # The median, not the mean: a target's own rating would shift the mean and with it every row.
+        self.levels, self.damping, self.median = levels, damping, evidence.rating[rated].median()
+        centred = torch.where(rated, evidence.rating - self.median, torch.zeros(()))
+        columns = [part for vector, mask in vectors for part in (vector, mask[:, None].float())]
+        adjusted, item_effect = _adjusted(evidence, centred, rated, n_users, n_items, damping, joint)
+        below = ((evidence.rating[:, None] <= levels[None, :-1]) & rated[:, None]).float()
+        self.tail = below.shape[1] + _TAIL
+        columns += [below, *adjusted]
+        columns += [rated[:, None].float(), torch.ones(len(evidence), 1)]
+        self.modalities = []
+        start = 0
+        self.review_columns = slice(0, 0)
+        for name, (vector, _) in zip(modalities, vectors, strict=True):
+            width = attention.width if name == "review" and attention is not None else vector.shape[1]
+            self.modalities.append(Modality(name, start, width))
+            if name == "review":
+                self.review_columns = slice(start, start + width)
+            start += width + 1
+        self.width = start + self.tail
+        # An interaction with every modality missing sends no message: it is not in the table.
+        keep = torch.nonzero(present).flatten()
+        if not len(keep):
+            raise DataError(f"no interaction in the training part has any of the modalities {modalities}")
+        keys = evidence.user[keep] * n_items + evidence.item[keep]
+        keep = keep[torch.argsort(keys)]
+        buffers = {
+            "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float32)),
+            "said": torch.zeros(len(keep), 0),
+            "item_effect": item_effect,
+            "fixed": torch.cat(columns, 1)[keep],
+            "user": evidence.user[keep],
+            "item": evidence.item[keep],
+            "time": evidence.timestamp[keep],
+            "key": torch.sort(keys).values,
+            "review": torch.where(has_words, evidence.review_row, -1)[keep],
+            "rated": rated[keep],
+            "rating": evidence.rating[keep],
+        }
+        # Sorted by (user, item), so a user's rows lie together.
+        buffers["user_count"] = torch.bincount(buffers["user"], minlength=n_users)
+        buffers["user_first"] = torch.cumsum(buffers["user_count"], 0) - buffers["user_count"]
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
+        self.highest = float(self.rating[self.rated].max()) if bool(self.rated.any()) else 1.0
+        self.refresh(attention)
+
+    def add_aspects(self, aspects: Aspects) -> None:
+        """Make room for mentions and opinions and read them."""
+        self.said = torch.from_numpy(scratch_array((len(self), 2 * len(aspects)), np.float32))
+        self.width += 2 * len(aspects)
+        self.refresh(None, aspects)
+
+    # Columns, counted from the end of a row.
+
+    @property
+    def mentions(self) -> slice:
+        """Columns of the mentions of aspects."""
+        n = self.said.shape[1]
+        return slice(self.width - self.tail - n, self.width - self.tail - n // 2)
+
+    @property
+    def opinions(self) -> slice:
+        """Columns of the opinions on aspects."""
+        return slice(self.width - self.tail - self.said.shape[1] // 2, self.width - self.tail)
+
+    @property
+    def below(self) -> slice:
+        """Columns of whether the rating is a level or lower, counted from the end; also in :attr:`fixed`."""
+        return slice(-self.tail, -_TAIL)
+
+    @staticmethod
+    def adjusted(side: int) -> slice:
+        """Column of the rating as users (side 0) or items (side 1) see it, also in :attr:`fixed`."""
+        return slice(side - _TAIL, side - _TAIL + 1)
+
+    @staticmethod
+    def deviation(side: int) -> list[int]:
+        """Columns of the rating as one side sees it and of whether there is one; sums give a mean deviation."""
+        return [side - _TAIL, 2 - _TAIL]
+
+    @property
+    def relative_rating(self) -> torch.Tensor:
+        """Ratings divided by the highest, 0 where there is none, (n,)."""
+        return torch.where(self.rated, self.rating / self.highest, 0.0)
+
+    def rows_of_nobody(
+        self,
+        item: torch.Tensor,
+        rating: torch.Tensor,
+        pooled: torch.Tensor,
+        said: torch.Tensor,
+        spoken: torch.Tensor,
+    ) -> torch.Tensor:
+        """Rows of interactions that are not in the data, as they go to a user: (m, width).
+
+        Modalities of items are those of their other interactions.
+
+        Args:
+            item: (m,).
+            rating: one of the levels, NaN for none, (m,).
+            pooled: attention-weighted means of the reviews' words, (m, width of the word features).
+            said: mentions and opinions, (m, 2 A).
+            spoken: whether there is a review, (m,).
+        """
+        rated = ~torch.isnan(rating)
+        centred = torch.where(rated, rating - self.median, 0.0)
+        parts = []
+        for modality in self.modalities:
+            if modality.name == "review":
+                vector, present = pooled, spoken
+            elif modality.name == "rating":
+                vector, present = (rating[:, None] == self.levels.to(rating)[None, :]).float(), rated
+            else:
+                first = [self.rows_of_item(one)[:1] for one in item.tolist()]
+                known = [modality.split(self.rows_at(row).sum(0)) for row in first]
+                vector = torch.stack([vector for vector, _ in known])
+                present = torch.stack([there for _, there in known])[:, 0] > 0
+            parts += [vector * present[:, None], present[:, None].float()]
+        adjusted = torch.zeros(len(item), 2, device=rating.device)
+        adjusted[:, 0] = torch.where(rated, centred - self.item_effect[item], 0.0)
+        one = torch.ones(len(item), 1, device=rating.device)
+        below = (rating[:, None] <= self.levels[:-1].to(rating)[None, :]).float()
+        return torch.cat([*parts, said, below, adjusted, rated[:, None].float(), one], 1)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def rows_at(self, place: torch.Tensor | slice) -> torch.Tensor:
+        """The rows at ``place`` (m,): (m, width)."""
+        start, fixed = self.review_columns.start, self.fixed[place]
+        parts = [
+            fixed[:, :start],
+            self.pooled[place],
+            fixed[:, start : -self.tail],
+            self.said[place],
+            fixed[:, -self.tail :],
+        ]
+        return torch.cat(parts, 1)
+
+    @torch.no_grad()
+    def refresh(self, attention: WordAttention | None, aspects: Aspects | None = None) -> None:
+        """Pool all reviews with the present attention, read aspects, and sum the rows of each user and item.
+
+        Several processes share the reviews.
+        """
+        if attention is not None:
+            for rows in torch.nonzero(self.review >= 0).flatten().split(BLOCK_ROWS):
+                pooled, _ = attention.read_all(self.review[rows[collectives.own_part(len(rows))]])
+                self.pooled[rows] = collectives.joined(pooled, len(rows))
+        if aspects is not None:
+            for rows in torch.nonzero(self.review >= 0).flatten().split(BLOCK_ROWS):
+                read = aspects.read_all(self.review[rows[collectives.own_part(len(rows))]])
+                self.said[rows] = collectives.joined(read, len(rows))
+        self.user_sums = self._sums(self.user, self.n_users)
+        self.item_sums = self._sums(self.item, self.n_items)
+
+    @torch.no_grad()
+    def remember_said(self, rows: torch.Tensor, said: torch.Tensor) -> None:
+        """Replace mentions and opinions (m, 2 A) of some rows (m,), in the sums as well."""
+        columns = slice(self.mentions.start, self.opinions.stop)
+        change = said - self.said[rows]
+        self.user_sums[:, columns].index_add_(0, self.user[rows], change)
+        self.item_sums[:, columns].index_add_(0, self.item[rows], change)
+        self.said[rows] = said
+
+    def _sums(self, group: torch.Tensor, n_groups: int) -> torch.Tensor:
+        return sums_of_blocks(self.rows_at, group, torch.zeros(n_groups, self.width, device=group.device))
+
+    def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Row of each (user, item) pair, or -1 if it is not in the table; shapes broadcast."""
+        key = user * self.n_items + item
+        place = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
+        return torch.where(self.key[place] == key, place, -1)
+
+    def rows_of(self, user: int) -> torch.Tensor:
+        """Rows of one user."""
+        first = int(self.user_first[user])
+        return torch.arange(first, first + int(self.user_count[user]), device=self.user.device)
+
+    def rows_of_item(self, item: int) -> torch.Tensor:
+        """Rows of one item."""
+        return torch.nonzero(self.item == item).flatten()
+
+    def without(self, sums: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """``sums`` (n, width) less the rows ``row`` (n,); -1 takes nothing away."""
+        return sums - self.rows_at(row.clamp(min=0)) * (row >= 0)[:, None]
+
+
+def _adjusted(
+    evidence: Evidence,
+    centred: torch.Tensor,
+    rated: torch.Tensor,
+    n_users: int,
+    n_items: int,
+    damping: float,
+    joint: bool,
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    r"""Ratings minus what the other side's ratings explain, as users and as items see them.
+
+    With :math:`\bar r_u` and :math:`\bar r_i` the damped means of the centred ratings r of a user and of an item,
+
+    .. math::
+        a^{\mathrm{user}}_{ui} = r_{ui} -
+            \frac{\sum_{u' \ne u} (r_{u'i} - \bar r_{u'})}{n_i - 1 + \text{damping}}, \qquad
+        a^{\mathrm{item}}_{ui} = r_{ui} -
+            \frac{\sum_{i' \ne i} (r_{ui'} - \bar r_{i'})}{n_u - 1 + \text{damping}}
+
+    :math:`a^{\mathrm{user}}_{ui}` holds no other rating of u, and :math:`a^{\mathrm{item}}_{ui}` no other one of i. So
+    what a user's other interactions say holds nothing of the target, and likewise for items.
+
+    What is predicted for the pair (u, i) then holds nothing of its rating, but what is said of other items than i does:
+    :math:`r_{ui}` is part of :math:`\bar r_i`. Where the scores of other items are compared with that of i, ``joint``
+    must be false: the second terms are then :math:`\bar r_i` and :math:`\bar r_u` themselves.
+
+    Returns:
+        The two columns, (n, 1) each, zero where there is no rating; and per item the second term of the first equation
+        for somebody who has not rated it, (n_items,).
+    """
+    user, item, there = evidence.user, evidence.item, rated.to(centred)
+    of_item = damped_mean(item[rated], centred[rated], n_items, damping)
+    by_user = (centred - damped_mean(user[rated], centred[rated], n_users, damping)[user]) * there
+    by_item = (centred - of_item[item]) * there
+    if not joint:
+        return [by_item[:, None], by_user[:, None]], of_item
+    columns, effects = [], []
+    for value, group, n in ((by_user, item, n_items), (by_item, user, n_users)):
+        total = torch.zeros(n).index_add_(0, group, value)
+        count = torch.zeros(n).index_add_(0, group, there) + damping
+        others = (total[group] - value) / (count[group] - 1).clamp(min=1e-6)
+        columns.append(((centred - others) * there)[:, None])
+        effects.append(total / count.clamp(min=1e-6))
+    return columns, effects[0]

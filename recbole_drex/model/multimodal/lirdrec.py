@@ -1,0 +1,206 @@
+"""LIRDRec: items are what their modalities say, without an embedding of their own, on graphs of users and items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import scipy.fft
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+
+from recbole_drex.config.yaml_values import choice
+from recbole_drex.errors import ConfigError
+from recbole_drex.model.layers.common import Remembering, bpr_loss
+from recbole_drex.model.multimodal.fusion import WeightCopying
+from recbole_drex.model.multimodal.graphs import Graph, item_graph, user_item_graph
+from recbole_drex.model.multimodal.item_vectors import checked_names, fit_modalities, modality_vectors
+
+SHARED = "shared"
+"""The block that is made of all modalities."""
+
+
+def shared_features(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Orthonormal discrete cosine transform (DCT-II) of each modality along its features, side by side.
+
+    Args:
+        vectors: of each modality, (n_items, width); where an item lacks one, its part stays zero.
+
+    Returns:
+        (n_items, sum of the widths), rows as long as the modalities' together.
+
+    Example:
+        >>> shared_features([torch.tensor([[1.0, 1.0]]), torch.tensor([[3.0]])])
+        tensor([[1.4142, 0.0000, 3.0000]])
+    """
+    parts = [scipy.fft.dct(table.cpu().numpy(), type=2, norm="ortho", axis=1) for table in vectors]
+    return torch.cat([torch.from_numpy(part) for part in parts], dim=1)
+
+
+class BlockEncoder(nn.Module):
+    r"""Block of all items from fixed features: :math:`x_i = W_2\, \mathrm{LeakyReLU}(W_1 F_i + b)`, of unit length.
+
+    Args:
+        features: F, (n_items, width); an item whose features are all zero has a block of zeros.
+        size: d; the hidden layer has 4 d.
+    """
+
+    features: torch.Tensor
+    present: torch.Tensor
+
+    def __init__(self, features: torch.Tensor, size: int):
+        super().__init__()
+        self.register_buffer("features", features, persistent=False)
+        self.register_buffer("present", (features != 0).any(1, keepdim=True).float(), persistent=False)
+        self.layers = nn.Sequential(
+            nn.Linear(features.shape[1], 4 * size), nn.LeakyReLU(inplace=True), nn.Linear(4 * size, size, bias=False)
+        )
+
+    def forward(self) -> torch.Tensor:
+        """Blocks of all items, ``(n_items, d)``."""
+        return nn.functional.normalize(self.layers(self.features), dim=1) * self.present
+
+
+class LIRDRec(Remembering, GeneralRecommender):
+    r"""Learning item representations directly from multimodal features (Zhou, Zhang, Niyato and Shen 2025,
+    arXiv 2505.05008), for any number of modalities.
+
+    .. math::
+        x_i = [x_{i1}; \ldots; x_{iB}], \qquad X = \sum_{l=0}^{L} \hat A^l \begin{bmatrix} P \\ x \end{bmatrix}, \qquad
+        q_i = X_i + \sum_j S_{ij} X_j, \qquad p_u = [\alpha_{u1} X_{u1}; \ldots; \alpha_{uB} X_{uB}]
+
+    .. math::
+        \hat y_{ui} = p_u^\top q_i, \qquad
+        L = -\frac{1}{|D|} \sum_{(u,i,j) \in D} \log \sigma(\hat y_{ui} - \hat y_{uj})
+            + \lambda \left(\overline{p^2} + \overline{q^2}\right)
+
+    An item is described by B blocks of width d: one per modality, encoded from the item's vector, and one that is
+    encoded from the cosine transforms of all of them (:func:`shared_features`, :class:`BlockEncoder`). Users have a
+    free block for each, P, made unit length too. :math:`\hat A` is the graph of the training pairs
+    (:func:`user_item_graph`), L its layers, S the graph of nearest items by their vectors, mixed over the modalities
+    (:func:`item_graph`). :math:`\alpha_u` weighs a user's blocks (:class:`WeightCopying`). D holds training pairs, each
+    with a sampled item that the user has no interaction with; the bar is the mean over all users or items and columns.
+
+    An item that lacks a modality has zeros for its block and no edge in its graph; one that lacks all is described by
+    its users alone. A user without training pairs has the mean representation of the others. As in every model of this
+    kind, a training pair is an edge of the graph that it is learned from, and with ``reviews`` its review is in the
+    item's mean; pairs of validation and test, and their reviews, are nowhere.
+
+    Parameters: ``embedding_size`` (d), ``item_modalities``, ``blocks`` (names of modalities, and ``shared``; empty: all
+    of them), ``n_layers`` (L), ``item_graph`` (whether S is used), ``knn_k`` (k), ``modality_weights`` (of the
+    modalities in S; empty: equal), ``weigh_blocks`` (false: alpha is 1 / B), ``pwc_schedule``, ``decay_weight``,
+    ``decay_base`` (of :func:`learned_share`), ``reg_weight`` (lambda).
+
+    Raises:
+        ConfigError: modalities or blocks that there are not, weights that do not fit the modalities, a schedule or a
+            ``train_target`` that there is not.
+        DataError: no item has a modality that is named.
+    """
+
+    input_type = InputType.PAIRWISE
+    loss_name = "bpr"
+    seen: torch.Tensor
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        choice(config, "train_target", ("implicit",))
+        size, self.n_layers, self.reg_weight = config["embedding_size"], config["n_layers"], config["reg_weight"]
+        self.notes = fit_modalities(config, dataset)
+        vectors = modality_vectors(config, dataset)
+        self.blocks = _blocks(config["blocks"], list(vectors))
+        self.encoders = nn.ModuleList(
+            BlockEncoder(shared_features(list(vectors.values())) if name == SHARED else vectors[name], size)
+            for name in self.blocks
+        )
+        self.user_blocks = nn.Parameter(torch.empty(self.n_users, len(self.blocks), size))
+        for number in range(len(self.blocks)):
+            nn.init.xavier_normal_(self.user_blocks.data[:, number])
+        nn.init.zeros_(self.user_blocks.data[0])  # padding, as the features of item 0 are zeros
+        user, item = dataset.inter_feat[self.USER_ID], dataset.inter_feat[self.ITEM_ID]
+        self.user_items = Graph(user_item_graph(user, item, self.n_users, self.n_items), symmetric=True)
+        self.items = None
+        if config["item_graph"]:
+            weights = _weights(config["modality_weights"], list(vectors))
+            self.items = Graph(item_graph(list(vectors.values()), weights, config["knn_k"]), symmetric=False)
+        self.fusion = None
+        if config["weigh_blocks"]:
+            schedule = (config["pwc_schedule"], config["decay_weight"], config["decay_base"])
+            self.fusion = WeightCopying(self.n_users, len(self.blocks), size, *schedule)
+        self.register_buffer("seen", torch.bincount(user, minlength=self.n_users) > 0, persistent=False)
+
+    def propagated(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """X before users' blocks are weighed and items are joined: ``(n_users, B, d)`` and ``(n_items, B d)``."""
+        users = nn.functional.normalize(self.user_blocks, dim=-1)
+        items = torch.cat([encoder() for encoder in self.encoders], dim=1)
+        start = torch.cat([users.flatten(1), items])
+        total = start
+        for _ in range(self.n_layers):  # x + A (x + A (x + ...)): all layers' sum, held once
+            total = start + self.user_items(total)
+        users, items = total.split([self.n_users, self.n_items])
+        return users.unflatten(1, (len(self.blocks), -1)), items
+
+    def representations(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """p of all users and q of all items, ``(n_users, B d)`` and ``(n_items, B d)``."""
+        users, items = self.propagated()
+        users = users / len(self.blocks) if self.fusion is None else users * self.fusion(users)[..., None]
+        return users.flatten(1), items if self.items is None else items + self.items(items)
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def before_epoch(self, epoch: int) -> None:
+        """Copy the present weights of the users' blocks; the trainer calls this before every epoch, from 0."""
+        if self.fusion is not None:
+            self.fusion.before_epoch(epoch, self.propagated()[0])
+            self._stale = True
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        users, items = self.representations()
+        # `index_select`, since indexing with a tensor has a gradient that takes twice as long.
+        user = users.index_select(0, interaction[self.USER_ID])
+        positive = items.index_select(0, interaction[self.ITEM_ID])
+        negative = items.index_select(0, interaction[self.NEG_ITEM_ID])
+        margin = (user * (positive - negative)).sum(-1)
+        # Rows of padding are zero.
+        squares = users.square().sum() / (self.n_users - 1) + items.square().sum() / (self.n_items - 1)
+        return bpr_loss(margin) + self.reg_weight * squares / users.shape[1]
+
+    # Prediction -------------------------------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        if self._stale or self.training:
+            self._users, self._items = self.representations()
+            self._users[~self.seen] = self._users[self.seen].mean(0)
+            self._stale = False
+
+    @torch.no_grad()
+    def predict(self, interaction) -> torch.Tensor:
+        """Scores of pairs, ``(b,)``: the higher, the likelier that the user takes the item; no ratings."""
+        self._refresh()
+        return (self._users[interaction[self.USER_ID]] * self._items[interaction[self.ITEM_ID]]).sum(-1)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """Scores of each user with every item, ``(b * n_items,)``; agrees with :meth:`predict`."""
+        self._refresh()
+        return (self._users[interaction[self.USER_ID]] @ self._items.T).flatten()
+
+
+def _blocks(names: list[str] | None, modalities: list[str]) -> list[str]:
+    legal = [*modalities, SHARED]
+    return legal if names is None else checked_names("blocks", names, legal)
+
+
+def _weights(weights: list[float] | None, modalities: list[str]) -> list[float]:
+    if weights is None:
+        return [1 / len(modalities)] * len(modalities)
+    numbers = isinstance(weights, list) and all(type(weight) in (int, float) and weight >= 0 for weight in weights)
+    if not numbers or len(weights) != len(modalities) or abs(sum(weights) - 1) > 1e-6:
+        raise ConfigError(
+            "parameter 'modality_weights' must be numbers of 0 or more that sum to 1, one for each of "
+            f"{modalities}, not {weights!r}"
+        )
+    return weights

@@ -1,0 +1,123 @@
+"""Visual Bayesian personalised ranking: matrix factorisation that also looks at what items are like."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+
+from recbole_drex.config.yaml_values import choice
+from recbole_drex.model.layers.common import Remembering, bpr_loss
+from recbole_drex.model.multimodal.item_vectors import fit_modalities, modality_vectors
+
+
+def unit_scale(vectors: torch.Tensor) -> torch.Tensor:
+    """Vectors divided by one number, so that those which are not zero have length 1 on average.
+
+    A modality then counts alike whatever encoder it comes from, and its vectors keep the angles and the relative
+    lengths that they have.
+
+    Args:
+        vectors: (n_items, width), some of it not zero; rows of zeros stay what they are.
+
+    Example:
+        >>> unit_scale(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 15.0]]))
+        tensor([[0.0000, 0.0000],
+                [0.3000, 0.4000],
+                [0.0000, 1.5000]])
+    """
+    lengths = vectors.norm(dim=1)
+    return vectors / lengths[lengths > 0].mean()
+
+
+class VBPR(Remembering, GeneralRecommender):
+    r"""VBPR (He and McAuley, AAAI 2016, equations 4 and 7), for any number of modalities.
+
+    .. math::
+        \hat x_{ui} = \beta_i + \gamma_u^\top \gamma_i + \theta_u^\top E f_i + \beta'^\top f_i
+
+    .. math::
+        L = -\frac{1}{|D|} \sum_{(u,i,j) \in D} \log \sigma(\hat x_{ui} - \hat x_{uj})
+            + \frac{\lambda}{|D|} \sum_D \left(\|\gamma_u\|^2 + \|\theta_u\|^2 + \|\gamma_i\|^2 + \|\gamma_j\|^2
+            + \beta_i^2 + \beta_j^2\right) + \lambda_f \left(\|E\|^2 + \|\beta'\|^2\right)
+
+    :math:`f_i` holds the item's vectors of all modalities side by side, each modality scaled by :func:`unit_scale`,
+    zeros where the item lacks it. :math:`\gamma` have width K, :math:`\theta` and :math:`E f` width D. D holds training
+    pairs, each with a sampled item that the user has no interaction with. Without vectors this is BPR with item biases.
+
+    A user without training pairs has :math:`\gamma` and :math:`\theta` of zero, and so gets the items in the order of
+    :math:`\beta_i + \beta'^\top f_i`. An item without is sampled as the other ones are, so its own terms sink.
+
+    Parameters: ``embedding_size`` (K), ``feature_size`` (D), ``item_modalities``, ``init_std``, ``reg_weight``
+    (lambda), ``feature_reg_weight`` (lambda_f).
+
+    Raises:
+        ConfigError: modalities that there are not, or a ``train_target`` of ratings.
+        DataError: no item has a modality that is named.
+    """
+
+    input_type = InputType.PAIRWISE
+    loss_name = "bpr"
+    features: torch.Tensor
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        choice(config, "train_target", ("implicit",))
+        self.reg_weight, self.feature_reg_weight = config["reg_weight"], config["feature_reg_weight"]
+        size, feature_size, std = config["embedding_size"], config["feature_size"], config["init_std"]
+        self.notes = fit_modalities(config, dataset)
+        tables = [unit_scale(vectors) for vectors in modality_vectors(config, dataset).values()]
+        self.register_buffer("features", torch.cat(tables, dim=1), persistent=False)
+        self.projection = nn.Linear(self.features.shape[1], feature_size, bias=False)
+        self.feature_bias = nn.Linear(self.features.shape[1], 1, bias=False)
+        # What meets the item's factors, and what meets its projected features, in one table.
+        self.user_factors = nn.Embedding(self.n_users, size + feature_size)
+        self.item_factors = nn.Embedding(self.n_items, size)
+        self.item_bias = nn.Embedding(self.n_items, 1)
+        nn.init.xavier_uniform_(self.projection.weight)
+        nn.init.zeros_(self.feature_bias.weight)
+        nn.init.zeros_(self.item_bias.weight)
+        for table in (self.user_factors, self.item_factors):
+            nn.init.normal_(table.weight, std=std)
+        seen = torch.bincount(dataset.inter_feat[self.USER_ID], minlength=self.n_users) > 0
+        self.user_factors.weight.data[~seen] = 0.0
+
+    def item_side(self, item: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Factors with projected features of items ``(n,)``, and all their biases: ``(n, K + D)``, ``(n,)``."""
+        features = self.features[item]
+        factors = torch.cat([self.item_factors(item), self.projection(features)], dim=1)
+        return factors, (self.item_bias(item) + self.feature_bias(features)).squeeze(1)
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        user, positive, negative = (interaction[key] for key in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        # Each item of a batch is projected once, however often it occurs.
+        unique, place = torch.unique(torch.cat([positive, negative]), return_inverse=True)
+        factors, bias = self.item_side(unique)
+        user_factors, (first, second) = self.user_factors(user), place.chunk(2)
+        margin = bias[first] - bias[second]
+        margin = margin + (user_factors * (factors.index_select(0, first) - factors.index_select(0, second))).sum(-1)
+        own = self.item_factors(unique).square().sum(-1) + self.item_bias(unique).square().squeeze(1)
+        penalty = user_factors.square().sum(-1).mean() + own[first].mean() + own[second].mean()
+        features = self.projection.weight.square().sum() + self.feature_bias.weight.square().sum()
+        return bpr_loss(margin) + self.reg_weight * penalty + self.feature_reg_weight * features
+
+    def _refresh(self) -> None:
+        if self._stale or self.training:
+            self._items, self._bias = self.item_side(torch.arange(self.n_items, device=self.features.device))
+            self._stale = False
+
+    @torch.no_grad()
+    def predict(self, interaction) -> torch.Tensor:
+        """Scores of pairs, ``(b,)``: the higher, the likelier that the user takes the item; no ratings."""
+        self._refresh()
+        item = interaction[self.ITEM_ID]
+        return (self.user_factors(interaction[self.USER_ID]) * self._items[item]).sum(-1) + self._bias[item]
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction) -> torch.Tensor:
+        """Scores of each user with every item, ``(b * n_items,)``; agrees with :meth:`predict`."""
+        self._refresh()
+        return (self.user_factors(interaction[self.USER_ID]) @ self._items.T + self._bias).flatten()

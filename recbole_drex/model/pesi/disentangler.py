@@ -1,0 +1,65 @@
+"""Shared and private parts of what ratings and reviews say, and where the two disagree."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """What is known of n users or items; every tensor has n rows.
+
+    Attributes:
+        state: h, (n, d).
+        rating, review: unit vectors of the shared parts of ratings and of reviews, (n, k).
+        private: those of the private parts, ratings first, (2, n, k).
+        gates: shares of the four parts in the state, (n, 4).
+        reviewed: whether there is a review, (n,).
+        inconsistency: z, (n, 2k).
+    """
+
+    state: torch.Tensor
+    rating: torch.Tensor
+    review: torch.Tensor
+    private: torch.Tensor
+    gates: torch.Tensor
+    reviewed: torch.Tensor
+    inconsistency: torch.Tensor
+
+
+class Disentangler(nn.Module):
+    """Shared and private parts of what ratings and reviews say of users, or of items.
+
+    The equations are those of :class:`~recbole_drex.model.pesi.pesi.PESI`.
+
+    Args:
+        ratings, reviews: widths of the two inputs.
+        size: d, width of features and state.
+        part: k, width of a part.
+    """
+
+    def __init__(self, ratings: int, reviews: int, size: int, part: int):
+        super().__init__()
+        self.inputs = nn.ModuleList([nn.Linear(width, size) for width in (ratings, reviews)])
+        self.parts = nn.ModuleList([nn.Linear(size, 2 * part, bias=False) for _ in range(2)])
+        self.gate = nn.Linear(4 * part, 4)
+        self.output = nn.Linear(4 * part, size)
+
+    def forward(self, ratings: torch.Tensor, reviews: torch.Tensor, reviewed: torch.Tensor) -> Side:
+        """Inputs (n, ratings), (n, reviews); ``reviewed`` (n,) is false where the second says nothing."""
+        parts = []
+        for layer, split, given in zip(self.inputs, self.parts, (ratings, reviews), strict=True):
+            parts += split(torch.tanh(layer(given))).chunk(2, -1)
+        there = reviewed[:, None]
+        shared, private, other_shared, other_private = parts[0], parts[1], parts[2] * there, parts[3] * there
+        parts = [shared, private, other_shared, other_private]
+        mask = torch.stack([torch.ones_like(reviewed), torch.ones_like(reviewed), reviewed, reviewed], 1)
+        gates = torch.softmax(self.gate(torch.cat(parts, 1)).masked_fill(~mask, -torch.inf), 1)
+        gated = torch.cat([part * gate for part, gate in zip(parts, gates.split(1, 1), strict=True)], 1)
+        unit = [nn.functional.normalize(part, dim=1, eps=1e-6) for part in parts]
+        inconsistency = torch.cat([unit[0] - unit[2], unit[1] * unit[3]], 1) * there
+        private = torch.stack([unit[1], unit[3]])
+        return Side(torch.tanh(self.output(gated)), unit[0], unit[2], private, gates, reviewed, inconsistency)

@@ -1,0 +1,283 @@
+"""PESI-style model: what ratings and reviews share, where they disagree, and a sentence that is written from it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from recbole_drex.data.dataset import Evidence
+from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
+from recbole_drex.data.text.word_vectors import word_vectors
+from recbole_drex.errors import DataError
+from recbole_drex.model.abstract_recommender import RatingModel
+from recbole_drex.model.layers.common import Remembering
+from recbole_drex.model.layers.evidence_table import EvidenceTable
+from recbole_drex.model.layers.review_check import require_words
+from recbole_drex.model.layers.review_sampling import ReviewSampler
+from recbole_drex.model.layers.word_attention import WordAttention
+from recbole_drex.model.pesi.disentangler import Disentangler, Side
+from recbole_drex.model.pesi.generator import SentenceWriter
+from recbole_drex.model.pesi.sentence_data import Sentences
+
+
+class PESI(Remembering, RatingModel):
+    r"""PESI-style rating prediction and explanation, reconstructed.
+
+    Of "Personalized explanation recommendation with sentiment inconsistency between ratings and reviews"
+    (Knowledge-Based Systems 283, 111133, 2024) only the abstract is public. From it: three modules (rating prediction,
+    explanation generation, inconsistency extraction), shared and private features of ratings and of reviews separated
+    by contrastive objectives, the inconsistency as an input of the generator, an entropy regulariser. All else, the
+    equations included, is a choice made here; figures of this model say nothing about the published one.
+
+    Of a user u, and likewise an item, all interactions but the target are summed up: :math:`\bar T_u`, the damped mean
+    of the attention-pooled reviews (see :class:`~recbole_drex.model.layers.word_attention.WordAttention`), and
+    :math:`\bar R_u`, that of the one-hot ratings and of the ratings less what the items' means explain. With the free
+    embedding :math:`q_u`, :math:`\hat x = x / \|x\|`, sizes d and k:
+
+    .. math::
+        [c^r; p^r] &= P_r \tanh(W_r [q_u; \bar R_u] + g_r), \qquad [c^t; p^t] = P_t \tanh(W_t \bar T_u + g_t)
+            && \text{shared c, private p} \\
+        h_u &= \tanh(W_h [a_1 c^r; a_2 p^r; a_3 c^t; a_4 p^t] + g_h), \quad
+            a = \mathrm{softmax}(W_a [c^r; p^r; c^t; p^t] + g_a) && \text{gates} \\
+        z_u &= [\hat c^r - \hat c^t;\ \hat p^r \odot \hat p^t] && \text{inconsistency} \\
+        f_{ui} &= \mu + b_u + b_i + w^\top (h_u \odot h_i) + v^\top \mathrm{ReLU}(A h_u + B h_i + g) \\
+        L &= \ell(r_{ui}, f_{ui}) + \lambda_c L_c + \lambda_p L_p - \lambda_e H(a)
+            + \lambda \|q\|^2 + \lambda_b (b_u^2 + b_i^2) \\
+        L_c &= -\tfrac12 \log \frac{\exp(\hat c^r_u \cdot \hat c^t_u / \tau)}{\sum_v \exp(\hat c^r_u \cdot \hat c^t_v
+            / \tau)} - \tfrac12 \log \frac{\exp(\hat c^r_u \cdot \hat c^t_u / \tau)}{\sum_v \exp(\hat c^r_v \cdot
+            \hat c^t_u / \tau)} && \text{InfoNCE; v: reviewed users of the batch} \\
+        L_p &= (\hat c^r \cdot \hat p^r)^2 + (\hat c^t \cdot \hat p^t)^2 + (\hat p^r \cdot \hat p^t)^2
+            && \text{orthogonal}
+
+    H is the entropy of the gates, which keeps any of the four parts from being ignored. Without other reviews the text
+    parts are zero, their gates too, and z is zero. :math:`\ell` is what ``output`` and ``loss`` of
+    :class:`~recbole_drex.model.abstract_recommender.RatingModel` say.
+
+    A :class:`~recbole_drex.model.pesi.generator.SentenceWriter` writes the first short sentence of a review. Before the
+    first step it studies all training sentences, given user, item and rating; then it learns beside the model, given
+    :math:`h_u, h_i, z_u, z_i` too, none of which holds the review. To explain, it is given the predicted rating. No
+    gradient flows back and it has its own random numbers, so ratings are the same, bit by bit, with and without it.
+
+    Parameters: ``embedding_size`` (d), ``part_size`` (k), ``shrinkage`` (of the means), ``bias_damping`` (of the other
+    side's means), ``message_samples`` (targets of a step whose reviews teach the attention), ``contrast_weight``
+    (:math:`\lambda_c`), ``temperature`` (:math:`\tau`), ``private_weight``, ``entropy_weight``, ``reg_weight``,
+    ``bias_reg_weight``, ``init_std`` (of q), ``dropout`` (on h), ``exclude_target_review`` (the target's review is in
+    no mean; its rating never is), ``generator_sentences`` (sentences learned from in a step; 0: no generator),
+    ``generator_passes`` (over all sentences before the first step), ``generator_words`` (longest sentence),
+    ``generator_vocabulary``, ``generator_size``, ``generator_beams``.
+
+    Raises:
+        ConfigError: an illegal value.
+        DataError: no review has words, or their features are missing.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        size, part = config["embedding_size"], config["part_size"]
+        self.exclude_target_review, self.shrinkage = config["exclude_target_review"], config["shrinkage"]
+        self.contrast_weight, self.temperature = config["contrast_weight"], config["temperature"]
+        self.private_weight, self.entropy_weight = config["private_weight"], config["entropy_weight"]
+        self.reg_weight, self.bias_reg_weight = config["reg_weight"], config["bias_reg_weight"]
+        evidence = dataset.evidence()
+        require_words(config, dataset, evidence)
+        self.attention = WordAttention(dataset.features(), size)
+        levels, sizes = dataset.rating_levels(), (self.n_users, self.n_items)
+        self.table = EvidenceTable(
+            evidence, ["review", "rating"], levels, self.attention, *sizes, damping=config["bias_damping"]
+        )
+        self.sampler = ReviewSampler(self.table, config["message_samples"]) if config["message_samples"] else None
+        self.embeddings = nn.ModuleList([nn.Embedding(n, size) for n in sizes])
+        self.biases = nn.ModuleList([nn.Embedding.from_pretrained(torch.zeros(n, 1), freeze=False) for n in sizes])
+        for weight in self.embeddings.parameters():
+            nn.init.normal_(weight, std=config["init_std"])
+        self.sides = nn.ModuleList([Disentangler(size + len(levels) + 1, size, size, part) for _ in sizes])
+        self.dropout = nn.Dropout(config["dropout"])
+        self.product = nn.Linear(size, 1, bias=False)
+        self.hidden = nn.ModuleList([nn.Linear(size, size, bias=side == 0) for side in range(2)])
+        self.output = nn.Linear(size, 1, bias=False)
+        self.n_sentences, self.beams = config["generator_sentences"], config["generator_beams"]
+        self.passes, self.seed = config["generator_passes"], config["seed"]
+        self.writer = None
+        path = Path(dataset.dataset_path) / TEXTS
+        if self.n_sentences and not path.is_file():
+            logging.getLogger(__name__).warning("PESI writes no sentences: there are no review texts in %s", path)
+        elif self.n_sentences:
+            self._add_writer(config, dataset, evidence, ReviewTexts(path))
+
+    def _add_writer(self, config, dataset, evidence: Evidence, texts: ReviewTexts) -> None:
+        rating = dataset.inter_feat[self.rating_field].float()
+        # Training rows come first; an unrated one has no rating to write from.
+        user, item, row = (part[: len(rating)] for part in (evidence.user, evidence.item, evidence.review_row))
+        vocabulary, words = config["generator_vocabulary"], config["generator_words"]
+        sentences = Sentences(user, item, row, texts, vocabulary, words, self.n_items)
+        if not len(sentences.row):
+            logging.getLogger(__name__).warning("PESI writes no sentences: no training row has a review")
+            return
+        size = config["generator_size"]
+        vectors = word_vectors("encoder", sentences.vocabulary, dataset.features().settings, size // 2)
+        self.register_buffer("spread", rating.std(correction=0) + 1e-3)
+        self.register_buffer("sentence_rating", rating[sentences.row], persistent=False)
+        self.register_buffer("studied", torch.zeros((), dtype=torch.bool))
+        width = 2 * config["embedding_size"] + 4 * config["part_size"] + 1
+        # Its own random numbers: the ratings are to be the same with and without it.
+        with torch.random.fork_rng(devices=[]):
+            self.writer = SentenceWriter(sentences, torch.from_numpy(vectors), self.n_users, width, size)
+
+    # Features ---------------------------------------------------------------------------------------------------
+
+    def _side(self, side: int, entity: torch.Tensor, row: torch.Tensor, correction=None) -> Side:
+        """Users (side 0) or items (side 1) (n,) without the interactions at ``row`` (n,), -1 for none."""
+        sums = (self.table.user_sums, self.table.item_sums)[side][entity]
+        rest = self.table.without(sums, row)
+        texts = rest if self.exclude_target_review else sums
+        if correction is not None:
+            texts = texts + correction
+        words, n_reviews = self.table.modalities[0].split(texts)
+        onehot, n_ratings = self.table.modalities[1].split(rest)
+        adjusted = rest[:, self.table.adjusted(side)]
+        projection = self.attention.projection
+        reviews = nn.functional.linear(words, projection.weight) + n_reviews * projection.bias
+        known = torch.cat([onehot, adjusted], 1) / (n_ratings + self.shrinkage).clamp(min=1.0)
+        # A presence is 0 or a whole number but for rounding.
+        reviewed = n_reviews.squeeze(1) > 0.5
+        ratings = torch.cat([self.embeddings[side](entity), known], 1)
+        return self.sides[side](ratings, reviews / (n_reviews + self.shrinkage).clamp(min=1.0), reviewed)
+
+    def _pair(self, user_state: torch.Tensor, item_state: torch.Tensor) -> torch.Tensor:
+        """Score without biases of states (..., d) that broadcast."""
+        hidden = torch.relu(self.hidden[0](user_state) + self.hidden[1](item_state))
+        return ((user_state * self.product.weight[0]) * item_state + hidden * self.output.weight[0]).sum(-1)
+
+    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        return (self.biases[0](user) + self.biases[1](item)).squeeze(-1)
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def terms(self, sides: Sequence[Side], entities: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Means over a batch of the terms beside the loss of ratings, summed over both sides.
+
+        Args:
+            sides: of the users and of the items of the batch.
+            entities: their ids, each (b,).
+
+        Returns:
+            ``contrast`` (L_c), ``private`` (L_p) and ``entropy`` (H).
+        """
+        zero = torch.zeros((), device=self.mean.device)
+        total = {"contrast": zero, "private": zero, "entropy": zero}
+        for side, entity in zip(sides, entities, strict=True):
+            one = _first_of_each(entity)
+            one = one[side.reviewed[one]]
+            if len(one) > 1:  # one alone has no others to be told from
+                likeness = side.rating[one] @ side.review[one].T / self.temperature
+                same = torch.arange(len(one), device=one.device)
+                cross_entropy = nn.functional.cross_entropy
+                contrast = (cross_entropy(likeness, same) + cross_entropy(likeness.T, same)) / 2
+                total["contrast"] = total["contrast"] + contrast
+            pairs = ((side.rating, side.private[0]), (side.review, side.private[1]), tuple(side.private))
+            total["private"] = total["private"] + sum((a * b).sum(1).square().mean() for a, b in pairs)
+            # A gate that is shut, for want of reviews, would have an infinite slope.
+            entropy = -(side.gates * side.gates.clamp(min=1e-9).log()).sum(1)
+            total["entropy"] = total["entropy"] + entropy.mean()
+        return total
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        if self._stale:
+            self._refresh()
+        user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
+        row, corrections = self.table.find(user, item), cast("Sequence[torch.Tensor | None]", (None, None))
+        if self.sampler is not None:
+            corrections = self.sampler.corrections(self.table, self.attention, row)
+        entities = (user, item)
+        sides = [self._side(k, entity, row, corrections[k]) for k, entity in enumerate(entities)]
+        biases = self._biases(user, item)
+        score = self.mean + biases + self._pair(*(self.dropout(side.state) for side in sides))
+        free = sum(self.embeddings[k](entity).square().sum(-1).mean() for k, entity in enumerate(entities))
+        squares = sum(self.biases[k](entity).square().mean() for k, entity in enumerate(entities))
+        terms = self.terms(sides, entities)
+        loss = self.head.loss(score, user, rating) + self.reg_weight * free + self.bias_reg_weight * squares
+        loss = loss + self.contrast_weight * terms["contrast"] + self.private_weight * terms["private"]
+        loss = loss - self.entropy_weight * terms["entropy"]
+        if self.writer is None:
+            return loss
+        if not self.studied:
+            self._study()
+        # The value stays that of the ratings; only the gradient of the writer is added.
+        written = self.writer.loss(self._condition(sides, rating), user, item, self.n_sentences)
+        return loss + (written - written.detach())
+
+    def _study(self) -> None:
+        """Let the writer learn words from users, items and ratings, before there are states to learn from."""
+        writer, studied = cast(SentenceWriter, self.writer), cast(torch.Tensor, self.studied)
+        standard = (cast(torch.Tensor, self.sentence_rating) - self.mean) / cast(torch.Tensor, self.spread)
+        x = torch.zeros(len(standard), writer.condition.in_features, device=self.mean.device)
+        x[:, -1] = standard
+        writer.study(x, self.passes, self.seed)
+        studied.fill_(True)
+
+    def _condition(self, sides: Sequence[Side], rating: torch.Tensor) -> torch.Tensor:
+        """What a sentence is written from, without gradient: (b, 2d + 4k + 1)."""
+        standard = ((rating - self.mean) / cast(torch.Tensor, self.spread))[:, None]
+        parts = [side.state for side in sides] + [side.inconsistency for side in sides] + [standard]
+        return torch.cat(parts, 1).detach()
+
+    # Prediction -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        """Pool all reviews, and make all states, with the present parameters."""
+        self.table.refresh(self.attention)
+        self._states = []
+        for side, size in enumerate((self.n_users, self.n_items)):
+            entity = torch.arange(size, device=self.mean.device)
+            self._states.append(self._side(side, entity, torch.full_like(entity, -1)).state)
+        self._stale = False
+
+    @torch.no_grad()
+    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Scores of users and items whose shapes broadcast; a pair that is evidence is scored without itself."""
+        if self._stale or self.training:
+            self._refresh()
+        score = self._pair(self._states[0][user], self._states[1][item])
+        row = self.table.find(user, item)
+        known = torch.nonzero(row.flatten() >= 0).flatten()
+        for part in torch.split(known, 8192):
+            who, what = (entity.expand(row.shape).flatten()[part] for entity in (user, item))
+            own = row.flatten()[part]
+            score.view(-1)[part] = self._pair(self._side(0, who, own).state, self._side(1, what, own).state)
+        return score + self._biases(user, item) + self.mean
+
+    # Sentences --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def condition(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """What the writer is given for pairs (b,): the states and inconsistencies, and the predicted rating."""
+        rating = self.head.mean(self.score(user, item), user)
+        row = self.table.find(user, item)
+        return self._condition([self._side(0, user, row), self._side(1, item, row)], rating)
+
+    def generate(self, user_ids: Sequence[int], item_ids: Sequence[int]) -> list[str]:
+        """Write one sentence for each pair of a user and an item, by internal ids; the same in every call.
+
+        Raises:
+            DataError: the model has no generator, as the data set has no review texts or ``generator_sentences`` is 0.
+        """
+        if self.writer is None:
+            raise DataError("this PESI writes no sentences: no training review has a text, or generator_sentences is 0")
+        user, item = (torch.as_tensor(ids, device=self.mean.device).long() for ids in (user_ids, item_ids))
+        written: list[str] = []
+        for who, what in zip(user.split(256), item.split(256), strict=True):
+            written += self.writer.write(self.condition(who, what), who, what, self.beams)
+        return written
+
+
+def _first_of_each(entity: torch.Tensor) -> torch.Tensor:
+    """Place of the first occurrence of each distinct value of ``entity`` (b,)."""
+    distinct, which = torch.unique(entity, return_inverse=True)
+    place = torch.arange(len(entity), device=entity.device)
+    return torch.full_like(distinct, len(entity)).scatter_reduce(0, which, place, "amin")

@@ -1,0 +1,149 @@
+"""DeepCoNN: users and items as the documents of their reviews."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recbole_drex.model.review_based.documents import ITEMS, USERS
+from recbole_drex.model.review_based.review_recommender import ReviewModel
+from recbole_drex.model.review_based.text_cnn import Reading
+
+Side = tuple[torch.Tensor, torch.Tensor]  # a side's own terms, and the factors that meet the other side's
+
+
+class DeepCoNN(ReviewModel):
+    r"""Deep cooperative neural networks (Zheng, Noroozi and Yu, WSDM 2017).
+
+    The document of user u is :math:`D_u`, the set of u's training reviews; :math:`o_s` of width F are the answers of
+    the filters to review s, see :class:`~recbole_drex.model.review_based.text_cnn.TextCNN`. With latent size l and k
+    factors:
+
+    .. math::
+        d_u &= \max_{s \in D_u} o_s, \qquad x_u = \mathrm{ReLU}(W_U d_u + g_U), \qquad y_i \text{ likewise} \\
+        z &= [x_u; y_i] \in \mathbb{R}^{2l} \\
+        \hat r_{ui} &= w_0 + w^\top z + \textstyle\sum_{a < b} \langle v_a, v_b \rangle z_a z_b,
+            \qquad v_a \in \mathbb{R}^k
+
+    :math:`w_0` starts at the mean rating. The factorisation machine splits into a part of the user, one of the item and
+    :math:`(V_U^\top x_u)^\top (V_I^\top y_i)`, so all pairs cost one matrix product.
+
+    Unlike the paper: the review of the pair that is predicted is in neither document (``exclude_target_review``); both
+    sides share the filters, so each review is convolved once; windows stay within a review; ``use_bias`` adds
+    :math:`b_u + b_i`. A user or item without (other) reviews has d = 0.
+
+    Parameters: ``word_vectors``, ``word_size``, ``review_words``, ``max_reviews``, ``filters`` (F), ``window``,
+    ``latent_size`` (l), ``factors`` (k), ``dropout`` (on z), ``use_bias``, ``bias_reg_weight`` (L2 on the biases of a
+    batch), ``exclude_target_review``.
+
+    Raises:
+        ConfigError: an illegal value.
+        DataError: the data set has no word features, or the word vectors cannot be read.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.bias_reg_weight = config["bias_reg_weight"]
+        latent = config["latent_size"]
+        self.dense = nn.ModuleList([nn.Linear(config["filters"], latent) for _ in range(2)])
+        self.dropout = nn.Dropout(config["dropout"])
+        self.linear = nn.ModuleList([nn.Linear(latent, 1, bias=False) for _ in range(2)])
+        self.factors = nn.ModuleList([nn.Linear(latent, config["factors"], bias=False) for _ in range(2)])
+        for layer in (*self.linear, *self.factors):
+            nn.init.normal_(layer.weight, std=0.05)
+        self.constant = nn.Parameter(self.mean.clone())
+        self.biases = self.biases_of(dataset) if config["use_bias"] else None
+
+    # Documents --------------------------------------------------------------------------------------------------
+
+    def _two_highest(self, reading: Reading, side: int, entity: torch.Tensor) -> torch.Tensor:
+        """Reviews in which each filter answers highest and second highest: (2, b, filters), -1 for none."""
+        result = torch.full((2, len(entity), self.cnn.filters), -1, device=entity.device)
+        review, owner = self.documents.of(side, entity)
+        there, counts = torch.unique_consecutive(owner, return_counts=True)
+        if not len(review):
+            return result
+        value, places = reading.value[reading.slot[review]], torch.arange(len(review), device=entity.device)
+        first = counts.cumsum(0) - counts
+        for rank in range(2):
+            highest, _, _, place = torch.embedding_bag(value, places, first, mode=2)  # maximum, and where it is
+            result[rank, there] = torch.where(highest > -torch.inf, review[place], -1)
+            value.scatter_(0, place, -torch.inf)
+        return result
+
+    def _document(self, reading: Reading, highest: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """d of documents without the reviews ``own`` (b,), -1 for none: (b, filters).
+
+        Args:
+            reading: of the present parameters.
+            highest: from :meth:`_two_highest`, (2, b, filters).
+            own: (b,).
+        """
+        review = torch.where(highest[0] == own[:, None], highest[1], highest[0])
+        if not len(reading.value):
+            return torch.zeros(review.shape, device=review.device)
+        position = reading.position.gather(0, reading.slot[review.clamp(min=0)].clamp(min=0))
+        return self.cnn.answer(reading, position) * ((highest[0] >= 0) & (review >= 0))
+
+    def _side(self, side: int, document: torch.Tensor) -> Side:
+        """A side's part of the factorisation machine: its own terms (b,), and the factors that meet the other side's.
+
+        Args:
+            side: 0 or 1.
+            document: d, (b, filters).
+        """
+        latent = self.dropout(torch.relu(self.dense[side](document)))
+        factors = self.factors[side](latent)
+        squares = latent.square() @ self.factors[side].weight.T.square()  # type: ignore[operator]
+        alone = self.linear[side](latent).squeeze(-1) + 0.5 * (factors.square() - squares).sum(-1)
+        return alone, factors
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
+        own = self.own_review(user, item)
+        reading = self.cnn.read(self.documents.read_for(user, item))
+        sides = []
+        for side, entity in ((USERS, user), (ITEMS, item)):
+            distinct, place = torch.unique(entity, return_inverse=True)
+            highest = self._two_highest(reading, side, distinct)[:, place]
+            sides.append(self._side(side, self._document(reading, highest, own)))
+        loss = self.head.loss(self._sum(*sides) + self._biases(user, item), user, rating)
+        if self.biases is None:
+            return loss
+        penalty = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
+        return loss + self.bias_reg_weight * penalty
+
+    def _sum(self, user: Side, item: Side) -> torch.Tensor:
+        return self.constant + user[0] + item[0] + (user[1] * item[1]).sum(-1)
+
+    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor | float:
+        if self.biases is None:
+            return 0.0
+        return (self.biases[USERS](user) + self.biases[ITEMS](item)).squeeze(-1)
+
+    # Prediction -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        device = self.constant.device
+        self._reading = self.cnn.read(torch.arange(len(self.documents), device=device))
+        self._highest, self._sides = [], []
+        for side, size in ((USERS, self.n_users), (ITEMS, self.n_items)):
+            entity = torch.arange(size, device=device)
+            self._highest.append(self._two_highest(self._reading, side, entity))
+            document = self._document(self._reading, self._highest[side], torch.full_like(entity, -1))
+            self._sides.append(self._side(side, document))
+
+    def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        (user_alone, user_factors), (item_alone, item_factors) = self._sides
+        users, items = (user_alone[user], user_factors[user]), (item_alone[item], item_factors[item])
+        return self._sum(users, items) + self._biases(user, item)
+
+    def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        users, items = (
+            self._side(side, self._document(self._reading, self._highest[side][:, entity], row))
+            for side, entity in ((USERS, user), (ITEMS, item))
+        )
+        return self._sum(users, items) + self._biases(user, item)

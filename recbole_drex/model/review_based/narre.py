@@ -1,0 +1,225 @@
+"""NARRE: users and items as their reviews, weighted by how useful they are; the most useful ones explain."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recbole_drex.explain.counterfactual.narre_counterfactual import ReviewsWhatIf
+from recbole_drex.model.review_based.documents import ITEMS, USERS
+from recbole_drex.model.review_based.review_recommender import ReviewModel
+from recbole_drex.parallel import collectives
+
+
+class ReviewAttention(nn.Module):
+    r"""Usefulness of a review of one side: :math:`h^\top \mathrm{ReLU}(W_O o_s + W_e e_c + b_1)`.
+
+    :math:`e_c` is the embedding of the counterpart c: the item of a user's review, the writer of an item's. NARRE's
+    :math:`b_2` is left out: the softmax cancels it.
+
+    Args:
+        filters: width of o.
+        counterparts: number of counterparts.
+        embedding_size: width of e.
+        size: width of the hidden layer.
+    """
+
+    def __init__(self, filters: int, counterparts: int, embedding_size: int, size: int):
+        super().__init__()
+        self.from_review = nn.Linear(filters, size)
+        self.counterpart = nn.Embedding(counterparts, embedding_size)
+        self.from_counterpart = nn.Linear(embedding_size, size, bias=False)
+        self.output = nn.Linear(size, 1, bias=False)
+        nn.init.normal_(self.counterpart.weight, std=0.1)
+
+    def forward(self, review: torch.Tensor, counterpart: torch.Tensor) -> torch.Tensor:
+        """Logits (n,) of reviews (n, filters) with counterparts (n,)."""
+        # Projected once per counterpart, not once per review.
+        known = self.from_counterpart(self.counterpart.weight)
+        return self.output(torch.relu(self.from_review(review) + known[counterpart])).squeeze(-1)
+
+
+class NARRE(ReviewModel):
+    r"""Neural attentional regression with review-level explanations (Chen, Zhang, Liu and Ma, WWW 2018).
+
+    :math:`o_s` of width F are the answers of the filters to review s, see
+    :class:`~recbole_drex.model.review_based.text_cnn.TextCNN`; :math:`D_u` are u's training reviews and :math:`a_s` is
+    the usefulness of :class:`ReviewAttention`. With latent size l:
+
+    .. math::
+        \alpha_{us} &= \mathrm{softmax}_{s \in D_u} a_s, \qquad O_u = \textstyle\sum_s \alpha_{us} o_s
+            && \text{eq. 5-7} \\
+        h_u &= q_u + W_U O_u + g_U, \qquad h_i \text{ likewise} && \text{eq. 8, 10} \\
+        \hat r_{ui} &= w_1^\top (h_u \odot h_i) + b_u + b_i + \mu && \text{eq. 10, 11}
+
+    with free embeddings q of users and items. Only real reviews take part in the softmax; a user or item without
+    (other) reviews has O = 0. Unlike the paper: the review of the pair that is predicted takes part on neither side
+    (``exclude_target_review``); both sides share the filters, so each review is convolved once.
+
+    Parameters: ``word_vectors``, ``word_size``, ``review_words``, ``max_reviews``, ``filters`` (F), ``window``,
+    ``embedding_size`` (of counterparts), ``attention_size``, ``latent_size`` (l), ``init_std`` (of q), ``dropout`` (on
+    the product), ``reg_weight`` and ``bias_reg_weight`` (L2 on q and on the biases of a batch),
+    ``exclude_target_review``.
+
+    Raises:
+        ConfigError: an illegal value.
+        DataError: the data set has no word features, or the word vectors cannot be read.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.reg_weight, self.bias_reg_weight = config["reg_weight"], config["bias_reg_weight"]
+        filters, latent, sizes = config["filters"], config["latent_size"], (self.n_users, self.n_items)
+        self.attention_of_side = nn.ModuleList(
+            [ReviewAttention(filters, n, config["embedding_size"], config["attention_size"]) for n in sizes[::-1]]
+        )
+        self.dense = nn.ModuleList([nn.Linear(filters, latent) for _ in sizes])
+        self.embeddings = nn.ModuleList([nn.Embedding(n, latent) for n in sizes])
+        self.biases = self.biases_of(dataset)
+        for weight in self.embeddings.parameters():
+            nn.init.normal_(weight, std=config["init_std"])
+        self.dropout = nn.Dropout(config["dropout"])
+        self.output = nn.Linear(latent, 1, bias=False)
+        nn.init.normal_(self.output.weight, std=0.01)  # predictions start near the biases
+
+    # Reviews ----------------------------------------------------------------------------------------------------
+
+    def _read(self, review: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        """What there is to know of distinct reviews (n,); several processes share them, and all must ask for the same.
+
+        Returns:
+            The place of each review of the data among these, -1 for none; the filters' answers (n, filters); and per
+            side the logits (n,) of :meth:`_logits`.
+        """
+        n = len(review)
+        own = review[collectives.own_part(n)]
+        reading = self.cnn.read(own)
+        answers = self.cnn.answer(reading, reading.position)
+        logits = [collectives.joined(logit, n) for logit in self._logits(own, answers)]
+        slot = torch.full((len(self.documents),), -1, device=review.device)
+        slot[review] = torch.arange(len(review), device=review.device)
+        return slot, collectives.joined(answers, n), logits
+
+    def _logits(self, review: torch.Tensor, answers: torch.Tensor) -> list[torch.Tensor]:
+        """Per side, usefulness before the softmax of reviews (n,) with answers (n, filters): (n,)."""
+        counterparts = (self.documents.item[review], self.documents.user[review])
+        return [attend(answers, who) for attend, who in zip(self.attention_of_side, counterparts, strict=True)]
+
+    def _weights(
+        self, side: int, entity: torch.Tensor, own: torch.Tensor, slot: torch.Tensor, logits: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Softmax over the reviews of each of ``entity`` (b,) without its ``own`` (b,), -1 for none.
+
+        Args:
+            side: 0 or 1.
+            entity: (b,).
+            own: (b,).
+            slot: place of each review in ``logits``, (reviews,).
+            logits: of this side, (n,).
+
+        Returns:
+            Reviews (m,), the place in ``entity`` that each belongs to, and its weight.
+        """
+        review, owner = self.documents.of(side, entity)
+        others = review != own[owner]
+        review, owner = review[others], owner[others]
+        value = logits[slot[review]]
+        zero = torch.zeros(len(entity), device=entity.device)
+        highest = zero.scatter_reduce(0, owner, value.detach(), "amax", include_self=False)
+        value = torch.exp(value - highest[owner])
+        return review, owner, value / zero.index_add(0, owner, value)[owner]
+
+    def _state(
+        self,
+        side: int,
+        entity: torch.Tensor,
+        own: torch.Tensor,
+        slot: torch.Tensor,
+        answers: torch.Tensor,
+        logits: torch.Tensor,
+    ) -> torch.Tensor:
+        """h of users or items (b,) without their ``own`` reviews: (b, latent); see :meth:`_weights`."""
+        review, owner, weight = self._weights(side, entity, own, slot, logits)
+        counts = torch.bincount(owner, minlength=len(entity))
+        pooled = torch.zeros(len(entity), self.cnn.filters, device=entity.device)
+        if len(review):
+            pooled = nn.functional.embedding_bag(
+                slot[review], answers, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weight
+            )
+        return self.embeddings[side](entity) + self.dense[side](pooled)
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        return (self.biases[USERS](user) + self.biases[ITEMS](item)).squeeze(-1)
+
+    def calculate_loss(self, interaction) -> torch.Tensor:
+        user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
+        own = self.own_review(user, item)
+        slot, answers, logits = self._read(collectives.union(self.documents.read_for(user, item), len(self.documents)))
+        user_state, item_state = (
+            self._state(side, entity, own, slot, answers, logits[side])
+            for side, entity in ((USERS, user), (ITEMS, item))
+        )
+        product = self.dropout(user_state * item_state)
+        score = self.output(product).squeeze(-1) + self._biases(user, item) + self.mean
+        free = sum(self.embeddings[k](entity).square().sum(-1).mean() for k, entity in enumerate((user, item)))
+        bias = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
+        return self.head.loss(score, user, rating) + self.reg_weight * free + self.bias_reg_weight * bias
+
+    # Prediction -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        device = self.mean.device
+        self._slot, self._answers, self._usefulness = self._read(torch.arange(len(self.documents), device=device))
+        self._states = []
+        for side, size in ((USERS, self.n_users), (ITEMS, self.n_items)):
+            entity = torch.arange(size, device=device)
+            self._states.append(self._remembered_state(side, entity, torch.full_like(entity, -1)))
+
+    def _remembered_state(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        return self._state(side, entity, own, self._slot, self._answers, self._usefulness[side])
+
+    def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        product = (self._states[USERS] * self.output.weight)[user] * self._states[ITEMS][item]
+        return product.sum(-1) + self._biases(user, item) + self.mean
+
+    def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        return self.score_of_states(
+            self._remembered_state(USERS, user, row), self._remembered_state(ITEMS, item, row), user, item
+        )
+
+    def score_of_states(self, user_state, item_state, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Scores (n,) of pairs (n,) with states (n, latent)."""
+        return self.output(user_state * item_state).squeeze(-1) + self._biases(user, item) + self.mean
+
+    # Explanations -----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def weights_of(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, by falling weight, with it."""
+        self.make_ready()
+        review, _, weight = self._weights(side, entity, own, self._slot, self._usefulness[side])
+        order = torch.argsort(weight, descending=True, stable=True)
+        return review[order], weight[order]
+
+    def what_if(self, user: int, item: int) -> ReviewsWhatIf:
+        """The prediction for a user (internal id) and an item, and what it would be without some reviews."""
+        return ReviewsWhatIf(self, user, item)
+
+    @torch.no_grad()
+    def rating_without(self, entities: list[torch.Tensor], reviews: list[torch.Tensor], shares: list[torch.Tensor]):
+        """Expected ratings (n,) of one pair from other weights of its reviews.
+
+        Args:
+            entities: the user (1,) and the item (1,).
+            reviews: per side, (m,).
+            shares: per side, their weights, (n, m).
+        """
+        states = []
+        for side, (entity, review, share) in enumerate(zip(entities, reviews, shares, strict=True)):
+            pooled = share @ self._answers[self._slot[review]]
+            states.append(self.embeddings[side](entity) + self.dense[side](pooled))
+        user, item = (entity.expand(len(states[0])) for entity in entities)
+        return self.head.mean(self.score_of_states(states[USERS], states[ITEMS], user, item), user)

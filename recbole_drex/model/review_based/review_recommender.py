@@ -1,0 +1,87 @@
+"""What models that read users and items as their reviews have in common."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from recbole_drex.data.text.word_vectors import word_vectors
+from recbole_drex.model.abstract_recommender import RatingModel
+from recbole_drex.model.layers.common import Remembering, damped_mean
+from recbole_drex.model.layers.review_check import require_words
+from recbole_drex.model.review_based.documents import Documents
+from recbole_drex.model.review_based.text_cnn import TextCNN
+
+_PAIRS = 4096  # reviewed pairs that are predicted at once
+_DAMPING = 10.0  # pseudo-count of the means that biases start at
+
+
+class ReviewModel(Remembering, RatingModel):
+    """Base of DeepCoNN and NARRE: documents, their convolution, and prediction without the pair's own review.
+
+    Between training epochs users and items are read once, with all their reviews. That predicts every pair but those
+    that are evidence themselves; these are predicted without their review, as in training.
+
+    A subclass implements ``refresh`` (remember users and items as they are now), ``score_of_others`` (pairs without a
+    review, shapes broadcast) and ``score_of_reviewed`` (flat pairs without the reviews at ``row``).
+
+    Parameters: ``word_vectors``, ``word_size``, ``review_words``, ``max_reviews``, ``filters``, ``window``,
+    ``exclude_target_review``.
+
+    Raises:
+        ConfigError: an illegal value.
+        DataError: no review has words, their features are missing, or the word vectors cannot be read.
+    """
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.exclude_target_review = config["exclude_target_review"]
+        evidence = dataset.evidence()
+        require_words(config, dataset, evidence)
+        store = dataset.features()
+        self.documents = Documents(
+            evidence, store, self.n_users, self.n_items, config["max_reviews"], config["review_words"]
+        )
+        vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, store.settings, config["word_size"])
+        self.cnn = TextCNN(self.documents, torch.from_numpy(vectors), config["filters"], config["window"])
+
+    def biases_of(self, dataset) -> nn.ModuleList:
+        """Learned biases of users and items, which start at damped means: the epochs are left to the reviews."""
+        feat = dataset.inter_feat
+        user, item, rest = feat[self.USER_ID], feat[self.ITEM_ID], feat[self.rating_field].float() - self.mean
+        of_item = damped_mean(item, rest, self.n_items, _DAMPING)
+        of_user = damped_mean(user, rest - of_item[item], self.n_users, _DAMPING)
+        return nn.ModuleList([nn.Embedding.from_pretrained(x[:, None], freeze=False) for x in (of_user, of_item)])
+
+    def own_review(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Review that must not predict each pair, -1 for none; shapes broadcast."""
+        row = self.documents.find(user, item)
+        return row if self.exclude_target_review else torch.full_like(row, -1)
+
+    def refresh(self) -> None:
+        """Read all users and items with the present parameters, and remember them."""
+        raise NotImplementedError
+
+    def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Scores from what is remembered; shapes broadcast."""
+        raise NotImplementedError
+
+    def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        """Scores of pairs (b,) without their reviews ``row`` (b,)."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        self.make_ready()
+        score = self.score_of_others(user, item)
+        row = self.own_review(user, item)
+        user, item = user.expand(row.shape).flatten(), item.expand(row.shape).flatten()
+        for part in torch.split(torch.nonzero(row.flatten() >= 0).flatten(), _PAIRS):
+            score.view(-1)[part] = self.score_of_reviewed(user[part], item[part], row.flatten()[part])
+        return score
+
+    def make_ready(self) -> None:
+        """Refresh, unless nothing has been learned since; several processes share the work, so all must call this."""
+        if self._stale:
+            self.refresh()
+            self._stale = self.training

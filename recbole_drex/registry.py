@@ -1,0 +1,119 @@
+"""Models by name: those of this project, those that a user registers, and RecBole's."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from recbole_drex.compat import without_pickle
+
+from recbole_drex.errors import ConfigError, unknown_name
+from recbole_drex.utils.files import properties_dir
+
+Model = TypeVar("Model", bound=type)
+
+PRESETS = {
+    "DReX-paper": "DReX",
+    "DReX-MLP": "DReX",
+    "DReX-MLP-paper": "DReX",
+    "DReX-implicit": "DReX",
+    "DMF-paper": "DMFPaper",
+}
+"""Configurations in ``properties/model/`` that are not named after their class."""
+
+_registered: dict[str, type] = {}
+_MODELS = Path(__file__).parent / "model"
+
+
+def register_model(model: Model | None = None, /, **parameters: Any) -> Model | Callable[[Model], Model]:
+    """Make a model usable by the name of its class in ``run``, ``compare`` and ``tune``.
+
+    Args:
+        model: a subclass of RecBole's ``GeneralRecommender``, or better of
+            :class:`recbole_drex.model.abstract_recommender.RatingModel`, if it predicts ratings.
+        parameters: names and defaults of the parameters of its own.
+
+    Raises:
+        ConfigError: the name belongs to a model of this project or of RecBole.
+
+    Example:
+        >>> from recbole_drex.model.factorization.biasedmf import BiasedMF
+        >>> @register_model(embedding_size=4)
+        ... class SmallMF(BiasedMF):
+        ...     '''Biased matrix factorisation with short vectors.'''
+        >>> get_model("smallmf") is SmallMF
+        True
+    """
+    if model is None:
+        return lambda decorated: register_model(decorated, **parameters)  # type: ignore[return-value]
+    name = model.__name__
+    if name.lower() in {known.lower() for known in (*own_models(), *recbole_models())} - {
+        known.lower() for known in _registered
+    }:
+        raise ConfigError(f"model {name} exists already; give the class another name")
+    _registered[name] = model
+    model.default_parameters = parameters  # type: ignore[attr-defined]
+    return model
+
+
+def own_models() -> list[str]:
+    """Names of the models and presets of this project, and of those that were registered."""
+    return [*_project_models(), *_registered]
+
+
+def recbole_models() -> list[str]:
+    """Names of RecBole's built-in general models, e.g. ``BPR``, ``LightGCN``."""
+    import recbole.model.general_recommender as package
+
+    names = []
+    for module in pkgutil.iter_modules(package.__path__):
+        content = importlib.import_module(f"{package.__name__}.{module.name}")
+        names += [
+            name for name in vars(content) if name.lower() == module.name and isinstance(vars(content)[name], type)
+        ]
+    return names
+
+
+def canonical_model_name(name: str) -> str:
+    """Resolve the spelling of a model's name, ignoring case.
+
+    Raises:
+        ConfigError: no such model; names the nearest one and all legal ones.
+    """
+    for known in own_models():
+        if known.lower() == name.lower():
+            return known
+    built_in = recbole_models()
+    for known in built_in:
+        if known.lower() == name.lower():
+            return known
+    raise ConfigError(unknown_name("model", name, [*own_models(), *built_in]))
+
+
+def get_model(name: str) -> type:
+    """Class of the model ``name``: ours first, then RecBole's general recommenders."""
+    name = canonical_model_name(name)
+    if name in _registered:
+        return _registered[name]
+    if name in _project_models():
+        class_name = PRESETS.get(name, name)
+        module = importlib.import_module(f"recbole_drex.model.{_folder(class_name)}.{class_name.lower()}")
+        return getattr(module, class_name)
+    module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
+    return getattr(without_pickle(module), name)
+
+
+@cache
+def _project_models() -> list[str]:
+    """A model's parameters are in ``properties/model/NAME.yaml`` and its class in ``model/FOLDER/name.py``."""
+    names = sorted(file.stem for file in (properties_dir() / "model").glob("*.yaml"))
+    return [name for name in names if _folder(PRESETS.get(name, name))]
+
+
+def _folder(class_name: str) -> str | None:
+    """The folder in ``model/`` that holds a class."""
+    return next((file.parent.name for file in _MODELS.glob(f"*/{class_name.lower()}.py")), None)

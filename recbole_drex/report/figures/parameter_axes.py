@@ -1,0 +1,133 @@
+"""The searched parameters of a model as axes: where each trial stands, and what the axis says."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from recbole_drex.report.figures.axes import logarithmic, numbers, places, value_text
+from recbole_drex.tuning.search_results import Search
+from recbole_drex.tuning.search_summary import plain_value
+
+_FEW = 12  # values of a range that are shown one by one
+_CLOSE = 0.15  # values nearer than this part of the axis stand at even steps instead: their labels would touch
+_BEYOND = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One axis.
+
+    Attributes:
+        name: of the parameter.
+        values: those that were listed or tried, in the order of the axis; empty for a range with too many to list.
+        at: place of each value.
+        low, high: ends of the axis.
+        log: whether orders of magnitude are equally far apart.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    at: tuple[float, ...]
+    low: float
+    high: float
+    log: bool
+
+    def place(self, trial: Mapping[str, Any]) -> float:
+        """Where a trial stands on the axis."""
+        value = trial["parameters"].get(self.name)
+        return self._places[_key(value)] if self.values else float(value)
+
+    @functools.cached_property
+    def _places(self) -> dict[str, float]:
+        return {_key(value): at for value, at in zip(self.values, self.at, strict=True)}
+
+    def share(self, place: Any) -> Any:
+        """Places as a part of the axis's length, 0 to 1; 0.5 where all are the same."""
+        low, high, place = (np.log10(x) if self.log else np.asarray(x, float) for x in (self.low, self.high, place))
+        return np.where(high > low, (place - low) / np.where(high > low, high - low, 1.0), 0.5)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Places and what is written there."""
+        if self.values:
+            return [(at, value_text(_short(value))) for at, value in zip(self.at, self.values, strict=True)]
+        if self.log:
+            first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+            marks = [10.0**power for power in range(first, last + 1)]
+            marks = marks if len(marks) > 1 else [self.low, *marks, self.high]
+        else:
+            marks = [mark for mark in MaxNLocator(4).tick_values(self.low, self.high) if self.low <= mark <= self.high]
+        return [(mark, value_text(float(mark))) for mark in sorted(set(marks))]
+
+
+def parameters_of(search: Search, model: str) -> list[Parameter]:
+    """The searched parameters of a model, in the order of its space."""
+    trials = search.trials[model]
+    return [
+        _parameter(name, values, [trial["parameters"].get(name) for trial in trials])
+        for name, values in search.described["spaces"][model].items()
+    ]
+
+
+def _parameter(name: str, space: Any, tried: Sequence[Any]) -> Parameter:
+    """An axis of the values of a space, and of those that were tried besides."""
+    ranged = isinstance(space, dict)
+    values = list({_key(value): value for value in [*([] if ranged else space), *tried]}.values())
+    many = len(values) > _FEW or len(values) == len(tried)
+    if ranged and values and many and numbers(values):
+        low, high = min([space["low"], *values]), max([space["high"], *values])
+        log = low > 0 and (space["log"] or logarithmic([low, high]))
+        return Parameter(name, (), (), float(low), float(high), bool(log))
+    if numbers(values):
+        values.sort()
+    log = bool(values) and logarithmic(values)
+    at = places(values) if values else []
+    if len(at) > 1 and not log and min(np.diff(at)) < _CLOSE * (at[-1] - at[0]):
+        at = list(map(float, range(len(values))))
+    return Parameter(name, tuple(values), tuple(at), min(at, default=0.0), max(at, default=0.0), log)
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _short(value: Any) -> Any:
+    return value if numbers([value]) else plain_value(value)
+
+
+def shown_scores(scores: Sequence[float], bigger: bool) -> tuple[float, float]:
+    """Lowest and highest score that a figure shows.
+
+    All of them, unless the worst lie more than ten times as far from the best as the median does: of such a search,
+    where some trials diverged, scores up to five times as far are shown, and all others could not be told apart else.
+
+    Example:
+        >>> shown_scores([1.0, 2.0, 3.0], bigger=False), shown_scores([1.0, 2.0, 3.0, 1e6], bigger=False)
+        ((1.0, 3.0), (1.0, 8.5))
+    """
+    best, worst = (max(scores), min(scores)) if bigger else (min(scores), max(scores))
+    near = abs(float(np.median(scores)) - best)
+    if near > 0 and abs(worst - best) > _BEYOND * near:
+        worst = best + math.copysign(_BEYOND / 2 * near, worst - best)
+    return (worst, best) if bigger else (best, worst)
+
+
+def thinned(trials: Sequence[Any], number: int) -> list[Any]:
+    """At most ``number`` of the trials, which are sorted: the best tenth of that, and the others at even distances.
+
+    Example:
+        >>> thinned(range(100), 10)
+        [0, 1, 12, 23, 34, 45, 56, 67, 78, 89]
+    """
+    if len(trials) <= number:
+        return list(trials)
+    best = number // 10
+    rest = np.linspace(best, len(trials), number - best, endpoint=False).astype(int)
+    return [*trials[:best], *(trials[place] for place in rest)]

@@ -1,0 +1,108 @@
+"""The report's comparison_figures, made as wide as their place in the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from recbole_drex.analysis.groups import group_quality
+from recbole_drex.report.figures import comparison_figures
+from recbole_drex.report.figures.style import name_of
+from recbole_drex.results.comparison import Comparison
+
+BLOCKS = {"own_test": "ranking each user's own test items", "full": "ranking the full catalogue"}
+SIDES = {
+    "user": "Users by number of training ratings",
+    "item": "Items by number of training ratings",
+    "review": "Test ratings with and without a review",
+}
+
+
+def inline(figure: Figure, width: float | None = 6.3) -> Markup:
+    """A figure as part of the page.
+
+    Args:
+        figure: made by :mod:`recbole_drex.report.figures.comparison_figures`.
+        width: in inches, so that its text is as large as the page's small print; None leaves the figure as it is.
+    """
+    if width is not None:
+        figure.set_layout_engine("constrained")
+        figure.set_figwidth(width)
+    return Markup(comparison_figures.svg(figure))  # noqa: S704  (matplotlib escapes the text it draws)  # nosec B704
+
+
+def curves(comparison: Comparison) -> list[dict[str, Any]]:
+    """Ranking metrics against the length of the list, per data set and kind of candidates."""
+    found = []
+    for dataset in comparison.datasets:
+        for block, title in BLOCKS.items():
+            blocks = [run.result["test"].get(block) or {} for run in comparison.of(dataset=dataset)]
+            for name in ("ndcg", "f1", "recall"):
+                if any(metric.startswith(f"{name}@") for metrics in blocks for metric in metrics):
+                    figure = inline(comparison_figures.metric_at_k(comparison, dataset, name, block))
+                    found.append({"dataset": dataset, "title": f"{name_of(name)}@k, {title}", "figure": figure})
+    return found
+
+
+def learning(comparison: Comparison) -> list[dict[str, Any]]:
+    """Learning curves, one figure per data set with a model that took more than one epoch."""
+    found = []
+    for dataset in comparison.datasets:
+        runs = [run for run in comparison.of(dataset=dataset) if len(run.history()) > 1]
+        if runs:
+            figure = comparison_figures.learning_curves(runs, _labels(comparison))
+            found.append({"dataset": dataset, "figure": inline(figure)})
+    return found
+
+
+def sensitivity(comparison: Comparison, headlines: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The headline metrics against the parameters that were varied; empty if none was."""
+    if not comparison.vary:
+        return []
+    return [
+        {
+            "title": name_of(metric if block == "own_test" else f"{block}_{metric}"),
+            "figure": inline(comparison_figures.sensitivity(comparison, metric, block), width=None),
+        }
+        for block, metric in headlines
+    ]
+
+
+def calibration(comparison: Comparison) -> list[dict[str, Any]]:
+    """Calibration of the models that predict a distribution, one figure per data set; empty if there is none."""
+    found = []
+    for dataset in comparison.datasets:
+        runs = [run for run in comparison.of(dataset=dataset) if run.result["output"] == "distribution"]
+        if runs:
+            figure = comparison_figures.calibration(runs, _labels(comparison))
+            found.append({"dataset": dataset, "figure": inline(figure)})
+    return found
+
+
+def groups(comparison: Comparison) -> list[dict[str, Any]]:
+    """Quality per group of users, items and test ratings, for each data set."""
+    found = []
+    for dataset in comparison.datasets:
+        runs = comparison.of(dataset=dataset)
+        if not runs:
+            continue
+        frame = group_quality(runs)
+        shown = []
+        for metric in ("mae", "ndcg@10"):
+            if frame[metric].notna().any():
+                figure = comparison_figures.group_quality(frame, metric, _labels(comparison))
+                shown.append((name_of(metric), inline(figure, width=None)))
+        sides = [
+            {"title": title, "ranked": side == "user", "rows": frame[frame["side"] == side].to_dict("records")}
+            for side, title in SIDES.items()
+        ]
+        found.append({"dataset": dataset, "figures": shown, "sides": sides})
+    return found
+
+
+def _labels(comparison: Comparison) -> list[str]:
+    """All labels in one order, so that a model has the same colour in every figure."""
+    return [variant.label for variant in comparison.variants]

@@ -1,0 +1,127 @@
+"""Figures as files, and as SVG that lives inside an HTML page and follows its theme."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import io
+import re
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from recbole_drex.errors import ConfigError
+from recbole_drex.report.figures.style import INK, LIGHT, LIGHT_RANKS, styled
+from recbole_drex.utils.files import replacing
+
+_METADATA: dict[str, dict[str, str | None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+@styled
+def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
+    """Write a figure on white ground, whole or not at all; the same figure gives the same bytes.
+
+    Args:
+        figure: of this package.
+        path: ends with ``.png``, ``.svg`` or ``.pdf``.
+        dpi: dots per inch of a PNG file.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ConfigError: another suffix.
+        DataError: the file cannot be written.
+    """
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in _METADATA:
+        raise ConfigError(f"cannot write a figure as '{path.name}': its name must end with .{', .'.join(_METADATA)}")
+    figure.patch.set_visible(True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=suffix, dpi=dpi, facecolor="white", metadata=_METADATA[suffix])
+    figure.patch.set_visible(False)
+    return path
+
+
+@styled
+def svg(figure: Figure) -> str:
+    """A figure as an inline ``<svg>`` element for HTML.
+
+    Text and axes take the page's ``currentColor`` and font, series the CSS variables ``--series-1`` to ``--series-8``
+    (:data:`recbole_drex.report.figures.style.LIGHT` and ``DARK`` are made for them; the former where they are not set),
+    ranks ``--rank-1`` to ``--rank-4`` (``LIGHT_RANKS`` and ``DARK_RANKS``). The ground is transparent, nothing styles
+    the rest of the page, and ids differ from those of any other figure.
+    The same figure gives the same text.
+
+    Returns:
+        The element, as wide as its place allows, with ``role="img"`` and the figure's description as ``aria-label``.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA["svg"])
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<[^>]+>", lambda tag: _small(tag[0]), text)
+    text = _unique_ids(text)
+    text = re.sub(r">\s+<", "><", text.strip())
+    text = re.sub(r"<defs></defs>|<g></g>", "", text)
+    text = re.sub(r"<g( [^>]*)?>((?:<use [^>]*/>)+)</g>", _shared_style, text)
+    width, height = (float(size) for size in figure.get_size_inches() * 72)
+    start = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
+        f'aria-label="{html.escape(str(figure.get_label()) or "figure")}" viewBox="0 0 {width:g} {height:g}" '
+        f'style="width:100%;max-width:{width / 72:g}in;height:auto;stroke-linejoin:round;stroke-linecap:butt">'
+    )
+    return re.sub(r"^<svg[^>]*>", lambda _: start, text)
+
+
+def _small(tag: str) -> str:
+    """A tag with theme colours, the page's font and short numbers."""
+    tag = re.sub(r"-?\d+\.\d{2,}", _short_number, tag)
+    # A curve's points need no more than a tenth of a point, and no letter before each.
+    tag = re.sub(r' d="([^"]*)"', lambda path: f' d="{_short_path(path[1])}"', tag)
+    # Older versions of matplotlib write one 'font', newer ones size, weight and family apart.
+    tag = re.sub(r"font: ((?:\w+ )*)([\d.]+)px [^;\"]*", _font, tag)
+    tag = re.sub(r"font-family: [^;\"]*;?| transform=\"rotate\(-0 [^\"]*\"", "", tag)
+    tag = tag.replace(INK, "currentColor")
+    for place, colour in enumerate(LIGHT, start=1):
+        tag = tag.replace(colour, f"var(--series-{place}, {colour})")
+    for place, colour in enumerate(LIGHT_RANKS, start=1):
+        tag = tag.replace(colour, f"var(--rank-{place}, {colour})")
+    return re.sub(r"\s+", " ", tag).replace("; ", ";").replace(": ", ":")
+
+
+def _short_number(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _short_path(path: str) -> str:
+    if len(path) > 200:
+        path = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), path)
+    return re.sub(r"(?<=\d)\s+L\s+", " ", " ".join(path.split()).replace("M ", "M").replace(" M", "M"))
+
+
+def _shared_style(group: re.Match[str]) -> str:
+    """Markers of one line have one style, so their group can have it."""
+    styles = set(re.findall(r' style="[^"]*"', group[2]))
+    if len(styles) != 1:
+        return group[0]
+    style = styles.pop()
+    return f"<g{group[1] or ''}{style}>{group[2].replace(style, '')}</g>"
+
+
+def _font(match: re.Match[str]) -> str:
+    weight = "font-weight: bold; " if "bold" in match[1] or "700" in match[1] else ""
+    return f"{weight}font-size: {match[2]}px"
+
+
+def _unique_ids(text: str) -> str:
+    """Keep only the ids that something refers to, and make them this figure's own."""
+    key = "f" + hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda found: f' id="{key}-{found[1]}"' if found[1] in used else "", text)
+    return re.sub(r'(url\(|href=")#', rf"\1#{key}-", text)

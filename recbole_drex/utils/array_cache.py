@@ -1,0 +1,63 @@
+"""Arrays that follow from data and settings alone, kept on disk so that many trainings make them once.
+
+Nothing is kept unless somebody names a folder by :func:`kept_in`, as a search of hyper-parameters does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from recbole_drex import __version__
+from recbole_drex.utils.checkpoint import write_tensors
+from recbole_drex.utils.files import locked
+
+_FOLDER: ContextVar[Path | None] = ContextVar("folder of kept arrays", default=None)
+
+
+@contextlib.contextmanager
+def kept_in(folder: str | Path) -> Iterator[None]:
+    """Keep arrays in ``folder`` while the block runs."""
+    token = _FOLDER.set(Path(folder))
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays that ``make`` gives: from disk, if they were made from the same inputs before.
+
+    Two processes that want the same arrays at once make them once: the other one waits.
+
+    Args:
+        name: what they are; a part of the file's name.
+        inputs: all that they follow from: arrays, and values whose ``repr`` says all about them.
+        make: makes them.
+    """
+    folder = _FOLDER.get()
+    if folder is None:
+        return make()
+    digest = hashlib.sha256(f"{__version__} {name}".encode())
+    for key, value in sorted(inputs.items()):
+        digest.update(f"\0{key}\0".encode())
+        if isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+        else:
+            digest.update(repr(value).encode())
+    path = folder / f"{name}-{digest.hexdigest()[:20]}.safetensors"
+    with locked(path, f"the arrays {path}"):
+        with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is made again
+            return load_file(path)
+        arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
+        write_tensors(path, {key: torch.from_numpy(value) for key, value in arrays.items()})
+        return arrays
