@@ -160,8 +160,8 @@ class AspectMentions:
 
     @cached_property
     def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """As :meth:`~recbole_drex.model.layers.aspects.Aspects.lexicon`, with zeros for lemmas that belong to no
-        aspect.""" shares, sentiment = self._aspects.remembered_lexicon()
+        """As :meth:`Aspects.lexicon`, with zeros for lemmas that belong to no aspect."""
+        shares, sentiment = self._aspects.remembered_lexicon()
         return torch.cat([shares, shares.new_zeros(1, shares.shape[1])]), sentiment
 
     def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:

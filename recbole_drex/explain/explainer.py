@@ -63,8 +63,8 @@ class Explainer:
         getattr(self.model, "make_ready", lambda: None)()
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
-        """As :meth:`~recbole_drex.explain.profiles.keywords.KeywordProfiles.profile`; empty if the model has no
-        keywords.""" return self.keywords.profile(side, token, quotes) if self.keywords else ()
+        """As :meth:`KeywordProfiles.profile`; empty if the model has no keywords."""
+        return self.keywords.profile(side, token, quotes) if self.keywords else ()
 
     def explain_users(self, n: int, top: int = 3) -> list[Explanation]:
         """Explain up to ``n`` users, spread evenly over all users with training reviews (or ratings, if the model reads

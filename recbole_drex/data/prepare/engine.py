@@ -132,9 +132,8 @@ class Engine(Protocol):
 
 
 def with_sentences(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with an encoder that reads sentences, see
-    :func:`recbole_drex.data.text.static_encoder.sentence_encoder`.""" return {**settings, "encoder":
-    sentence_encoder(settings)}
+    """The settings with an encoder that reads sentences, see :func:`sentence_encoder`."""
+    return {**settings, "encoder": sentence_encoder(settings)}
 
 
 def embed_from_file(file: StaticVectors, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
