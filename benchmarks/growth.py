@@ -37,8 +37,8 @@ import harness
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.manifest import TIMES
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import DrexError
 from recbole_drex.experiments.run import build
 from recbole_drex.training.trainer import make_trainer

@@ -15,7 +15,7 @@ from recbole.data.interaction import Interaction
 from recbole_drex.data.items.item_features import FOLDER, write_item_features
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.model.abstract_recommender import OrdinalHead
-from recbole_drex.model.layers.aspects import _SHARPNESS, WINDOW
+from recbole_drex.model.drex.aspects import _SHARPNESS, WINDOW
 from recbole_drex.model.layers.common import cumulated
 from recbole_drex.utils.files import sha256
 

@@ -13,8 +13,8 @@ from pages import poison, start_browser
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.experiments.compare import compare
 from recbole_drex.experiments.quick_start import run
 from recbole_drex.experiments.run import build

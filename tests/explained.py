@@ -18,6 +18,7 @@ from recbole_drex.explain.explanation import (
     Keyword,
     Mark,
     Mention,
+    NeighbourExplanation,
     Part,
     PastReview,
     Quote,
@@ -25,7 +26,6 @@ from recbole_drex.explain.explanation import (
     SharedKeyword,
     WordEffect,
 )
-from recbole_drex.model.factorization.emf import NeighbourExplanation
 from recbole_drex.report.html import render
 from recbole_drex.results.comparison import EXPLANATIONS, HISTORY, comparison_of
 from recbole_drex.results.run_result import write_interactions

@@ -18,14 +18,15 @@ from recbole.data.interaction import Interaction
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.dataset import Evidence
 from recbole_drex.data.prepare.pipeline import prepare
-from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.experiments.run import build
-from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
+from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.counterfactual.new_user import view_of_new
+from recbole_drex.model.drex import aspects as aspects_module
 from recbole_drex.model.drex import states as states_module
-from recbole_drex.model.layers import aspects as aspects_module
-from recbole_drex.model.layers.aspects import WINDOW, Aspects, Words
+from recbole_drex.model.drex.aspects import WINDOW, Aspects, Words
 from recbole_drex.model.layers.evidence_table import EvidenceTable
 from recbole_drex.model.layers.word_attention import WordAttention
 from recbole_drex.training.trainer import make_trainer
@@ -284,7 +285,7 @@ def test_parts_of_a_score_equal_loops_over_reviews(shaken):
     every = torch.cartesian_prod(torch.arange(5, 9), torch.arange(1, model.n_items))
     pairs += every[table.find(*every.T) < 0][[0, 20]].tolist()
     for user, item in pairs:
-        parts = model.what_if(user, item).parts()
+        parts = counterfactual_for(model, user, item).parts()
         expected = literal_parts(model, user, item)
         np.testing.assert_allclose(parts.aspects[0].detach(), expected, atol=1e-4, rtol=1e-4)
         assert np.abs(expected).max() > 1e-3
@@ -303,12 +304,12 @@ def test_parts_add_up_for_new_users(shaken):
     )
     scores = view.scores()
     for one in (1, 4, 20):
-        parts = WhatIf(view, one).parts()
+        parts = DReXCounterfactual(view, one).parts()
         torch.testing.assert_close(view.rating_of(parts.total), scores[one : one + 1], atol=1e-4, rtol=1e-4)
         assert torch.isfinite(parts.total).all()
-    assert float(WhatIf(view, 20).parts().aspects.detach().abs().max()) > 1e-4
+    assert float(DReXCounterfactual(view, 20).parts().aspects.detach().abs().max()) > 1e-4
     unheard = view_of_new(model, item[2:], torch.tensor([float("nan")]), reviews[2:], lemmas[2:], [[True] * 3])
-    assert float(WhatIf(unheard, 20).parts().aspects.detach().abs().max()) == 0
+    assert float(DReXCounterfactual(unheard, 20).parts().aspects.detach().abs().max()) == 0
 
 
 @pytest.mark.parametrize(("name", "parameters"), FORMS)
@@ -487,7 +488,7 @@ def test_any_reviews(name, case, tmp_path):
     if model.aspects is not None:
         assert len(model.aspects) <= min(50, len(model.aspects.known))
     for item in (1, 5, 9):
-        parts = model.what_if(1, item).parts()
+        parts = counterfactual_for(model, 1, item).parts()
         score = model.score(torch.tensor([1]), torch.tensor([item]))
         torch.testing.assert_close(parts.total.detach(), score, atol=1e-4, rtol=1e-4)
     feat = experiment.parts.train_dataset.inter_feat

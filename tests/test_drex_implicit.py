@@ -9,7 +9,7 @@ from recbole.data.interaction import Interaction
 from recbole_drex.cli.explanation_output import render
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.metrics import predicts_ratings
-from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.word_effects import WordDeletion
 from recbole_drex.model.abstract_recommender import RankingHead
@@ -102,7 +102,7 @@ def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):
 @pytest.mark.parametrize("taste", [["encoder"], []])
 def test_reviews_move_nothing_where_only_factors_and_tastes_are_scored(taste, make_experiment):
     experiment = make_experiment("DReX-implicit", use_bilinear=False, taste=taste, taste_size=8)
-    words = WordDeletion(WhatIf.of(experiment.model.eval(), 3, 5))
+    words = WordDeletion(DReXCounterfactual.of(experiment.model.eval(), 3, 5))
     effects = [abs(delta) for _, delta in words.foremost(5)]
     assert len(effects) == 5 and (max(effects) > 1e-6) == bool(taste)  # less is rounding
     explanation = Explainer(experiment).explain(str(experiment.dataset.field2id_token["user_id"][3]))

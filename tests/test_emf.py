@@ -15,6 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.config.yaml_values import check_values
 from recbole_drex.errors import ConfigError
+from recbole_drex.explain.counterfactual.dispatch import neighbours_of
 from recbole_drex.model.factorization.emf import Neighbourhood
 
 Ratings = dict[tuple[int, int], float]
@@ -200,7 +201,7 @@ def test_explanations_count_what_neighbours_rated(emf, training):
         others = {pair: rating for pair, rating in training.items() if pair != (user, item)}
         near = literal_neighbours(others, user, 7)
         ratings = [others[other, item] for other in near if (other, item) in others]
-        explanation = emf.model.explanation(user, item)
+        explanation = neighbours_of(emf.model, user, item)
         assert (explanation.neighbours, explanation.rated) == (len(near), len(ratings))
         assert explanation.relevant == sum(rating >= 4 for rating in ratings)
         assert explanation.mean_rating == (pytest.approx(np.mean(ratings)) if ratings else None)
@@ -223,7 +224,7 @@ def test_an_explanation_knows_nothing_of_the_pairs_own_rating(emf, training, sma
         return frame
 
     other = make_experiment("EMF", neighbours=7, data_path=str(copy_of(small.root, tmp_path / "data", change)))
-    assert other.model.explanation(user, item) == emf.model.explanation(user, item)
+    assert neighbours_of(other.model, user, item) == neighbours_of(emf.model, user, item)
     assert (other.model.neighbourhood.ratings != emf.model.neighbourhood.ratings).nnz == 1
 
 
@@ -250,7 +251,7 @@ def test_neighbours_must_be_a_whole_number(make_config):
 
 def test_more_neighbours_than_users_are_all_users(make_experiment):
     model = make_experiment("EMF", neighbours=10_000).model
-    assert model.explanation(1, 1).neighbours <= model.n_users - 2
+    assert neighbours_of(model, 1, 1).neighbours <= model.n_users - 2
 
 
 def test_a_user_without_ratings_has_no_neighbours():

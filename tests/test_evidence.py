@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_drex.cli.explanation_output import render
+from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
 from recbole_drex.explain.effects import OTHER, SAME, WORDS
 from recbole_drex.explain.explainer import Explainer
 
@@ -60,14 +61,14 @@ def test_deltas_are_those_of_removal(explained):
     explainer, explanations = explained
     names, model = explainer.recommender, explainer.model
     for user, item in list(each(explanations))[:4]:
-        whatif = model.what_if(names.user_id(user), names.item_id(item.item))
-        base = float(whatif.without([[]], [[]])[0])
+        counterfactual = counterfactual_for(model, names.user_id(user), names.item_id(item.item))
+        base = float(counterfactual.without([[]], [[]])[0])
         for one in item.evidence:
             side = ("user", "item").index(one.side)
-            pasts = list(zip(*(part.tolist() for part in whatif.pasts[side][:2]), strict=True))
+            pasts = list(zip(*(part.tolist() for part in counterfactual.pasts[side][:2]), strict=True))
             place = pasts.index((names.user_id(one.review.user), names.item_id(one.review.item)))
             places = [[place]], [[]]
-            left = float(whatif.without(*(places if side == 0 else places[::-1]))[0])
+            left = float(counterfactual.without(*(places if side == 0 else places[::-1]))[0])
             assert one.delta == pytest.approx(base - left, abs=1e-4)
 
 

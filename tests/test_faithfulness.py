@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from recbole.data.interaction import Interaction
 
 from recbole_drex.explain import faithfulness
+from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
 from recbole_drex.explain.faithfulness import Effect, Explains, effect, measure, ratio, same_way
 
 
@@ -75,10 +76,12 @@ def narre(make_experiment):
 def test_narre_without_reviews_is_narre_on_fewer_reviews(narre):
     documents = narre.documents
     for user, item in ((1, 2), (9, 4), (int(documents.user[0]), int(documents.item[0]))):
-        whatif = narre.what_if(user, item)
-        whole, less, none = whatif.without([[], [0, 2], list(range(len(whatif.reviews[0])))], [[], [1], []]).tolist()
+        counterfactual = counterfactual_for(narre, user, item)
+        whole, less, none = counterfactual.without(
+            [[], [0, 2], list(range(len(counterfactual.reviews[0])))], [[], [1], []]
+        ).tolist()
         assert whole == pytest.approx(predict(narre, user, item), abs=1e-4)
-        gone = {0: whatif.reviews[0][[0, 2]].tolist(), 1: whatif.reviews[1][[1]].tolist()}
+        gone = {0: counterfactual.reviews[0][[0, 2]].tolist(), 1: counterfactual.reviews[1][[1]].tolist()}
         states = []
         for side, entity in enumerate((user, item)):
             own = int(documents.find(torch.tensor(user), torch.tensor(item)))
@@ -96,9 +99,9 @@ def test_narre_without_reviews_is_narre_on_fewer_reviews(narre):
 def test_emf_without_ratings_is_the_minimum_of_the_loss_that_is_left(make_experiment):
     model = shake(make_experiment("EMF", explainability_weight=0.7, reg_weight=0.3)).model.eval()
     user, item = 3, 5
-    whatif = model.what_if(user, item)
-    (found,) = whatif.without([[]], [[0, 4]]).tolist()
-    raters = [one for place, one in enumerate(whatif.raters.tolist()) if place not in (0, 4)]
+    counterfactual = counterfactual_for(model, user, item)
+    (found,) = counterfactual.without([[]], [[0, 4]]).tolist()
+    raters = [one for place, one in enumerate(counterfactual.raters.tolist()) if place not in (0, 4)]
     assert user not in raters
     p = model.user_factors.weight[raters].detach().double()
     r = torch.tensor(model.neighbourhood.ratings[raters, item].toarray().ravel())
@@ -114,9 +117,9 @@ def test_emf_without_ratings_is_the_minimum_of_the_loss_that_is_left(make_experi
 
     optimizer.step(loss)
     assert found == pytest.approx(float(model.user_factors.weight[user].double() @ q), abs=1e-4)
-    assert whatif.neighbours == [whatif.raters.tolist().index(v) for v in model.neighbourhood.of(user, without=item)
-                                 if v in whatif.raters.tolist()]  # fmt: skip
-    assert np.isfinite(whatif.without([[]], [list(range(len(whatif.raters)))]).tolist()).all()
+    raters, near = counterfactual.raters.tolist(), model.neighbourhood.of(user, without=item)
+    assert counterfactual.neighbours == [raters.index(v) for v in near if v in raters]
+    assert np.isfinite(counterfactual.without([[]], [list(range(len(counterfactual.raters)))]).tolist()).all()
 
 
 def test_reasons_found_by_removal_are_more_faithful_than_chance(make_experiment, train):
@@ -131,5 +134,7 @@ def test_reasons_found_by_removal_are_more_faithful_than_chance(make_experiment,
         found = measure(cases, model, way, seed=0)
         assert 10 <= found["predictions"] <= len(cases)
         assert found["deletion"]["ratio"] > least and found["deletion"]["low"] > 1.5
-    way = Explains("reviews", "chance", 3, lambda whatif: (case := faithfulness.ReviewCase(whatif), case.pool))
+    way = Explains(
+        "reviews", "chance", 3, lambda counterfactual: (case := faithfulness.ReviewCase(counterfactual), case.pool)
+    )
     assert 0.3 < measure(cases, model, way, seed=0)["deletion"]["ratio"] < 2.5

@@ -20,9 +20,9 @@ from recbole_drex.cli.main import main
 from recbole_drex.cli.verify import verify
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import demo_raw
 from recbole_drex.data.raw.readers import read_reviews
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import CheckpointError, ConfigError, DataError, DrexError
 from recbole_drex.results.run_result import read_users
 from recbole_drex.utils import checkpoint

@@ -31,9 +31,9 @@ from recbole_drex.config.yaml_values import check_values, parse_value, read_yaml
 from recbole_drex.data.items.item_features import FOLDER, ItemFeatures, check_vectors, read_table, write_item_features
 from recbole_drex.data.prepare.mmrec import read_mmrec
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
 from recbole_drex.data.raw.readers import read_items, read_reviews
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.data.text.word_vectors import word_vectors

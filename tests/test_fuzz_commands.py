@@ -19,9 +19,9 @@ from recbole_drex.cli.main import main
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.yaml_values import check_values
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
 from recbole_drex.data.raw.readers import read_items, read_reviews
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import ConfigError, DrexError
 from recbole_drex.evaluation.protocol import Protocol
 

@@ -13,7 +13,7 @@ from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.items.image_encoder import ImageEncoder, image_files, load_image_encoder
 from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
 from recbole_drex.data.prepare.pipeline import prepare
-from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import ConfigError, DataError
 
 SIDE = 32

@@ -12,7 +12,7 @@ from altered import copy_of
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.items.item_features import FOLDER, ItemFeatures, write_item_features
 from recbole_drex.data.prepare.pipeline import prepare
-from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.text.contextual_encoder import Encoder, load_encoder
 from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.errors import ConfigError, DataError

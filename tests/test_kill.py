@@ -18,7 +18,7 @@ from recbole_drex.cli.main import main
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.manifest import TIMES
 from recbole_drex.data.prepare.pipeline import prepare
-from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import DataError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

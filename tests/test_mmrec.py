@@ -15,7 +15,7 @@ from recbole_drex.cli.main import main
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.mmrec import read_mmrec
 from recbole_drex.data.prepare.pipeline import prepare
-from recbole_drex.data.raw.sources import Sources, find_sources
+from recbole_drex.data.prepare.sources import Sources, find_sources
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.experiments.compare import compare
 from recbole_drex.results.run_result import read_interactions, read_result

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from recbole.data.interaction import Interaction
 
+from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
 from recbole_drex.model.review_based.documents import ITEMS, USERS
 
 SIZES = {"filters": 12, "latent_size": 6, "attention_size": 5, "embedding_size": 4, "word_size": 16}
@@ -124,9 +125,9 @@ def test_the_penalty_is_the_mean_square_over_the_batch(experiment):
 
 def test_the_reviews_that_are_read_and_their_weights(experiment):
     model, documents = experiment.model.eval(), experiment.model.documents
-    whatif = model.what_if(4, 6)
+    counterfactual = counterfactual_for(model, 4, 6)
     for side, (own, entity) in enumerate(((documents.user, 4), (documents.item, 6))):
-        pasts, weights = [part.tolist() for part in whatif.pasts[side]], whatif.weights[side].tolist()
+        pasts, weights = [part.tolist() for part in counterfactual.pasts[side]], counterfactual.weights[side].tolist()
         assert set(zip(*pasts, strict=True)) <= set(
             zip(documents.user.tolist(), documents.item.tolist(), documents.row.tolist(), strict=True)
         )

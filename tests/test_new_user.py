@@ -11,8 +11,8 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.experiments.run import build
 from recbole_drex.explain.counterfactual.new_user import view_of_new

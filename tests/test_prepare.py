@@ -27,8 +27,8 @@ from recbole_drex.data.prepare import atomic_files
 from recbole_drex.data.prepare import pipeline as module
 from recbole_drex.data.prepare.manifest import TIMES
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.data.text.contextual_encoder import MINILM_SHA256, Encoder
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts, write_texts

@@ -17,8 +17,8 @@ import pytest
 
 from recbole_drex import load
 from recbole_drex.cli.main import main
+from recbole_drex.data.prepare.sources import find_sources
 from recbole_drex.data.raw.readers import read_items, read_reviews
-from recbole_drex.data.raw.sources import find_sources
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.recommender import Recommender
 

@@ -16,8 +16,8 @@ from ray.cluster_utils import Cluster
 from test_ray_prepare import _actors, _after_shards, _content, _prepare
 
 from recbole_drex.data.prepare import pipeline as module
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.parallel.ray_cluster import check_address, connected
 
 ROOT = Path(__file__).parents[1]

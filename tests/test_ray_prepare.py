@@ -23,9 +23,9 @@ from recbole_drex.data.prepare import pipeline as module
 from recbole_drex.data.prepare import ray_engine
 from recbole_drex.data.prepare.manifest import TIMES
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
 from recbole_drex.data.raw.readers import read_reviews
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.data.text.contextual_encoder import Encoder
 from recbole_drex.data.text.feature_store_writer import StoreWriter
 from recbole_drex.errors import ConfigError, DataError

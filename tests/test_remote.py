@@ -14,9 +14,9 @@ from fsspec.registry import known_implementations
 from recbole_drex.cli.main import main
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import find_sources
 from recbole_drex.data.raw.readers import read_items, read_reviews
 from recbole_drex.data.raw.remote import RemoteFile, raw_file, raw_files
-from recbole_drex.data.raw.sources import find_sources
 from recbole_drex.errors import DataError
 
 REVIEWS = [{"user_id": f"u{k}", "asin": f"i{k % 3}", "rating": 4, "text": f"review {k}"} for k in range(9)]

@@ -15,7 +15,8 @@ from explained import EVIL
 from pages import Page, change, check_stands_alone, check_structure, copy_of
 
 from recbole_drex.errors import CheckpointError, DataError
-from recbole_drex.report.html import for_script, number, p_value, seconds, write_report
+from recbole_drex.report.html import write_report
+from recbole_drex.report.pages.rendering import for_script, number, p_value, seconds
 from recbole_drex.report.pages.result_tables import _verdict
 from recbole_drex.results.comparison import Comparison
 

@@ -15,6 +15,7 @@ from recbole_drex.explain.explanation import (
     Evidence,
     Explanation,
     Mention,
+    NeighbourExplanation,
     Part,
     PastReview,
     Quote,
@@ -22,7 +23,6 @@ from recbole_drex.explain.explanation import (
 )
 from recbole_drex.explain.verbalize import reasons_of, sentence, sum_in_words
 from recbole_drex.explain.wording import ENGLISH, Language
-from recbole_drex.model.factorization.emf import NeighbourExplanation
 
 GERMAN = Language(
     decimal=",",

@@ -18,8 +18,8 @@ from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
 from recbole_drex.data.prepare import pipeline as preparation
 from recbole_drex.data.prepare.manifest import TIMES
 from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
-from recbole_drex.data.raw.sources import Sources
 from recbole_drex.data.text import feature_store_writer
 from recbole_drex.data.text.contextual_encoder import MINILM_SHA256, _minilm_folder
 from recbole_drex.data.text.feature_store import DTYPES, FeatureStore, files_of

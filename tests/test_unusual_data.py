@@ -19,7 +19,7 @@ from altered import NAME, copy_of
 from recbole_drex import load
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.pipeline import prepare
-from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import DataError, DrexError
 from recbole_drex.experiments.quick_start import run
 from recbole_drex.explain.explainer import Explainer

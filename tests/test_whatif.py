@@ -7,7 +7,7 @@ from altered import literal_reading, shake, without
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.counterfactual.review_words import without_words, words_of
 from recbole_drex.model.abstract_recommender import OrdinalHead
 
@@ -76,19 +76,19 @@ def test_nothing_changed_is_the_model_itself(experiment):
     for user in (1, 7, 30):
         items = torch.arange(1, table.n_items)
         expected = predict(model, user, items)
-        found = torch.cat([WhatIf.of(model, user, item).predict() for item in items.tolist()]).detach()
+        found = torch.cat([DReXCounterfactual.of(model, user, item).predict() for item in items.tolist()]).detach()
         torch.testing.assert_close(found, expected, atol=5e-4, rtol=0)
 
 
 def test_without_interactions_it_is_the_model_that_never_had_them(experiment, pair):
     """But for what the other side explains of the other ratings, and the residuals that tastes are fitted to."""
     model, (user, item) = experiment.model.eval(), pair
-    whatif = WhatIf.of(model, user, item)
-    mine, its = (rows_in_data(experiment, side.row) for side in whatif.sides)
+    counterfactual = DReXCounterfactual.of(model, user, item)
+    mine, its = (rows_in_data(experiment, side.row) for side in counterfactual.sides)
     some = [place for place, row in enumerate(mine) if row is not None][:3]
     others = [place for place, row in enumerate(its) if row is not None][:2]
     scenarios = [([some[0]], []), ([], [others[0]]), (some, []), (some[:2], others), ([some[2]], others[:1])]
-    found = whatif.without(*map(list, zip(*scenarios, strict=True)))
+    found = counterfactual.without(*map(list, zip(*scenarios, strict=True)))
     assert not isinstance(model.head, OrdinalHead) or ((found > 1.02) & (found < 4.98)).all()
     for (by_user, by_item), prediction in zip(scenarios, found, strict=True):
         lost = [*(mine[place] for place in by_user), *(its[place] for place in by_item)]
@@ -101,30 +101,32 @@ def test_parts_add_up_to_the_score(experiment, pair):
     model, (user, item) = experiment.model.eval(), pair
     known = int(model.table.item[model.table.rows_of(user)[0]])
     for one in (item, known):
-        whatif = WhatIf.of(model, user, one)
-        parts = whatif.parts()
+        counterfactual = DReXCounterfactual.of(model, user, one)
+        parts = counterfactual.parts()
         score = model.score(torch.tensor([user]), torch.tensor([one]))
         torch.testing.assert_close(parts.total.detach(), score, atol=1e-4, rtol=1e-4)
         assert parts.aspects.shape == (1, 0 if model.aspects is None else len(model.aspects))
         assert model.taste is None or bool(parts.taste) == (one == item)
-        n = len(whatif.user)
-        without_each = whatif.parts(whatif.user.each_gone, None, n)
-        known = whatif.user.summary(whatif.user.each_gone, n)
-        torch.testing.assert_close(whatif.user.rating_of(without_each.total, known), whatif.without_each()[0])
+        n = len(counterfactual.user)
+        without_each = counterfactual.parts(counterfactual.user.each_gone, None, n)
+        known = counterfactual.user.summary(counterfactual.user.each_gone, n)
+        torch.testing.assert_close(
+            counterfactual.user.rating_of(without_each.total, known), counterfactual.without_each()[0]
+        )
 
 
 def test_all_evidence_may_go(experiment, pair):
-    whatif = WhatIf.of(experiment.model.eval(), *pair)
-    mine, its = (list(range(len(side))) for side in whatif.sides)
-    found = whatif.without([mine, [], mine], [[], its, its])
+    counterfactual = DReXCounterfactual.of(experiment.model.eval(), *pair)
+    mine, its = (list(range(len(side))) for side in counterfactual.sides)
+    found = counterfactual.without([mine, [], mine], [[], its, its])
     assert torch.isfinite(found).all()
 
 
 def test_removing_is_felt_where_there_is_anything_to_remove(experiment, pair):
-    whatif = WhatIf.of(experiment.model.eval(), *pair)
-    places = [[place] for place in range(len(whatif.user))]
-    alone = whatif.without(places, [[]] * len(places))
-    assert (alone - whatif.predict().detach()).abs().max() > 1e-4
+    counterfactual = DReXCounterfactual.of(experiment.model.eval(), *pair)
+    places = [[place] for place in range(len(counterfactual.user))]
+    alone = counterfactual.without(places, [[]] * len(places))
+    assert (alone - counterfactual.predict().detach()).abs().max() > 1e-4
 
 
 def test_without_words_it_is_a_model_that_never_read_them(experiment, pair, make_experiment):
@@ -132,8 +134,8 @@ def test_without_words_it_is_a_model_that_never_read_them(experiment, pair, make
     model, (user, item) = experiment.model.eval(), pair
     if model.attention is None:
         return
-    whatif = WhatIf.of(model, user, item)
-    for side in whatif.sides:
+    counterfactual = DReXCounterfactual.of(model, user, item)
+    for side in counterfactual.sides:
         words = words_of(side)
         place = words.place.unique()[:2]
         chosen = [torch.nonzero(words.place == one).flatten() for one in place.tolist()]
@@ -154,7 +156,9 @@ def test_without_words_it_is_a_model_that_never_read_them(experiment, pair, make
                 literal = torch.from_numpy(np.concatenate(said))
                 found = side.rows[place[number], read] + changes.row[number, read]
                 torch.testing.assert_close(found, literal.float(), atol=1e-4, rtol=1e-4)
-            if side is whatif.item and model.taste is not None and len(left):
+            if side is counterfactual.item and model.taste is not None and len(left):
                 mean = left.mean(0).detach().numpy()
                 assert model.taste.text.rows(np.arange(1)).shape[1] >= len(mean)
-        assert torch.isfinite(whatif.predict(*((changes, None) if side is whatif.user else (None, changes)), n=2)).all()
+        assert torch.isfinite(
+            counterfactual.predict(*((changes, None) if side is counterfactual.user else (None, changes)), n=2)
+        ).all()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from altered import literal_reading, shake
 
-from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.word_effects import PlaceOfWord, WordDeletion
 
 
@@ -23,7 +23,7 @@ def deletion(experiment):
     user = int(table.user_count[1:].argmin()) + 1
     known = set(table.item[table.rows_of(user)].tolist())
     item = next(one for one in range(1, table.n_items) if one not in known and len(table.rows_of_item(one)) > 5)
-    return WordDeletion(WhatIf.of(model, user, item))
+    return WordDeletion(DReXCounterfactual.of(model, user, item))
 
 
 def literal(deletion, gone) -> float:
@@ -32,13 +32,13 @@ def literal(deletion, gone) -> float:
     Args:
         gone: takes side, place in ``words`` and lemma, and says whether this occurrence is taken away.
     """
-    whatif, model = deletion.whatif, deletion.whatif.model
+    counterfactual, model = deletion.counterfactual, deletion.counterfactual.model
     table, taste = model.table, model.taste
     saved = table.pooled.clone(), table.fixed.clone(), table.said.clone()
     said = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
     review = next(one for one in table.modalities if one.name == "review")
     others = [one.start + one.width for one in table.modalities if one is not review]
-    for number, (side, words) in enumerate(zip(whatif.sides, deletion.words, strict=True)):
+    for number, (side, words) in enumerate(zip(counterfactual.sides, deletion.words, strict=True)):
         for place, row in enumerate(side.row.tolist()):
             inside = torch.nonzero(words.place == place).flatten().tolist()
             lost = [k for k in inside if gone(number, k, int(words.word[k]))]
@@ -55,16 +55,18 @@ def literal(deletion, gone) -> float:
                 table.pooled[row], table.fixed[row, review.start] = 0.0, 0.0
                 if not table.rows_at(torch.tensor([row]))[0, others].any():
                     table.fixed[row] = 0.0
-            if taste is not None and side is whatif.item:
+            if taste is not None and side is counterfactual.item:
                 positions = words.position[lost].numpy()
                 left = taste.text.without(np.array([row]), np.zeros(len(lost), dtype=int), positions)[0]
                 change = torch.from_numpy(left - taste.text.rows(np.array([row]))[0]) @ taste.directions
-                item = whatif.item.entity
+                item = counterfactual.item.entity
                 taste.sums[item] += change if stays else -taste.coordinates[row]
                 taste.counts[item] -= 0 if stays else taste.spoken[row]
     table.item_sums = table._sums(table.item, table.n_items)
     try:
-        whole = WhatIf(type(whatif.user).known(model, whatif.user.entity), whatif.item.entity)
+        whole = DReXCounterfactual(
+            type(counterfactual.user).known(model, counterfactual.user.entity), counterfactual.item.entity
+        )
         return float(whole.predict().detach())
     finally:
         table.pooled[:], table.fixed[:], table.said[:] = saved
@@ -124,7 +126,7 @@ def test_one_side_without_words(make_experiment, side):
     pair = [int(count[1:].argmax()) + 1 for count in known]
     pair[side] = int(known[side][1:].argmin()) + 1
     assert known[side][pair[side]] == 0
-    deletion = WordDeletion(WhatIf.of(model, *pair))
+    deletion = WordDeletion(DReXCounterfactual.of(model, *pair))
     assert not len(deletion.words[side]) and len(deletion.words[1 - side])
     found = deletion.foremost(5)
     assert len(found) == 5 and all(delta for _, delta in found)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from recbole_drex.analysis import table_format
 from recbole_drex.analysis.comparable import EQUAL_DIGITS, complete_runs, measures_quality, refuse_unlike
 from recbole_drex.analysis.explanation_table import explanation_table, to_text
 from recbole_drex.analysis.significance import compare_models, metrics_per_user, user_values
+from recbole_drex.analysis.table_format import Table, legend
 from recbole_drex.analysis.table_rows import dataset_rows, seldom_ordered
 from recbole_drex.errors import ConfigError, DataError, unknown_name
-from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.results.comparison import COMPARISON, Comparison, Run, record_comparison
 from recbole_drex.utils.files import write_text
 
@@ -29,67 +26,6 @@ METRICS = {
 
 The metrics of RecBole's registry are those that were asked for, at k = 10 or the longest list.
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table of results, its conventions and its tests.
-
-    Attributes:
-        frame: per data set one row per model as asked for, then the reference models, then the random order and the
-            oracle. Columns ``dataset``; ``model``, its label; ``kind``: ``model``, ``reference``, or ``bound`` for the
-            last two; ``loss``, ``output``; ``runs``, the number of finished ones; and for each metric ``m``:
-
-            - ``m``, ``m_std``: mean and standard deviation (n - 1) over runs; NaN where a run has no value;
-            - ``m_rank``: 1 for the best; ties share their mean rank. Bounds and models that lack a replicate have none;
-            - ``m_best``: whether no ranked model of the data set has a better mean, and any has a worse one;
-            - ``m_p``: Holm-corrected p-value against the comparison's reference by
-              :func:`recbole_drex.analysis.significance.compare_models`; NaN where not tested.
-        metrics: names of the metrics, in order.
-        block: kind of candidates, ``own_test``, ``full`` or ``sampled``, or ``recbole`` for RecBole's own metrics.
-        data: fingerprint of each data set.
-        split: how interactions were divided.
-        conventions: the five conventions and the threshold, by name.
-        notes: what a reader must know of single rows and marks.
-        tests: the rows of all paired tests: columns ``dataset, block, metric, reference, model`` and those of
-            :func:`recbole_drex.analysis.significance.paired_tests`.
-    """
-
-    frame: pd.DataFrame
-    metrics: tuple[str, ...]
-    block: str
-    data: dict[str, str]
-    split: str
-    conventions: dict[str, Any]
-    notes: tuple[str, ...]
-    tests: pd.DataFrame
-
-    @property
-    def header(self) -> str:
-        """Data sets with their fingerprints, split and conventions, in one line."""
-        names = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.data.items())
-        if self.block == "recbole":
-            said = "RecBole's metrics, candidates=full, every test item is relevant"
-        else:
-            said = Protocol(**self.conventions).describe()
-        return f"{names} | split: {self.split} | {said}"
-
-    def to_markdown(self) -> str:
-        """GitHub's Markdown: means ± standard deviations, marks of significance, ranks in parentheses, best in bold."""
-        return table_format.markdown(self)
-
-    def to_text(self, width: int = 160) -> str:
-        """Plain text for a terminal of ``width`` characters, best marked by a star; further columns go below."""
-        return table_format.text(self, width)
-
-    def to_latex(self) -> str:
-        """A LaTeX table that needs the package booktabs; every text of the data is escaped."""
-        return table_format.latex(self)
-
-    def to_csv(self) -> str:
-        """Machine-readable: ``frame`` in full precision, with fingerprint, split and conventions in every row."""
-        fingerprints = self.frame["dataset"].map(self.data)
-        return self.frame.assign(fingerprint=fingerprints, split=self.split, **self.conventions).to_csv(index=False)
 
 
 def comparison_table(
@@ -150,7 +86,7 @@ def comparison_table(
     if tested:
         names = [name for name in chosen if name in {metric for metric, _ in tested}]
         fewest = min(int(rows["runs"].iloc[0]) for _, rows in tested)
-        notes.append(table_format.legend(names, comparison.reference, fewest))
+        notes.append(legend(names, comparison.reference, fewest))
     first = comparison.results[0]
     return Table(
         frame=frame,

@@ -1,22 +1,81 @@
-"""How a table of results is written: Markdown, plain text and LaTeX."""
+"""A table of results, and how it is written: Markdown, plain text and LaTeX."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
 from recbole_drex.analysis.comparable import is_count, measures_quality, smaller_is_better
-
-if TYPE_CHECKING:
-    from recbole_drex.analysis.table import Table
+from recbole_drex.evaluation.protocol import Protocol
 
 MARKS = ((0.001, "‡"), (0.05, "†"))
 _NAMES = ("dataset", "model", "loss", "output", "runs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of results, its conventions and its tests.
+
+    Attributes:
+        frame: per data set one row per model as asked for, then the reference models, then the random order and the
+            oracle. Columns ``dataset``; ``model``, its label; ``kind``: ``model``, ``reference``, or ``bound`` for the
+            last two; ``loss``, ``output``; ``runs``, the number of finished ones; and for each metric ``m``:
+
+            - ``m``, ``m_std``: mean and standard deviation (n - 1) over runs; NaN where a run has no value;
+            - ``m_rank``: 1 for the best; ties share their mean rank. Bounds and models that lack a replicate have none;
+            - ``m_best``: whether no ranked model of the data set has a better mean, and any has a worse one;
+            - ``m_p``: Holm-corrected p-value against the comparison's reference by
+              :func:`recbole_drex.analysis.significance.compare_models`; NaN where not tested.
+        metrics: names of the metrics, in order.
+        block: kind of candidates, ``own_test``, ``full`` or ``sampled``, or ``recbole`` for RecBole's own metrics.
+        data: fingerprint of each data set.
+        split: how interactions were divided.
+        conventions: the five conventions and the threshold, by name.
+        notes: what a reader must know of single rows and marks.
+        tests: the rows of all paired tests: columns ``dataset, block, metric, reference, model`` and those of
+            :func:`recbole_drex.analysis.significance.paired_tests`.
+    """
+
+    frame: pd.DataFrame
+    metrics: tuple[str, ...]
+    block: str
+    data: dict[str, str]
+    split: str
+    conventions: dict[str, Any]
+    notes: tuple[str, ...]
+    tests: pd.DataFrame
+
+    @property
+    def header(self) -> str:
+        """Data sets with their fingerprints, split and conventions, in one line."""
+        names = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.data.items())
+        if self.block == "recbole":
+            said = "RecBole's metrics, candidates=full, every test item is relevant"
+        else:
+            said = Protocol(**self.conventions).describe()
+        return f"{names} | split: {self.split} | {said}"
+
+    def to_markdown(self) -> str:
+        """GitHub's Markdown: means ± standard deviations, marks of significance, ranks in parentheses, best in bold."""
+        return markdown(self)
+
+    def to_text(self, width: int = 160) -> str:
+        """Plain text for a terminal of ``width`` characters, best marked by a star; further columns go below."""
+        return text(self, width)
+
+    def to_latex(self) -> str:
+        """A LaTeX table that needs the package booktabs; every text of the data is escaped."""
+        return latex(self)
+
+    def to_csv(self) -> str:
+        """Machine-readable: ``frame`` in full precision, with fingerprint, split and conventions in every row."""
+        fingerprints = self.frame["dataset"].map(self.data)
+        return self.frame.assign(fingerprint=fingerprints, split=self.split, **self.conventions).to_csv(index=False)
 
 
 def significance_mark(p: float) -> str:

@@ -25,7 +25,7 @@ from recbole_drex.errors import DataError, printable, without_controls
 from recbole_drex.experiments.quick_start import REFERENCES
 from recbole_drex.experiments.run import load
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.report.html import seconds
+from recbole_drex.report.pages.rendering import seconds
 from recbole_drex.results.comparison import Comparison, comparison_of
 from recbole_drex.tuning.search_results import BEST, TRIALS, Search
 from recbole_drex.tuning.search_summary import (

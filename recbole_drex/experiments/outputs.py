@@ -16,6 +16,7 @@ from recbole.utils.logger import RemoveColorFilter
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import StorageError
+from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.profiles.keywords import write_profiles
 from recbole_drex.explain.quality import explanation_quality
@@ -72,7 +73,7 @@ def finish(
     write_interactions(run_dir, run_record.interactions(experiment, valid, test))
     write_users(run_dir, run_record.users(experiment, trainer.eval_collector.data_struct, test))
     write_json(run_dir / HISTORY, trainer.history)
-    if experiment.explains and (config["explained_users"] or config["measured_users"]):
+    if explains(experiment.model) and (config["explained_users"] or config["measured_users"]):
         result |= _explain(experiment, run_dir)
     logger.info("test result: %s", json.dumps(result["test"]))
     trainer.tensorboard.close()

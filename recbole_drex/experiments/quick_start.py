@@ -18,7 +18,7 @@ from recbole_drex.config.yaml_values import check_values, read_yaml
 from recbole_drex.data.prepare.engine import check_engine
 from recbole_drex.data.prepare.manifest import reused_settings
 from recbole_drex.data.prepare.pipeline import prepare
-from recbole_drex.data.raw.sources import Sources, find_sources
+from recbole_drex.data.prepare.sources import Sources, find_sources
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.run import check_replaceable, forget_notes, run_one

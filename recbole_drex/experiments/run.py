@@ -23,11 +23,12 @@ from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.yaml_values import check_values
 from recbole_drex.data.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.data.prepare.pipeline import prepare
-from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import CheckpointError, ConfigError, DrexError
 from recbole_drex.evaluation.metrics import check_valid_metric, predicts_ratings
 from recbole_drex.experiments import run_folder
 from recbole_drex.experiments.outputs import finish, logging_to
+from recbole_drex.model.contract import contract_of
 from recbole_drex.parallel import collectives
 from recbole_drex.parallel.launch import is_worker
 from recbole_drex.results.comparison import HISTORY, RUN, unfinished
@@ -163,7 +164,7 @@ def check_one_process(config: Config) -> None:
 
 def is_closed_form(experiment: Experiment) -> bool:
     """Whether the model is computed in one go, so that there are no batches that processes could share."""
-    return experiment.config["MODEL_TYPE"] == ModelType.TRADITIONAL or getattr(experiment.model, "closed_form", False)
+    return experiment.config["MODEL_TYPE"] == ModelType.TRADITIONAL or contract_of(experiment.model).closed_form
 
 
 def train_one(

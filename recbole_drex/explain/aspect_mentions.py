@@ -18,11 +18,11 @@ from recbole_drex.explain.profiles.excerpts import around
 from recbole_drex.explain.profiles.quotes import Quotes
 from recbole_drex.explain.profiles.topics import subjects
 from recbole_drex.explain.profiles.vocabulary import ShownWords
-from recbole_drex.model.layers.aspects import Words
+from recbole_drex.model.drex.aspects import Words
 
 if TYPE_CHECKING:
     from recbole_drex.explain.counterfactual.user_view import PostedWords
-    from recbole_drex.model.layers.aspects import Aspects
+    from recbole_drex.model.drex.aspects import Aspects
 
 _LEAST = 0.5  # share of an aspect's weight that words which may name it have
 _LEAST_OF_MOST = 0.1  # of what the foremost word of a name adds, what every other one must add

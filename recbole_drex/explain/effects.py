@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from recbole_drex.data.text.tokenizer import ReviewWords
-from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
 from recbole_drex.explain.explanation import Evidence, Quote, WordEffect
 from recbole_drex.explain.faithfulness import ReviewCase, same_way
 from recbole_drex.explain.past_interactions import Past, PastReviews
@@ -25,12 +24,12 @@ _SIDES = ("user", "item")
 
 
 def find_evidence(
-    whatif: Any, pasts: PastReviews, shown_words: ShownWords | None = None, word_effects: bool = True
+    counterfactual: Any, pasts: PastReviews, shown_words: ShownWords | None = None, word_effects: bool = True
 ) -> dict[str, Any]:
     """What moved a prediction, found by leaving it out.
 
     Args:
-        whatif: the prediction, as ``model.what_if(user, item)`` gives it.
+        counterfactual: the prediction, see :func:`~recbole_drex.explain.counterfactual.dispatch.counterfactual_for`.
         pasts: to name and quote past interactions.
         shown_words: which words may be named; None for all.
         word_effects: find what single words did, too, which takes most of the time.
@@ -42,14 +41,14 @@ def find_evidence(
         words of the reviews behind the prediction that moved it furthest. ``reviews``: of models that weigh reviews,
         the :data:`USEFUL` reviews of the item that weigh most.
     """
-    reads_words = isinstance(whatif, WhatIf) and whatif.model.attention is not None
-    words = WordDeletion(whatif) if word_effects and reads_words else None
-    deltas = ReviewCase(whatif, base=words.base if words is not None else None).deltas()
+    reads_words = counterfactual.reads_words
+    words = WordDeletion(counterfactual) if word_effects and reads_words else None
+    deltas = ReviewCase(counterfactual, base=words.base if words is not None else None).deltas()
     way = same_way(deltas, SAME)
     against = sorted(deltas.keys() - set(way), key=lambda unit: (-abs(deltas[unit]), unit))
     shown = [unit for unit in [*way[:SAME], *against[:OTHER]] if deltas[unit] != 0]
     shown.sort(key=lambda unit: (-abs(deltas[unit]), unit))
-    weights = getattr(whatif, "weights", None)
+    weights = counterfactual.weights
     useful = [unit for unit in deltas if unit[0] == 1][:USEFUL] if weights is not None else []
     quotes: list[Quote | None] = [None] * len(shown)
     effects: tuple[WordEffect, ...] = ()
@@ -59,9 +58,9 @@ def find_evidence(
     def evidence(unit: tuple[int, int], quote: Quote | None = None) -> Evidence:
         side, place = unit
         share = None if weights is None else float(weights[side][place])
-        review = pasts.review(_past(whatif, unit), quote)
-        if not side and isinstance(whatif, WhatIf) and not whatif.user.entity:
-            rating = float(whatif.user.rating[place])  # what somebody posted is in no data
+        review = pasts.review(_past(counterfactual, unit), quote)
+        if not side and counterfactual.is_new_user:
+            rating = float(counterfactual.user.rating[place])  # what somebody posted is in no data
             review = dataclasses.replace(review, user="", rating=None if np.isnan(rating) else rating)
         return Evidence(_SIDES[side], review, deltas[unit], share)
 
@@ -72,9 +71,9 @@ def find_evidence(
     }
 
 
-def _past(whatif: Any, unit: tuple[int, int]) -> Past:
+def _past(counterfactual: Any, unit: tuple[int, int]) -> Past:
     side, place = unit
-    return Past(*(int(column[place]) for column in whatif.pasts[side]))
+    return Past(*(int(column[place]) for column in counterfactual.pasts[side]))
 
 
 def _told_by_words(
@@ -85,7 +84,7 @@ def _told_by_words(
     quotes: list[Quote | None] = []
     places: list[PlaceOfWord] = []
     for side, place in units:
-        text, of_side = pasts.read(_past(words.whatif, (side, place)).row), words.words[side]
+        text, of_side = pasts.read(_past(words.counterfactual, (side, place)).row), words.words[side]
         tokens = (of_side.place == place).nonzero().flatten()
         if text is None or not _reads(words, of_side.word[tokens], text):
             quotes.append(None)
@@ -127,7 +126,7 @@ def _written(words: WordDeletion, number: int, lemma: str, pasts: PastReviews, s
     """As a review writes a lemma: one of the ``shown`` interactions, else the first of the item, else of the user."""
     holding = [(side, int(place)) for side in (1, 0) for place in words.places(side, number)]
     for unit in [*(unit for unit in shown if unit in holding), *holding][:1]:
-        text = pasts.read(_past(words.whatif, unit).row)
+        text = pasts.read(_past(words.counterfactual, unit).row)
         if text is not None and lemma in text.lemmas:
             place = text.lemmas.index(lemma)
             return text.text[text.starts[place] : text.ends[place]].lower()

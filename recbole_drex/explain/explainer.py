@@ -19,7 +19,13 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import DataError
 from recbole_drex.explain.aspect_mentions import AspectMentions
-from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.counterfactual.dispatch import (
+    counterfactual_class,
+    counterfactual_for,
+    explains,
+    neighbours_of,
+)
+from recbole_drex.explain.counterfactual.new_user import counterfactual_for_new
 from recbole_drex.explain.effects import find_evidence
 from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Recommendation
 from recbole_drex.explain.interruption import between_steps
@@ -29,6 +35,7 @@ from recbole_drex.explain.prediction_parts import Parts
 from recbole_drex.explain.profiles.keywords import KeywordProfiles
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.explain.verbalize import sentence
+from recbole_drex.model.contract import contract_of
 from recbole_drex.training.run_record import Experiment
 
 
@@ -47,20 +54,21 @@ class Explainer:
     """
 
     def __init__(self, experiment: Experiment, words: int | None = None, quotes: int = 0, word_effects: bool = False):
-        if not experiment.explains:
+        if not explains(experiment.model):
             raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
         self.experiment, self.model = experiment, experiment.model
         self.quotes, self.word_effects = quotes, word_effects
         self.recommender = Recommender(experiment)
         self.pasts = PastReviews(self.recommender)
-        self.keywords = KeywordProfiles(experiment, words, self.pasts) if experiment.attends else None
-        aspects = getattr(self.model, "aspects", None)
+        offered = contract_of(self.model)
+        self.keywords = KeywordProfiles(experiment, words, self.pasts) if offered.reads_words else None
+        aspects = offered.aspect_reader()
         mentions = None
         if (found := self.keywords) is not None and found.topics is not None and aspects:
             mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics, aspects)
         self.parts = Parts(mentions)
         # What the first request would wait for.
-        getattr(self.model, "make_ready", lambda: None)()
+        offered.make_ready()
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
         """As :meth:`KeywordProfiles.profile`; empty if the model has no keywords."""
@@ -80,7 +88,7 @@ class Explainer:
 
     def leaves_out(self, uid: int) -> bool:
         """Whether what moved predictions for a user (internal id) is found by leaving it out."""
-        return hasattr(self.model, "what_if")
+        return counterfactual_class(self.model) is not None
 
     def users_by_evidence(self) -> list[int]:
         """Users (internal ids) with training reviews, or ratings if the model reads no reviews: those with most come
@@ -136,7 +144,7 @@ class Explainer:
         for iid, predicted in best:
             between_steps()
             profile = self.keywords.profile("item", names.item_name(iid), quotes=0) if self.keywords else ()
-            reasons = {**self._means(0, iid), **self._moved(WhatIf(view, iid)), "profile": profile}
+            reasons = {**self._means(0, iid), **self._moved(counterfactual_for_new(view, iid)), "profile": profile}
             recommendations.append(Recommendation(names.item_name(iid), names.title(iid), predicted, **reasons))
         return _told(Explanation("", float(np.mean(rated)) if rated else None, (), tuple(recommendations)))
 
@@ -163,10 +171,9 @@ class Explainer:
                 profile = self.keywords.profile("item", item, quotes=0)
                 reason |= {"profile": profile, "keywords": self.keywords.overlap(user, item)}
             if self.leaves_out(uid):
-                reason |= self._moved(model.what_if(uid, iid))  # type: ignore[operator]
-            if hasattr(model, "explanation"):
-                reason["neighbours"] = model.explanation(uid, iid)  # type: ignore[operator]
-        if self.experiment.writes:
+                reason |= self._moved(counterfactual_for(model, uid, iid))
+            reason["neighbours"] = neighbours_of(model, uid, iid)
+        if contract_of(model).writes:
             items = [iid for iid, _ in chosen]
             for reason, written in zip(reasons, model.generate([uid] * len(items), items), strict=True):  # type: ignore[operator]
                 reason["written"] = written
@@ -180,11 +187,11 @@ class Explainer:
         past = self.pasts.find(uid, iid)
         return past and self.pasts.review(past)
 
-    def _moved(self, whatif: Any) -> dict[str, Any]:
+    def _moved(self, counterfactual: Any) -> dict[str, Any]:
         """What a prediction is made of, and what moved it."""
         shown = self.keywords.shown if self.keywords else None
-        found = find_evidence(whatif, self.pasts, shown, self.word_effects)
-        return {**self.parts.of(whatif)._asdict(), **found} if hasattr(whatif, "parts") else found
+        found = find_evidence(counterfactual, self.pasts, shown, self.word_effects)
+        return {**self.parts.of(counterfactual)._asdict(), **found} if counterfactual.sums else found
 
     def _means(self, uid: int, iid: int) -> dict[str, Any]:
         """Mean and number of the ratings of an item by others than a user."""

@@ -7,7 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 
-from recbole_drex.model.factorization.emf import NeighbourExplanation
+
+@dataclasses.dataclass(frozen=True)
+class NeighbourExplanation:
+    """What a user's neighbours say about an item, from training ratings alone.
+
+    Attributes:
+        neighbours: number of the user's neighbours: k, or fewer if fewer users have an item in common.
+        rated: how many of them rated the item.
+        relevant: how many of them rated it with ``threshold`` or more.
+        mean_rating: mean of their ratings of it; None if none rated it.
+        threshold: the rating level that counts as relevant.
+    """
+
+    neighbours: int
+    rated: int
+    relevant: int
+    mean_rating: float | None
+    threshold: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rated} of the {self.neighbours} nearest users rated it, "
+            f"{self.relevant} of them {self.threshold:g} or more"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

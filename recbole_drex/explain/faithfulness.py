@@ -11,6 +11,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike
 
+from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
 from recbole_drex.explain.word_effects import WordDeletion
 
 Unit = Any  # what a case counts: (side, place) of a past interaction, or the number of a lemma
@@ -41,19 +42,21 @@ class ReviewCase:
     """Units are past interactions of user and item: pairs of side (0 or 1) and place.
 
     Args:
-        whatif: the prediction.
+        counterfactual: the prediction.
         sides: the sides whose interactions make the pool; those of the other side always stay.
         base: the prediction, if it has been made before.
     """
 
-    def __init__(self, whatif: Any, sides: Sequence[int] = (0, 1), base: float | None = None):
-        self.whatif = whatif
-        self.base = float(whatif.without([[]], [[]])[0]) if base is None else base
-        self.pool: Sequence[Unit] = [(side, place) for side in sides for place in range(len(whatif.pasts[side][0]))]
+    def __init__(self, counterfactual: Any, sides: Sequence[int] = (0, 1), base: float | None = None):
+        self.counterfactual = counterfactual
+        self.base = float(counterfactual.without([[]], [[]])[0]) if base is None else base
+        self.pool: Sequence[Unit] = [
+            (side, place) for side in sides for place in range(len(counterfactual.pasts[side][0]))
+        ]
 
     def without(self, chosen: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
         places = [[[place for number, place in one if number == side] for one in chosen] for side in (0, 1)]
-        return self.whatif.without(*places).numpy(force=True)
+        return self.counterfactual.without(*places).numpy(force=True)
 
     def only(self, chosen: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
         kept = [set(units) for units in chosen]
@@ -65,7 +68,7 @@ class ReviewCase:
 
     @cached_property
     def _deltas(self) -> dict[tuple[int, int], float]:
-        alone = [part.tolist() for part in self.whatif.without_each()]
+        alone = [part.tolist() for part in self.counterfactual.without_each()]
         return {(side, place): self.base - alone[side][place] for side, place in self.pool}
 
 
@@ -207,39 +210,39 @@ def same_way(deltas: Mapping[Unit, float], k: int) -> list[Unit]:
     return max(up, down, key=lambda units: sum(abs(deltas[unit]) for unit in units[:k]))
 
 
-def by_evidence(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+def by_evidence(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Past interactions that moved the prediction furthest, each alone, all of them up or all of them down."""
-    case = ReviewCase(whatif)
+    case = ReviewCase(counterfactual)
     return case, same_way(case.deltas(), 3)
 
 
-def by_usefulness(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+def by_usefulness(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Reviews of the item by NARRE's weights, among the reviews of the item."""
-    case = ReviewCase(whatif, sides=(1,))
+    case = ReviewCase(counterfactual, sides=(1,))
     return case, case.pool  # they come by falling weight
 
 
-def by_nearness(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+def by_nearness(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Ratings of the item by EMF's neighbours of the user, among the ratings of the item."""
-    return ReviewCase(whatif, sides=(1,)), [(1, place) for place in whatif.neighbours]
+    return ReviewCase(counterfactual, sides=(1,)), [(1, place) for place in counterfactual.neighbours]
 
 
-def words_by_evidence(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+def words_by_evidence(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Words that moved the prediction furthest, each alone, all of them up or all of them down."""
-    words = WordDeletion(whatif)
+    words = WordDeletion(counterfactual)
     return WordCase(words), same_way(dict(words.foremost(32)), 5)
 
 
-def words_by_attention(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+def words_by_attention(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Words of most attention in the reviews behind the prediction: what attention itself calls important."""
-    words = WordDeletion(whatif)
+    words = WordDeletion(counterfactual)
     order = words.attention().argsort(descending=True, stable=True)
     return WordCase(words), words.lemmas[order].tolist()
 
 
-def words_by_frequency(whatif: Any) -> tuple[Case, Sequence[Unit]]:
+def words_by_frequency(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """The words that occur most often there: what any explanation by words must be better than."""
-    words = WordDeletion(whatif)
+    words = WordDeletion(counterfactual)
     order = words.occurrences().argsort(descending=True, stable=True)
     return WordCase(words), words.lemmas[order].tolist()
 
@@ -249,7 +252,7 @@ def measure(cases: Sequence[tuple[int, int]], model: Any, way: Explains, seed: i
 
     Args:
         cases: users and items, by internal id; one item per user, so that predictions may count as independent.
-        model: trained, with ``what_if``.
+        model: trained, with counterfactual predictions.
         way: what explains.
         seed: of the random choices.
 
@@ -260,7 +263,7 @@ def measure(cases: Sequence[tuple[int, int]], model: Any, way: Explains, seed: i
     """
     rng, effects = np.random.default_rng(seed), []
     for user, item in cases:
-        case, foremost = way.choose(model.what_if(user, item))
+        case, foremost = way.choose(counterfactual_for(model, user, item))
         if len(foremost) >= way.k:
             effects.append(effect(case, foremost[: way.k], rng))
     table = np.array([dataclasses.astuple(one) for one in effects]).reshape(-1, 5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from recbole_drex.explain.counterfactual.new_user import view_of_new
 from recbole_drex.explain.counterfactual.user_view import UserView
 from recbole_drex.explain.interruption import between_steps
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
-from recbole_drex.model.drex.drex import DReX
+from recbole_drex.model.contract import contract_of
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -38,10 +38,11 @@ class NewUsers:
 
     def __init__(self, recommender: Recommender):
         model = recommender.model
-        if not isinstance(model, DReX):
+        if not contract_of(model).takes_new_users:
             name = recommender.experiment.config.model
             raise ConfigError(f"{name} knows only the users it was trained with; DReX takes new ones")
-        self.recommender, self.model = recommender, model
+        self.recommender = recommender
+        self.model: Any = model
         self.levels = recommender.experiment.parts.train_dataset.rating_levels()
 
     def view(self, interactions: Sequence[PostedInteraction]) -> UserView:

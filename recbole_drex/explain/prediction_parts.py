@@ -14,7 +14,7 @@ from recbole_drex.explain.explanation import Part
 from recbole_drex.model.abstract_recommender import OrdinalHead, RankingHead
 
 if TYPE_CHECKING:
-    from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+    from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 
 SMALLEST = 0.05
 """Effect on the rating below which nothing is called a reason, and an aspect is not shown by itself."""
@@ -83,10 +83,10 @@ class Parts:
         self.mentions = mentions
 
     @torch.no_grad()
-    def of(self, whatif: WhatIf) -> Sum:
+    def of(self, counterfactual: DReXCounterfactual) -> Sum:
         """The parts of a prediction."""
-        model, view = whatif.model, whatif.user
-        found = whatif.parts()
+        model, view = counterfactual.model, counterfactual.user
+        found = counterfactual.parts()
         single = {name: float(getattr(found, name)[0]) for name in _NAMES}
         aspects = found.aspects[0].double().tolist()
         total = sum(single.values()) + sum(aspects)
@@ -103,12 +103,12 @@ class Parts:
         parts["user"] = dataclasses.replace(parts["user"], rating=parts["user"].rating + own)
         shown = [parts[kind] for kind in ("average", "user", "item")]
         if aspects:
-            shown += self._aspects(whatif, sum(aspects), slope)
+            shown += self._aspects(counterfactual, sum(aspects), slope)
         if model.taste is not None:
             shown.append(parts["taste"])
         return Sum(total, _scale(model.head), (*shown, parts["rest"]))
 
-    def _aspects(self, whatif: WhatIf, total: float, slope: float) -> list[Part]:
+    def _aspects(self, counterfactual: DReXCounterfactual, total: float, slope: float) -> list[Part]:
         """The part of aspects, by the words of the item's reviews that it comes from.
 
         It is a sum over the occurrences of these words. Words that may be named are put together by aspect; where these
@@ -116,14 +116,14 @@ class Parts:
         """
         mentions = self.mentions
         assert mentions is not None
-        pair, posted = (whatif.user.entity, whatif.item.entity), whatif.user.posted
+        pair, posted = (counterfactual.user.entity, counterfactual.item.entity), counterfactual.user.posted
         mine = mentions.of("user", pair[0], pair) if posted is None else mentions.of_new(posted)
         its = mentions.of("item", pair[1], pair)
-        groups, small = mentions.groups(its[0], whatif.user.now.aspects[0]), dict[int, float]()
+        groups, small = mentions.groups(its[0], counterfactual.user.now.aspects[0]), dict[int, float]()
         found, used = [], list[int]()
 
         def add(added: dict[int, float], user: Occurrences) -> None:
-            part = self._part(whatif, added, slope, (user, mine[1]), its)
+            part = self._part(counterfactual, added, slope, (user, mine[1]), its)
             # What is said must be what most reviewers say.
             if agrees(part):
                 found.append(part)
@@ -150,7 +150,7 @@ class Parts:
 
     def _part(
         self,
-        whatif: WhatIf,
+        counterfactual: DReXCounterfactual,
         added: dict[int, float],
         slope: float,
         mine: tuple[Occurrences, int],
@@ -158,7 +158,7 @@ class Parts:
     ) -> Part:
         mentions, value = self.mentions, sum(added.values())
         assert mentions is not None
-        sign, posted = 1 if value > 0 else -1, whatif.user.posted
+        sign, posted = 1 if value > 0 else -1, counterfactual.user.posted
         words = mentions.words(mine[0], {one: sign * add for one, add in added.items()}, _WORDS)
         name = ", ".join(dict.fromkeys(mentions.shown.written(word) for word in words))
         item = its[0][np.isin(its[0].word, list(added))]
@@ -168,7 +168,7 @@ class Parts:
             value,
             value * slope,
             words,
-            mentions.claim(*mine, words, 0, None if posted is None else whatif.user.item.tolist()),
+            mentions.claim(*mine, words, 0, None if posted is None else counterfactual.user.item.tolist()),
             mentions.claim(item, its[1], words, sign),
         )
 

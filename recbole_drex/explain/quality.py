@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from recbole_drex.explain import faithfulness
+from recbole_drex.explain.counterfactual.dispatch import counterfactual_class, counterfactual_for
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.faithfulness import Explains, measure
 from recbole_drex.training.run_record import Experiment
@@ -23,6 +24,13 @@ _GRID = (8, 4)  # users and items that are explained to each other, for specific
 _UNITS = 5  # units of an explanation that are compared
 _PAIRS, _DEPTH = 16, 10  # pairs of which every run notes the foremost units, so that runs can be compared
 _REVIEWS = 20  # training reviews from which on a user's profile is compared with planted tastes
+
+
+_ORDERS = {
+    "neighbours": faithfulness.by_nearness,
+    "usefulness": faithfulness.by_usefulness,
+    "evidence": faithfulness.by_evidence,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +56,12 @@ def ways_of(explainer: Explainer) -> list[Way]:
         def units(user: int, item: int) -> Sequence[Hashable]:
             if not explainer.leaves_out(user):
                 return []
-            whatif = model.what_if(user, item)  # type: ignore[operator]
-            case, chosen = way.choose(whatif)
+            counterfactual = counterfactual_for(model, user, item)
+            case, chosen = way.choose(counterfactual)
             if isinstance(case, faithfulness.WordCase):
                 return list(chosen)
             # A place is one of this prediction; who wrote about what is the same in all of them.
-            pasts = [(part[0].tolist(), part[1].tolist()) for part in whatif.pasts]
+            pasts = [(part[0].tolist(), part[1].tolist()) for part in counterfactual.pasts]
             return [(pasts[side][0][place], pasts[side][1][place]) for side, place in chosen]
 
         return units
@@ -79,14 +87,9 @@ def ways_of(explainer: Explainer) -> list[Way]:
         add("words", "evidence", 5, faithfulness.words_by_evidence)
         add("words", "attention", 5, faithfulness.words_by_attention)
         add("words", "frequency", 5, faithfulness.words_by_frequency)
-    elif hasattr(model, "explanation"):
-        add("ratings", "neighbours", 3, faithfulness.by_nearness)
-        add("ratings", "evidence", 3, faithfulness.by_evidence)
-    elif hasattr(model, "what_if"):
-        weighs = hasattr(model, "weights_of")
-        if weighs:
-            add("reviews", "usefulness", 3, faithfulness.by_usefulness)
-        add("reviews" if weighs else "ratings", "evidence", 3, faithfulness.by_evidence)
+    elif (kind := counterfactual_class(model)) is not None:
+        for order in kind.orders:
+            add(kind.unit, order, 3, _ORDERS[order])
     return found
 
 

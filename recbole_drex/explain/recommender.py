@@ -17,6 +17,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import DataError, unknown_name
 from recbole_drex.evaluation.metrics import predicts_ratings
+from recbole_drex.model.contract import contract_of
 from recbole_drex.training.run_record import Experiment
 
 
@@ -99,9 +100,8 @@ class Recommender:
 
     def best(self, user: int, top: int) -> list[Recommended]:
         """The ``top`` items by the model's score that the user has not interacted with, fewer if fewer are left."""
-        if hasattr(self.model, "predict_unknown"):
-            scores = self.model.predict_unknown(user)  # type: ignore[operator]
-        else:
+        scores = contract_of(self.model).predict_unknown(user)
+        if scores is None:
             wanted = Interaction({self.dataset.uid_field: torch.tensor([user])})
             with torch.no_grad():
                 scores = self.model.full_sort_predict(wanted.to(self.experiment.config["device"])).clone()  # type: ignore[operator]

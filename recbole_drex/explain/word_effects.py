@@ -8,7 +8,7 @@ from functools import cached_property
 
 import torch
 
-from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
+from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.counterfactual.review_words import (
     ReviewWords,
     pooled_change,
@@ -33,15 +33,15 @@ class WordDeletion:
     """The prediction of a pair without some words of the reviews behind it.
 
     Args:
-        whatif: the prediction; its model reads reviews.
+        counterfactual: the prediction; its model reads reviews.
     """
 
-    def __init__(self, whatif: WhatIf):
-        self.whatif = whatif
-        posted = whatif.user.posted
-        self.words = (words_of(whatif.user) if posted is None else posted.words, words_of(whatif.item))
+    def __init__(self, counterfactual: DReXCounterfactual):
+        self.counterfactual = counterfactual
+        posted = counterfactual.user.posted
+        self.words = (words_of(counterfactual.user) if posted is None else posted.words, words_of(counterfactual.item))
         self._more = posted.lemmas if posted is not None else []
-        self.base = float(whatif.predict().detach())
+        self.base = float(counterfactual.predict().detach())
 
     @cached_property
     def lemmas(self) -> torch.Tensor:
@@ -62,7 +62,7 @@ class WordDeletion:
 
     def names(self, lemmas: Sequence[int]) -> list[str]:
         """Lemmas by their numbers."""
-        attention = self.whatif.model.attention
+        attention = self.counterfactual.model.attention
         assert attention is not None
         known = attention.store.vocabulary
         return [known[lemma] if lemma < len(known) else self._more[lemma - len(known)] for lemma in lemmas]
@@ -106,7 +106,7 @@ class WordDeletion:
             (k, one) for k, chosen in enumerate(removals) if not isinstance(chosen, PlaceOfWord) for one in chosen
         ]
         changes = []
-        for number, side in enumerate(self.whatif.sides):
+        for number, side in enumerate(self.counterfactual.sides):
             at = [
                 (k, one.token) for k, one in enumerate(removals) if isinstance(one, PlaceOfWord) and one.side == number
             ]
@@ -114,7 +114,7 @@ class WordDeletion:
             changes.append(self._taken(side, self.words[number], *found))
         # What follows from a side that nothing is taken from need not be made again.
         user, item = (one if len(one.scenario) else None for one in changes)
-        return self.whatif.predict(user, item, len(removals))
+        return self.counterfactual.predict(user, item, len(removals))
 
     def _pairs(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
         return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.to(self.words[0].place.device)
@@ -143,14 +143,14 @@ class WordDeletion:
     def linear(self) -> torch.Tensor:
         """Effects of all :attr:`lemmas` (w,), by the gradient of the prediction to the evidence."""
         lemmas = self.lemmas
-        none = [_no_change(side) for side in self.whatif.sides]
+        none = [_no_change(side) for side in self.counterfactual.sides]
         with torch.enable_grad():
             inputs = [one for changes in none for one in (changes.row, changes.coordinates)]
-            predicted = self.whatif.predict(none[0], none[1])
+            predicted = self.counterfactual.predict(none[0], none[1])
             # Zeros where a score reads no states, or no tastes.
             slopes = torch.autograd.grad(predicted.sum(), inputs, allow_unused=True, materialize_grads=True)
         effect = torch.zeros(len(lemmas), device=lemmas.device)
-        for number, (side, words) in enumerate(zip(self.whatif.sides, self.words, strict=True)):
+        for number, (side, words) in enumerate(zip(self.counterfactual.sides, self.words, strict=True)):
             if not len(words):
                 continue
             by_row, by_coordinates = slopes[2 * number : 2 * number + 2]

@@ -13,6 +13,7 @@ from recbole.utils import InputType
 
 from recbole_drex.config.yaml_values import choice
 from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import all_pairs
 from recbole_drex.parallel import collectives
 
@@ -165,7 +166,7 @@ class RankingHead(nn.Module):
         return score
 
 
-class RatingModel(GeneralRecommender):
+class RatingModel(ModelContract, GeneralRecommender):
     """Base of models that are trained on observed ratings by gradient descent.
 
     A subclass implements ``score`` for prediction and ``calculate_loss`` for training, which ends in

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from recbole_drex.report.html import for_script
+from recbole_drex.report.pages.rendering import for_script
 from recbole_drex.serve import limits
 from recbole_drex.serve.schemas import Health
 

@@ -10,6 +10,7 @@ import psutil
 from recbole_drex import __version__
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import predicts_ratings
+from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation import Explanation
 from recbole_drex.explain.new_user_input import NewUsers
@@ -46,7 +47,7 @@ class Service:
 
     def __init__(self, experiment: Experiment, remember: int = limits.REMEMBERED):
         self.experiment = experiment
-        self.explainer = Explainer(experiment) if experiment.explains else None
+        self.explainer = Explainer(experiment) if explains(experiment.model) else None
         self.recommender = self.explainer.recommender if self.explainer else Recommender(experiment)
         dataset, train = experiment.dataset, experiment.parts.train_dataset
         levels = train.rating_levels()

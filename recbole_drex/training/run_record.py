@@ -23,6 +23,7 @@ from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.ranking_metrics import own_test_ranks, ranking_per_user
 from recbole_drex.evaluation.reference_rows import reference_rows
+from recbole_drex.model.contract import contract_of
 from recbole_drex.results.run_result import SCHEMA
 from recbole_drex.training.trainer import Evaluation
 from recbole_drex.utils.files import read_json
@@ -46,21 +47,6 @@ class Experiment:
     parts: Parts
     model: torch.nn.Module
     folder: Path | None = None
-
-    @property
-    def attends(self) -> bool:
-        """Whether the model has keyword profiles: it reads reviews by attention over their words."""
-        return hasattr(self.model, "attended_words") and self.model.attention is not None
-
-    @property
-    def writes(self) -> bool:
-        """Whether the model writes sentences; one that can may have been trained without a generator."""
-        return getattr(self.model, "writer", None) is not None
-
-    @property
-    def explains(self) -> bool:
-        """Whether the model gives reasons of any kind: what moved a prediction, or a sentence."""
-        return hasattr(self.model, "what_if") or self.writes
 
 
 def plain(value: Any) -> Any:
@@ -196,7 +182,7 @@ def result(
         "seed": config["seed"],
         "fold": fold_of(config["eval_args"])[1] if "KF" in config["eval_args"]["split"] else None,
         "command": command,
-        "loss": getattr(experiment.model, "loss_name", config["loss_type"] or "own"),
+        "loss": contract_of(experiment.model).loss_name or config["loss_type"] or "own",
         "output": _output(config, test),
         "split": _describe_split(config),
         "protocol": Protocol.from_config(config).as_dict(),

@@ -26,6 +26,7 @@ from recbole_drex.data.dataset import EvaluationLoaders, Parts
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.collector import ReviewCollector
 from recbole_drex.evaluation.metrics import PREFIXES, ReviewEvaluator
+from recbole_drex.model.contract import contract_of
 from recbole_drex.parallel import collectives
 from recbole_drex.utils import checkpoint
 from recbole_drex.utils.allocator import return_freed_memory
@@ -60,7 +61,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         config["checkpoint_dir"] = str(run_dir)  # RecBole would make a folder `saved` in the working directory
         with _tensorboard_in(run_dir / "tensorboard"):
             super().__init__(config, model)
-        if getattr(model, "closed_form", False):
+        if contract_of(model).closed_form:
             self.epochs = 1
         if config["warmup_steps"]:
             _warm_up(self.optimizer, config["warmup_steps"])
@@ -89,7 +90,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
             self.load_best(model_file)
         if collectives.world_size() > 1:
             self.model.eval()
-            getattr(self.model, "make_ready", lambda: None)()
+            contract_of(self.model).make_ready()
         self.eval_collector.watch(eval_data._dataset)
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
@@ -103,7 +104,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
     def _neg_sample_batch_eval(self, batched_data):
         interaction = batched_data[0].to(self.device)
         scores = self.model.predict(interaction)
-        self.eval_collector.distribution = getattr(self.model, "predict_distribution", lambda _: None)(interaction)
+        self.eval_collector.distribution = contract_of(self.model).predict_distribution(interaction)
         if not torch.isfinite(scores).all():
             raise ConfigError(_DIVERGED.format(model=self.config["model"], rate=self.config["learning_rate"]))
         return interaction, scores, None, None
@@ -238,7 +239,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
         started = perf_counter()
-        getattr(self.model, "before_epoch", lambda _: None)(epoch_idx)
+        contract_of(self.model).before_epoch(epoch_idx)
         collectives.align(self.model, self.config["seed"], epoch_idx)
         try:
             loss = collectives.total(super()._train_epoch(train_data, epoch_idx, *args, **kwargs))

@@ -14,8 +14,8 @@ from recbole_drex.data.items.image_encoder import image_files, image_source, loa
 from recbole_drex.data.items.item_features import ItemFeatures, check_modality, check_vectors, read_table
 from recbole_drex.data.prepare.engine import Engine
 from recbole_drex.data.prepare.item_texts import encode_texts, item_texts, texts_signature
-from recbole_drex.data.prepare.manifest import source
-from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.prepare.sources import Sources
+from recbole_drex.data.raw.remote import source
 from recbole_drex.errors import ConfigError, DataError
 
 TEXT, IMAGE = "text", "image"

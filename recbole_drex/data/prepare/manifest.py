@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_drex.data.raw.remote import RawFile, RemoteFile
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.errors import CheckpointError, ConfigError, DataError, DrexError, unknown_name
 from recbole_drex.utils.checksums import check_sum, write_sums
@@ -85,24 +84,11 @@ def foreign_manifest(folder: Path, dataset: str, parts: Sequence[str] | None = N
     return {**manifest, "fingerprint": fingerprint([sha256(path) for path in files]), "benchmark": names}
 
 
-def source(path: RawFile) -> dict[str, Any]:
-    """A raw file as a manifest names it.
-
-    Raises:
-        DataError: it is missing.
-    """
-    if not path.is_file():
-        raise DataError(f"no such raw file: {path}")
-    if isinstance(path, RemoteFile):
-        return {"name": path.name, "bytes": path.size, "sha256": path.sha256}
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
-
-
 def check_sources(given: Sequence[Mapping[str, Any]], expected: Mapping[str, str]) -> None:
     """Refuse raw files that are not those that the user or the data set's YAML file names by their hash.
 
     Args:
-        given: the raw files, as :func:`source` describes them.
+        given: the raw files, as :func:`~recbole_drex.data.raw.remote.source` describes them.
         expected: SHA-256 by name, parameter ``raw_sha256``.
 
     Raises:
@@ -204,7 +190,7 @@ def usable_manifest(
         folder: of the data set.
         dataset: its name.
         settings: the parameters under "Preparation"; a data set with a split of its own knows none of them.
-        given: the raw files at hand, as :func:`source` describes them; empty without any.
+        given: the raw files at hand, as :func:`~recbole_drex.data.raw.remote.source` describes them; empty without any.
 
     Raises:
         DataError: it is damaged or was prepared with other settings, and there are no raw files to make it again.

@@ -25,11 +25,11 @@ from recbole_drex.data.prepare.manifest import (
     PARTS,
     fingerprint,
     refuse_item_settings,
-    source,
     versions,
     write_manifest,
 )
 from recbole_drex.data.prepare.statistics import dataset_statistics
+from recbole_drex.data.raw.remote import source
 from recbole_drex.errors import DataError
 from recbole_drex.utils.files import replacing, sha256
 

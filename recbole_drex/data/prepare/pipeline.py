@@ -33,17 +33,16 @@ from recbole_drex.data.prepare.manifest import (
     fingerprint,
     foreign_manifest,
     is_foreign,
-    source,
     usable_manifest,
     versions,
     write_manifest,
 )
 from recbole_drex.data.prepare.mmrec import mmrec_sources, prepare_mmrec
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.prepare.staging import FEATURES, SHARDS, install, is_complete, staged
 from recbole_drex.data.prepare.statistics import dataset_statistics
 from recbole_drex.data.raw.readers import read_items, read_reviews
-from recbole_drex.data.raw.remote import RawFile
-from recbole_drex.data.raw.sources import Sources
+from recbole_drex.data.raw.remote import RawFile, source
 from recbole_drex.data.raw.spill import RawReviews
 from recbole_drex.data.text.contextual_encoder import ENCODE_TEXTS, PRECISIONS
 from recbole_drex.data.text.feature_store import DTYPES, FeatureStore

@@ -16,7 +16,7 @@ from ray.util.client import ray as client
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recbole_drex import __version__
-from recbole_drex.data.prepare.engine import ReviewEncoder, embed_from_file, with_sentences
+from recbole_drex.data.prepare.encoding import ReviewEncoder, embed_from_file, with_sentences
 from recbole_drex.data.raw.readers import Part, Rules, read_file, read_in_turn
 from recbole_drex.data.raw.remote import RawFile, RemoteFile
 from recbole_drex.data.text.feature_store_writer import Shard

@@ -19,11 +19,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recbole_drex.data.prepare.manifest import source
 from recbole_drex.data.raw.columns import ids, is_missing, moments, numbers, stripped, words
 from recbole_drex.data.raw.formats import Chunk, ahead, read_chunks
 from recbole_drex.data.raw.json_lines import shown
-from recbole_drex.data.raw.remote import RawFile, RemoteFile, raw_file, raw_files
+from recbole_drex.data.raw.remote import RawFile, RemoteFile, raw_file, raw_files, source
 from recbole_drex.data.raw.spill import RawReviews, SpillWriter
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 

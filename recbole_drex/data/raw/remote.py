@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
 
 from recbole_drex.errors import DataError
+from recbole_drex.utils.files import sha256
 
 _BLOCK = 1 << 22
 T = TypeVar("T")
@@ -145,3 +146,16 @@ def _file_system(address: str) -> tuple[Any, str]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def source(path: RawFile) -> dict[str, Any]:
+    """A raw file as a manifest names it.
+
+    Raises:
+        DataError: it is missing.
+    """
+    if not path.is_file():
+        raise DataError(f"no such raw file: {path}")
+    if isinstance(path, RemoteFile):
+        return {"name": path.name, "bytes": path.size, "sha256": path.sha256}
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}

@@ -1,17 +1,16 @@
-"""One prediction, and what it would be without some of what it rests on."""
+"""Counterfactual DReX predictions: what DReX would predict without some of its evidence."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
+from recbole_drex.explain.counterfactual.base import Counterfactual, Interactions
 from recbole_drex.explain.counterfactual.scenarios import Changes, SideEvidence
 from recbole_drex.explain.counterfactual.user_view import UserView
+from recbole_drex.model.drex.drex import DReX, ScoreParts
 from recbole_drex.model.drex.states import SideState
 
-if TYPE_CHECKING:
-    from recbole_drex.model.drex.drex import DReX, ScoreParts
+_USERS = 64  # whose evidence is remembered
 
 
 class ItemView(SideEvidence):
@@ -49,7 +48,7 @@ class ItemView(SideEvidence):
         return taste.vectors(sums, counts)
 
 
-class WhatIf:
+class DReXCounterfactual(Counterfactual):
     """The prediction of one user for one item in n scenarios, exact but for rounding.
 
     Parameters stay as they were trained; what follows from evidence (states, deviations, aspects, tastes) is computed
@@ -62,16 +61,26 @@ class WhatIf:
         item: internal id.
     """
 
+    sums = True
+
     def __init__(self, user: UserView, item: int):
         self.user, self.item = user, ItemView(user.model, item, user.left_out)
         self.model = user.model
 
     @classmethod
-    def of(cls, model: DReX, user: int, item: int) -> WhatIf:
+    def of(cls, model: DReX, user: int, item: int) -> DReXCounterfactual:
         """The prediction for a user of the data."""
         model.make_ready()
         row = int(model.table.find(*(torch.tensor(one, device=model.mean.device) for one in (user, item))))
-        return cls(model.view_of(user) if row < 0 else UserView.known(model, user, row), item)
+        return cls(view_of(model, user) if row < 0 else UserView.known(model, user, row), item)
+
+    @property
+    def reads_words(self) -> bool:
+        return self.model.reads_words
+
+    @property
+    def is_new_user(self) -> bool:
+        return not self.user.entity
 
     @property
     def sides(self) -> tuple[SideEvidence, SideEvidence]:
@@ -79,7 +88,7 @@ class WhatIf:
         return self.user, self.item
 
     @property
-    def pasts(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
+    def pasts(self) -> tuple[Interactions, ...]:
         """Per side, user, item and row of the feature store (-1: no review) of each interaction, (m,) each."""
         table, found = self.model.table, []
         for side in self.sides:
@@ -133,3 +142,12 @@ class WhatIf:
             changes.append(side.without(torch.tensor(scenario, device=device, dtype=torch.int64),
                                         torch.tensor(place, device=device, dtype=torch.int64)))  # fmt: skip
         return self.predict(changes[0], changes[1], len(user))
+
+
+def view_of(model: DReX, user: int) -> UserView:
+    """A user of the data as evidence; remembered until the model learns."""
+    if user not in model.explained:
+        if len(model.explained) >= _USERS:
+            model.explained.clear()
+        model.explained[user] = UserView.known(model, user)
+    return model.explained[user]

@@ -1,16 +1,15 @@
-"""EMF's prediction had some users not rated the item."""
+"""Counterfactual EMF predictions: what EMF would predict if some users had not rated the item."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-if TYPE_CHECKING:
-    from recbole_drex.model.factorization.emf import EMF
+from recbole_drex.explain.counterfactual.base import Counterfactual, Interactions
+from recbole_drex.explain.explanation import NeighbourExplanation
+from recbole_drex.model.factorization.emf import EMF
 
 
-class RatingsWhatIf:
+class EMFCounterfactual(Counterfactual):
     r"""The prediction of one user for one item, had other users not rated the item.
 
     EMF predicts by factors alone, so taking a rating away changes nothing until the factors are learned again. Here
@@ -26,6 +25,8 @@ class RatingsWhatIf:
         model: trained.
         user, item: internal ids; a rating of the pair itself is left out.
     """
+
+    orders = ("neighbours", "evidence")
 
     @torch.no_grad()
     def __init__(self, model: EMF, user: int, item: int):
@@ -46,7 +47,7 @@ class RatingsWhatIf:
         self.neighbours = [known.index(one) for one in near.of(user, without=item).tolist() if one in set(known)]
 
     @property
-    def pasts(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
+    def pasts(self) -> tuple[Interactions, Interactions]:
         """Per side, user, item and row of the feature store (-1: a rating) of each; nothing of the user's."""
         nobody = self.raters[:0]
         return (nobody, nobody, nobody), (
@@ -54,11 +55,6 @@ class RatingsWhatIf:
             torch.full_like(self.raters, self.item),
             torch.full_like(self.raters, -1),
         )
-
-    def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predictions without each single one of the user's, (m,), and of the item's, likewise."""
-        user, item = ([[place] for place in range(len(past[0]))] for past in self.pasts)
-        return self.without(user, [[]] * len(user)), self.without([[]] * len(item), item)
 
     @torch.no_grad()
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
@@ -73,3 +69,22 @@ class RatingsWhatIf:
         gram = torch.where(some[..., None], gram, torch.eye(size, dtype=gram.dtype))
         factors = torch.linalg.solve(gram, stays @ self._right)
         return (torch.where(some, factors, self._start) @ self._user).float()
+
+
+def explain_by_neighbours(model: EMF, user: int, item: int) -> NeighbourExplanation:
+    """What the user's k neighbours say about the item; a rating that the user gave it in training is left out.
+
+    Args:
+        model: trained.
+        user, item: internal ids.
+    """
+    near = model.neighbourhood.of(user, without=item)
+    rated = model.neighbourhood.rated[near, item].toarray().ravel() > 0
+    ratings = model.neighbourhood.ratings[near, item].toarray().ravel()[rated]
+    return NeighbourExplanation(
+        neighbours=len(near),
+        rated=len(ratings),
+        relevant=int((ratings >= model.relevance_threshold).sum()),
+        mean_rating=float(ratings.mean()) if len(ratings) else None,
+        threshold=model.relevance_threshold,
+    )

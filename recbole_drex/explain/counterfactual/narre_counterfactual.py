@@ -1,18 +1,15 @@
-"""NARRE's prediction without some of the reviews that it reads."""
+"""Counterfactual NARRE predictions: what NARRE would predict without some of the reviews."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
+from recbole_drex.explain.counterfactual.base import Counterfactual, Interactions
 from recbole_drex.model.review_based.documents import ITEMS, USERS
-
-if TYPE_CHECKING:
-    from recbole_drex.model.review_based.narre import NARRE
+from recbole_drex.model.review_based.narre import NARRE
 
 
-class ReviewsWhatIf:
+class NARRECounterfactual(Counterfactual):
     """The prediction of one user for one item in scenarios that lack reviews; embeddings and biases stay.
 
     Args:
@@ -24,6 +21,9 @@ class ReviewsWhatIf:
         weights: per side, their shares in the user's or item's state; they sum to 1.
     """
 
+    unit = "reviews"
+    orders = ("usefulness", "evidence")
+
     def __init__(self, model: NARRE, user: int, item: int):
         self.model = model
         self.entities = [torch.tensor([one], device=model.mean.device) for one in (user, item)]
@@ -32,15 +32,10 @@ class ReviewsWhatIf:
         self.reviews, self.weights = ([part[k] for part in found] for k in (0, 1))
 
     @property
-    def pasts(self) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], ...]:
+    def pasts(self) -> tuple[Interactions, ...]:
         """Per side, user, item and row of the feature store of each review, (m,) each."""
         documents = self.model.documents
         return tuple((documents.user[one], documents.item[one], documents.row[one]) for one in self.reviews)
-
-    def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predictions without each single one of the user's, (m,), and of the item's, likewise."""
-        user, item = ([[place] for place in range(len(past[0]))] for past in self.pasts)
-        return self.without(user, [[]] * len(user)), self.without([[]] * len(item), item)
 
     @torch.no_grad()
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:

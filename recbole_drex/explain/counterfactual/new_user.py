@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from recbole_drex.explain.counterfactual.base import Counterfactual
+from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.counterfactual.review_words import ReviewWords
 from recbole_drex.explain.counterfactual.user_view import OwnParameters, PostedWords, UserView
-from recbole_drex.model.layers.aspects import Words
+from recbole_drex.model.drex.aspects import Words
 from recbole_drex.model.layers.word_attention import softmax_within
 
 if TYPE_CHECKING:
@@ -73,6 +75,11 @@ def view_of_new(
     )
     blank = view(zeros)
     return view(_learned(blank)) if model.ranks and len(item) else blank
+
+
+def counterfactual_for_new(view: UserView, item: int) -> Counterfactual:
+    """The prediction for a new user and an item (internal id), and what it would be without some of its evidence."""
+    return DReXCounterfactual(view, item)
 
 
 def _said(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from recbole_drex.explain.counterfactual.scenarios import Changes, SideEvidence
-from recbole_drex.model.layers.aspects import Words
+from recbole_drex.model.drex.aspects import Words
 from recbole_drex.model.layers.word_attention import softmax_within
 
 _MOST = 0.9  # of a review's attention: where more is taken away, a difference would leave rounding errors

@@ -9,6 +9,7 @@ import numpy as np
 
 from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.errors import DataError
+from recbole_drex.model.contract import contract_of
 from recbole_drex.training.run_record import Experiment
 
 
@@ -51,7 +52,7 @@ class AttendedReviews:
         Raises:
             DataError: the model reads no reviews, or not by attention over their words.
         """
-        words = experiment.model.attended_words() if experiment.attends else None  # type: ignore[operator]
+        words = contract_of(experiment.model).attended_words()
         if words is None:
             raise DataError(f"{experiment.config.model} has no attention over words, so it has no keyword profiles")
         dataset, evidence = experiment.dataset, experiment.parts.train_dataset.evidence()

@@ -27,6 +27,7 @@ from recbole_drex.explain.profiles.vocabulary import ShownWords
 from recbole_drex.explain.profiles.word_forms import FormCounts, WrittenForms
 from recbole_drex.explain.profiles.word_scores import SCORES, WordCounts, count_words, score_words, sides
 from recbole_drex.explain.recommender import Recommender
+from recbole_drex.model.contract import contract_of
 from recbole_drex.training.run_record import Experiment
 from recbole_drex.utils.checksums import check_sum
 from recbole_drex.utils.files import replacing, write_json
@@ -65,7 +66,7 @@ class KeywordProfiles:
         term, weight, vocabulary = reviews.word, reviews.weight, reviews.vocabulary
         if config["profile_phrases"]:
             term, weight, vocabulary = merge_phrases(reviews, pasts.texts, pasts.processor)
-        aspects = getattr(experiment.model, "aspects", None)
+        aspects = contract_of(experiment.model).aspect_reader()
         lemmas = {lemma for names in aspects.names for lemma in names} if aspects is not None else set()
         self.shown = shown_words = ShownWords(reviews, pasts.texts, pasts.processor, lemmas)
         self.topics = None if reviews.aspect is None else topics(reviews, shown_words, pasts.processor)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from recbole_drex.config.yaml_values import choice
 from recbole_drex.errors import ConfigError
-from recbole_drex.explain.counterfactual.drex_counterfactual import WhatIf
-from recbole_drex.explain.counterfactual.user_view import UserView
 from recbole_drex.model.abstract_recommender import OrdinalHead
 from recbole_drex.model.drex.states import SideState, StateModel
 from recbole_drex.model.drex.taste import TextTaste
@@ -19,7 +17,6 @@ from recbole_drex.model.layers.common import blocks_of
 from recbole_drex.parallel import collectives
 
 _PAIRS = 4096  # pairs that are scored at once
-_VIEWS = 64  # users whose evidence is remembered
 
 
 class ScoreParts(NamedTuple):
@@ -87,7 +84,7 @@ class DReX(StateModel):
     * ``use_bilinear`` adds :math:`h_u^\top B h_i`, since an MLP learns products of its inputs badly; ``use_mlp: false``
       leaves the MLP out; ``factor_size`` adds :math:`p_u^\top q_i`, with free vectors.
     * ``aspects`` adds what the user writes about times what others say of it, see
-      :class:`~recbole_drex.model.layers.aspects.Aspects`; it needs the leave-one-out rule.
+      :class:`~recbole_drex.model.drex.aspects.Aspects`; it needs the leave-one-out rule.
     * ``taste`` adds what the user likes of what others say about the item, to the score of pairs that are no evidence,
       see :class:`~recbole_drex.model.drex.taste.TextTaste`.
 
@@ -114,12 +111,13 @@ class DReX(StateModel):
         DataError: the data set lacks the features of a modality.
     """
 
+    takes_new_users = True
     _tastes: torch.Tensor | None
     residual: torch.Tensor | None
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self._views: dict[int, UserView] = {}
+        self.explained: dict[int, Any] = {}  # what explanations of users rest on, until the model learns
         self._from_items: torch.Tensor | None = None
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
         self.reg_states = choice(config, "reg_states", ("targets", "all"))
@@ -162,7 +160,7 @@ class DReX(StateModel):
     @torch.no_grad()
     def _refresh(self) -> None:
         super()._refresh()
-        self._views.clear()
+        self.explained.clear()
         self._from_items = None
         self._tastes = self.residual = None
 
@@ -318,18 +316,6 @@ class DReX(StateModel):
     def _score_states(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """What all but tastes says of pairs; as :meth:`_score_pairs`."""
         return self._score(self.without_own(0, user, row), self.without_own(1, item, row), user, item)
-
-    def view_of(self, user: int) -> UserView:
-        """A user of the data as evidence; remembered until the model learns."""
-        if user not in self._views:
-            if len(self._views) >= _VIEWS:
-                self._views.clear()
-            self._views[user] = UserView.known(self, user)
-        return self._views[user]
-
-    def what_if(self, user: int, item: int) -> WhatIf:
-        """The prediction for a user (internal id) and an item, and what it would be from less evidence."""
-        return WhatIf.of(self, user, item)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> torch.Tensor:

@@ -12,9 +12,9 @@ from torch import nn
 from recbole_drex.config.yaml_values import choice
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.abstract_recommender import OrdinalHead, RatingModel
+from recbole_drex.model.drex.aspects import Aspects
 from recbole_drex.model.drex.initial_states import StartState
 from recbole_drex.model.drex.refinement import StateRefiner
-from recbole_drex.model.layers.aspects import Aspects
 from recbole_drex.model.layers.common import BLOCK_ROWS, Remembering, cumulated
 from recbole_drex.model.layers.evidence_table import EvidenceTable
 from recbole_drex.model.layers.review_check import any_words
@@ -351,6 +351,13 @@ class StateModel(Remembering, RatingModel):
     # Explanations -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    @property
+    def reads_words(self) -> bool:
+        return self.attention is not None
+
+    def aspect_reader(self) -> Aspects | None:
+        return self.aspects
+
     def attended_words(self) -> AttendedWords | None:
         """Words of the reviews that are evidence, with their attention weights; None if reviews are no modality."""
         if self.attention is None:

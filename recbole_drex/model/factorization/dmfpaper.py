@@ -12,13 +12,14 @@ from recbole.utils import InputType
 
 from recbole_drex.config.yaml_values import choice
 from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import Remembering
 from recbole_drex.model.layers.rating_tower import SparseRows, Tower
 
 _CLIP = 1e-6  # mu of the paper
 
 
-class DMFPaper(Remembering, GeneralRecommender):
+class DMFPaper(Remembering, ModelContract, GeneralRecommender):
     r"""Deep matrix factorisation (Xue, Dai, Zhang, Huang and Chen 2017, "Deep matrix factorization models for
     recommender systems", IJCAI).
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import scipy.sparse
 import torch
@@ -13,35 +11,10 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_drex.explain.counterfactual.emf_counterfactual import RatingsWhatIf
+from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import all_pairs
 
 _CELLS = 1 << 22  # of the user-by-user cosines that are held at once
-
-
-@dataclasses.dataclass(frozen=True)
-class NeighbourExplanation:
-    """What a user's neighbours say about an item, from training ratings alone.
-
-    Attributes:
-        neighbours: number of the user's neighbours: k, or fewer if fewer users have an item in common.
-        rated: how many of them rated the item.
-        relevant: how many of them rated it with ``threshold`` or more.
-        mean_rating: mean of their ratings of it; None if none rated it.
-        threshold: the rating level that counts as relevant.
-    """
-
-    neighbours: int
-    rated: int
-    relevant: int
-    mean_rating: float | None
-    threshold: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.rated} of the {self.neighbours} nearest users rated it, "
-            f"{self.relevant} of them {self.threshold:g} or more"
-        )
 
 
 class Neighbourhood:
@@ -118,7 +91,7 @@ class Neighbourhood:
         return result
 
 
-class EMF(GeneralRecommender):
+class EMF(ModelContract, GeneralRecommender):
     r"""Explainable matrix factorisation (Abdollahi and Nasraoui 2016, "Explainable matrix factorization for
     collaborative filtering", WWW companion).
 
@@ -197,24 +170,3 @@ class EMF(GeneralRecommender):
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         return all_pairs(self.score, interaction[self.USER_ID], self.n_items)
-
-    def what_if(self, user: int, item: int) -> RatingsWhatIf:
-        """The prediction for a user (internal id) and an item, and what it would be without ratings of the item."""
-        return RatingsWhatIf(self, user, item)
-
-    def explanation(self, user: int, item: int) -> NeighbourExplanation:
-        """What the user's k neighbours say about the item; a rating that the user gave it in training is left out.
-
-        Args:
-            user, item: internal ids.
-        """
-        near = self.neighbourhood.of(user, without=item)
-        rated = self.neighbourhood.rated[near, item].toarray().ravel() > 0
-        ratings = self.neighbourhood.ratings[near, item].toarray().ravel()[rated]
-        return NeighbourExplanation(
-            neighbours=len(near),
-            rated=len(ratings),
-            relevant=int((ratings >= self.relevance_threshold).sum()),
-            mean_rating=float(ratings.mean()) if len(ratings) else None,
-            threshold=self.relevance_threshold,
-        )

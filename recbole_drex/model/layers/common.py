@@ -11,6 +11,8 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
+from recbole_drex.model.contract import ModelContract
+
 BLOCK_ROWS = 8192
 """Rows of all interactions that are worked on at a time, where all at once would take much memory."""
 
@@ -144,7 +146,7 @@ class Remembering:
         super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]
 
 
-class ClosedFormRecommender(GeneralRecommender):
+class ClosedFormRecommender(ModelContract, GeneralRecommender):
     """Base of models that are computed from the training ratings in one go; one epoch of no steps "trains" them.
 
     A subclass registers what it computed as buffers and implements ``score(user, item)``, which broadcasts.

@@ -7,7 +7,7 @@ message of the sum of the rows, and leaving one interaction out is a subtraction
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,9 +20,6 @@ from recbole_drex.model.layers.review_check import with_words
 from recbole_drex.model.layers.word_attention import WordAttention
 from recbole_drex.parallel import collectives
 from recbole_drex.utils.temporary_arrays import scratch_array
-
-if TYPE_CHECKING:
-    from recbole_drex.model.layers.aspects import Aspects
 
 _TAIL = 4  # the last columns of a row, which all have: the rating as either side sees it, whether there is one, and 1
 
@@ -41,11 +38,21 @@ class Modality:
         return rows[..., self.start : end], rows[..., end : end + 1]
 
 
+class AspectReader(Protocol):
+    """Reads what reviews mention and what they say of it, :class:`~recbole_drex.model.drex.aspects.Aspects`."""
+
+    def __len__(self) -> int:
+        """The number A of aspects."""
+
+    def read_all(self, reviews: torch.Tensor) -> torch.Tensor:
+        """Mentions and opinions of reviews (n,), (n, 2 A)."""
+
+
 class EvidenceTable(nn.Module):
     """The interactions that may be known, one row each, and who they belong to.
 
     A row holds, for each modality, its vector (zero where missing) and its presence; then, if there are aspects, what
-    the review mentions and what it says of it (:class:`~recbole_drex.model.layers.aspects.Aspects`); then for every
+    the review mentions and what it says of it (:class:`~recbole_drex.model.drex.aspects.Aspects`); then for every
     rating level but the highest 1 if the rating is that or lower (zero where missing); then two columns with the rating
     as the user side and the item side see it (minus what the other side's ratings explain, zero where missing); then 1
     if there is a rating; then 1. The review's vector is the attention-weighted mean of its words, which changes
@@ -167,7 +174,7 @@ class EvidenceTable(nn.Module):
         self.highest = float(self.rating[self.rated].max()) if bool(self.rated.any()) else 1.0
         self.refresh(attention)
 
-    def add_aspects(self, aspects: Aspects) -> None:
+    def add_aspects(self, aspects: AspectReader) -> None:
         """Make room for mentions and opinions and read them."""
         self.said = torch.from_numpy(scratch_array((len(self), 2 * len(aspects)), np.float32))
         self.width += 2 * len(aspects)
@@ -261,7 +268,7 @@ class EvidenceTable(nn.Module):
         return torch.cat(parts, 1)
 
     @torch.no_grad()
-    def refresh(self, attention: WordAttention | None, aspects: Aspects | None = None) -> None:
+    def refresh(self, attention: WordAttention | None, aspects: AspectReader | None = None) -> None:
         """Pool all reviews with the present attention, read aspects, and sum the rows of each user and item.
 
         Several processes share the reviews.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,10 +11,22 @@ from torch import nn
 
 from recbole_drex.data.text.feature_store import FeatureStore
 
-if TYPE_CHECKING:
-    from recbole_drex.model.layers.aspects import ReadWords
-
 _BLOCK_WORDS = 1 << 15  # widened to float32 at a time on a GPU
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadWords:
+    """What a model makes of single occurrences of words.
+
+    Attributes:
+        aspect: the aspect that the word belongs to most, -1 for none, (n,).
+        importance: of the word, from 0 to 1, (n,).
+        sentiment: what is said where it stands, from -1 to 1, (n,).
+    """
+
+    aspect: np.ndarray
+    importance: np.ndarray
+    sentiment: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from recbole.utils import InputType
 
 from recbole_drex.config.yaml_values import choice
 from recbole_drex.errors import ConfigError
+from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import Remembering, bpr_loss
 from recbole_drex.model.multimodal.fusion import WeightCopying
 from recbole_drex.model.multimodal.graphs import Graph, item_graph, user_item_graph
@@ -64,7 +65,7 @@ class BlockEncoder(nn.Module):
         return nn.functional.normalize(self.layers(self.features), dim=1) * self.present
 
 
-class LIRDRec(Remembering, GeneralRecommender):
+class LIRDRec(Remembering, ModelContract, GeneralRecommender):
     r"""Learning item representations directly from multimodal features (Zhou, Zhang, Niyato and Shen 2025,
     arXiv 2505.05008), for any number of modalities.
 

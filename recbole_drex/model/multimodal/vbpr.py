@@ -10,6 +10,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
 from recbole_drex.config.yaml_values import choice
+from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import Remembering, bpr_loss
 from recbole_drex.model.multimodal.item_vectors import fit_modalities, modality_vectors
 
@@ -33,7 +34,7 @@ def unit_scale(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / lengths[lengths > 0].mean()
 
 
-class VBPR(Remembering, GeneralRecommender):
+class VBPR(Remembering, ModelContract, GeneralRecommender):
     r"""VBPR (He and McAuley, AAAI 2016, equations 4 and 7), for any number of modalities.
 
     .. math::

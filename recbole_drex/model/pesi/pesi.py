@@ -261,6 +261,10 @@ class PESI(Remembering, RatingModel):
         row = self.table.find(user, item)
         return self._condition([self._side(0, user, row), self._side(1, item, row)], rating)
 
+    @property
+    def writes(self) -> bool:
+        return self.writer is not None
+
     def generate(self, user_ids: Sequence[int], item_ids: Sequence[int]) -> list[str]:
         """Write one sentence for each pair of a user and an item, by internal ids; the same in every call.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recbole_drex.explain.counterfactual.narre_counterfactual import ReviewsWhatIf
 from recbole_drex.model.review_based.documents import ITEMS, USERS
 from recbole_drex.model.review_based.review_recommender import ReviewModel
 from recbole_drex.parallel import collectives
@@ -203,10 +202,6 @@ class NARRE(ReviewModel):
         review, _, weight = self._weights(side, entity, own, self._slot, self._usefulness[side])
         order = torch.argsort(weight, descending=True, stable=True)
         return review[order], weight[order]
-
-    def what_if(self, user: int, item: int) -> ReviewsWhatIf:
-        """The prediction for a user (internal id) and an item, and what it would be without some reviews."""
-        return ReviewsWhatIf(self, user, item)
 
     @torch.no_grad()
     def rating_without(self, entities: list[torch.Tensor], reviews: list[torch.Tensor], shares: list[torch.Tensor]):

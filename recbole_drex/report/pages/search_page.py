@@ -11,7 +11,7 @@ from recbole_drex.report.figures.pictures import inline
 from recbole_drex.report.figures.search_figures import figures_of
 from recbole_drex.report.figures.style import name_of
 from recbole_drex.report.figures.svg import save
-from recbole_drex.report.html import REPORT, link_to, rendered
+from recbole_drex.report.pages.rendering import REPORT, link_to, rendered
 from recbole_drex.tuning.search_results import BEST, TRIALS, Search
 from recbole_drex.tuning.search_summary import (
     STATUSES,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.data.text.stop_words import GENERAL_WORDS
 from recbole_drex.data.text.tokenizer import JUDGING_WORDS
 from recbole_drex.model.layers.evidence_table import EvidenceTable
+from recbole_drex.model.layers.word_attention import ReadWords
 
 WINDOW = 2  # neighbours on either side, in the same sentence, whose vectors say what is said of a word
 _SHARPNESS = 15.0  # tau: how much nearer than others the nearest aspect must be to have a lemma to itself
@@ -28,21 +28,6 @@ _PSEUDO_COUNT = 3.0  # where c_u and c_i start
 _SCALE = 3.0  # where theta starts, in rating units: tastes sum to 1 and qualities lie between -1 and 1
 _BLOCK_WORDS = 1 << 20  # read at a time where no gradient is wanted
 _LEARNED_WORDS = 1 << 22  # read at a time where a gradient is wanted
-
-
-@dataclasses.dataclass(frozen=True)
-class ReadWords:
-    """What a model makes of single occurrences of words.
-
-    Attributes:
-        aspect: the aspect that the word belongs to most, -1 for none, (n,).
-        importance: of the word, from 0 to 1, (n,).
-        sentiment: what is said where it stands, from -1 to 1, (n,).
-    """
-
-    aspect: np.ndarray
-    importance: np.ndarray
-    sentiment: np.ndarray
 
 
 class Words(NamedTuple):

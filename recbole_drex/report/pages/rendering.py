@@ -1,0 +1,135 @@
+"""Pages from templates: every text is escaped, and the content security policy lets only the page's own script run."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from recbole_drex import __version__
+
+REPORT = "report.html"
+
+
+def rendered(template: str, base: Path, styles: Sequence[str], scripts: Sequence[str], **sections: Any) -> str:
+    """A page that extends ``frame.html.j2``, which holds what all pages have in common.
+
+    Args:
+        template: its file.
+        base: folder that the page's links are relative to.
+        styles: files of its style sheet, in the order in which they build on each other.
+        scripts: files of its script, likewise.
+        sections: what the template names.
+    """
+    from markupsafe import Markup
+
+    environment = _environment()
+    # A block, so that no name of the script becomes the page's.
+    script = f'"use strict";\n{{\n{_sources(environment, scripts)}}}\n'
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals.update(
+        link=lambda run: link_to(run.folder, base) + "/",
+        style=Markup(_sources(environment, styles)),  # noqa: S704  (files of this package)  # nosec B704
+        script=Markup(script),  # noqa: S704  # nosec B704
+        script_hash=f"sha256-{digest}",
+        version=__version__,
+    )
+    return environment.get_template(template).render(**sections)
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("recbole_drex.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number, p_value=p_value, seconds=seconds, value=value, for_script=for_script, breakable=breakable
+    )
+    return environment
+
+
+def _sources(environment: Any, names: Sequence[str]) -> str:
+    return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
+
+
+def link_to(path: Path, base: Path) -> str:
+    """Address of a file or folder relative to that of the page."""
+    return quote(Path(os.path.relpath(path, base)).as_posix())
+
+
+def for_script(data: Any) -> Any:
+    """``data`` as JSON that may stand inside a script element: no character in it can end the element."""
+    from markupsafe import Markup
+
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704  (nothing in it can end the element now)  # nosec B704
+
+
+def breakable(label: str) -> Any:
+    """A variant's label that may go on in a new line after + and =.
+
+    Example:
+        >>> breakable("DReX+output=point")
+        Markup('DReX+<wbr>output=<wbr>point')
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("([+=])", r"\1<wbr>", str(escape(label))))  # noqa: S704  (escaped before the breaks come in)  # nosec B704
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with a fixed number of decimals, or a dash where there is none.
+
+    Example:
+        >>> number(0.51139), number(None), number(33101.0, 0)
+        ('0.5114', '-', '33,101')
+    """
+    return "-" if value is None or value != value else f"{value:,.{digits}f}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as readers expect it.
+
+    Example:
+        >>> p_value(0.0312), p_value(2e-9), p_value(float("nan"))
+        ('.031', '< .001', '-')
+    """
+    if value is None or value != value:
+        return "-"
+    if value < 0.001:
+        return "< .001"
+    return f"{value:.3f}".removeprefix("0")
+
+
+def seconds(value: float | None) -> str:
+    """A duration in the unit that suits it.
+
+    Example:
+        >>> seconds(1.42), seconds(254.0), seconds(None)
+        ('1.4 s', '4 min 14 s', '-')
+    """
+    if value is None:
+        return "-"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def value(setting: Any) -> str:
+    """A parameter's value as JSON writes it, text without quotes."""
+    return setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False)
