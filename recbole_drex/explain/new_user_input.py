@@ -109,7 +109,7 @@ class NewUsers:
 
     def _static(self, lemmas: Sequence[str]) -> np.ndarray:
         """Static vectors of lemmas, (lemmas, width): those of the data set, and of other lemmas from their source."""
-        store = self.model.attention.store  # type: ignore[union-attr]
+        store = self.model.attention.store
         result = np.zeros((len(lemmas), store.width), dtype=np.float32)
         number = [self._numbers.get(lemma, -1) for lemma in lemmas]
         known = [place for place, one in enumerate(number) if one >= 0]
@@ -128,7 +128,7 @@ class NewUsers:
     @cached_property
     def _numbers(self) -> dict[str, int]:
         """Positions of lemmas in the vocabulary of the store."""
-        return {lemma: k for k, lemma in enumerate(self.model.attention.store.vocabulary)}  # type: ignore[union-attr]
+        return {lemma: k for k, lemma in enumerate(self.model.attention.store.vocabulary)}
 
     @cached_property
     def _vectors(self) -> StaticVectors:

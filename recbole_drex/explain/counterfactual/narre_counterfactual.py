@@ -29,7 +29,8 @@ class NARRECounterfactual(Counterfactual):
         self.entities = [torch.tensor([one], device=model.mean.device) for one in (user, item)]
         own = model.documents.find(*self.entities)
         found = [model.weights_of(side, self.entities[side], own) for side in (USERS, ITEMS)]
-        self.reviews, self.weights = ([part[k] for part in found] for k in (0, 1))
+        self.reviews = [reviews for reviews, _ in found]
+        self.weights: list[torch.Tensor] = [weights for _, weights in found]
 
     @property
     def pasts(self) -> tuple[Interactions, ...]:

@@ -350,7 +350,6 @@ class StateModel(Remembering, RatingModel):
 
     # Explanations -----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     @property
     def reads_words(self) -> bool:
         return self.attention is not None
@@ -358,6 +357,7 @@ class StateModel(Remembering, RatingModel):
     def aspect_reader(self) -> Aspects | None:
         return self.aspects
 
+    @torch.no_grad()
     def attended_words(self) -> AttendedWords | None:
         """Words of the reviews that are evidence, with their attention weights; None if reviews are no modality."""
         if self.attention is None:
