@@ -51,11 +51,10 @@ test-slow: .venv/installed-test  ## Run the tests that take minutes
 
 # What depends on the old libraries. Left out: servers, pages, figures, images and remote files, which use none of them; distributed
 # training, preparing and searching by Ray, whose lowest version is a recent one; and the models one by one, whose contract is tested.
-OLD := attention bad_input checkpoint cli comparing compat contract dataset explainer faithfulness foreign groups itemtext \
-	prepare ranking_metrics rating_metrics readers report result run significance store table text
+OLD := tests/model/layers/test_word_attention.py tests/robustness/test_bad_input.py tests/utils/test_checkpoint.py tests/cli/test_cli.py tests/experiments/test_compare.py tests/robustness/test_compat.py tests/model/test_contract.py tests/data/test_dataset.py tests/explain/test_explainer.py tests/explain/test_faithfulness.py tests/experiments/test_recbole_checkpoint.py tests/analysis/test_groups.py tests/model/drex/test_item_text.py tests/data/prepare/test_pipeline.py tests/evaluation/test_ranking_metrics.py tests/evaluation/test_rating_metrics.py tests/data/raw/test_readers.py tests/report/test_report.py tests/results/test_run_result.py tests/experiments/test_run.py tests/analysis/test_significance.py tests/data/text/test_feature_store.py tests/analysis/test_table.py tests/data/text/test_tokenizer.py
 
 test-old: .venv-old/installed  ## Run the tests that depend on old libraries, with the lowest versions that setup.py allows
-	.venv-old/bin/python -m pytest -q -m 'not slow' $(OLD:%=tests/test_%.py) tests/test_cluster.py::test_an_old_ray_is_refused
+	.venv-old/bin/python -m pytest -q -m 'not slow' $(OLD) tests/parallel/test_joining_ray.py::test_an_old_ray_is_refused
 
 bench: .venv/installed-test  ## Measure speed and cost: one table of all benchmarks, and a JSON file of each in benchmarks/results/
 	.venv/bin/python benchmarks/bench.py

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from recbole_drex.analysis.comparable import EQUAL_DIGITS, smaller_is_better
-from recbole_drex.analysis.table import comparison_table
+from recbole_drex.analysis.comparison_table import comparison_table
 from recbole_drex.analysis.table_rows import seldom_ordered
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.results.comparison import Comparison

@@ -22,7 +22,7 @@ from recbole_drex.results.comparison import Comparison
 def dataset_rows(
     comparison: Comparison, dataset: str, metrics: Sequence[str], block: str, unranked: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Rows of one data set as :class:`recbole_drex.analysis.table.Table` describes them, p-values still missing.
+    """Rows of one data set as :class:`~recbole_drex.analysis.table_format.Table` describes them, without p-values.
 
     Metrics in ``unranked`` get no ranks.
     """

@@ -6,7 +6,7 @@ import os
 from typing import TextIO
 
 from recbole_drex.errors import printable, without_controls
-from recbole_drex.explain.explanation import Evidence, Explanation, Keyword, Mark, Part, Quote, Recommendation
+from recbole_drex.explain.explanation import EvidenceEffect, Explanation, Keyword, Mark, Part, Quote, Recommendation
 from recbole_drex.explain.profiles.word_scores import NEUTRAL
 from recbole_drex.explain.verbalize import reasons_of, sum_in_words
 
@@ -105,7 +105,7 @@ def _claims(part: Part, color: bool) -> list[str]:
     return lines
 
 
-def _moved(evidence: Evidence, color: bool) -> str:
+def _moved(evidence: EvidenceEffect, color: bool) -> str:
     past = evidence.review
     who = f"this user on {past.title or past.item}" if evidence.side == "user" else f"{past.user} on this item"
     rating = "" if past.rating is None else f", rated {past.rating:g}"

@@ -13,11 +13,11 @@ from typing import Any
 from tabulate import tabulate
 
 from recbole_drex.analysis.comparable import complete_runs
+from recbole_drex.analysis.comparison_table import Table, blocks_of, comparison_table, write_tables
 from recbole_drex.analysis.explanation_table import explanation_table
 from recbole_drex.analysis.explanation_table import to_text as explanation_text
 from recbole_drex.analysis.friedman import rank_test
 from recbole_drex.analysis.significance import compare_models, user_values
-from recbole_drex.analysis.table import Table, blocks_of, comparison_table, write_tables
 from recbole_drex.analysis.table_rows import seldom_ordered
 from recbole_drex.cli.explanation_output import render
 from recbole_drex.data.prepare.statistics import statistics_table

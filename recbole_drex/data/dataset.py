@@ -481,7 +481,7 @@ class EvaluationLoaders(NamedTuple):
     full: FullSortEvalDataLoader
 
 
-class Parts(NamedTuple):
+class SplitParts(NamedTuple):
     """A split data set: the training loader and the evaluation loaders of validation and test."""
 
     train: Any
@@ -512,7 +512,7 @@ def settle_relevance(config: Config, dataset: ReviewDataset) -> None:
         raise DataError(f"relevance: graded needs ratings of 0 or more, but {where}; choose relevance: threshold")
 
 
-def split(config: Config, dataset: ReviewDataset) -> Parts:
+def split(config: Config, dataset: ReviewDataset) -> SplitParts:
     """Split by ``eval_args``, hide what is to be hidden from training, and make the loaders.
 
     Raises:
@@ -547,4 +547,4 @@ def split(config: Config, dataset: ReviewDataset) -> Parts:
         )
         for part, sampler in zip(built[1:], samplers[1:], strict=True)
     ]
-    return Parts(train, *loaders)
+    return SplitParts(train, *loaders)

@@ -21,7 +21,7 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.yaml_values import check_values, read_yaml
-from recbole_drex.data.dataset import Parts
+from recbole_drex.data.dataset import SplitParts
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.quick_start import prepare_dataset
@@ -124,7 +124,7 @@ def _decided(theirs: RecBoleConfig) -> dict[str, Any]:
     return {**decided, "load_col": columns}
 
 
-def _same_split(theirs: RecBoleConfig, parts: Parts) -> bool:
+def _same_split(theirs: RecBoleConfig, parts: SplitParts) -> bool:
     """Whether RecBole's own code puts the same interactions into each part."""
     init_seed(theirs["seed"], theirs["reproducibility"])
     ours = (parts.train_dataset, parts.valid.rows._dataset, parts.test.rows._dataset)

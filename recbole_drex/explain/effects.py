@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from recbole_drex.data.text.tokenizer import ReviewWords
-from recbole_drex.explain.explanation import Evidence, Quote, WordEffect
+from recbole_drex.explain.explanation import EvidenceEffect, Quote, WordEffect
 from recbole_drex.explain.faithfulness import ReviewCase, same_way
 from recbole_drex.explain.past_interactions import Past, PastReviews
 from recbole_drex.explain.profiles.excerpts import marked
@@ -55,14 +55,14 @@ def find_evidence(
     if words is not None:
         quotes, effects = _told_by_words(words, shown, pasts, shown_words)
 
-    def evidence(unit: tuple[int, int], quote: Quote | None = None) -> Evidence:
+    def evidence(unit: tuple[int, int], quote: Quote | None = None) -> EvidenceEffect:
         side, place = unit
         share = None if weights is None else float(weights[side][place])
         review = pasts.review(_past(counterfactual, unit), quote)
         if not side and counterfactual.is_new_user:
             rating = float(counterfactual.user.rating[place])  # what somebody posted is in no data
             review = dataclasses.replace(review, user="", rating=None if np.isnan(rating) else rating)
-        return Evidence(_SIDES[side], review, deltas[unit], share)
+        return EvidenceEffect(_SIDES[side], review, deltas[unit], share)
 
     return {
         "evidence": tuple(evidence(unit, quote) for unit, quote in zip(shown, quotes, strict=True)),

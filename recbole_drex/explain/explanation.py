@@ -6,6 +6,10 @@ Texts are those of training reviews, in one line and without tags; whoever shows
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+
+SMALLEST = 0.05
+"""Effect on the rating below which nothing is called a reason, and an aspect is not shown by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +129,7 @@ class SharedKeyword:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class EvidenceEffect:
     """A past interaction and what it did to a prediction.
 
     Attributes:
@@ -251,9 +255,9 @@ class Recommendation:
     sentence: str = ""
     profile: tuple[Keyword, ...] = ()
     keywords: tuple[SharedKeyword, ...] = ()
-    evidence: tuple[Evidence, ...] = ()
+    evidence: tuple[EvidenceEffect, ...] = ()
     words: tuple[WordEffect, ...] = ()
-    reviews: tuple[Evidence, ...] = ()
+    reviews: tuple[EvidenceEffect, ...] = ()
     neighbours: NeighbourExplanation | None = None
     written: str = ""
     known: PastReview | None = None
@@ -280,3 +284,29 @@ class Explanation:
     mean_rating: float | None
     profile: tuple[Keyword, ...]
     recommendations: tuple[Recommendation, ...]
+
+
+def agrees(part: Part) -> bool:
+    """Whether most of the item's reviews that an aspect's claim counts say what the part's direction says."""
+    agreeing = 0 if part.item is None else part.item.praise if part.rating > 0 else part.item.blame
+    return part.item is not None and 2 * agreeing > part.item.reviews
+
+
+def adding_up(values: Sequence[float], digits: int) -> tuple[float, list[float]]:
+    """Numbers rounded so that they sum to the rounded sum: what would be off goes to those nearest to a half.
+
+    Returns:
+        The rounded sum and the rounded numbers.
+
+    Example:
+        >>> adding_up([0.144, 0.144, 0.144], 2)
+        (0.43, [0.15, 0.14, 0.14])
+    """
+    unit = 10**-digits
+    total, parts = round(sum(values) / unit), [round(value / unit) for value in values]
+    missing = total - sum(parts)
+    step = 1 if missing > 0 else -1
+    order = sorted(range(len(parts)), key=lambda k: step * (parts[k] - values[k] / unit))
+    for k in order[: abs(missing)]:
+        parts[k] += step
+    return round(total * unit, digits), [round(part * unit, digits) for part in parts]

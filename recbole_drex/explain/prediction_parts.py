@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from recbole_drex.explain.aspect_mentions import AspectMentions, Occurrences, named
-from recbole_drex.explain.explanation import Part
+from recbole_drex.explain.explanation import SMALLEST, Part, agrees
 from recbole_drex.model.abstract_recommender import OrdinalHead, RankingHead
 
 if TYPE_CHECKING:
     from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 
-SMALLEST = 0.05
-"""Effect on the rating below which nothing is called a reason, and an aspect is not shown by itself."""
 
 RATING, ORDINAL, RANKING = "rating", "ordinal score", "ranking score"
 """Scales of scores."""
@@ -173,31 +171,5 @@ class Parts:
         )
 
 
-def agrees(part: Part) -> bool:
-    """Whether most of the item's reviews that an aspect's claim counts say what the part's direction says."""
-    agreeing = 0 if part.item is None else part.item.praise if part.rating > 0 else part.item.blame
-    return part.item is not None and 2 * agreeing > part.item.reviews
-
-
 def _scale(head: Any) -> str:
     return ORDINAL if isinstance(head, OrdinalHead) else RANKING if isinstance(head, RankingHead) else RATING
-
-
-def adding_up(values: Sequence[float], digits: int) -> tuple[float, list[float]]:
-    """Numbers rounded so that they sum to the rounded sum: what would be off goes to those nearest to a half.
-
-    Returns:
-        The rounded sum and the rounded numbers.
-
-    Example:
-        >>> adding_up([0.144, 0.144, 0.144], 2)
-        (0.43, [0.15, 0.14, 0.14])
-    """
-    unit = 10**-digits
-    total, parts = round(sum(values) / unit), [round(value / unit) for value in values]
-    missing = total - sum(parts)
-    step = 1 if missing > 0 else -1
-    order = sorted(range(len(parts)), key=lambda k: step * (parts[k] - values[k] / unit))
-    for k in order[: abs(missing)]:
-        parts[k] += step
-    return round(total * unit, digits), [round(part * unit, digits) for part in parts]

@@ -8,8 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recbole_drex.explain.explanation import Evidence, Explanation, Part, Recommendation
-from recbole_drex.explain.prediction_parts import SMALLEST, adding_up, agrees
+from recbole_drex.explain.explanation import (
+    SMALLEST,
+    EvidenceEffect,
+    Explanation,
+    Part,
+    Recommendation,
+    adding_up,
+    agrees,
+)
 from recbole_drex.explain.wording import ENGLISH, Language
 
 _REASONS = (3, 2)  # that are named at most, for and against
@@ -161,7 +168,7 @@ def _of_evidence(item: Recommendation, language: Language) -> list[str]:
     return told
 
 
-def _effect(evidence: Evidence, language: Language) -> str:
+def _effect(evidence: EvidenceEffect, language: Language) -> str:
     past, mine = evidence.review, evidence.side == "user"
     if past.quote is not None:
         template = language.wrote if mine else language.they_wrote

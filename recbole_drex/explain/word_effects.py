@@ -10,7 +10,7 @@ import torch
 
 from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.counterfactual.review_words import (
-    ReviewWords,
+    EvidenceWords,
     pooled_change,
     said_change,
     without_words,
@@ -134,7 +134,7 @@ class WordDeletion:
         orders = [torch.argsort(words.word, stable=True) for words in self.words]
         return [(order, words.word[order]) for order, words in zip(orders, self.words, strict=True)]
 
-    def _taken(self, side: SideEvidence, words: ReviewWords, scenario: torch.Tensor, token: torch.Tensor) -> Changes:
+    def _taken(self, side: SideEvidence, words: EvidenceWords, scenario: torch.Tensor, token: torch.Tensor) -> Changes:
         m = max(len(side), 1)
         cases, case = (scenario * m + words.place[token]).unique(return_inverse=True)
         return without_words(side, words, cases // m, cases % m, case, token)

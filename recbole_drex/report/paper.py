@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from recbole_drex.analysis.comparable import refuse_unlike
+from recbole_drex.analysis.comparison_table import comparison_table
 from recbole_drex.analysis.friedman import RankTest, rank_test
-from recbole_drex.analysis.table import comparison_table
 from recbole_drex.analysis.table_format import escape_latex
 from recbole_drex.analysis.table_rows import seldom_ordered
 from recbole_drex.data.prepare.statistics import statistics_table

@@ -17,7 +17,7 @@ def fold(text: str) -> str:
     return " ".join("".join(letter for letter in letters if not unicodedata.combining(letter)).split())
 
 
-class Names:
+class NameIndex:
     """Names that can be searched.
 
     Args:
@@ -26,7 +26,7 @@ class Names:
         counts: how much is known about each; of equally good matches the better known comes first.
 
     Example:
-        >>> names = Names(["b1", "b2", "b3"], ["The Red Planet", "Red", "Sacred Stones"], [5, 1, 9])
+        >>> names = NameIndex(["b1", "b2", "b3"], ["The Red Planet", "Red", "Sacred Stones"], [5, 1, 9])
         >>> names.search("red", 2)
         ([1, 0], 3)
     """

@@ -17,7 +17,7 @@ from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.serve import limits
 from recbole_drex.serve.answers import NotOffered, TooLarge, Unknown
-from recbole_drex.serve.name_search import Names
+from recbole_drex.serve.name_search import NameIndex
 from recbole_drex.serve.recommendation_cache import Remembered
 from recbole_drex.serve.schemas import (
     FoundItem,
@@ -65,7 +65,7 @@ class Service:
             # The first name is that of the padding.
             names = [str(name) for name in dataset.field2id_token[field][1:]]
             titles = [self.recommender.title(place) for place in range(1, n)] if side == "item" else [""] * (n - 1)
-            self._names[side] = Names(names, titles, self._ratings[side][1:])
+            self._names[side] = NameIndex(names, titles, self._ratings[side][1:])
         self._remembered = Remembered(remember)
         # The first call is the slow one: states are computed, texts opened.
         self.recommender.best(1, 1)
@@ -73,7 +73,7 @@ class Service:
             self.explainer.explain(self.recommender.user_name(1), 1)
         self._new_users = self._ready_for_new_users()
 
-    # Names ------------------------------------------------------------------------------------------------------
+    # Names ----------------------------------------------------------------------------------------------------------
 
     def user(self, name: str) -> int:
         """Internal id of a user.

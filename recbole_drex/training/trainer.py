@@ -22,7 +22,7 @@ from recbole.utils import EvaluatorType, get_trainer
 
 from recbole_drex.analysis.comparable import LEAST_SHARE, order_share
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.data.dataset import EvaluationLoaders, Parts
+from recbole_drex.data.dataset import EvaluationLoaders, SplitParts
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.collector import ReviewCollector
 from recbole_drex.evaluation.metrics import PREFIXES, ReviewEvaluator
@@ -57,7 +57,7 @@ class Evaluation:
 class _SafeTrainer(recbole_trainer.Trainer):
     """Put before whichever trainer RecBole chooses for a model; see :func:`make_trainer`."""
 
-    def __init__(self, config: Config, model: torch.nn.Module, run_dir: Path, parts: Parts):
+    def __init__(self, config: Config, model: torch.nn.Module, run_dir: Path, parts: SplitParts):
         config["checkpoint_dir"] = str(run_dir)  # RecBole would make a folder `saved` in the working directory
         with _tensorboard_in(run_dir / "tensorboard"):
             super().__init__(config, model)
@@ -310,7 +310,7 @@ def _tensorboard_in(folder: Path) -> Iterator[None]:
         recbole_trainer.get_tensorboard = original
 
 
-def make_trainer(config: Config, model: torch.nn.Module, run_dir: Path, parts: Parts):
+def make_trainer(config: Config, model: torch.nn.Module, run_dir: Path, parts: SplitParts):
     """The trainer that RecBole chooses for this model, made safe."""
     chosen = get_trainer(config["MODEL_TYPE"], config["model"])
     return type(f"Safe{chosen.__name__}", (_SafeTrainer, chosen), {})(config, model, run_dir, parts)

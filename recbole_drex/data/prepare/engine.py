@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from recbole_drex.data.prepare.encoding import ReviewEncoder, embed_from_file, with_sentences
-from recbole_drex.data.raw.readers import Part, Rules, read_in_turn
+from recbole_drex.data.raw.readers import RawPart, Rules, read_in_turn
 from recbole_drex.data.raw.remote import RawFile
 from recbole_drex.data.text.feature_store_writer import Shard
 from recbole_drex.data.text.static_encoder import StaticVectors, is_file
@@ -31,7 +31,7 @@ class Engine(Protocol):
     def width(self) -> int:
         """Length of a word's vector."""
 
-    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, RawPart]]:
         """Read review files; see :data:`recbole_drex.data.raw.readers.Read`."""
 
     def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
@@ -87,7 +87,7 @@ class LocalEngine:
         """Length of a word's vector."""
         return self._encoder.width
 
-    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, RawPart]]:
         """Read review files one after the other."""
         return read_in_turn(files, rules)
 

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from recbole_drex import __version__
 from recbole_drex.data.prepare.encoding import ReviewEncoder, embed_from_file, with_sentences
-from recbole_drex.data.raw.readers import Part, Rules, read_file, read_in_turn
+from recbole_drex.data.raw.readers import RawPart, Rules, read_file, read_in_turn
 from recbole_drex.data.raw.remote import RawFile, RemoteFile
 from recbole_drex.data.text.feature_store_writer import Shard
 from recbole_drex.data.text.static_encoder import STATIC, StaticVectors, is_file
@@ -111,7 +111,7 @@ class RayEngine:
         """Length of a word's vector."""
         return self._described[1] if self._from_file is None else self._from_file.width
 
-    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+    def read(self, files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, RawPart]]:
         """Read review files, several at the same time; see :data:`recbole_drex.data.raw.readers.Read`."""
         options = _reading(files)
         if len(files) == 1 or options is None:

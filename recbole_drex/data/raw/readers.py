@@ -67,7 +67,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Part:
+class RawPart:
     """Consecutive accepted reviews of a file, and at its end what there is to say about it.
 
     Attributes:
@@ -81,18 +81,18 @@ class Part:
     source: dict[str, Any] | None = None
 
 
-Read = Callable[[Sequence[RawFile], Rules], Iterator[tuple[int, Part]]]
+Read = Callable[[Sequence[RawFile], Rules], Iterator[tuple[int, RawPart]]]
 """Gives the parts of several files with the numbers of their files: those of a file in order, the files in any."""
 
 
-def read_in_turn(files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, Part]]:
+def read_in_turn(files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, RawPart]]:
     """Read one file after the other in this process; see :data:`Read`."""
     for number, path in enumerate(files):
         for part in ahead(read_file(path, rules)):
             yield number, part
 
 
-def read_file(path: RawFile, rules: Rules) -> Iterator[Part]:
+def read_file(path: RawFile, rules: Rules) -> Iterator[RawPart]:
     """Read a review file part by part.
 
     Raises:
@@ -102,8 +102,8 @@ def read_file(path: RawFile, rules: Rules) -> Iterator[Part]:
     for chunk in ahead(read_chunks(path, rules.names, rules.needed, _TYPES)):
         table, bad, ratings = _check_reviews(chunk, rules)
         tally.add(len(table), chunk.bad + bad, ratings)
-        yield Part(table)
-    yield Part(None, tally.source(rules.bad_line_share))
+        yield RawPart(table)
+    yield RawPart(None, tally.source(rules.bad_line_share))
 
 
 def read_reviews(

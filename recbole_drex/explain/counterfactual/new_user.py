@@ -10,7 +10,7 @@ from torch import nn
 
 from recbole_drex.explain.counterfactual.base import Counterfactual
 from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
-from recbole_drex.explain.counterfactual.review_words import ReviewWords
+from recbole_drex.explain.counterfactual.review_words import EvidenceWords
 from recbole_drex.explain.counterfactual.user_view import OwnParameters, PostedWords, UserView
 from recbole_drex.model.drex.aspects import Words
 from recbole_drex.model.layers.word_attention import softmax_within
@@ -123,7 +123,7 @@ def _words(
     word = torch.tensor(number, dtype=torch.int64, device=device)
     weight = softmax_within(score, place, len(reviews))
     sentence = _sentences(begins, device)
-    words = ReviewWords(place, torch.full_like(place, -1), word, vector, score, weight, sentence)
+    words = EvidenceWords(place, torch.full_like(place, -1), word, vector, score, weight, sentence)
     return PostedWords(words, list(vocabulary)[known:])
 
 

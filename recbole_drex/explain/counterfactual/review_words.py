@@ -15,7 +15,7 @@ _MOST = 0.9  # of a review's attention: where more is taken away, a difference w
 
 
 @dataclasses.dataclass(frozen=True)
-class ReviewWords:
+class EvidenceWords:
     """Every occurrence of a word in the reviews of one side, review by review.
 
     Attributes:
@@ -40,7 +40,7 @@ class ReviewWords:
         return len(self.place)
 
 
-def words_of(side: SideEvidence) -> ReviewWords:
+def words_of(side: SideEvidence) -> EvidenceWords:
     """The words of the reviews of a user or item of the data; the model reads reviews."""
     attention, table = side.model.attention, side.model.table
     assert attention is not None
@@ -51,12 +51,12 @@ def words_of(side: SideEvidence) -> ReviewWords:
     score = (vector @ attention.scoring_vector()).detach()
     weight = softmax_within(score, owner, len(reviewed))
     sentence = torch.from_numpy(np.cumsum(attention.store.begins[position.cpu().numpy()])).to(position.device)
-    return ReviewWords(reviewed[owner], position, attention.lemmas_at(position), vector, score, weight, sentence)
+    return EvidenceWords(reviewed[owner], position, attention.lemmas_at(position), vector, score, weight, sentence)
 
 
 def without_words(
     side: SideEvidence,
-    words: ReviewWords,
+    words: EvidenceWords,
     scenario: torch.Tensor,
     place: torch.Tensor,
     case: torch.Tensor,
@@ -98,7 +98,7 @@ def without_words(
     return side.changes(scenario, place, change, gone, *said_of_item(side, words, place, case, token))
 
 
-def _pooled_without(words: ReviewWords, few: torch.Tensor, place, case, token) -> torch.Tensor:
+def _pooled_without(words: EvidenceWords, few: torch.Tensor, place, case, token) -> torch.Tensor:
     """What is left of the reviews in the cases ``few`` (f,), pooled again: (f, width)."""
     owner, member = torch.nonzero(place[few][:, None] == words.place[None, :], as_tuple=True)
     stays = ~torch.isin(few[owner] * len(words) + member, case * len(words) + token)
@@ -108,7 +108,7 @@ def _pooled_without(words: ReviewWords, few: torch.Tensor, place, case, token) -
     return result.index_add(0, owner, weight[:, None] * words.vector[member])
 
 
-def _read_without(side: SideEvidence, words: ReviewWords, place, case, token) -> torch.Tensor:
+def _read_without(side: SideEvidence, words: EvidenceWords, place, case, token) -> torch.Tensor:
     """Mentions and opinions of reviews (c, 2 A) that lack some words, read as if these had never been written."""
     aspects = side.model.aspects
     assert aspects is not None
@@ -129,7 +129,7 @@ def _read_without(side: SideEvidence, words: ReviewWords, place, case, token) ->
 
 
 def pooled_change(
-    side: SideEvidence, words: ReviewWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
+    side: SideEvidence, words: EvidenceWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
 ) -> torch.Tensor:
     """What taking words out of reviews adds to a linear function of the rows, every word in just one case.
 
@@ -160,7 +160,7 @@ def pooled_change(
 
 
 def _said_change(
-    side: SideEvidence, words: ReviewWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
+    side: SideEvidence, words: EvidenceWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
 ) -> torch.Tensor:
     """What taking words out adds to a linear function of mentions and opinions (m, 2 A), but for what the words next to
     them are then read as: (c,)."""
@@ -179,7 +179,7 @@ def _said_change(
 
 
 def said_of_item(
-    side: SideEvidence, words: ReviewWords, place: torch.Tensor, case: torch.Tensor, token: torch.Tensor
+    side: SideEvidence, words: EvidenceWords, place: torch.Tensor, case: torch.Tensor, token: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What taking words out of reviews adds to their coordinates of taste (c, k) and to the number of reviews (c, 1).
 
@@ -197,7 +197,7 @@ def said_of_item(
 
 
 def said_change(
-    side: SideEvidence, words: ReviewWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
+    side: SideEvidence, words: EvidenceWords, slope: torch.Tensor, place: torch.Tensor, case: torch.Tensor
 ) -> torch.Tensor:
     """What taking words out of reviews adds to a linear function of the sum of their coordinates of taste, (c,).
 
@@ -217,7 +217,7 @@ def said_change(
     return torch.where(some, torch.from_numpy(change).to(whole), -whole)
 
 
-def _left(side: SideEvidence, words: ReviewWords, place: torch.Tensor, case: torch.Tensor) -> torch.Tensor:
+def _left(side: SideEvidence, words: EvidenceWords, place: torch.Tensor, case: torch.Tensor) -> torch.Tensor:
     """Whether any word is left of a review in each case, (c, 1)."""
     count = torch.bincount(words.place, minlength=len(side))[place] - torch.bincount(case, minlength=len(place))
     return (count > 0)[:, None]

@@ -12,7 +12,7 @@ from recbole_drex.explain.counterfactual.scenarios import Changes, SideEvidence
 from recbole_drex.model.drex.states import SideState
 
 if TYPE_CHECKING:
-    from recbole_drex.explain.counterfactual.review_words import ReviewWords
+    from recbole_drex.explain.counterfactual.review_words import EvidenceWords
     from recbole_drex.model.drex.drex import DReX
 
 _NUMBERS = 1 << 22  # held at once where the tastes of many scenarios are solved
@@ -40,7 +40,7 @@ class PostedWords:
         lemmas: these lemmas.
     """
 
-    words: ReviewWords
+    words: EvidenceWords
     lemmas: list[str]
 
 

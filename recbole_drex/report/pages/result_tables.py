@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from recbole_drex.analysis.comparable import is_count, measures_quality, smaller_is_better
+from recbole_drex.analysis.comparison_table import Table, comparison_table
 from recbole_drex.analysis.friedman import rank_test
-from recbole_drex.analysis.table import Table, comparison_table
 from recbole_drex.analysis.table_format import MARKS
 from recbole_drex.errors import DataError
 from recbole_drex.report.figures import comparison_figures

@@ -1,0 +1,126 @@
+"""The documents say what the tree holds: parameters, links, Python examples."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recbole_drex.utils.files import read_json
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "atomic_data" / "README.md"])
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+PRESETS = ("DReX", "DReX-paper", "DReX-MLP", "DReX-MLP-paper", "DReX-implicit")
+
+
+def cell(value: object) -> str:
+    """A parameter's value as the tables show it."""
+    if value is None or value == "":
+        return "empty"
+    return f"`{yaml.safe_dump(value, default_flow_style=True, width=200).strip().removesuffix('...').strip()}`"
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load((ROOT / "properties" / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def rows() -> list[list[str]]:
+    lines = [line for line in CONFIGURATION.splitlines() if line.startswith("| ")]
+    return [[field.strip() for field in line.strip("|").split(" | ")] for line in lines]
+
+
+@pytest.mark.parametrize("key, value", read("overall").items())
+def test_every_general_parameter_is_documented_with_its_default(key, value):
+    documented = [row[2] for row in rows() if row[0] == f"`{key}`" and len(row) == 4]
+    assert documented == [cell(value)], f"docs/configuration.md: one row | `{key}` | type | {cell(value)} | meaning |"
+
+
+def test_no_parameter_is_documented_that_does_not_exist():
+    models = [path.stem for path in (ROOT / "properties" / "model").glob("*.yaml")]
+    legal = set(read("overall")).union(*(read(f"model/{name}") for name in models))
+    named = {row[1] if row[0] in models else row[0] for row in rows()}
+    assert {name.strip("`") for name in named if name.startswith("`")} <= legal
+
+
+@pytest.mark.parametrize("key", sorted(set().union(*(read(f"model/{name}") for name in PRESETS))))
+def test_every_parameter_of_the_presets_is_documented_with_its_values(key):
+    expected = [cell(read(f"model/{name}")[key]) if key in read(f"model/{name}") else "-" for name in PRESETS]
+    found = [row[1:-1] for row in rows() if row[0] == f"`{key}`" and len(row) == len(PRESETS) + 2]
+    assert found == [expected]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "properties" / "model").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_model_is_documented(path):
+    if path.stem in PRESETS:
+        assert path.stem in CONFIGURATION
+        return
+    documented = {row[1].strip("`"): row[2] for row in rows() if row[0] == path.stem}
+    assert documented == {key: cell(value) for key, value in read(f"model/{path.stem}").items()}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_files_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+        if not target.startswith(("https://", "http://")):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_python_examples_name_what_exists(document):
+    """Examples compile, and what they import from this project is there."""
+    for code in re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("recbole_drex"):
+                module = __import__(node.module, fromlist=["_"])
+                assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_command_lines_are_understood(document):
+    """Options of documented commands exist, and their parameters are legal for the models named."""
+    from recbole_drex.cli.main import parse_parameters
+    from recbole_drex.cli.options import make_parser
+    from recbole_drex.config.recbole_config import Config
+    from recbole_drex.experiments.compare import parse_model
+
+    commands = "prepare|run|evaluate|compare|report|paper|explain|serve|doctor|verify"
+    pattern = rf"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:{commands})).*$"
+    for line in re.findall(pattern, document.read_text(encoding="utf-8"), re.MULTILINE):
+        arguments = _split(line)
+        parser, _ = make_parser()
+        options, rest = parser.parse_known_args(arguments)
+        assert options.takes_parameters or not rest, line
+        parameters = parse_parameters(rest)
+        if parameters:
+            for model in getattr(options, "model", None) or ["DReX"]:
+                Config(model, "demo", [], parameters)
+        for text in getattr(options, "models", []):
+            model, changed = parse_model(text)
+            legal = Config(model, "demo", [], {**parameters, **changed}).legal
+            assert legal.issuperset(name for name, _ in options.vary), line
+
+
+def _split(line: str) -> list[str]:
+    words = shlex.split(line.strip(), comments=True)
+    return ["run", *words[2:]] if words[0] == "python" else words[1:]
+
+
+def test_the_lowest_versions_are_those_that_are_tested():
+    """``setup.py`` allows from where ``constraints-old.txt`` pins."""
+    required = (ROOT / "setup.py").read_text().partition("install_requires=[")[2].partition("\n    ]")[0]
+    lowest = dict(re.findall(r'"([\w-]+)(?:\[\w+\])?>=([^"]+)"', required))
+    pinned = dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / "constraints-old.txt").read_text(), re.MULTILINE))
+    assert len(lowest) > 20
+    assert {name: pinned.get(name) for name in lowest} == lowest
+
+
+def test_the_table_of_recboles_models_is_that_of_the_results():
+    import recbole_models
+
+    table = recbole_models.table(read_json(ROOT / "benchmarks" / "results" / "recbole_models.json"))
+    assert table in (ROOT / "docs" / "recbole.md").read_text(encoding="utf-8")

@@ -1,0 +1,249 @@
+"""The server's answers about a really trained run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import hostile
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.data.interaction import Interaction
+
+from recbole_drex import load
+from recbole_drex.explain.recommender import Recommended
+from recbole_drex.serve.name_search import NameIndex, fold
+from recbole_drex.serve.recommendation_cache import Remembered
+from recbole_drex.training.run_record import Experiment
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+
+from fastapi.testclient import TestClient
+from serving import get, post
+
+from recbole_drex.serve.app import create_app
+from recbole_drex.serve.service import Service
+
+USER = "user_05"
+
+
+@pytest.fixture(scope="module")
+def experiment(hostile_run: Path) -> Experiment:
+    return load(hostile_run)
+
+
+@pytest.fixture(scope="module")
+def service(experiment: Experiment) -> Service:
+    return Service(experiment)
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> TestClient:
+    return TestClient(create_app(service), base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def table(hostile_run: Path) -> pd.DataFrame:
+    """All interactions as the prepared file has them."""
+    path = hostile_run.parents[3] / "atomic_data" / hostile.NAME / f"{hostile.NAME}.inter"
+    frame = pd.read_csv(path, sep="\t")
+    return frame.rename(columns=lambda name: name.split(":")[0])
+
+
+# What is asked about ---------------------------------------------------------------------------------------------
+
+
+def test_health(client: TestClient, hostile_run: Path, table: pd.DataFrame) -> None:
+    health = get(client, "/health")
+    described = json.loads((hostile_run / "run.json").read_text())
+    assert (health["status"], health["model"], health["dataset"]) == ("ok", "DReX", hostile.NAME)
+    assert health["fingerprint"] == described["fingerprint"]
+    assert health["version"] == described["version"]
+    assert (health["users"], health["items"]) == (table["user_id"].nunique(), table["item_id"].nunique())
+    assert health["rating_range"] == [1.0, 5.0]
+    assert 50 < health["memory_mb"] < 20_000
+
+
+def test_recommends_the_best_of_what_is_new_to_the_user(
+    client: TestClient, experiment: Experiment, table: pd.DataFrame
+) -> None:
+    dataset = experiment.dataset
+    items = dataset.field2id_token[dataset.iid_field][1:].tolist()
+    pairs = Interaction(
+        {
+            dataset.uid_field: torch.full((len(items),), dataset.token2id(dataset.uid_field, USER)),
+            dataset.iid_field: torch.arange(1, len(items) + 1),
+        }
+    )
+    with torch.no_grad():
+        predicted = dict(zip(items, experiment.model.predict(pairs).tolist(), strict=True))
+    known = set(table.loc[table["user_id"] == USER, "item_id"])
+    best = sorted((item for item in items if item not in known), key=lambda item: -predicted[item])
+    for top in (1, 3, 100):
+        found = get(client, "/recommend", user=USER, top=top)
+        assert found["user"] == USER
+        assert [one["item"] for one in found["recommendations"]] == best[:top]
+        for one in found["recommendations"]:
+            assert one["predicted"] == pytest.approx(min(max(predicted[one["item"]], 1), 5), abs=1e-4)
+    assert post(client, {"user": USER, "top": 3}) == get(client, "/recommend", user=USER, top=3)
+
+
+def test_several_users_at_once_are_what_each_is_alone(client: TestClient) -> None:
+    users = ["user_05", "user_00", hostile.SILENT]
+    found = post(client, {"users": users, "top": 2})
+    assert found == {"users": [get(client, "/recommend", user=user, top=2) for user in users]}
+
+
+def test_what_is_remembered_is_what_was_computed(experiment: Experiment, service: Service) -> None:
+    forgetful = Service(experiment, remember=0)
+    assert forgetful.ahead() == []
+    assert forgetful.recommend(USER, 1).recommendations
+    assert forgetful.remembered(USER, 1) is None
+    ahead = service.ahead()
+    assert sorted(ahead) == list(range(1, experiment.dataset.user_num))
+    for user in ahead:
+        service.remember(user)
+        name = service.recommender.user_name(user)
+        assert service.remembered(name, 7) == service.recommend(name, 7) == forgetful.recommend(name, 7)
+
+
+@given(st.integers(0, 3), st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=20))
+def test_remembers_whom_was_asked_for_last(most: int, steps: list[tuple[int, bool]]) -> None:
+    remembered, order = Remembered(most), []
+    for user, ask in steps:
+        if ask:
+            found = remembered.get(user, 2)
+            assert found == ([Recommended(user, None), Recommended(9, 4.5)] if user in order else None)
+        else:
+            remembered.put(user, [Recommended(user, None), Recommended(9, 4.5), Recommended(8, 1.0)])
+        if user in order or not ask:
+            order = [*(one for one in order if one != user), user][-most:] if most else []
+
+
+@pytest.mark.parametrize("model", ["Bias", "BPR", "EMF", "DReX-implicit"])
+def test_other_models(model: str, make_experiment: Callable[..., Experiment]) -> None:
+    """Whatever a model can, is answered; what it cannot, is said."""
+    experiment = make_experiment(model)
+    client = TestClient(create_app(Service(experiment)), base_url="http://127.0.0.1")
+    health = get(client, "/health")
+    found = get(client, "/recommend", user=USER)["recommendations"]
+    assert len(found) == 10
+    assert all((one["predicted"] is not None) == health["predicts_ratings"] for one in found)
+    assert health["predicts_ratings"] == (model in ("Bias", "EMF"))
+    assert bool(get(client, "/profile", user=USER)["keywords"]) == (model == "DReX-implicit")
+    if health["explains"]:
+        assert get(client, "/explain", user=USER, top=1)["recommendations"]
+    else:
+        assert "explains nothing" in get(client, "/explain", 501, user=USER)
+    if not health["new_users"]:
+        post(client, {"interactions": [{"item": "game_00", "rating": 4}]}, 501)
+
+
+def test_life_of_the_server(service: Service) -> None:
+    with TestClient(create_app(service), base_url="http://127.0.0.1") as living:
+        assert get(living, "/recommend", user=USER, top=1)["recommendations"]
+
+
+def test_explains(client: TestClient) -> None:
+    found = get(client, "/explain", user=USER, top=2)
+    assert found["user"] == USER
+    assert [one["item"] for one in found["recommendations"]] == [
+        one["item"] for one in get(client, "/recommend", user=USER, top=2)["recommendations"]
+    ]
+    profile = get(client, "/profile", user=USER)["keywords"]
+    assert any(keyword["quotes"] for keyword in profile)
+    assert found["profile"] == [{**keyword, "quotes": []} for keyword in profile]
+    assert found == get(client, "/recommend", user=USER, top=2, explain="true")
+    assert found == post(client, {"user": USER, "top": 2, "explain": True})
+    (one,) = get(client, "/explain", user=USER, item="game_00")["recommendations"]
+    assert one["item"] == "game_00"
+
+
+def test_profiles(client: TestClient, experiment: Experiment) -> None:
+    train = experiment.parts.train_dataset
+    for side, field, name in (("user", train.uid_field, USER), ("item", train.iid_field, "game_00")):
+        profile = get(client, "/profile", **{side: name})
+        rating = train.inter_feat[train.rating_field][train.inter_feat[field] == train.token2id(field, name)].numpy()
+        assert (profile["side"], profile["id"], profile["ratings"]) == (side, name, len(rating))
+        assert profile["mean_rating"] == pytest.approx(float(np.mean(rating)))
+        scores = [keyword["score"] for keyword in profile["keywords"]]
+        assert scores and scores == sorted(scores, reverse=True)
+        assert {"word", "lemma", "score", "reviews", "mean_rating", "side", "quotes"} <= set(profile["keywords"][0])
+
+
+def test_user_without_reviews(client: TestClient) -> None:
+    profile = get(client, "/profile", user=hostile.SILENT)
+    assert profile["keywords"] == [] and profile["ratings"] > 0
+    assert len(get(client, "/recommend", user=hostile.SILENT, top=3, explain="true")["recommendations"]) == 3
+
+
+def test_markup_stays_text(client: TestClient) -> None:
+    title = get(client, "/profile", item=hostile.TITLED)["title"]
+    assert title == f"{hostile.EVIL} Pok\u00e9 & Co"
+    response = client.get("/profile", params={"item": hostile.TITLED})
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+# Search ----------------------------------------------------------------------------------------------------------
+
+
+def test_searches(client: TestClient) -> None:
+    found = get(client, "/items/search", query="POKE")
+    assert [one["item"] for one in found["items"]] == [hostile.TITLED]
+    assert get(client, "/items/search", query="<ScRiPt>")["total"] == 1
+    assert get(client, "/users", query="USER_05")["users"][0]["user"] == "user_05"
+    everyone = get(client, "/users", limit=100)
+    assert everyone["total"] == len(everyone["users"]) == get(client, "/health")["users"]
+    ratings = [one["ratings"] for one in everyone["users"]]
+    assert ratings == sorted(ratings, reverse=True)
+    assert get(client, "/users", query="\U0001f600 nobody") == {"users": [], "total": 0}
+
+
+def test_search_ranks_sensibly() -> None:
+    titles = ["Redemption", "The Red Planet", "Red", "Sacred", "Red Planet", "\u00c9t\u00e9"]
+    names = NameIndex([f"b{place}" for place in range(6)], titles, [9, 8, 1, 99, 3, 0])
+    assert names.search("red", 10) == ([2, 0, 4, 1, 3], 5)
+    assert names.search("red", 2) == ([2, 0], 5)
+    assert names.search("planet red", 10)[0] == [1, 4]
+    assert names.search("ETE", 10)[0] == [5]
+    assert names.search("B3", 10)[0] == [3]
+    assert names.search(" ", 3) == ([3, 0, 1], 6)
+    assert fold("Stra\u00dfe\t\u2460") == "strasse 1"
+
+
+# New users -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "review", ["", "Superb story", *hostile.TEXTS, "\u4f60\u597d", "story " * 16_000, "\U0001f600"]
+)
+def test_somebody_new(client: TestClient, review: str) -> None:
+    body = {"interactions": [{"item": "game_00", "rating": 5, "review": review}, {"item": "game_01", "rating": 1}]}
+    found = post(client, body)
+    assert len(found["recommendations"]) == 10
+    assert not {one["item"] for one in found["recommendations"]} & {"game_00", "game_01"}
+    assert all(1 <= one["predicted"] <= 5 for one in found["recommendations"])
+
+
+def test_somebody_new_gets_reasons(client: TestClient) -> None:
+    body = {"interactions": [{"item": "game_00", "rating": 5, "review": "I love the story"}], "top": 2, "explain": True}
+    assert len(post(client, body)["recommendations"]) == 2
+
+
+def test_ratings_of_somebody_new_count(client: TestClient) -> None:
+    def predicted(rating: float) -> dict[str, float]:
+        body = {"interactions": [{"item": f"game_{n:02}", "rating": rating} for n in range(5)], "top": 100}
+        return {one["item"]: one["predicted"] for one in post(client, body)["recommendations"]}
+
+    low, high = predicted(1), predicted(5)
+    assert set(low) == set(high)
+    assert math.fsum(high.values()) > math.fsum(low.values())
