@@ -1,4 +1,4 @@
-"""Attention over stored words beside the paper's equations taken literally, and beside the memory's bandwidth.
+"""Attention over stored words compared with the paper's equations taken literally, and with the memory's bandwidth.
 
     python benchmarks/attention.py
 

@@ -1,4 +1,4 @@
-"""How many words a second are encoded, beside a plain loop over `transformers`, and what bfloat16 does to DReX.
+"""How many words a second are encoded, compared with a plain loop over `transformers`, and what bfloat16 does to DReX.
 
     python benchmarks/encoding.py
 

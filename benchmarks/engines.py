@@ -1,4 +1,4 @@
-"""How fast `prepare --engine ray` is beside the local engine, on the cores of this machine.
+"""How fast `prepare --engine ray` is compared with the local engine, on the cores of this machine.
 
     python benchmarks/engines.py --raw Movie_Reviews.jsonl.gz --reviews 4096
 

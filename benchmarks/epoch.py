@@ -1,4 +1,4 @@
-"""How long a training epoch of DReX takes beside those of other models that read reviews.
+"""How long a training epoch of DReX takes compared with those of other models that read reviews.
 
     pip install cornac==3.0.1        # for HFT; without it, it is left out
     python benchmarks/epoch.py --data_path DIR

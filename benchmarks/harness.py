@@ -59,7 +59,7 @@ def conclude(output: Path, findings: Iterable[Finding], **details: Any) -> None:
 
 
 def make_parser(doc: str | None, name: str) -> argparse.ArgumentParser:
-    """A parser that knows ``--output``, by default ``results/<name>.json`` beside the benchmarks.
+    """A parser that knows ``--output``, by default ``results/<name>.json`` next to the benchmarks.
 
     Args:
         doc: of the benchmark; its first line describes it.

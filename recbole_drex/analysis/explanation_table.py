@@ -15,7 +15,7 @@ from recbole_drex.results.comparison import Comparison
 NOTE = (
     "Units of an explanation (words, reviews or ratings) and what they are chosen by. coverage: share of "
     "recommendations with any; user, item: how little explanations of one item to two users, or of two items to one "
-    "user, have in common; diversity: distinct units among all; stability: rank-biased overlap of the ten foremost "
+    "user, have in common; diversity: distinct units among all; stability: rank-biased overlap of the first ten "
     "units between runs with other seeds and splits. deletion: how many times as far predictions move without the k "
     "foremost units as without k random ones, with its 95 % interval; same way: against k random ones that each move "
     "the prediction in the same direction; untrained: the same of the model before training, which is what the method "
@@ -98,7 +98,7 @@ def _stability(runs: list[list[list[str]]]) -> float:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as people read it: intervals beside their ratios, a dash where there is no value."""
+    """The table as people read it: intervals next to their ratios, a dash where there is no value."""
 
     def number(value: float, digits: int = 2) -> str:
         return "-" if pd.isna(value) else f"{value:.{digits}f}"

@@ -13,7 +13,7 @@ def rank_biased_overlap(one: Sequence[Hashable], other: Sequence[Hashable], p: f
     .. math:: \frac{1 - p}{p} \sum_{d=1}^{k} A_d p^d + A_k p^k
 
     Args:
-        one, other: the foremost first.
+        one, other: best first.
         p: how far down a reader looks; 0.9 gives the first ten 86 % of the weight.
 
     Returns:

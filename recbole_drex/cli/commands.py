@@ -100,7 +100,7 @@ def tune(options: argparse.Namespace, command: str) -> int:
     if options.resume is not None:
         given = [options.models, options.parameters, options.space, options.trials, options.minutes]
         if any(one for one in given):
-            raise ConfigError("--resume goes on with a search as it was begun: give it nothing but resources")
+            raise ConfigError("--resume continues with a search as it was begun: give it nothing but resources")
         search = resume(options.resume, address=options.address, resources=resources)
     else:
         search = tune(

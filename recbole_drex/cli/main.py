@@ -68,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         hints = {
-            "run": "; the same command with --resume goes on from the last finished epoch",
-            "compare": "; the same command goes on from the last finished epoch",
-            "tune": "; recbole-drex tune --resume DIR goes on with the search in that folder",
+            "run": "; the same command with --resume continues from the last finished epoch",
+            "compare": "; the same command continues from the last finished epoch",
+            "tune": "; recbole-drex tune --resume DIR continues with the search in that folder",
         }
         hint = hints.get(arguments[0], "")
         print(f"\nstopped{hint}", file=sys.stderr)

@@ -76,9 +76,9 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         type=seed_list,
         help="comma-separated; each has its own split (default: the seed of --config_files, or 2026)",
     )
-    run.add_argument("--resume", action="store_true", help="go on with an interrupted run, keep finished ones")
+    run.add_argument("--resume", action="store_true", help="continue with an interrupted run, keep finished ones")
     overwrite(run)
-    run.add_argument("--no_references", action="store_true", help="do not train the reference models beside")
+    run.add_argument("--no_references", action="store_true", help="do not train the reference models as well")
 
     evaluate = command(
         "evaluate", commands.evaluate, "Evaluate a model that RecBole trained, from its checkpoint.", parameters=True
@@ -142,7 +142,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         "--config_files", type=file_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
     )
     overwrite(compare)
-    compare.add_argument("--no_references", action="store_true", help="do not run the reference models beside")
+    compare.add_argument("--no_references", action="store_true", help="do not run the reference models as well")
     compare.add_argument(
         "--reference", metavar="MODEL", help="the model that all others are tested against (default: the first)"
     )
@@ -169,7 +169,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     tune.add_argument("--cpus_per_trial", type=int, metavar="N", help="cores of a trial (default: 1)")
     tune.add_argument("--gpus_per_trial", type=float, metavar="G", help="may be a fraction (default: 0)")
     output_options(tune, "results/search", "folder of the search")
-    tune.add_argument("--resume", metavar="DIR", help="go on with the search in this folder")
+    tune.add_argument("--resume", metavar="DIR", help="continue with the search in this folder")
     tune.add_argument(
         "--address", help="of a running Ray: auto, host:port or ray://host:port (default: start one here)"
     )

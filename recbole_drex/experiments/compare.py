@@ -74,7 +74,7 @@ def compare(
     """Run every model on every data set with every seed, unless that run is there already, and put them side by side.
 
     A finished run is reused if its configuration, data and version are the same and its files are whole; an interrupted
-    one goes on from its last epoch. So the same call again goes on where it was stopped. A run that fails leaves
+    one continues from its last epoch. So the same call again continues where it was stopped. A run that fails leaves
     ``error.log`` in its folder, and the others go on. Tables, reports and figures that were made of another comparison
     in the folder are removed.
 
@@ -100,7 +100,7 @@ def compare(
 
     Raises:
         CheckpointError: a run's folder holds a finished run of another configuration, and ``overwrite`` is not given.
-        StorageError: files cannot be written; the same call goes on once there is room.
+        StorageError: files cannot be written; the same call continues once there is room.
         DrexError: an input is at fault: an unknown model, data set or parameter, a parameter that no model knows.
     """
     forget_notes()
@@ -301,7 +301,7 @@ def _run_all(jobs: list[_Job], folder: Path, described: dict[str, Any], command:
                 job.status = "finished"
             except StorageError:
                 raise  # the other runs would meet it too
-            except Exception as error:  # whatever a model of somebody else's raises, the other models go on
+            except Exception as error:  # whatever a registered model raises, the other models go on
                 job.status = "failed"
                 job.error = str(error) if isinstance(error, DrexError) else f"{type(error).__name__}: {error}"
                 if not isinstance(error, BusyError):  # the folder is another process's

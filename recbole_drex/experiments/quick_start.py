@@ -28,7 +28,7 @@ from recbole_drex.utils.files import safe_name
 from recbole_drex.utils.progress import stage
 
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
-"""Models trained beside those asked for, so that every table can be read against them."""
+"""Models trained in addition to those asked for, so that every table can be read against them."""
 
 
 def run(
@@ -65,7 +65,7 @@ def run(
         config_files: YAML files of parameters, later ones win.
         parameters: parameters by name; they win over files.
         references: also run :data:`REFERENCES`, reusing finished ones of the same settings.
-        resume: go on with interrupted runs and keep finished ones.
+        resume: continue with interrupted runs and keep finished ones.
         overwrite: replace finished runs of another configuration, data or version; each stays until the new one is
             finished.
         command: noted in the result.

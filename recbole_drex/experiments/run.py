@@ -81,7 +81,7 @@ def run_one(
     """Train and evaluate one configuration in ``run_dir``; see :func:`run`.
 
     With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one
-    goes on from its last finished epoch; an interrupted one of another configuration is an error, unless ``replace``
+    continues from its last finished epoch; an interrupted one of another configuration is an error, unless ``replace``
     allows to start again. Without ``resume``, the run is made once more. A finished run stays until the new one is
     finished; it is replaced only by one of the same configuration, or with ``overwrite``. Damaged files are set
     aside, with a line each, and the run is made again. ``label`` names the run in tables; default: its model.
@@ -172,7 +172,7 @@ def train_one(
 ) -> list[dict[str, Any]]:
     """Train one configuration in ``run_dir`` and read nothing of its test part.
 
-    :func:`run_one` of the same configuration, folder and data evaluates it later. An interrupted training goes on from
+    :func:`run_one` of the same configuration, folder and data evaluates it later. Interrupted training continues from
     its last finished epoch; one of another configuration in its place is replaced.
 
     Args:
@@ -397,7 +397,7 @@ def _damage_of(path: Path) -> Iterator[None]:
 
 
 def _check_finite(model: torch.nn.Module, where: Path) -> None:
-    """Refuse parameters and buffers from a file that are no numbers."""
+    """Refuse parameters and buffers from a file that are NaN or infinite."""
     for name, values in model.state_dict().items():
         if (
             values.is_floating_point()

@@ -42,7 +42,7 @@ class Plan:
 
     Attributes:
         folder: to work in.
-        go_on: whether to go on with what is in it.
+        go_on: whether to continue with what is in it.
         result: of a finished run that is kept, so that there is nothing to do.
         damaged: damaged or missing files, with what is wrong with each.
     """
@@ -59,7 +59,7 @@ def plan(run_dir: Path, described: Mapping[str, Any], *, resume: bool, replace: 
     Args:
         run_dir: of the run.
         described: what is to be run, see :func:`recbole_drex.training.run_record.describe`.
-        resume: keep a finished run of the same description and go on with an unfinished one.
+        resume: keep a finished run of the same description and continue with an unfinished one.
         replace: with ``resume``, replace an unfinished run of another description.
         overwrite: replace a finished run of another description.
 
@@ -89,7 +89,7 @@ def plan(run_dir: Path, described: Mapping[str, Any], *, resume: bool, replace: 
 
 
 def unfinished_plan(folder: Path, described: Mapping[str, Any], resume: bool = True) -> Plan:
-    """Whether to go on with an unfinished run in ``folder``: it has the same description and whole checkpoints."""
+    """Whether to continue with an unfinished run in ``folder``: it has the same description and whole checkpoints."""
     found = Plan(folder)
     if not resume or not (folder / RUN).is_file():
         return found
@@ -176,7 +176,7 @@ def seal(run_dir: Path, place: Path, result: Mapping[str, Any]) -> dict[str, Any
 
 
 def install(run_dir: Path) -> None:
-    """Let the finished run in the folder inside take the place of an earlier one; goes on where it was stopped.
+    """Let the finished run in the folder inside take the place of an earlier one; continues where it was stopped.
 
     Raises:
         StorageError: the folder cannot be written.

@@ -1,6 +1,6 @@
 """The files a run leaves for readers: ``result.json``, ``interactions.parquet`` and ``users.parquet``.
 
-The format of ``result.json`` is described by ``result.schema.json`` beside this file.
+The format of ``result.json`` is described by ``result.schema.json`` next to this file.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 
 def _fault(result: dict[str, Any]) -> str:
-    """The first breach of the schema, with its place; empty if there is none."""
+    """The first breach of the schema, with its place; empty if the schema is met."""
     error = jsonschema.exceptions.best_match(_validator().iter_errors(result))
     return "" if error is None else f"at {error.json_path}: {error.message[:300]}"
 

@@ -32,7 +32,8 @@ from recbole_drex.utils import checkpoint
 from recbole_drex.utils.allocator import return_freed_memory
 
 _DIVERGED = (
-    "training of {model} diverged: its loss or predictions are no numbers any more; lower learning_rate (now {rate})"
+    "training of {model} diverged: the loss or a prediction is NaN or infinite. "
+    "Try a lower learning_rate (currently {rate})"
 )
 BEST, LAST = "model.safetensors", "last.safetensors"
 

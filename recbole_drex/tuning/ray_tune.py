@@ -15,7 +15,7 @@ from recbole_drex.utils.allocator import return_freed_memory
 from recbole_drex.utils.files import write_json
 
 OPTUNA_LINE = "pip install 'optuna>=4.0'"
-_REDUCTION = 3  # ASHA goes on with the best third at each of its rungs
+_REDUCTION = 3  # ASHA continues with the best third at each of its rungs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,7 +100,7 @@ def tune(
     folder = Path(output)
     if (folder / SEARCH).is_file():
         raise ConfigError(
-            f"{folder} holds a search; go on with it by --resume {folder}, or choose another --output_dir"
+            f"{folder} holds a search; continue with it by --resume {folder}, or choose another --output_dir"
         )
     if algo not in ALGORITHMS:
         raise ConfigError(unknown_name("search algorithm", algo, ALGORITHMS))
@@ -162,7 +162,7 @@ def tune(
 
 
 def resume(folder: str | Path, *, address: str | None = None, resources: Resources | None = None) -> Search:
-    """Go on with a search that was stopped: what ended is kept, what was interrupted goes on from its last epoch.
+    """Continue a search that was stopped: what ended is kept, what was interrupted continues from its last epoch.
 
     Args:
         folder: of the search.
@@ -205,7 +205,7 @@ def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], a
         remove_unfinished(folder / BEST)
         with connected(address, cpus=resources.cpus_of_machine if address is None else None):
             (folder / SUMS).unlink(missing_ok=True)  # it is about to change
-            write_described(folder, described)  # not before: without Ray there is no search to go on with
+            write_described(folder, described)  # not before: without Ray there is no search to continue with
             for model in described["models"]:
                 if model not in described["winners"]:
                     _search_model(folder, described, manifest, model, resources)

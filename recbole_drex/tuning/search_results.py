@@ -87,7 +87,7 @@ def _trials_of(search: Search, model: str) -> list[dict[str, Any]]:
     paths = sorted((search.folder / model).glob(f"*/{TRIAL}"))
     check_sums(search.folder, [path.relative_to(search.folder).as_posix() for path in paths], remedy="")
     found = [{**read_trial(path.parent), "name": path.parent.name, "folder": path.parent} for path in paths]
-    # Trials with fewer seeds than others are compared with nobody.
+    # Trials with fewer seeds than others are not compared.
     return sorted(
         found,
         key=lambda trial: (

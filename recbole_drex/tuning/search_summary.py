@@ -108,7 +108,7 @@ def budgets(search: Search) -> list[Budget]:
 
 
 def fairness(search: Search) -> str:
-    """Whether the models had equal chances, in a sentence or two that a table of winners needs beside it."""
+    """Whether the models had equal chances, in a sentence or two that a table of winners needs next to it."""
     rows, seeds = budgets(search), search.described["seeds"]
     each = f"{len(seeds)} seeds each" if len(seeds) > 1 else "one seed each"
     minutes = search.described.get("minutes")

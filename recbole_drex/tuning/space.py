@@ -130,7 +130,7 @@ def spaces_of(models: Sequence[str], path: str | Path | None, fixed: Mapping[str
         models: canonical names.
         path: a YAML file (for one model), a folder with ``<Model>.yaml`` for each, or None for the spaces of
             ``properties/tune/``.
-        fixed: parameters by name that are not searched, since somebody gave them a value.
+        fixed: parameters by name that are not searched, since the user gave them a value.
 
     Raises:
         ConfigError: there is no space for a model, or nothing of it is left to search.

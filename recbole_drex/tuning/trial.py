@@ -68,7 +68,7 @@ def run_trial(task: Task, parameters: dict[str, Any], report: Callable[[dict[str
     """Train one configuration with every seed, and note how it went in ``trial.json``.
 
     Epochs of the first seed are reported one by one, so that a scheduler may stop the trial; each further seed is
-    reported when it is done. Runs that were interrupted go on from their last epoch; a configuration that was tried
+    reported when it is done. Runs that were interrupted continue from their last epoch; a configuration that was tried
     before is not tried again, and its score is reported.
 
     Args:
@@ -78,7 +78,7 @@ def run_trial(task: Task, parameters: dict[str, Any], report: Callable[[dict[str
             are done and the one at work. It may raise to stop the trial.
 
     Raises:
-        StorageError: files cannot be written; the trial stays ``running``, and the same call goes on with it.
+        StorageError: files cannot be written; the trial stays ``running``, and the same call continues with it.
         Exception: whatever else training raises; ``error.log`` in the trial's folder has the traceback.
     """
     folder = task.trial_folder(parameters)

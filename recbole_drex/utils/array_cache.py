@@ -1,6 +1,6 @@
 """Arrays that follow from data and settings alone, kept on disk so that many trainings make them once.
 
-Nothing is kept unless somebody names a folder by :func:`kept_in`, as a search of hyper-parameters does.
+Nothing is kept unless a folder by :func:`kept_in`, as a search of hyper-parameters does.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def properties_dir() -> Path:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on a clean exit sync it and rename it to ``path``.
+    """Give a temporary path next to ``path``; on a clean exit sync it and rename it to ``path``.
 
     A reader therefore sees the old file or the whole new one, never a part, and a failure leaves no litter.
 
@@ -104,10 +104,10 @@ def sha256(path: str | Path) -> str:
 def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[None]:
     """Keep a file or folder to this process while the block runs, so that no two do the same work at once.
 
-    What a process that was killed has left of files it was writing, in that folder or beside that file, is removed.
+    What a process that was killed has left of files it was writing, in that folder or next to that file, is removed.
 
     Args:
-        path: the file or folder, which need not be there; the lock file lies beside it.
+        path: the file or folder, which need not be there; the lock file lies next to it.
         what: named in the error when the lock cannot be had.
         timeout: seconds to wait for the other process.
 

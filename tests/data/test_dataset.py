@@ -101,7 +101,7 @@ def test_keep_unrated_false(load, tmp_path):
 
 
 def test_other_fields_do_not_stand_in_the_way(load, tmp_path):
-    """Token fields beside the ids, in rated and unrated rows, and vectors that only some rows have."""
+    """Token fields next to the ids, in rated and unrated rows, and vectors that only some rows have."""
     rows = [[*row, "web", "red green" if row[1] == "i3" else np.nan, "1.5 2.5"] for row in dense()]
     rows.append(["u9", "i3", np.nan, 5.0, 0.0, "shop", "blue", np.nan])
     rows.append(["u9", "i4", 3.0, 5.0, 0.0, "shop", np.nan, "3.5 4.5"])

@@ -71,7 +71,7 @@ class Victim:
     """A command, and what must be the same however often it was killed on the way.
 
     Attributes:
-        command: what begins, or goes on with, what is to be done in a folder.
+        command: what begins, or continues with, what is to be done in a folder.
         content: what a folder holds once that is done, without what differs from run to run.
         phase: what the command is at, going by what lies in the folder.
         begin: makes the folder, with what is to be there before.

@@ -1,4 +1,4 @@
-"""Figures: that they show the stored numbers, and that their SVG can live in a page beside others."""
+"""Figures: that they show the stored numbers, and that their SVG can live in a page next to others."""
 
 from __future__ import annotations
 

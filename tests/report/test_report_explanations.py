@@ -255,7 +255,7 @@ def test_the_address_keeps_the_choice(at: Callable[..., Any], page: Path) -> Non
     elements(opened_page, "#explained-next")[0].click()
     address = opened_page.current_url
     assert address.split("#")[1] == "explanations?user=user_02&with=user_04&model=DReX%2C+demo%2C+1"
-    # Who stands beside others is nobody beside themselves.
+    # Who stands next to others is nobody beside themselves.
     choose(opened_page, "user", "user_04")
     assert texts(opened_page, ".person h3") == ["User user_04"]
     opened_page.get("about:blank")

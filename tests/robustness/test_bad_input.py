@@ -117,13 +117,13 @@ def test_a_malformed_row_is_named_by_file_line_and_value(refused, rows, tmp_path
     path = _write(tmp_path / "reviews.jsonl", [*rows[:6], {**rows[6], **change}, *rows[7:]])
     message = refused(*_prepare(path))
     assert f"reviews.jsonl:7: {told}" in message
-    assert "1 of 120 rows are malformed" in message
+    assert "1 of 120 rows (0.833%) are malformed" in message
 
 
 def test_lines_that_are_no_json_are_counted_and_tolerated_up_to_a_share(refused, rows, tmp_path, capsys):
     path = _write(tmp_path / "reviews.jsonl", rows, ("{", "not json", "[1, 2]"))
     message = refused(*_prepare(path))
-    assert "3 of 123 rows are malformed" in message and "0.1" in message
+    assert "3 of 123 rows (2.439%) are malformed" in message and "0.1" in message
     assert "reviews.jsonl:121" in message and "reviews.jsonl:123" in message
     assert main(list(map(str, _prepare(path, "--bad_line_share", "0.03")))) == 0
     assert "malformed rows skipped: {'reviews.jsonl': 3}" in capsys.readouterr().out
@@ -243,7 +243,10 @@ def test_illegal_parameters_of_a_run_touch_no_earlier_result(refused, small, tmp
 
 @pytest.mark.parametrize(
     "words, told",
-    [(["--valid_metric", "rsme"], "did you mean 'rmse'?"), (["--learning_rate", "1.0e+6"], "lower learning_rate")],
+    [
+        (["--valid_metric", "rsme"], "did you mean 'rmse'?"),
+        (["--learning_rate", "1.0e+6"], "Try a lower learning_rate"),
+    ],
 )
 def test_faults_that_only_training_shows(refused, small, words, told):
     given = {**small.settings, "data_path": small.root, "dataset": small.name, "epochs": 3}

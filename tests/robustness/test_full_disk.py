@@ -1,4 +1,4 @@
-"""A disk that is full ends a command with one line, loses nothing, and the same command goes on once there is room."""
+"""A full disk ends a command with one line and loses nothing; the same command continues once there is room."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_a_changed_byte_of_a_search_is_noticed(search, tmp_path):
 
 
 def test_a_search_is_not_overwritten_and_a_finished_one_is_left_as_it_is(search, call):
-    with pytest.raises(ConfigError, match="holds a search; go on with it by --resume"):
+    with pytest.raises(ConfigError, match="holds a search; continue with it by --resume"):
         call(search.folder)
     before = (search.folder / SEARCH).read_bytes()
     again = resume(search.folder)

@@ -20,7 +20,7 @@ _BATCH = 32  # images that are encoded at once
 
 
 def image_files(folder: Path, items: Sequence[str]) -> list[Path | None]:
-    """The image ``<item_id>.jpg`` (``.jpeg``, ``.png``, ``.webp``) of each item, None where there is none.
+    """The image ``<item_id>.jpg`` (``.jpeg``, ``.png``, ``.webp``) of each item, None where there is no such file.
 
     Raises:
         DataError: no such folder, two images of one item, or not one image for these items; the message names it.
@@ -98,7 +98,7 @@ class ImageEncoder:
             part = self._embed(batch)
             for path, vector in zip(batch, part, strict=True):
                 if not np.isfinite(vector).all():
-                    raise DataError(f"image encoder '{self.name}' gives values that are no numbers for {path}")
+                    raise DataError(f"image encoder '{self.name}' gives values that are NaN or infinite for {path}")
             parts.append(part)
         encoded = np.concatenate(parts)
         vectors = np.zeros((len(files), encoded.shape[1]), dtype=np.float32)

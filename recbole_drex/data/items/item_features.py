@@ -1,4 +1,4 @@
-"""Vectors of items by modality (text, image, ...), beside the atomic files: one ``.npy`` file each, a row per item."""
+"""Vectors of items by modality (text, image, ...), next to the atomic files: one ``.npy`` file each, a row per item."""
 
 from __future__ import annotations
 

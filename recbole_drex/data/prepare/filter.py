@@ -140,7 +140,7 @@ class _Ratings:
 
 
 def _largest(limit: int, leaves: Callable[[int], bool]) -> int | None:
-    """Bisect for the largest value below ``limit`` for which ``leaves``; None if there is none."""
+    """Bisect for the largest value below ``limit`` for which ``leaves``; None if there is no such value."""
     low, high = -1, limit
     while high - low > 1:
         middle = (low + high) // 2

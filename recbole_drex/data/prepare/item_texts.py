@@ -49,7 +49,7 @@ def encode_texts(texts: Sequence[str], engine: Engine) -> np.ndarray:
         (texts, ``engine.width``) float32; zeros for a text without kept words.
 
     Raises:
-        DataError: the weights of the encoder give values that are no numbers.
+        DataError: the weights of the encoder give values that are NaN or infinite.
     """
     result = np.zeros((len(texts), engine.width), dtype=np.float32)
     parts = range(0, len(texts), _PART)

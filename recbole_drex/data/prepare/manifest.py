@@ -53,7 +53,7 @@ def write_manifest(folder: Path, dataset: str, manifest: Mapping[str, Any], time
 
 
 def is_foreign(folder: Path, dataset: str) -> bool:
-    """Whether there are atomic files of somebody else; a stopped preparation of ours has left its work."""
+    """Whether there are atomic files that were not made here; a stopped preparation of ours has left its work."""
     ours = (folder / f"{dataset}.json").is_file() or (folder / "features").is_dir() or (folder / WORK).is_dir()
     return bool(interaction_files(folder, dataset)) and not ours
 
@@ -123,7 +123,7 @@ def check_origin(folder: Path, dataset: str, *, reviews: bool, mmrec: bool) -> N
     """Refuse to overwrite files of another origin than those that are to be prepared.
 
     Raises:
-        DataError: atomic files of somebody else, or of a preparation from the other kind of source.
+        DataError: atomic files that were not made here, or of a preparation from the other kind of source.
     """
     whole = (folder / f"{dataset}.inter").is_file() or (folder / "features").is_dir()
     if is_foreign(folder, dataset):

@@ -237,7 +237,7 @@ def _told() -> Iterator[None]:
     """Raise errors as they would be without Ray.
 
     Raises:
-        DrexError: what was wrong in a task; or the process that had it was lost more often than is put up with.
+        DrexError: what was wrong in a task; or the process that had it was lost too often.
     """
     try:
         yield
@@ -253,5 +253,5 @@ def _told() -> Iterator[None]:
         if isinstance(error, RayTaskError):  # what is wrong is the code, and its traceback tells
             raise
         raise DataError(
-            f"the preparation failed on Ray: {lines[0]} Encoded reviews are kept; the same command goes on from there"
+            f"the preparation failed on Ray: {lines[0]} Encoded reviews are kept; the same command continues from there"
         ) from error

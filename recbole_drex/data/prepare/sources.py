@@ -20,7 +20,7 @@ class Sources:
 
     Attributes:
         reviews: files of reviews.
-        meta: file of item descriptions, beside ``reviews``.
+        meta: file of item descriptions, next to ``reviews``.
         mmrec: a folder in MMRec's layout, in place of both; see :mod:`recbole_drex.data.prepare.mmrec`.
     """
 
@@ -56,7 +56,7 @@ def find_sources(
         raw_dir: folder of raw files (environment variable ``RECBOLE_DREX_RAW``).
 
     Raises:
-        ConfigError: the name is not legal, nothing of that name is known, or an item file beside an MMRec folder.
+        ConfigError: the name is not legal, nothing of that name is known, or an item file next to an MMRec folder.
         DownloadError: the category could not be downloaded.
     """
     safe_name(dataset, "data set")

@@ -14,7 +14,7 @@ from recbole_drex.utils.checksums import SUMS
 from recbole_drex.utils.files import read_json, remove_folder, sync_folder
 
 FEATURES, SHARDS = "features", "features.partial"
-"""The word features of a data set, and those of an unfinished preparation, which the next one goes on with."""
+"""The word features of a data set, and those of an unfinished preparation, which the next one continues with."""
 MADE = "made"
 
 
@@ -46,7 +46,7 @@ def staged(folder: Path, dataset: str) -> Iterator[tuple[Path, Path]]:
 
 
 def install(folder: Path, dataset: str) -> None:
-    """Put the files of a complete preparation in place, if there is one; goes on where it was stopped.
+    """Put the files of a complete preparation in place, if there is one; continues where it was stopped.
 
     It only moves and removes, so a full disk cannot stop it.
 

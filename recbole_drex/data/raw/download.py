@@ -82,7 +82,7 @@ def download_category(category: str, folder: str | Path, *, base_url: str = BASE
 
 
 def download(url: str, target: str | Path) -> Path:
-    """Download one file, unless it is there; go on with ``<target>.part`` if an earlier download broke off.
+    """Download one file, unless it is there; continue with ``<target>.part`` if an earlier download broke off.
 
     A connection that breaks is taken up again as long as it brings new bytes. The target appears only when its size is
     the one the server named and, for ``.gz``, when all of it unpacks to what its own check sums say, or when it is JSON
@@ -213,7 +213,7 @@ def _is_json(part: Path) -> bool:
 def _check_address(address: str, url: str, target: Path) -> None:
     parts = urlsplit(address)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
-        raise _failure(url, target, f"{address} is no https:// address, so nobody vouches for what comes")
+        raise _failure(url, target, f"{address} is no https:// address, so its content cannot be trusted")
 
 
 def _size(path: Path) -> int:

@@ -327,7 +327,7 @@ def _tab_records(stream: BinaryIO) -> Iterator[Record]:
     """Rows of a TSV file, in which a quotation mark is a character like any other and a row is a line.
 
     Yet writers of CSV (pandas, R) make TSV, too: marks around a whole field are left off, and a last field that opens
-    one goes on over lines that are no row, having no tab, until one of them closes it.
+    one continues over lines that are no row, having no tab, until one of them closes it.
     """
     lines = _Lines(stream)
     held: list[Record] = []

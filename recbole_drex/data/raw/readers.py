@@ -120,7 +120,7 @@ def read_reviews(
     """Read review files into one table, in the order of the files, and their texts into ``spill``.
 
     A malformed row is skipped and counted: one that cannot be parsed or has no user or item id, an id with a tab, line
-    break or NUL inside or that RecBole uses for nobody (``[PAD]``), a rating that is no number in ``rating_range``, a
+    break or NUL inside or that RecBole uses for padding (``[PAD]``), a rating that is no number in ``rating_range``, a
     time before 1970 or after 2100, or another value where a text belongs. A rating, time or text that is null, absent,
     NaN or blank is missing, not malformed. Numbers may be written as strings. Times are read by
     :func:`recbole_drex.data.raw.columns.moments`.
@@ -128,12 +128,12 @@ def read_reviews(
     Args:
         paths: one file or several: JSON (Amazon Reviews 2023, 2018 or 2014), CSV, TSV or Parquet, see
             :func:`recbole_drex.data.raw.formats.read_chunks`; what holds ``://`` is an address that fsspec opens.
-        spill: Parquet file to write, atomically, with others beside it for further files; its folder is made if needed.
+        spill: Parquet file to write, atomically, for further files others next to it; its folder is created.
         columns: canonical name (``user_id``, ``item_id``, ``rating``, ``timestamp``, ``title``, ``text``) -> name in
             the files; a column named here must exist. Default: the names above and those of the Amazon formats. In CSV
             and TSV files without a header, numbers of columns from 0.
         rating_range: smallest and largest legal rating, or ``auto``: all numbers are legal.
-        bad_line_share: largest share of malformed rows in a file that is put up with, in [0, 1].
+        bad_line_share: largest share of malformed rows in a file that is allowed, in [0, 1].
         use_title: a review is ``"<title>. <text>"`` where both are there, else whichever is; ``False``: the text alone.
         missing_rating: a rating of this value is missing.
         read: reads the files; whatever order it reads them in, the result is the same.
@@ -240,8 +240,8 @@ class _Tally:
             raise DataError(f"{self.path} holds no rows")
         if self.bad > limit * lines or not self.good:
             raise DataError(
-                f"{self.path}: {self.bad:,} of {lines:,} rows are malformed ({self.bad / lines:.3%}; "
-                f"at most {limit:.3%} are allowed by bad_line_share). {self._advice()}. "
+                f"{self.path}: {self.bad:,} of {lines:,} rows ({self.bad / lines:.3%}) are malformed, "
+                f"more than bad_line_share = {limit:.3%} allows. {self._advice()}. "
                 f"First: {'; '.join(self.reasons)}"
             )
         return {**source(self.path), "lines": lines, "bad_lines": self.bad, "reasons": self.reasons}

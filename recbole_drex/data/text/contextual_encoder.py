@@ -72,7 +72,7 @@ class Encoder:
             row, so the array may be shorter than the review's ``lemmas``. A word that the tokenizer ignores is zero.
 
         Raises:
-            DataError: the weights give values that are no numbers.
+            DataError: the weights give values that are NaN or infinite.
         """
         result = [np.zeros((0, self.width), dtype=np.float16) for _ in reviews]
         filled = [row for row, review in enumerate(reviews) if review.lemmas]
@@ -122,7 +122,7 @@ class Encoder:
                 mode="mean",
             )
             if bool(torch.isnan(words).any()):
-                raise DataError(f"encoder '{self.name}' gives values that are no numbers: its weights are damaged")
+                raise DataError(f"encoder '{self.name}' gives values that are NaN or infinite: its weights are damaged")
             array = words.clamp_(-_FLOAT16_MAX, _FLOAT16_MAX).to(torch.float16).cpu().numpy()
         return [part.copy() for part in np.split(array, np.cumsum([len(count) for count in counts])[:-1])]
 

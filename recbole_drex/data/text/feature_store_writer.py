@@ -133,7 +133,7 @@ def quantise(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class StoreWriter:
     """Collects encoded reviews, shard by shard, and assembles them into a store when all are there.
 
-    Shards are whole or absent, so a run that was stopped goes on with those that :meth:`done` does not list. Shards of
+    Shards are whole or absent, so a stopped run continues with those that :meth:`done` does not list. Shards of
     another signature, width or number belong to other data and are discarded. A static store takes shards without
     vectors; once all are there, it takes the vectors of :meth:`lemmas`, part by part, which resume likewise.
 

@@ -1,4 +1,4 @@
-"""The reviews as they were written, kept beside the atomic files so that single ones can be quoted."""
+"""The reviews as they were written, kept next to the atomic files so that single ones can be quoted."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def _from_file(path: Path, place: Mapping[str, int]) -> Found:
     with _opened(path) as file:
         for where, word, vector in _entries(file, path, place):
             if not (np.abs(vector) <= _LARGEST).all():
-                raise DataError(f"{where}: the vector of '{word}' holds values that are no numbers or above 1e6")
+                raise DataError(f"{where}: the vector of '{word}' holds values that are not finite or above 1e6")
             found.setdefault(place[word], vector)
     return found
 

@@ -37,7 +37,7 @@ def every_score(model) -> torch.Tensor:
 
 
 def with_texts(root, source, change=None):
-    """Put the review texts of ``source`` beside a copy, altered or not."""
+    """Put the review texts of ``source`` next to a copy, altered or not."""
     texts = ReviewTexts(source / NAME / TEXTS)
     texts = texts[np.arange(len(texts))]
     write_texts(root / NAME / TEXTS, [change(texts) if change else texts])
