@@ -16,6 +16,7 @@ from recbole_drex.errors import ConfigError
 
 def run(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.cli.run_output import print_run
+    from recbole_drex.cli.run_summary import print_summary
     from recbole_drex.experiments.quick_start import run
     from recbole_drex.parallel.launch import is_first
 
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace, command: str) -> int:
         command=command,
     )
     if is_first():
-        print_run(results, Path(options.output))
+        show = print_run if options.verbose else print_summary
+        show(results, Path(options.output))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TextIO
 
 from recbole_drex.errors import printable, without_controls
@@ -13,9 +14,11 @@ from recbole_drex.explain.verbalize import reasons_of, sum_in_words
 COLORS = ("auto", "always", "never")
 
 _WORDS = 10  # of a profile
+_SHARED = 5  # keywords of both the user and the item
 _SHOWN = 3  # keywords with quotes, or reviews, of a list
 _BLACK = "\x1b[38;5;16m"
 _RESET = "\x1b[0m"
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 # Backgrounds of the 256 colours, from weak to strong: yellow for attention, green and red for what raised and lowered.
 _ATTENTION = (230, 229, 228, 227, 226)
 _RAISED = (194, 157, 120, 83, 46)
@@ -35,24 +38,45 @@ def use_color(choice: str, stream: TextIO) -> bool:
     return choice == "always"
 
 
-def render(explanation: Explanation, color: bool = False) -> str:
+def render(explanation: Explanation, color: bool = False, width: int = 100, quoted: int | None = None) -> str:
     """An explanation as text for the terminal.
 
     Args:
         explanation: what is shown.
         color: colour the words of quotes by the model's attention, or in evidence by what they did to the prediction.
             Words that got less than a fifth of the strongest one's share stay plain.
+        width: characters of a line; longer ones are wrapped at words.
+        quoted: number of reasons that are quoted, without the user's keywords; default: all, with the keywords.
     """
     lines = [f"User {printable(explanation.user)}"]
     if explanation.mean_rating is not None:
         lines[0] += f", average rating {explanation.mean_rating:.2f}"
-    if explanation.profile:
+    if quoted is None and explanation.profile:
         lines.append(f"  profile: {', '.join(map(_keyword, explanation.profile[:_WORDS]))}")
     for place, item in enumerate(explanation.recommendations, 1):
         rating = "" if item.predicted is None else f": predicted {item.predicted:.2f}"
         lines.append(f"  {place}. {printable(item.title or item.item)}{rating}")
-        lines += [f"     {line}" for line in _reasons(item, color)]
-    return "\n".join(lines)
+        lines += [f"     {line}" for line in _reasons(item, color, quoted)]
+    return "\n".join(wrapped for line in lines for wrapped in _wrap(line, width))
+
+
+def _wrap(line: str, width: int) -> list[str]:
+    """The line in pieces of at most ``width`` characters that end at words; later ones are indented by two more.
+
+    Example:
+        >>> _wrap("  story: praised by many", 16)
+        ['  story: praised', '    by many']
+    """
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    lines, length = [indent], len(indent)
+    for word in line.split():
+        size = len(_ESCAPE.sub("", word))
+        if length + size > width and lines[-1].strip():
+            lines.append(f"{indent}  ")
+            length = len(indent) + 2
+        lines[-1] += f"{word} "
+        length += size + 1
+    return [one.rstrip(" ") for one in lines]
 
 
 def _keyword(keyword: Keyword) -> str:
@@ -61,12 +85,13 @@ def _keyword(keyword: Keyword) -> str:
     return f"{printable(keyword.word)} ({reviews}{side})"
 
 
-def _reasons(item: Recommendation, color: bool) -> list[str]:
+def _reasons(item: Recommendation, color: bool, quoted: int | None) -> list[str]:
     lines = [printable(sum_in_words(item))] if item.parts else []
     if item.sentence:
         lines.append(printable(item.sentence))
     if item.parts:
-        return lines + [line for parts in reasons_of(item) for part in parts for line in _claims(part, color)]
+        claims = [_claims(part, color) for parts in reasons_of(item) for part in parts]
+        return lines + [line for lines_of_one in [one for one in claims if one][:quoted] for line in lines_of_one]
     if item.written:
         lines.append(f'the model writes: "{printable(item.written)}"')
     if item.neighbours:
@@ -78,9 +103,8 @@ def _reasons(item: Recommendation, color: bool) -> list[str]:
     if item.profile:
         lines.append(f"its profile: {', '.join(map(_keyword, item.profile[:_WORDS]))}")
     if item.keywords or item.profile:
-        words = ", ".join(
-            f"{printable(k.word)} (user {k.user_score:.2f}, item {k.item_score:.2f})" for k in item.keywords
-        )
+        shared = [word for word in item.keywords if min(word.user_score, word.item_score) >= 0.005][:_SHARED]
+        words = ", ".join(f"{printable(k.word)} (user {k.user_score:.2f}, item {k.item_score:.2f})" for k in shared)
         lines.append(f"shared keywords: {words or 'none'}")
     for keyword in item.keywords[:_SHOWN]:
         for who, quote in (("user", keyword.user_quote), ("item", keyword.item_quote)):

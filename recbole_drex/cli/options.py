@@ -78,6 +78,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     )
     run.add_argument("--resume", action="store_true", help="continue with an interrupted run, keep finished ones")
     overwrite(run)
+    run.add_argument("--verbose", action="store_true", help="print all metrics, tests and the quality of explanations")
     run.add_argument("--no_references", action="store_true", help="do not train the reference models as well")
 
     evaluate = command(

@@ -20,6 +20,7 @@ from recbole_drex.explain.explanation import (
 from recbole_drex.explain.wording import ENGLISH, Language
 
 _REASONS = (3, 2)  # that are named at most, for and against
+_ASPECTS = 4  # that are named in a sum, those that move the rating most
 _SELDOM = 0.1  # share of a user's reviews below which nothing is said of the user's writing about an aspect
 _REASONED = ("item", "aspect", "taste")  # kinds of parts that may be reasons for this item
 
@@ -68,9 +69,10 @@ def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
     """
     if not item.parts:
         return ""
-    total, ratings = adding_up([part.rating for part in item.parts], 2)
+    parts = _together(item, language)
+    total, ratings = adding_up([part.rating for part in parts], 2)
     told = ""
-    for part, rating in zip(item.parts, ratings, strict=True):
+    for part, rating in zip(parts, ratings, strict=True):
         if rating or part.kind == "average":
             sign = ("-" if rating < 0 else "") if not told else " - " if rating < 0 else " + "
             name = part.name.split(", ")[0] if part.words else language.parts[part.kind]
@@ -79,6 +81,20 @@ def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
     if item.predicted is not None and language.number(item.predicted, 2) != whole:
         whole = language.before_limit.format(sum=whole, predicted=language.number(item.predicted, 2))
     return f"{whole} = {told}"
+
+
+def _together(item: Recommendation, language: Language) -> list[Part]:
+    """The parts of a prediction; of the aspects only the largest and the reasons, and the others as one part."""
+    parts, named = item.parts, sorted((part for part in item.parts if part.words), key=lambda part: -abs(part.rating))
+    raised, lowered = reasons_of(item)
+    kept = [part for part in parts if part.kind != "aspect" or part in [*named[:_ASPECTS], *raised, *lowered]]
+    rest = [part for part in parts if part not in kept]
+    if not rest:
+        return kept
+    together = Part("aspect", language.parts["aspect"], sum(one.value for one in rest), sum(one.rating for one in rest))
+    place = max(parts.index(part) for part in rest)
+    before = sum(part in kept for part in parts[:place])
+    return [*kept[:before], together, *kept[before:]]
 
 
 def is_reason(part: Part) -> bool:
