@@ -15,6 +15,8 @@ from tqdm import tqdm
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.yaml_values import check_values, parse_value
+from recbole_drex.data.items.item_features import FOLDER as ITEMS
+from recbole_drex.data.items.item_features import ItemFeatures
 from recbole_drex.errors import BusyError, ConfigError, DrexError, StorageError, UnknownNameError, unknown_name
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.ablations import ablations
@@ -118,7 +120,8 @@ def compare(
     if data_path is not None:
         given["data_path"] = str(data_path)
     varied = {key: list(values) for key, values in (vary or {}).items()}
-    variants = _variants(models, varied, ablate, given, references)
+    modalities = _stored_modalities(datasets, given) if ablate else []
+    variants = _variants(models, varied, ablate, given, references, modalities)
     labels = [variant.label for variant in variants]
     if reference is not None and reference not in labels:
         raise ConfigError(unknown_name("reference:", reference, labels))
@@ -186,10 +189,17 @@ def _as_text(value: Any) -> str:
 
 
 def _variants(
-    models: Sequence[str], vary: Mapping[str, list[Any]], ablate: bool, given: Mapping[str, Any], references: bool
+    models: Sequence[str],
+    vary: Mapping[str, list[Any]],
+    ablate: bool,
+    given: Mapping[str, Any],
+    references: bool,
+    modalities: Sequence[str],
 ) -> tuple[Variant, ...]:
     """Every model with every combination of the varied parameters that it knows, each perhaps followed by itself
     without each of its parts; references last, as they are.
+
+    ``modalities`` are the item vectors of data sets that have no reviews.
     """
     if len(vary) > 2:
         raise ConfigError(f"one or two parameters can be varied at a time, not {len(vary)}: {', '.join(vary)}")
@@ -205,12 +215,14 @@ def _variants(
         legal = Config(model, "demo").legal
         legal_anywhere |= legal
         axes = [key for key in vary if key in legal and key not in changed]
+        # A data set without reviews has item vectors alone, and the model's default may name reviews.
+        stored = {"item_modalities": modalities} if modalities and "item_modalities" in legal else {}
         for point in itertools.product(*(vary[key] for key in axes)):
             parameters = {**changed, **dict(zip(axes, point, strict=True))}
             changes: list[dict[str, Any]] = [{}]
             if ablate:
                 known = {key: value for key, value in given.items() if key in legal}
-                changes += ablations(Config(model, "demo", [], {**known, **parameters}))
+                changes += ablations(Config(model, "demo", [], {**stored, **known, **parameters}))
             for change in changes:
                 label = label_of(model, {**parameters, **change})
                 found.setdefault(label, Variant(label, model, {**parameters, **change}))
@@ -222,6 +234,15 @@ def _variants(
     for model in REFERENCES if references else ():
         found.setdefault(model, Variant(model, model, reference=True))
     return tuple(found.values())
+
+
+def _stored_modalities(datasets: Sequence[str], given: Mapping[str, Any]) -> list[str]:
+    """The item vectors that data sets without reviews have in common; none if one of them has reviews."""
+    root = Path(given.get("data_path") or Config("Bias", "demo")["data_path"])
+    if any((root / dataset / "features").is_dir() or not (root / dataset).is_dir() for dataset in datasets):
+        return []
+    first, *others = (ItemFeatures(root / dataset / ITEMS).names for dataset in dict.fromkeys(datasets))
+    return [name for name in first if all(name in names for names in others)]
 
 
 def _jobs(

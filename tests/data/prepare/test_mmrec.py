@@ -72,6 +72,17 @@ def stored(folder, part, name="baby"):
     return pd.read_csv(folder / name / f"{name}.{part}.inter", sep="\t")
 
 
+def test_ablation_of_a_model_of_item_vectors_takes_those_of_the_data(made, raw, tmp_path):
+    made(raw)
+    parameters = {"epochs": 1, "embedding_size": 4, "threads": 1}
+    options = {"data_path": tmp_path / "data", "output": tmp_path / "results", "references": False, "ablate": True}
+    comparison = compare(["LIRDRec"], ["baby"], seeds=[1], parameters=parameters, **options)
+    assert not comparison.failures
+    labels = {run.label for run in comparison.runs}
+    assert {"LIRDRec", "LIRDRec+item_modalities=[image]", "LIRDRec+blocks=[text,shared]"} <= labels
+    assert not [label for label in labels if "reviews" in label]
+
+
 def test_every_row_goes_to_the_part_that_its_label_names(made, raw, tmp_path):
     manifest = made(raw)
     table = interactions()
