@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from recbole_drex.errors import ConfigError
+from recbole_drex.errors import ConfigError, StorageError
 
 
 def run(options: argparse.Namespace, command: str) -> int:
@@ -132,7 +132,12 @@ def tune(options: argparse.Namespace, command: str) -> int:
 def report(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.report.html import write_report
 
-    print(write_report(options.folder, Path(options.output) if options.output else None))
+    try:
+        print(write_report(options.folder, Path(options.output) if options.output else None))
+    except StorageError as error:
+        if options.output:
+            raise
+        raise StorageError(f"{error}; name another place for the page with --output FILE") from error
     return 0
 
 
