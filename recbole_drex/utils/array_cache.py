@@ -1,6 +1,8 @@
-"""Arrays that follow from data and settings alone, kept on disk so that many trainings make them once.
+"""What follows from data and settings alone, kept so that it is made once.
 
-Nothing is kept unless a folder by :func:`kept_in`, as a search of hyper-parameters does.
+Arrays are kept on disk, so that many trainings share them, if a folder is named by :func:`kept_in`, as a search of
+hyper-parameters does. Objects are kept in memory, so that the models that one run builds share them: the model that is
+trained, the untrained one that explanations are compared with, and the one that is loaded to be explained.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from recbole_drex.utils.checkpoint import write_tensors
 from recbole_drex.utils.files import locked
 
 _FOLDER: ContextVar[Path | None] = ContextVar("folder of kept arrays", default=None)
+_LATEST: dict[str, tuple[str, Any]] = {}
+_T = TypeVar("_T")
 
 
 @contextlib.contextmanager
@@ -47,6 +51,36 @@ def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.n
     folder = _FOLDER.get()
     if folder is None:
         return make()
+    path = folder / f"{name}-{_digest(name, inputs)[:20]}.safetensors"
+    with locked(path, f"the arrays {path}"):
+        with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is made again
+            return load_file(path)
+        arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
+        write_tensors(path, {key: torch.from_numpy(value) for key, value in arrays.items()})
+        return arrays
+
+
+def latest(name: str, inputs: Mapping[str, Any], make: Callable[[], _T]) -> _T:
+    """What ``make`` gives: the same object as last time, if it was made from the same inputs then.
+
+    One object of each name is kept in memory, until another one is made. Nobody must change it.
+
+    Args:
+        name, inputs, make: as of :func:`kept`.
+
+    Example:
+        >>> latest("squares", {"n": 3}, lambda: [0, 1, 4]) is latest("squares", {"n": 3}, lambda: [0, 1, 4])
+        True
+    """
+    digest = _digest(name, inputs)
+    known = _LATEST.get(name)
+    if known is None or known[0] != digest:
+        _LATEST.pop(name, None)  # so that both are never in memory together
+        known = _LATEST[name] = digest, make()
+    return known[1]
+
+
+def _digest(name: str, inputs: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(f"{__version__} {name}".encode())
     for key, value in sorted(inputs.items()):
         digest.update(f"\0{key}\0".encode())
@@ -54,10 +88,4 @@ def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.n
             digest.update(f"{value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
         else:
             digest.update(repr(value).encode())
-    path = folder / f"{name}-{digest.hexdigest()[:20]}.safetensors"
-    with locked(path, f"the arrays {path}"):
-        with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is made again
-            return load_file(path)
-        arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
-        write_tensors(path, {key: torch.from_numpy(value) for key, value in arrays.items()})
-        return arrays
+    return digest.hexdigest()

@@ -1,11 +1,11 @@
-"""Arrays that are kept on disk."""
+"""Arrays that are kept on disk, and objects that are kept in memory."""
 
 import multiprocessing
 
 import numpy as np
 import pytest
 
-from recbole_drex.utils.array_cache import kept, kept_in
+from recbole_drex.utils.array_cache import kept, kept_in, latest
 
 
 def squares(path, n=4, made=None, name="squares"):
@@ -56,3 +56,14 @@ def test_two_processes_make_it_once(tmp_path, n):
     for process in processes:
         process.join(60)
     assert all(process.exitcode == 0 for process in processes) and count(tmp_path) == 1
+
+
+def test_the_latest_object_is_shared_until_other_inputs_come():
+    def make(n, name="latest"):
+        return latest(name, {"numbers": np.arange(n)}, lambda: np.arange(n) ** 2)
+
+    first = make(4)
+    assert make(4) is first and make(4, "another") is not first and make(4) is first
+    np.testing.assert_array_equal(make(5), [0, 1, 4, 9, 16])
+    assert make(4) is not first
+    np.testing.assert_array_equal(make(4), first)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,8 +15,9 @@ from recbole_drex.model.drex.item_text import item_coordinates
 from recbole_drex.model.drex.review_features import SOURCES, ReviewFeatures
 from recbole_drex.model.layers.common import sums_of_blocks
 from recbole_drex.model.layers.evidence_table import EvidenceTable
-from recbole_drex.utils.array_cache import kept
+from recbole_drex.utils.array_cache import kept, latest
 
+_T = TypeVar("_T")
 _BLOCK = 1 << 20  # numbers held at once while the regressions of many users are solved
 
 
@@ -69,16 +72,17 @@ class TextTaste(nn.Module):
         self.weight = weight
         review, item = table.review.numpy(), table.item.numpy()
         self._described = store, review, tuple(sources), seed
+        self._inputs = {
+            "features": store.signature, "dtype": store.dtype, "review": review, "sources": tuple(sources), "seed": seed,
+        }  # fmt: skip
 
         def fitted() -> dict[str, np.ndarray]:
             found = item_coordinates(self.text.blocks, item, size)
             return {**found._asdict(), "spoken": found.spoken[:, None].astype(np.float16)}
 
-        inputs = {
-            "features": store.signature, "review": review, "item": item,
-            "sources": tuple(sources), "size": size, "seed": seed,
-        }  # fmt: skip
-        found = {name: torch.from_numpy(value) for name, value in kept("tastes", inputs, fitted).items()}
+        inputs = {**self._inputs, "item": item, "size": size}
+        arrays = _shared("tastes", inputs, lambda: kept("tastes", inputs, fitted))
+        found = {name: torch.from_numpy(value) for name, value in arrays.items()}
         buffers = {
             **found,
             "sums": self._sums(found["coordinates"], table),
@@ -98,8 +102,7 @@ class TextTaste(nn.Module):
     @cached_property
     def text(self) -> ReviewFeatures:
         """The static features of the reviews, from which the coordinates are made."""
-        store, review, sources, seed = self._described
-        return ReviewFeatures(store, review, sources, seed)
+        return _shared("features", self._inputs, lambda: ReviewFeatures(*self._described))
 
     def vectors(self, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """z (..., k) from sums of coordinates (..., k) of so many reviews (..., 1)."""
@@ -174,6 +177,11 @@ class TextTaste(nn.Module):
         solved = torch.linalg.solve(system, z.T).T
         left = torch.nan_to_num(residual).double() - z @ beta.double()
         return (beta - solved * (left / (1 - (solved * z).sum(1)))[:, None]).to(vectors)
+
+
+def _shared(name: str, inputs: dict[str, Any], make: Callable[[], _T]) -> _T:
+    """As :func:`~recbole_drex.memo.latest`; always made where the word features have no signature to tell them by."""
+    return latest(name, inputs, make) if inputs["features"] else make()
 
 
 def _ridge(x: torch.Tensor, mask: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:
