@@ -21,7 +21,8 @@ _RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of the
 _TINY = 1e-30
 _EXACT = 1 << 23  # numbers of a tf-idf that are held in memory, so that the decomposition is exact
 _SMALL = 1024  # reviews, or words, of which the full decomposition takes no time
-_TOLERANCE = 1e-10  # of eigenvalues, relative
+_BOTH_SIDES = 1 << 16  # reviews and words, of which some hundred numbers each are held in memory
+_TOLERANCE = 1e-10  # of eigenvalues or singular values, relative
 _ROUNDING = 1e-12  # what is left of a norm, relative to what it was, where every word has been taken away
 
 
@@ -215,8 +216,9 @@ class _LatentWords:
 def _leading(matrix: scipy.sparse.csr_matrix, components: int) -> np.ndarray:
     """Leading right singular vectors of a matrix A (n, width): (width, components) float32, fewer if its rank is lower.
 
-    They are those of the smaller of AA' and A'A, or, where both are large, of A'A by Lanczos' iteration. Neither
-    depends on the order of rows and columns, but for rounding.
+    They are those of the smaller of AA' and A'A, or, where both are large, of A by Lanczos' bidiagonalisation, or, where
+    its bases of both sides would take much memory, of A'A by Lanczos' iteration, which takes three times as long. None
+    of them depends on the order of rows and columns, but for rounding.
     """
     transposed = matrix.T.tocsr()
     if matrix.shape[0] < min(matrix.shape[1], _SMALL):
@@ -226,15 +228,38 @@ def _leading(matrix: scipy.sparse.csr_matrix, components: int) -> np.ndarray:
     elif matrix.shape[1] <= _SMALL:
         values, vectors = scipy.linalg.eigh((transposed @ matrix).toarray())
     else:
-        square = scipy.sparse.linalg.LinearOperator(
-            (matrix.shape[1],) * 2, matvec=lambda vector: transposed @ (matrix @ vector), dtype=np.float64
-        )
-        # SciPy 1.17 and later draw random numbers where the iteration ends early; older versions always draw the same.
-        fixed = {"rng": 0} if "rng" in inspect.signature(scipy.sparse.linalg.eigsh).parameters else {}
-        start = np.ones(matrix.shape[1])
-        values, vectors = scipy.sparse.linalg.eigsh(square, components, v0=start, tol=_TOLERANCE, **fixed)
+        solver = _by_bidiagonalisation if sum(matrix.shape) <= _BOTH_SIDES else _by_iteration
+        values, vectors = solver(matrix, components)
     best = np.argsort(values)[::-1][:components]
     return _signed(vectors[:, best[values[best] > _ROUNDING * values[best[0]]]])
+
+
+def _by_bidiagonalisation(matrix: scipy.sparse.csr_matrix, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of the largest singular values, and right singular vectors, by PROPACK."""
+    options = {"solver": "propack", "v0": np.ones(matrix.shape[0]), "tol": _TOLERANCE}
+    options |= _fixed(scipy.sparse.linalg.svds, "random_state")
+    _, values, rows = scipy.sparse.linalg.svds(matrix, components, return_singular_vectors="vh", **options)
+    return values**2, rows.T
+
+
+def _by_iteration(matrix: scipy.sparse.csr_matrix, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`_by_bidiagonalisation`, by ARPACK."""
+    transposed = matrix.T.tocsr()
+    square = scipy.sparse.linalg.LinearOperator(
+        (matrix.shape[1],) * 2, matvec=lambda vector: transposed @ (matrix @ vector), dtype=np.float64
+    )
+    start = np.ones(matrix.shape[1])
+    options = _fixed(scipy.sparse.linalg.eigsh)  # before SciPy 1.17 the same numbers are always drawn
+    return scipy.sparse.linalg.eigsh(square, components, v0=start, tol=_TOLERANCE, **options)
+
+
+def _fixed(solver: Callable[..., Any], before: str | None = None) -> dict[str, Any]:
+    """The argument that fixes the random numbers a solver draws where its iteration ends early.
+
+    It is ``rng``, or ``before`` in versions of SciPy that have none.
+    """
+    name = "rng" if "rng" in inspect.signature(solver).parameters else before
+    return {name: np.random.default_rng(0)} if name else {}
 
 
 def _nearly_leading(product: Callable[[np.ndarray], np.ndarray], basis: np.ndarray, components: int) -> np.ndarray:

@@ -182,9 +182,12 @@ def test_nearly_leading_singular_vectors_against_a_full_decomposition(rank):
 
 @pytest.mark.parametrize("rank", (40, 12), ids=["full rank", "rank below the components"])
 @pytest.mark.parametrize("shape", ((300, 60), (60, 300)))
-@pytest.mark.parametrize("small", (1024, 10), ids=["full decomposition", "iteration"])
-def test_leading_singular_vectors_against_a_full_decomposition(rank, shape, small, monkeypatch):
+@pytest.mark.parametrize(
+    "small, both", ((1024, 0), (10, 1024), (10, 0)), ids=["full decomposition", "bidiagonalisation", "iteration"]
+)
+def test_leading_singular_vectors_against_a_full_decomposition(rank, shape, small, both, monkeypatch):
     monkeypatch.setattr(review_features, "_SMALL", small)
+    monkeypatch.setattr(review_features, "_BOTH_SIDES", both)
     matrix, right = singular(rank, *shape)
     found = review_features._leading(scipy.sparse.csr_matrix(matrix), 15)
     k = min(rank, 15)
