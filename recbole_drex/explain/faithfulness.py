@@ -89,7 +89,14 @@ class WordCase:
     def only(self, chosen: Sequence[Sequence[int]]) -> np.ndarray:
         everything = set(self.pool)
         # One by one: a scenario takes away nearly all words, so each is as large as the evidence.
-        return np.concatenate([self.without([sorted(everything.difference(kept))]) for kept in chosen])
+        return np.concatenate(
+            [
+                self.without([sorted(everything.difference(kept))])
+                if len(kept)
+                else self.words.nothing_left.numpy(force=True)
+                for kept in chosen
+            ]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,43 +236,51 @@ def by_nearness(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
 
 def words_by_evidence(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Words that moved the prediction furthest, each alone, all of them up or all of them down."""
-    words = WordDeletion(counterfactual)
+    words = WordDeletion.of(counterfactual)
     return WordCase(words), same_way(dict(words.foremost(32)), 5)
 
 
 def words_by_attention(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Words of most attention in the reviews behind the prediction: what attention itself calls important."""
-    words = WordDeletion(counterfactual)
+    words = WordDeletion.of(counterfactual)
     order = words.attention().argsort(descending=True, stable=True)
     return WordCase(words), words.lemmas[order].tolist()
 
 
 def words_by_frequency(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """The words that occur most often there: what any explanation by words must be better than."""
-    words = WordDeletion(counterfactual)
+    words = WordDeletion.of(counterfactual)
     order = words.occurrences().argsort(descending=True, stable=True)
     return WordCase(words), words.lemmas[order].tolist()
 
 
-def measure(cases: Sequence[tuple[int, int]], model: Any, way: Explains, seed: int) -> dict[str, Any]:
-    """Faithfulness of one way to explain.
+def measure(
+    cases: Sequence[tuple[int, int]], model: Any, ways: Sequence[Explains], seed: int
+) -> list[dict[str, Any]]:
+    """Faithfulness of some ways to explain.
 
     Args:
         cases: users and items, by internal id; one item per user, so that predictions may count as independent.
         model: trained, with counterfactual predictions.
-        way: what explains.
-        seed: of the random choices.
+        ways: what explains.
+        seed: of the random choices; those of a way do not depend on which others there are.
 
     Returns:
-        ``unit``, ``by``, ``k``, ``predictions`` (those with k units or more in the pool, and k that explain), and under
-        ``deletion``, ``same_direction`` (against random units of the same direction) and ``insertion`` the fields of
-        :class:`Ratio`.
+        Per way ``unit``, ``by``, ``k``, ``predictions`` (those with k units or more in the pool, and k that explain),
+        and under ``deletion``, ``same_direction`` (against random units of the same direction) and ``insertion`` the
+        fields of :class:`Ratio`.
     """
-    rng, effects = np.random.default_rng(seed), []
+    generators, effects = [np.random.default_rng(seed) for _ in ways], [[] for _ in ways]
     for user, item in cases:
-        case, foremost = way.choose(counterfactual_for(model, user, item))
-        if len(foremost) >= way.k:
-            effects.append(effect(case, foremost[: way.k], rng))
+        counterfactual = counterfactual_for(model, user, item)
+        for way, rng, found in zip(ways, generators, effects, strict=True):
+            case, foremost = way.choose(counterfactual)
+            if len(foremost) >= way.k:
+                found.append(effect(case, foremost[: way.k], rng))
+    return [_summary(way, found) for way, found in zip(ways, effects, strict=True)]
+
+
+def _summary(way: Explains, effects: Sequence[Effect]) -> dict[str, Any]:
     table = np.array([dataclasses.astuple(one) for one in effects]).reshape(-1, 5)
     known = ~np.isnan(table[:, 2])
     return {

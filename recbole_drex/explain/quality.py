@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,14 @@ def ways_of(explainer: Explainer) -> list[Way]:
     """The ways in which a model's predictions are explained; none of a model that only writes sentences."""
     model, names = explainer.model, explainer.recommender
     found: list[Way] = []
+    # All ways to explain a pair share what they read of it.
+    counterfactual_of = lru_cache(maxsize=1)(lambda user, item: counterfactual_for(model, user, item))
 
     def foremost(way: Explains) -> Callable[[int, int], Sequence[Hashable]]:
         def units(user: int, item: int) -> Sequence[Hashable]:
             if not explainer.leaves_out(user):
                 return []
-            counterfactual = counterfactual_for(model, user, item)
+            counterfactual = counterfactual_of(user, item)
             case, chosen = way.choose(counterfactual)
             if isinstance(case, faithfulness.WordCase):
                 return list(chosen)
@@ -127,11 +130,18 @@ def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dic
     best = {user: [item for item, _ in names.best(user, 10)] for user in chosen}
     cases = [(user, items[rng.integers(len(items))]) for user, items in best.items() if items]
     grid, fixed = _grid(best, explainer), _fixed_pairs(explainer)
-    untrained = _untrained(explainer.experiment) if any(way.faithful for way in ways) else None
-    found = [_quality(way, best, cases, grid, (explainer.model, untrained), seed) for way in ways]
-    for way, measured in zip(ways, found, strict=True):
-        measured["foremost"] = [[way.name(unit) for unit in way.units(*pair)[:_DEPTH]] for pair in fixed]
+    shown = [(user, item) for user, items in best.items() for item in items[:TOP]]
+    asked = dict.fromkeys([*shown, *filter(None, itertools.chain.from_iterable(grid)), *fixed])
+    units = {pair: [way.units(*pair) for way in ways] for pair in asked}
+    faithful = _faithfulness(cases, explainer, [way.faithful for way in ways if way.faithful], seed)
+    found = []
+    for number, way in enumerate(ways):
+        of_way = {pair: each[number] for pair, each in units.items()}
+        measured = _quality(way, len(best), shown, grid, of_way)
+        measured["faithfulness"] = next(faithful) if way.faithful else None
+        measured["foremost"] = [[way.name(unit) for unit in of_way[pair][:_DEPTH]] for pair in fixed]
         measured["planted"] = planted_agreement(explainer) if way.by == "keywords" else None
+        found.append(measured)
     return found
 
 
@@ -195,30 +205,30 @@ def _untrained(experiment: Experiment) -> Any:
         return config.model_class(config, experiment.parts.train_dataset).to(config["device"]).eval()
 
 
-def _faithfulness(cases, models: tuple[Any, Any], way: Explains, seed: int) -> dict[str, Any]:
-    trained, untrained = (measure(cases, model, way, seed) for model in models)
-    ratios = [one["same_direction"]["ratio"] for one in (trained, untrained)]
-    return {
-        **trained,
-        "untrained": {name: untrained[name] for name in ("deletion", "same_direction")},
-        "excess": None if None in ratios else ratios[0] - ratios[1],
-    }
+def _faithfulness(cases, explainer: Explainer, ways: Sequence[Explains], seed: int) -> Iterator[dict[str, Any]]:
+    """Of each way, of the trained model beside the untrained one."""
+    models = (explainer.model, _untrained(explainer.experiment)) if ways else ()
+    for trained, untrained in zip(*(measure(cases, model, ways, seed) for model in models), strict=True):
+        ratios = [one["same_direction"]["ratio"] for one in (trained, untrained)]
+        yield {
+            **trained,
+            "untrained": {name: untrained[name] for name in ("deletion", "same_direction")},
+            "excess": None if None in ratios else ratios[0] - ratios[1],
+        }
 
 
-def _quality(way: Way, best, cases, grid, models: tuple[Any, Any], seed: int) -> dict[str, Any]:
-    shown = [way.units(user, item)[:_UNITS] for user, items in best.items() for item in items[:TOP]]
-    units = list(itertools.chain.from_iterable(shown))
-    by_user = [[way.units(*pair)[:_UNITS] if pair else None for pair in row] for row in grid]
-    faithful = _faithfulness(cases, models, way.faithful, seed) if way.faithful else None
+def _quality(way: Way, users: int, pairs, grid, units: Mapping[tuple[int, int], Sequence[Hashable]]) -> dict[str, Any]:
+    shown = [units[pair][:_UNITS] for pair in pairs]
+    together = list(itertools.chain.from_iterable(shown))
+    by_user = [[units[pair][:_UNITS] if pair else None for pair in row] for row in grid]
     return {
         "unit": way.unit,
         "by": way.by,
-        "users": len(best),
+        "users": users,
         "coverage": float(np.mean([bool(one) for one in shown])) if shown else None,
         "user_specificity": _apart(zip(*by_user, strict=True)),
         "item_specificity": _apart(by_user),
-        "diversity": len(set(units)) / len(units) if units else None,
-        "faithfulness": faithful,
+        "diversity": len(set(together)) / len(together) if together else None,
     }
 
 

@@ -43,6 +43,13 @@ class WordDeletion:
         self._more = posted.lemmas if posted is not None else []
         self.base = float(counterfactual.predict().detach())
 
+    @classmethod
+    def of(cls, counterfactual: DReXCounterfactual) -> WordDeletion:
+        """Made once for a prediction, since several ways to explain it ask for the same words."""
+        if counterfactual.read is None:
+            counterfactual.read = cls(counterfactual)
+        return counterfactual.read
+
     @cached_property
     def lemmas(self) -> torch.Tensor:
         """Numbers of the distinct lemmas in these reviews, ascending, (w,)."""
@@ -115,6 +122,11 @@ class WordDeletion:
         # What follows from a side that nothing is taken from need not be made again.
         user, item = (one if len(one.scenario) else None for one in changes)
         return self.counterfactual.predict(user, item, len(removals))
+
+    @cached_property
+    def nothing_left(self) -> torch.Tensor:
+        """The prediction without any of :attr:`lemmas`, (1,)."""
+        return self.without([self.lemmas.tolist()])
 
     def _pairs(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
         return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.to(self.words[0].place.device)

@@ -131,10 +131,10 @@ def test_reasons_found_by_removal_are_more_faithful_than_chance(make_experiment,
         (Explains("reviews", "evidence", 3, faithfulness.by_evidence), 3.0),
         (Explains("words", "evidence", 5, faithfulness.words_by_evidence), 2.0),
     ):
-        found = measure(cases, model, way, seed=0)
+        (found,) = measure(cases, model, [way], seed=0)
         assert 10 <= found["predictions"] <= len(cases)
         assert found["deletion"]["ratio"] > least and found["deletion"]["low"] > 1.5
     way = Explains(
         "reviews", "chance", 3, lambda counterfactual: (case := faithfulness.ReviewCase(counterfactual), case.pool)
     )
-    assert 0.3 < measure(cases, model, way, seed=0)["deletion"]["ratio"] < 2.5
+    assert 0.3 < measure(cases, model, [way], seed=0)[0]["deletion"]["ratio"] < 2.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from recbole_drex.explain.counterfactual.base import Counterfactual, Interactions
@@ -66,6 +68,7 @@ class DReXCounterfactual(Counterfactual):
     def __init__(self, user: UserView, item: int):
         self.user, self.item = user, ItemView(user.model, item, user.left_out)
         self.model = user.model
+        self.read: Any = None  # for explanations, which read its words: made once
 
     @classmethod
     def of(cls, model: DReX, user: int, item: int) -> DReXCounterfactual:

@@ -191,8 +191,8 @@ def said_of_item(
         return torch.zeros_like(coordinates), torch.zeros_like(spoken)
     some = _left(side, words, place, case)
     row = side.row[place].cpu().numpy()
-    left = taste.text.without(row, case.cpu().numpy(), words.position[token].cpu().numpy())
-    change = torch.from_numpy(left - taste.text.rows(row)).to(coordinates) @ taste.directions
+    change = taste.text.change(row, case.cpu().numpy(), words.position[token].cpu().numpy())
+    change = torch.from_numpy(change).to(coordinates) @ taste.directions
     return torch.where(some, change, -coordinates), torch.where(some, 0.0, -spoken)
 
 

@@ -51,7 +51,9 @@ class ReviewFeatures:
     def rows(self, place: np.ndarray) -> np.ndarray:
         """Features of the reviews at ``place`` (m,) of the n, (m, width) float32: those of the sources, scaled to one
         size and put side by side."""
-        parts = [part.rows(place) for part in self._parts]
+        return self._scaled([part.rows(place) for part in self._parts])
+
+    def _scaled(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate([part * scale for part, scale in zip(parts, self._scales, strict=True)], 1)
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -69,8 +71,12 @@ class ReviewFeatures:
         Returns:
             (c, width).
         """
-        parts = [part.without(review, case, position) for part in self._parts]
-        return np.concatenate([part * scale for part, scale in zip(parts, self._scales, strict=True)], 1)
+        return self._scaled([part.without(review, case, position) for part in self._parts])
+
+    def change(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """What :meth:`without` adds to the features, (c, width)."""
+        before = self._scaled([part.known(review) for part in self._parts])
+        return self.without(review, case, position) - before
 
     def change_along(
         self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray, vectors: np.ndarray
@@ -93,16 +99,41 @@ class ReviewFeatures:
         return total
 
 
+class _KnownRows:
+    """Rows of places, of which the last ones asked for are kept: what-ifs ask for the same again and again.
+
+    Args:
+        rows: makes the rows of places (m,), each by itself.
+    """
+
+    def __init__(self, rows: Callable[[np.ndarray], np.ndarray]):
+        self._rows, self._place = rows, np.zeros(0, dtype=np.int64)
+        self._found: np.ndarray | None = None
+
+    def __call__(self, place: np.ndarray) -> np.ndarray:
+        distinct, number = np.unique(place, return_inverse=True)
+        new = distinct[~np.isin(distinct, self._place, assume_unique=True)]
+        if self._found is None or len(new) + len(self._place) > _BLOCK:
+            self._place, self._found = distinct, self._rows(distinct)
+            return self._found[number]
+        if len(new):
+            where = np.searchsorted(self._place, new)
+            self._found = np.insert(self._found, where, self._rows(new), axis=0)
+            self._place = np.insert(self._place, where, new)
+        return self._found[np.searchsorted(self._place, distinct)[number]]
+
+
 class _MeanWords:
     def __init__(self, store: FeatureStore, review: np.ndarray):
         self.store, self.review, self.width = store, review, store.width
+        self.known = _KnownRows(self.rows)
         self.length = _lengths(store, review)
 
     def rows(self, place: np.ndarray) -> np.ndarray:
         return self.store.means(self.review[place])
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
-        total = self.rows(review) * self.length[review, None]
+        total = self.known(review) * self.length[review, None]
         _add_at(total, case, -self.store.read(position).numpy())
         left = self.length[review] - np.bincount(case, minlength=len(review))
         return np.where(left[:, None] > 0, total / np.maximum(left, 1)[:, None], 0).astype(np.float32)
@@ -110,7 +141,7 @@ class _MeanWords:
     def change_along(
         self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray, vectors: np.ndarray
     ) -> np.ndarray:
-        before = _along(self.rows, direction, review)
+        before = _along(self.known, direction, review)
         total = before * self.length[review] - np.bincount(case, weights=vectors @ direction, minlength=len(review))
         left = self.length[review] - np.bincount(case, minlength=len(review))
         return (np.where(left > 0, total / np.maximum(left, 1), 0) - before).astype(np.float32)
@@ -118,7 +149,7 @@ class _MeanWords:
 
 class _LatentWords:
     def __init__(self, store: FeatureStore, review: np.ndarray, seed: int):
-        self.words = store.word_ids
+        self.words, self.known = store.word_ids, _KnownRows(self.rows)
         self.first, self.length = np.asarray(store.offsets, dtype=np.int64)[review], _lengths(store, review)
         n, found = len(review), np.zeros(len(store.vocabulary), dtype=np.int64)
         self.kept, self.column = np.ones(len(found), dtype=bool), np.arange(len(found))
@@ -150,7 +181,7 @@ class _LatentWords:
         return (self._weights(place)[0] @ self.axes).astype(np.float32)
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
-        result = self.rows(review)
+        result = self.known(review)
         if self.axes is None:
             return result
         case, column, change, left, whole = self._changes(review, case, position)
@@ -164,7 +195,7 @@ class _LatentWords:
         if self.axes is None:
             return np.zeros(len(review), dtype=np.float32)
         case, column, change, left, whole = self._changes(review, case, position)
-        before, added = _along(self.rows, direction, review), _along(self.axes.__getitem__, direction, column)
+        before, added = _along(self.known, direction, review), _along(self.axes.__getitem__, direction, column)
         total = before * np.sqrt(whole) + np.bincount(case, weights=change * added, minlength=len(review))
         return (np.where(left > 0, total / np.sqrt(np.maximum(left, _TINY)), 0) - before).astype(np.float32)
 
