@@ -80,10 +80,14 @@ def without_words(
     before = side.rows[place]
     pooled, there = review.split(before)
     lost = torch.zeros(len(place), 1, device=before.device).index_add(0, case, words.attention[token, None])
-    removed = torch.zeros_like(pooled).index_add(0, case, words.attention[token, None] * words.vector[token])
     some = _left(side, words, place, case)
+    little = lost[:, 0] > _MOST
+    # Where nothing is left, or so little that it is pooled again, what is taken away need not be summed up.
+    needed = (some[:, 0] & ~little)[case]
+    taken = token[needed]
+    removed = torch.zeros_like(pooled).index_add(0, case[needed], words.attention[taken, None] * words.vector[taken])
     rest = torch.where(some, (pooled - removed) / (1 - lost).clamp(min=1e-6), 0.0)
-    few = torch.nonzero((lost[:, 0] > _MOST) & some[:, 0]).flatten()
+    few = torch.nonzero(little & some[:, 0]).flatten()
     if len(few):
         rest[few] = _pooled_without(words, few, place, case, token)
     change = torch.zeros_like(before)
@@ -190,10 +194,14 @@ def said_of_item(
     if taste is None or not coordinates.shape[1]:
         return torch.zeros_like(coordinates), torch.zeros_like(spoken)
     some = _left(side, words, place, case)
-    row = side.row[place].cpu().numpy()
-    change = taste.text.change(row, case.cpu().numpy(), words.position[token].cpu().numpy())
-    change = torch.from_numpy(change).to(coordinates) @ taste.directions
-    return torch.where(some, change, -coordinates), torch.where(some, 0.0, -spoken)
+    # Of reviews without any word left nothing is to be computed.
+    stays = some[:, 0]
+    row, number, inside = side.row[place[stays]], stays.cumsum(0) - 1, stays[case]
+    position = words.position[token[inside]].cpu().numpy()
+    left = taste.text.change(row.cpu().numpy(), number[case[inside]].cpu().numpy(), position)
+    change = -coordinates
+    change[stays] = torch.from_numpy(left).to(coordinates) @ taste.directions
+    return change, torch.where(some, 0.0, -spoken)
 
 
 def said_change(

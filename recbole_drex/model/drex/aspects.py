@@ -276,10 +276,10 @@ class _LemmaCounts:
             length = aspects.store.offsets[review[block] + 1].astype(np.int64) - first
             place = np.arange(length.sum()) + np.repeat(first - (np.cumsum(length) - length), length)
             word = aspects.store.word_ids[place].astype(np.int64)
-            found = np.unique(np.repeat(np.arange(len(length)), length) * n_lemmas + word)
+            found = _distinct(np.repeat(np.arange(len(length)), length) * n_lemmas + word)
             self.reviews += np.bincount(found % n_lemmas, minlength=n_lemmas)
-            pairs.append(np.unique(user[block][found // n_lemmas] * n_lemmas + found % n_lemmas))
-        self.users = np.bincount(np.unique(np.concatenate(pairs)) % max(1, n_lemmas), minlength=n_lemmas)
+            pairs.append(_distinct(user[block][found // n_lemmas] * n_lemmas + found % n_lemmas))
+        self.users = np.bincount(_distinct(np.concatenate(pairs)) % max(1, n_lemmas), minlength=n_lemmas)
         self.of_user = np.bincount(user, minlength=n_users)
 
     def lift(self) -> np.ndarray:
@@ -289,6 +289,12 @@ class _LemmaCounts:
         for size, users in zip(*np.unique(self.of_user[self.of_user > 0], return_counts=True), strict=True):
             expected += users * (1 - (1 - share) ** int(size))
         return np.log(np.maximum(expected, 1e-12) / np.maximum(self.users, 1))
+
+
+def _distinct(keys: np.ndarray) -> np.ndarray:
+    """Distinct numbers, none below 0, ascending; NumPy's own way takes ten times as long since version 2.3."""
+    keys = np.sort(keys)
+    return keys[np.diff(keys, prepend=-1) > 0]
 
 
 def _lemma_vectors(aspects: Aspects, review: np.ndarray, known: np.ndarray) -> torch.Tensor:
