@@ -17,6 +17,7 @@ from recbole_drex.explain.word_effects import WordDeletion
 Unit = Any  # what a case counts: (side, place) of a past interaction, or the number of a lemma
 DRAWS = 20  # random choices of as many units, per prediction
 _RESAMPLES = 2000
+_WORDS = 1 << 17  # that are taken away together
 
 
 class Case(Protocol):
@@ -88,15 +89,10 @@ class WordCase:
 
     def only(self, chosen: Sequence[Sequence[int]]) -> np.ndarray:
         everything = set(self.pool)
-        # One by one: a scenario takes away nearly all words, so each is as large as the evidence.
-        return np.concatenate(
-            [
-                self.without([sorted(everything.difference(kept))])
-                if len(kept)
-                else self.words.nothing_left.numpy(force=True)
-                for kept in chosen
-            ]
-        )
+        # A scenario takes away nearly all words, so each is as large as the evidence.
+        size = max(1, _WORDS // max(1, sum(map(len, self.words.words))))
+        removals = [sorted(everything.difference(kept)) for kept in chosen]
+        return np.concatenate([self.without(removals[k : k + size]) for k in range(0, len(removals), size)])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,11 +123,6 @@ class WordDeletion:
         user, item = (one if len(one.scenario) else None for one in changes)
         return self.counterfactual.predict(user, item, len(removals))
 
-    @cached_property
-    def nothing_left(self) -> torch.Tensor:
-        """The prediction without any of :attr:`lemmas`, (1,)."""
-        return self.without([self.lemmas.tolist()])
-
     def _pairs(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
         return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.to(self.words[0].place.device)
 
