@@ -143,34 +143,15 @@ class TextProcessor:
     """
 
     def __init__(self, lemmatizer: str = "simplemma", language: str = "en"):
-        from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
         self.lemmatizer, self.language = lemmatizer, language
-        lemmatize = _lemmatizer(lemmatizer, language)
-        stop_words = ENGLISH_STOP_WORDS - JUDGING_WORDS - CONTENT_WORDS if language == "en" else frozenset()
         # The pattern runs in `re` itself: NLTK's RegexpTokenizer changes its engine, and with it the meaning of \w,
         # between versions, and newer ones stop with a TimeoutError when a match is suspended for seconds.
         letters = rf"[^\W\d_]+(?:[{_characters('Mn', 'Mc')}]+[^\W\d_]*)*"  # marks belong to the letter before them
         # Numerals that are no digits count as letters here; a class of letters without them is five times as slow.
-        shortest = 1 if language in UNSPACED else 2
         self._no_numerals = str.maketrans(dict.fromkeys(_characters("No", "Nl"), " "))
         self._words = re.compile(rf"{letters}(?:['\-\u2010\u2011]{letters})*")
 
-        @lru_cache(maxsize=1 << 18)
-        def keep(word: str) -> tuple[str, int] | None:
-            """Lemma and length of the part kept, or None for a word that is dropped."""
-            if _NEGATION.fullmatch(word):
-                return "not", len(word)
-            word = _CLITIC.sub("", word)
-            if word in JUDGING_WORDS:
-                return word, len(word)
-            if not shortest <= len(word) <= _LONGEST_WORD or word in stop_words:
-                return None
-            lemma = lemmatize(word)
-            return None if lemma in stop_words else (sys.intern(lemma), len(word))
-
-        self._keep = keep
-        self._stop_words = stop_words
+        self._keep, self._stop_words = _keeper(lemmatizer, language)
 
     def __call__(self, text: str) -> ReviewWords:
         """Clean ``text`` and find its kept words; empty text gives no words."""
@@ -204,6 +185,31 @@ class TextProcessor:
             "rules": str(_RULES),
             "word_lists": hashlib.sha256(repr((sorted(self._stop_words), _CORRECTIONS)).encode()).hexdigest()[:16],
         }
+
+
+@lru_cache(maxsize=4)
+def _keeper(lemmatizer: str, language: str) -> tuple[Callable[[str], tuple[str, int] | None], frozenset[str]]:
+    """What a processor keeps of a word, and its stop words. All processors of a kind share the words they have seen."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    lemmatize = _lemmatizer(lemmatizer, language)
+    stop_words = ENGLISH_STOP_WORDS - JUDGING_WORDS - CONTENT_WORDS if language == "en" else frozenset()
+    shortest = 1 if language in UNSPACED else 2
+
+    @lru_cache(maxsize=1 << 18)
+    def keep(word: str) -> tuple[str, int] | None:
+        """Lemma and length of the part kept, or None for a word that is dropped."""
+        if _NEGATION.fullmatch(word):
+            return "not", len(word)
+        word = _CLITIC.sub("", word)
+        if word in JUDGING_WORDS:
+            return word, len(word)
+        if not shortest <= len(word) <= _LONGEST_WORD or word in stop_words:
+            return None
+        lemma = lemmatize(word)
+        return None if lemma in stop_words else (sys.intern(lemma), len(word))
+
+    return keep, stop_words
 
 
 def known_share(texts: Sequence[str], language: str) -> float | None:
@@ -297,6 +303,7 @@ def _wordnet() -> Callable[[str], str]:
     return lambda word: wordnet.morphy(word) or word
 
 
+@lru_cache
 def _characters(*categories: str) -> str:
     """All characters of these Unicode categories that are not ASCII."""
     return "".join(filter(lambda char: unicodedata.category(char) in categories, map(chr, range(0x80, 0x20000))))

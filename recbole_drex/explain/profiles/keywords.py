@@ -84,6 +84,7 @@ class KeywordProfiles:
             side: _best(of_side, score, vocabulary, by_name, n, hidden)
             for side, of_side, score in zip(_SIDES, counts, scores, strict=True)
         }
+        self._lemmas = {side: table["lemma"].tolist() for side, table in self._tables.items()}
         sizes = {"user": experiment.dataset.user_num, "item": experiment.dataset.item_num}
         self._first = {
             side: np.searchsorted(table["owner"], np.arange(sizes[side] + 1)) for side, table in self._tables.items()
@@ -168,7 +169,7 @@ class KeywordProfiles:
 
     def _lemmas_of(self, side: str, owner: int) -> list[str]:
         first, last = self._first[side][owner : owner + 2]
-        return self._tables[side]["lemma"].iloc[first:last].tolist()
+        return self._lemmas[side][first:last]
 
     def _forms_of(self, side: str, owner: int) -> list[str]:
         """The written forms of an owner's keywords."""

@@ -43,16 +43,15 @@ def noun_shares(texts: Iterable[str], processor: TextProcessor) -> dict[str, flo
         >>> shares["plot"], shares["simply"], shares["slow"]
         (1.0, 0.0, 0.0)
     """
-    total: Counter[str] = Counter()
-    nouns: Counter[str] = Counter()
-    for text in texts:
-        tokens = ["", "", *_TOKEN.findall(clean(text)), "."]
-        total.update(tokens)
-        nouns.update(
-            word
-            for second, first, word, after in zip(tokens, tokens[1:], tokens[2:], tokens[3:], strict=False)
-            if after in _AFTER and (first in _BEFORE or (second in _BEFORE and first not in _AFTER))
-        )
+    number: dict[str, int] = {}
+    tokens = (token for text in texts for token in ("", "", *_TOKEN.findall(clean(text)), "."))
+    code = np.array([number.setdefault(token, len(number)) for token in tokens], dtype=np.int64)
+    before, after = (np.array([form in words for form in number], dtype=bool)[code] for words in (_BEFORE, _AFTER))
+    stands = after[3:] & (before[1:-2] | (before[:-3] & ~after[1:-2]))
+    nouns, total = (
+        Counter(dict(zip(number, np.bincount(codes, minlength=len(number)).tolist(), strict=True)))
+        for codes in (code[2:-1][stands], code)
+    )
     forms = [form for form in total if form]
     words = processor(" ".join(forms))
     counts: dict[str, list[int]] = {}
