@@ -250,9 +250,7 @@ def words_by_frequency(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     return WordCase(words), words.lemmas[order].tolist()
 
 
-def measure(
-    cases: Sequence[tuple[int, int]], model: Any, ways: Sequence[Explains], seed: int
-) -> list[dict[str, Any]]:
+def measure(cases: Sequence[tuple[int, int]], model: Any, ways: Sequence[Explains], seed: int) -> list[dict[str, Any]]:
     """Faithfulness of some ways to explain.
 
     Args:
@@ -266,7 +264,8 @@ def measure(
         and under ``deletion``, ``same_direction`` (against random units of the same direction) and ``insertion`` the
         fields of :class:`Ratio`.
     """
-    generators, effects = [np.random.default_rng(seed) for _ in ways], [[] for _ in ways]
+    generators = [np.random.default_rng(seed) for _ in ways]
+    effects: list[list[Effect]] = [[] for _ in ways]
     for user, item in cases:
         counterfactual = counterfactual_for(model, user, item)
         for way, rng, found in zip(ways, generators, effects, strict=True):

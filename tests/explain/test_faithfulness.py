@@ -138,3 +138,20 @@ def test_reasons_found_by_removal_are_more_faithful_than_chance(make_experiment,
         "reviews", "chance", 3, lambda counterfactual: (case := faithfulness.ReviewCase(counterfactual), case.pool)
     )
     assert 0.3 < measure(cases, model, [way], seed=0)[0]["deletion"]["ratio"] < 2.5
+
+
+def test_ways_measured_together_are_measured_as_alone(make_experiment, monkeypatch):
+    model = shake(make_experiment("DReX")).model.eval()
+    cases = [(user, 1 + user % 30) for user in range(1, 5)]
+    ways = [
+        Explains("reviews", "evidence", 3, faithfulness.by_evidence),
+        Explains("words", "evidence", 5, faithfulness.words_by_evidence),
+        Explains("words", "frequency", 5, faithfulness.words_by_frequency),
+    ]
+    together = measure(cases, model, ways, seed=3)
+    monkeypatch.setattr(faithfulness, "_WORDS", 1)  # one scenario at a time
+    for way, found in zip(ways, together, strict=True):
+        (alone,) = measure(cases, model, [way], seed=3)
+        assert found["predictions"] == alone["predictions"] > 0
+        for kind in ("deletion", "same_direction", "insertion"):
+            assert found[kind] == pytest.approx(alone[kind], rel=1e-4, abs=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -100,7 +101,7 @@ class ReviewFeatures:
 
 
 class _KnownRows:
-    """Rows of places, of which the last ones asked for are kept: what-ifs ask for the same again and again.
+    """Rows of places, of which the last ones asked for are kept: counterfactuals ask for the same again and again.
 
     Args:
         rows: makes the rows of places (m,), each by itself.
@@ -247,9 +248,9 @@ class _LatentWords:
 def _leading(matrix: scipy.sparse.csr_matrix, components: int) -> np.ndarray:
     """Leading right singular vectors of a matrix A (n, width): (width, components) float32, fewer if its rank is lower.
 
-    They are those of the smaller of AA' and A'A, or, where both are large, of A by Lanczos' bidiagonalisation, or, where
-    its bases of both sides would take much memory, of A'A by Lanczos' iteration, which takes three times as long. None
-    of them depends on the order of rows and columns, but for rounding.
+    They are those of the smaller of AA' and A'A. Where both are large, they are found by Lanczos bidiagonalisation of
+    A. Its bases hold some hundred numbers for every row and column, so for larger A they are found by Lanczos iteration
+    on A'A, which takes three times as long. None depends on the order of rows and columns, but for rounding.
     """
     transposed = matrix.T.tocsr()
     if matrix.shape[0] < min(matrix.shape[1], _SMALL):

@@ -73,7 +73,8 @@ class TextTaste(nn.Module):
         review, item = table.review.numpy(), table.item.numpy()
         self._described = store, review, tuple(sources), seed
         self._inputs = {
-            "features": store.signature, "dtype": store.dtype, "review": review, "sources": tuple(sources), "seed": seed,
+            "features": store.signature, "dtype": store.dtype,
+            "review": review, "sources": tuple(sources), "seed": seed,
         }  # fmt: skip
 
         def fitted() -> dict[str, np.ndarray]:

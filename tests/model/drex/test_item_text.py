@@ -163,6 +163,21 @@ def test_features_do_not_depend_on_blocks(monkeypatch):
     np.testing.assert_allclose(features.rows(chosen), together[chosen], atol=1e-4)
 
 
+def test_known_rows_are_the_rows_whatever_was_asked_for_before(monkeypatch):
+    monkeypatch.setattr(review_features, "_BLOCK", 8)
+    table = np.random.default_rng(0).normal(size=(20, 3))
+    asked = []
+
+    def rows(place):
+        asked.extend(place.tolist())
+        return table[place]
+
+    known = review_features._KnownRows(rows)
+    for place in ([5, 3, 5], [3], [], [9, 1, 5], [2, 4, 6, 8], list(range(20)), [7, 0]):
+        np.testing.assert_array_equal(known(np.array(place, dtype=np.int64)), table[place])
+    assert asked == [3, 5, 1, 9, 2, 4, 6, 8, *range(20)]
+
+
 def singular(rank: int, n: int = 300, width: int = 60) -> tuple[np.ndarray, np.ndarray]:
     """A matrix (n, width) of some rank, and its right singular vectors."""
     rng = np.random.default_rng(0)
