@@ -114,7 +114,7 @@ class _KnownRows:
     def __call__(self, place: np.ndarray) -> np.ndarray:
         distinct, number = np.unique(place, return_inverse=True)
         new = distinct[~np.isin(distinct, self._place, assume_unique=True)]
-        if self._found is None or len(new) + len(self._place) > _BLOCK:
+        if self._found is None or (len(new) and len(new) + len(self._place) > _BLOCK):
             self._place, self._found = distinct, self._rows(distinct)
             return self._found[number]
         if len(new):
