@@ -22,6 +22,7 @@ from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import DataError, DrexError
 from recbole_drex.experiments.quick_start import run
+from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.results.run_result import read_interactions, read_users
 
@@ -77,7 +78,7 @@ def _run(case: str, model: str, root: Path, results: Path, **parameters: Any) ->
     errors = ["mae", "mse"] if model in RATING else []
     assert np.isfinite(users[errors].to_numpy(float)).all() and len(users)
     experiment = load(folder)
-    if experiment.explains:
+    if explains(experiment.model):
         explainer = Explainer(experiment)
         for user in experiment.dataset.field2id_token[experiment.dataset.uid_field][1:4]:
             for one in explainer.explain(str(user), 3).recommendations:

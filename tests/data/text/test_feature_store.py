@@ -201,7 +201,7 @@ def test_leftovers_of_a_broken_finish_do_no_harm(tmp_path: Path) -> None:
 
 LOOP = """
 import sys
-from tests.test_store import *
+from test_feature_store import *
 folder, shards = Path(sys.argv[1]), [make_shard(k, [3, 0, 40]) for k in range(6)]
 writer = StoreWriter(folder.with_name("shards"), WIDTH, "s", 6, sys.argv[2])
 print("started", flush=True)
@@ -214,7 +214,7 @@ writer.finish(folder, {})
 @pytest.mark.parametrize("dtype", ["float16", pytest.param("int8", marks=pytest.mark.slow)])
 def test_kill_at_any_moment(tmp_path: Path, dtype: str) -> None:
     folder, root = tmp_path / "features", Path(__file__).parents[3]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PYTHONPATH": f"{root}:{Path(__file__).parent}"}
     for milliseconds in (1, 4, 8, 12, 16, 20):
         process = subprocess.Popen(
             [sys.executable, "-c", LOOP, str(folder), dtype], cwd=root, env=environment, stdout=subprocess.PIPE,
