@@ -37,7 +37,14 @@ FILES = {
     if path.name != "__init__.py"
 }
 # What may hold torch is a model's, or is computed by one; these files hold plain values and words alone.
-PLAIN = ("explain.explanation", "explain.verbalize", "explain.wording", "results.run_result", "results.comparison")
+PLAIN = (
+    "explain.explanation",
+    "explain.explanation_text",
+    "explain.verbalize",
+    "explain.wording",
+    "results.run_result",
+    "results.comparison",
+)
 
 
 def imports(module: str) -> set[str]:

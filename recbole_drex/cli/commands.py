@@ -166,9 +166,9 @@ def prepare(options: argparse.Namespace, command: str) -> int:
 
 
 def explain(options: argparse.Namespace, command: str) -> int:
-    from recbole_drex.cli.explanation_output import render, use_color
     from recbole_drex.experiments.run import load
     from recbole_drex.explain.explainer import Explainer
+    from recbole_drex.explain.explanation_text import render, use_color
 
     if options.top < 1:
         raise ConfigError(f"--top must be 1 or more, not {options.top}")

@@ -19,12 +19,12 @@ from recbole_drex.analysis.explanation_table import to_text as explanation_text
 from recbole_drex.analysis.friedman import rank_test
 from recbole_drex.analysis.significance import compare_models, user_values
 from recbole_drex.analysis.table_rows import seldom_ordered
-from recbole_drex.cli.explanation_output import render
 from recbole_drex.data.prepare.statistics import statistics_table
 from recbole_drex.errors import DataError, printable, without_controls
 from recbole_drex.experiments.quick_start import REFERENCES
 from recbole_drex.experiments.run import load
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.explanation_text import render
 from recbole_drex.report.pages.rendering import seconds
 from recbole_drex.results.comparison import Comparison, comparison_of
 from recbole_drex.tuning.search_results import BEST, TRIALS, Search

@@ -16,12 +16,11 @@ from tabulate import tabulate
 
 from recbole_drex.analysis.comparable import smaller_is_better
 from recbole_drex.analysis.comparison_table import comparison_table
-from recbole_drex.cli.explanation_output import render, use_color
 from recbole_drex.errors import DataError, printable
 from recbole_drex.experiments.quick_start import REFERENCES
 from recbole_drex.experiments.run import load
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.explanation import Explanation
+from recbole_drex.explain.explanation_text import Explanation, render, use_color
 from recbole_drex.results.comparison import Comparison, Run, comparison_of
 
 _COLUMNS = {"own_test": ("mae", "rmse"), "full": ("ndcg@10", "recall@10")}

@@ -27,7 +27,8 @@ from recbole_drex.explain.counterfactual.dispatch import (
 )
 from recbole_drex.explain.counterfactual.new_user import counterfactual_for_new
 from recbole_drex.explain.effects import find_evidence
-from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Recommendation
+from recbole_drex.explain.explanation import Keyword, PastReview, Recommendation
+from recbole_drex.explain.explanation_text import Explanation
 from recbole_drex.explain.interruption import between_steps
 from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.past_interactions import PastReviews

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+PRAISED, CRITICISED, NEUTRAL = "praised", "criticised", "neutral"
+"""Sides of a keyword."""
 SMALLEST = 0.05
 """Effect on the rating below which nothing is called a reason, and an aspect is not shown by itself."""
 
@@ -104,7 +106,7 @@ class Keyword:
     score: float
     reviews: int = 0
     mean_rating: float | None = None
-    side: str = "neutral"
+    side: str = NEUTRAL
     quotes: tuple[PastReview, ...] = ()
 
 
@@ -267,23 +269,6 @@ class Recommendation:
     parts: tuple[Part, ...] = ()
     mean_rating: float | None = None
     ratings: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Explanation:
-    """A user's keyword profile (empty, if the model makes none) and explained recommendations.
-
-    Attributes:
-        user: name; of a user who is not in the data, what the caller calls them.
-        mean_rating: of the user's training ratings; None without any.
-        profile: the user's keywords.
-        recommendations: the best first.
-    """
-
-    user: str
-    mean_rating: float | None
-    profile: tuple[Keyword, ...]
-    recommendations: tuple[Recommendation, ...]
 
 
 def agrees(part: Part) -> bool:

@@ -7,11 +7,11 @@ Every number and every word that is said stands in the explanation; nothing is l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from recbole_drex.explain.explanation import (
     SMALLEST,
     EvidenceEffect,
-    Explanation,
     Part,
     Recommendation,
     adding_up,
@@ -25,7 +25,15 @@ _SELDOM = 0.1  # share of a user's reviews below which nothing is said of the us
 _REASONED = ("item", "aspect", "taste")  # kinds of parts that may be reasons for this item
 
 
-def sentence(explanation: Explanation, item: Recommendation, language: Language = ENGLISH) -> str:
+class Explained(Protocol):
+    """What is read of an :class:`~recbole_drex.explain.explanation_text.Explanation` beside the recommendation."""
+
+    @property
+    def mean_rating(self) -> float | None:
+        """Of the user's training ratings; None without any."""
+
+
+def sentence(explanation: Explained, item: Recommendation, language: Language = ENGLISH) -> str:
     """Say why an item is recommended to a user.
 
     Args:
@@ -39,6 +47,7 @@ def sentence(explanation: Explanation, item: Recommendation, language: Language 
 
     Example:
         >>> from recbole_drex.explain.explanation import Claim, Part
+        >>> from recbole_drex.explain.explanation_text import Explanation
         >>> mine, its = Claim(40, 23, 12, 11), Claim(31, 11, 9, 2)
         >>> parts = (Part("average", "average", 3.6, 3.6), Part("aspect", "story", 0.8, 0.8, ("story",), mine, its))
         >>> item = Recommendation("g1", "Abyss", 4.4, score=4.4, parts=parts, mean_rating=4.2, ratings=31)
@@ -199,7 +208,7 @@ def _effect(evidence: EvidenceEffect, language: Language) -> str:
     return effect.format(what=what, by=language.number(abs(evidence.delta), 2))
 
 
-def _means(explanation: Explanation, item: Recommendation, language: Language) -> str:
+def _means(explanation: Explained, item: Recommendation, language: Language) -> str:
     """The mean ratings of item and user, in one sentence."""
     mine, its = explanation.mean_rating, item.mean_rating
     if its is not None:

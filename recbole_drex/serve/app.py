@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from recbole_drex import __version__
 from recbole_drex.errors import DataError
-from recbole_drex.explain.explanation import Explanation
+from recbole_drex.explain.explanation_text import Explanation
 from recbole_drex.serve import limits
 from recbole_drex.serve.answers import answer, answer_errors
 from recbole_drex.serve.guard import Guard

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recbole_drex.explain.explanation import Explanation, Keyword
+from recbole_drex.explain.explanation import Keyword
+from recbole_drex.explain.explanation_text import Explanation
 from recbole_drex.serve import limits
 
 Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME)]

@@ -12,7 +12,7 @@ from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.explanation import Explanation
+from recbole_drex.explain.explanation_text import Explanation
 from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.serve import limits

@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from recbole_drex.cli.explanation_output import render
 from recbole_drex.errors import DataError
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.explanation_text import render
 from recbole_drex.explain.quality import explanation_quality
 
 

@@ -13,7 +13,6 @@ from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation import (
     Claim,
     EvidenceEffect,
-    Explanation,
     Mention,
     NeighbourExplanation,
     Part,
@@ -21,6 +20,7 @@ from recbole_drex.explain.explanation import (
     Quote,
     Recommendation,
 )
+from recbole_drex.explain.explanation_text import Explanation
 from recbole_drex.explain.verbalize import reasons_of, sentence, sum_in_words
 from recbole_drex.explain.wording import ENGLISH, Language
 

@@ -14,7 +14,6 @@ from planted_runs import write_run
 from recbole_drex.explain.explanation import (
     Claim,
     EvidenceEffect,
-    Explanation,
     Keyword,
     Mark,
     Mention,
@@ -26,6 +25,7 @@ from recbole_drex.explain.explanation import (
     SharedKeyword,
     WordEffect,
 )
+from recbole_drex.explain.explanation_text import Explanation
 from recbole_drex.report.html import render
 from recbole_drex.results.comparison import EXPLANATIONS, HISTORY, comparison_of
 from recbole_drex.results.run_result import write_interactions

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from recbole_drex.data.raw import demo
-from recbole_drex.explain.explanation import Explanation, Keyword, PastReview, Quote
+from recbole_drex.explain.explanation import Keyword, PastReview, Quote
+from recbole_drex.explain.explanation_text import Explanation
 
 PRAISE = {*demo._PRAISE, *(word for praise in demo._OWN.values() for word in praise[1].split())}
 BLAME = {*demo._BLAME, *(word for praise in demo._OWN.values() for word in praise[0].split())}

@@ -12,7 +12,8 @@ import pytest
 from explained import explanation, hostile, others, summed, write_explained
 from pages import Page, elements, opened
 
-from recbole_drex.explain.explanation import Explanation, Mark, PastReview, Quote
+from recbole_drex.explain.explanation import Mark, PastReview, Quote
+from recbole_drex.explain.explanation_text import Explanation
 from recbole_drex.report.pages.explanations import packed
 
 

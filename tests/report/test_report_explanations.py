@@ -12,7 +12,8 @@ import pytest
 from explained import EVIL, IMAGE, explanation, hostile, others, recommendation, summed, write_explained
 from pages import elements, opened, too_wide
 
-from recbole_drex.explain.explanation import Explanation, Recommendation
+from recbole_drex.explain.explanation import Recommendation
+from recbole_drex.explain.explanation_text import Explanation
 
 LONELY = dataclasses.replace(
     explanation(7), user="lonely", recommendations=(recommendation(7, 3, keywords=(), sentence=""),)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recbole_drex.explain.explanation import PastReview, Quote
+from recbole_drex.explain.explanation import NEUTRAL, PRAISED, PastReview, Quote
 from recbole_drex.explain.past_interactions import Past, PastReviews
 from recbole_drex.explain.profiles.attended_reviews import AttendedReviews
 from recbole_drex.explain.profiles.excerpts import marked
-from recbole_drex.explain.profiles.word_scores import NEUTRAL, PRAISED
 
 
 class Quotes:

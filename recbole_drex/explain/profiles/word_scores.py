@@ -30,10 +30,10 @@ import dataclasses
 
 import numpy as np
 
+from recbole_drex.explain.explanation import CRITICISED, NEUTRAL, PRAISED
 from recbole_drex.explain.profiles.attended_reviews import AttendedReviews
 
 SCORES = ("attention", "attention_lift")
-PRAISED, CRITICISED, NEUTRAL = "praised", "criticised", "neutral"
 
 _DOUBT = 0.9  # standard errors that are taken off; below one, so that words of single reviews rank last, but do rank
 _AGREE = 2 / 3  # share of reviews that must speak of a word in one way

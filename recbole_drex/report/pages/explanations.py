@@ -20,11 +20,12 @@ def packed(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
         users: the content of ``explanations.json``.
 
     Returns:
-        ``users`` as in :class:`~recbole_drex.explain.explanation.Explanation`, without what is empty and with numbers
-        of four decimals. In place of quotes, reviews and items' profiles stand their places in the lists ``quotes``,
-        ``reviews`` and ``profiles``; titles stand in ``titles`` by item. A quote's marks are columns: ``places`` (from
-        the end of the mark before to the start, then the length, both in characters), ``attention`` in thousandths,
-        ``delta`` in ten-thousandths and ``sentiment`` in hundredths. The mentions of aspects are not repeated.
+        ``users`` as in :class:`~recbole_drex.explain.explanation_text.Explanation`, without what is empty and with
+        numbers of four decimals. In place of quotes, reviews and items' profiles stand their places in the lists
+        ``quotes``, ``reviews`` and ``profiles``; titles stand in ``titles`` by item. A quote's marks are columns:
+        ``places`` (from the end of the mark before to the start, then the length, both in characters), ``attention`` in
+        thousandths, ``delta`` in ten-thousandths and ``sentiment`` in hundredths. The mentions of aspects are not
+        repeated.
 
     Example:
         >>> quote = {"text": "a fine story", "marks": [{"start": 2, "end": 6, "attention": 0.25}]}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_drex.cli.explanation_output import render
 from recbole_drex.data.text.tokenizer import JUDGING_WORDS
 from recbole_drex.errors import DataError
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.explanation_text import render
 from recbole_drex.explain.profiles.attended_reviews import AttendedReviews
 from recbole_drex.explain.profiles.keywords import KeywordProfiles
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_drex.cli.explanation_output import render
 from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.data.text.tokenizer import TextProcessor, clean
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.explanation_text import render
 from recbole_drex.explain.profiles.excerpts import LONGEST, excerpt
 from recbole_drex.explain.verbalize import reasons_of
 

@@ -6,11 +6,11 @@ from altered import shake, without
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.cli.explanation_output import render
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.explanation_text import render
 from recbole_drex.explain.word_effects import WordDeletion
 from recbole_drex.model.abstract_recommender import RankingHead
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_drex.cli.explanation_output import render
 from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
 from recbole_drex.explain.effects import OTHER, SAME, WORDS
 from recbole_drex.explain.explainer import Explainer
+from recbole_drex.explain.explanation_text import render
 
 
 @pytest.fixture(scope="module", params=["DReX", "NARRE", "EMF", "DReX-implicit"])

@@ -11,13 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_drex.cli.explanation_output import render, use_color
 from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.errors import printable
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation import (
     EvidenceEffect,
-    Explanation,
     Keyword,
     Mark,
     PastReview,
@@ -26,6 +24,7 @@ from recbole_drex.explain.explanation import (
     SharedKeyword,
     WordEffect,
 )
+from recbole_drex.explain.explanation_text import Explanation, render, use_color
 
 _COLOR = re.compile(r"\x1b\[(?:48;5;\d+m\x1b\[38;5;16|0)m")
 

@@ -1,14 +1,15 @@
-"""An explanation as text for the terminal, with the model's attention as colour if wanted."""
+"""An explanation, and the same as text, with the model's attention as colour if wanted, or as HTML."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
+from html import escape
 from typing import TextIO
 
 from recbole_drex.errors import printable, without_controls
-from recbole_drex.explain.explanation import EvidenceEffect, Explanation, Keyword, Mark, Part, Quote, Recommendation
-from recbole_drex.explain.profiles.word_scores import NEUTRAL
+from recbole_drex.explain.explanation import NEUTRAL, EvidenceEffect, Keyword, Mark, Part, Quote, Recommendation
 from recbole_drex.explain.verbalize import reasons_of, sum_in_words
 
 COLORS = ("auto", "always", "never")
@@ -23,6 +24,61 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _ATTENTION = (230, 229, 228, 227, 226)
 _RAISED = (194, 157, 120, 83, 46)
 _LOWERED = (224, 217, 210, 203, 196)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """A user's keyword profile (empty, if the model makes none) and explained recommendations.
+
+    ``print`` shows it as text; ``dataclasses.asdict`` makes one JSON document of it.
+
+    Attributes:
+        user: name; of a user who is not in the data, what the caller calls them.
+        mean_rating: of the user's training ratings; None without any.
+        profile: the user's keywords.
+        recommendations: the best first.
+
+    Example:
+        >>> print(Explanation("ada", 3.8, (), (Recommendation("g1", "Abyss", 4.4, "Predicted 4.4."),)))
+        User ada, average rating 3.80
+          1. Abyss: predicted 4.40
+             Predicted 4.4.
+    """
+
+    user: str
+    mean_rating: float | None
+    profile: tuple[Keyword, ...]
+    recommendations: tuple[Recommendation, ...]
+
+    def __str__(self) -> str:
+        """The explanation as text, as the terminal shows it."""
+        return render(self)
+
+    def __repr__(self) -> str:
+        """The user and the recommended items."""
+        return f"Explanation(user={self.user!r}, items={[one.item for one in self.recommendations]!r})"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        rows = [
+            [one.title or one.item, "" if one.predicted is None else f"{one.predicted:.2f}", one.sentence]
+            for one in self.recommendations
+        ]
+        return html_table(f"Recommendations for {self.user}", ["item", "predicted", "why"], rows)
+
+
+def html_table(caption: str, header: list[str], rows: list[list[str]]) -> str:
+    """A small table of texts for notebooks; all texts are escaped.
+
+    Example:
+        >>> html_table("a < b", ["x"], [["<b>"]])
+        '<table><caption>a &lt; b</caption><tr><th>x</th></tr><tr><td>&lt;b&gt;</td></tr></table>'
+    """
+    lines = [("th", header), *(("td", row) for row in rows)]
+    body = "".join(
+        f"<tr>{''.join(f'<{tag}>{escape(printable(text))}</{tag}>' for text in row)}</tr>" for tag, row in lines
+    )
+    return f"<table><caption>{escape(printable(caption))}</caption>{body}</table>"
 
 
 def use_color(choice: str, stream: TextIO) -> bool:
