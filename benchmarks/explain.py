@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import harness
-from recbole_drex.experiments.run import load
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.utils.files import write_json
 
@@ -29,7 +29,7 @@ _WARM_UP = 20
 
 def measure(run: Path, users: int) -> list[dict[str, Any]]:
     """Percentiles of the milliseconds that explaining takes to users who are asked for the first and second time."""
-    explainer = Explainer(load(run))
+    explainer = Explainer(load_experiment(run))
     names = explainer.recommender
     ids = np.random.default_rng(0).permutation(explainer.users_by_evidence())[: _WARM_UP + users]
     chosen = [names.user_name(int(uid)) for uid in ids]

@@ -6,12 +6,14 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "load", "run", "tune"]
+__all__ = ["TrainedRun", "__version__", "compare", "load", "register_model", "run", "tune"]
 
 _HOME = {
-    "run": "experiments.quick_start",
-    "load": "experiments.run",
+    "TrainedRun": "experiments.trained_run",
     "compare": "experiments.compare",
+    "load": "experiments.trained_run",
+    "register_model": "registry",
+    "run": "experiments.trained_run",
     "tune": "tuning.search",
 }
 
@@ -21,3 +23,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"recbole_drex.{_HOME[name]}"), name)
     raise AttributeError(f"module 'recbole_drex' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """The names that users call."""
+    return sorted(__all__)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+import re
+import textwrap
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +62,22 @@ def register_model(model: Model | None = None, /, **parameters: Any) -> Model | 
     return model
 
 
+def model_names(models: str | type | Sequence[str | type]) -> list[str]:
+    """Names of models, of which one or several are given by name or as a class; a new class is registered.
+
+    Example:
+        >>> model_names("DReX"), model_names(["DReX", "BPR"])
+        (['DReX'], ['DReX', 'BPR'])
+    """
+    given = [models] if isinstance(models, (str, type)) else models
+    for model in given:
+        if isinstance(model, str) or model in _registered.values():
+            continue
+        if model.__name__ not in _project_models() or get_model(model.__name__) is not model:
+            register_model(model)
+    return [model if isinstance(model, str) else model.__name__ for model in given]
+
+
 def own_models() -> list[str]:
     """Names of the models and presets of this project, and of those that were registered."""
     return [*_project_models(), *_registered]
@@ -105,6 +123,22 @@ def get_model(name: str) -> type:
         return getattr(module, class_name)
     module = importlib.import_module(f"recbole.model.general_recommender.{name.lower()}")
     return getattr(without_pickle(module), name)
+
+
+def summary_of(name: str) -> str:
+    """What a model is, in one line: the first clause of its class's docstring, or of a preset's YAML file.
+
+    Example:
+        >>> summary_of("DReX-implicit"), summary_of("GlobalMean")
+        ('DReX for ranking the full catalogue', 'Predicts the mean of the training ratings')
+    """
+    name = canonical_model_name(name)
+    if name in PRESETS:
+        text = (properties_dir() / "model" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    else:
+        text = (vars(get_model(name)).get("__doc__") or "").strip().partition("\n\n")[0]
+    text = " ".join(text.replace("`", "").split()).removeprefix("# ").removeprefix(f"{name}: ")
+    return textwrap.shorten(re.split(r"(?<!al)\. |; |: ", text)[0].rstrip("."), 110, placeholder=" ...")
 
 
 @cache

@@ -166,13 +166,13 @@ def prepare(options: argparse.Namespace, command: str) -> int:
 
 
 def explain(options: argparse.Namespace, command: str) -> int:
-    from recbole_drex.experiments.run import load
+    from recbole_drex.experiments.run import load_experiment
     from recbole_drex.explain.explainer import Explainer
     from recbole_drex.explain.explanation_text import render, use_color
 
     if options.top < 1:
         raise ConfigError(f"--top must be 1 or more, not {options.top}")
-    explainer = Explainer(load(options.run), word_effects=options.json)
+    explainer = Explainer(load_experiment(options.run), word_effects=options.json)
     if options.item is None:
         explanation = explainer.explain(options.user, options.top)
     else:
@@ -182,6 +182,30 @@ def explain(options: argparse.Namespace, command: str) -> int:
     else:
         print(render(explanation, use_color(options.color, sys.stdout)))
     return 0
+
+
+def recommend(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.cli.batch_commands import recommend
+
+    return recommend(options.run, options.users, options.top, options.out, options.explain)
+
+
+def predict(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.cli.batch_commands import predict
+
+    return predict(options.run, options.pairs, options.out)
+
+
+def export(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.cli.batch_commands import export
+
+    return export(options.run, options.vectors)
+
+
+def models(options: argparse.Namespace, command: str) -> int:
+    from recbole_drex.cli.batch_commands import list_models
+
+    return list_models()
 
 
 def serve(options: argparse.Namespace, command: str) -> int:

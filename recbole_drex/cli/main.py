@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(unknown_name("command", arguments[0], commands))
         if arguments and not arguments[0].startswith("-"):
             _check_options(commands[arguments[0]], arguments)
+        if not arguments:
+            parser.print_help()
+            return 0
         options, rest = parser.parse_known_args(arguments)
         if rest and not options.takes_parameters:
             raise ConfigError(f"unknown argument {rest[0]!r}; see recbole-drex {arguments[0]} --help")

@@ -20,7 +20,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     """The parser, and those of its commands by their names."""
     parser = argparse.ArgumentParser("recbole-drex", description="Review-based recommendation models for RecBole.")
     parser.add_argument("--version", action="version", version=f"recbole_drex {__version__}")
-    subparsers = parser.add_subparsers(metavar="command", required=True)
+    subparsers = parser.add_subparsers(metavar="command")
 
     def command(name: str, function, text: str, parameters: bool = False) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
@@ -203,6 +203,28 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         default="auto",
         help="colour words by the model's attention (default: auto, if the output is a terminal)",
     )
+
+    recommend = command("recommend", commands.recommend, "Write the best items of many users from a finished run.")
+    recommend.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
+    recommend.add_argument(
+        "--users", default="all", metavar="FILE", help="all, or a file with one user a line (default: all)"
+    )
+    recommend.add_argument("--top", type=int, default=10, metavar="K", help="items of each user (default: 10)")
+    recommend.add_argument("--out", metavar="FILE", help=".parquet, .csv or .jsonl (default: a table on the terminal)")
+    recommend.add_argument("--explain", action="store_true", help="say why, in a column of its own")
+
+    predict = command("predict", commands.predict, "Predict the ratings of pairs of users and items.")
+    predict.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
+    predict.add_argument(
+        "--pairs", required=True, metavar="FILE", help="columns user_id and item_id; .parquet, .csv or .jsonl"
+    )
+    predict.add_argument("--out", metavar="FILE", help=".parquet, .csv or .jsonl (default: a table on the terminal)")
+
+    export = command("export", commands.export, "Write the vectors of all users and items of a finished run.")
+    export.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
+    export.add_argument("--vectors", required=True, metavar="FILE.npz", help="NumPy archive to be written")
+
+    command("models", commands.models, "List the models that can be trained, one a line.")
 
     serve = command("serve", commands.serve, "Answer requests for recommendations and their reasons, and show a page.")
     serve.add_argument("--run", required=True, metavar="DIR", help="folder of the run")

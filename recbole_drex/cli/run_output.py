@@ -22,7 +22,7 @@ from recbole_drex.analysis.table_rows import seldom_ordered
 from recbole_drex.data.prepare.statistics import statistics_table
 from recbole_drex.errors import DataError, printable, without_controls
 from recbole_drex.experiments.quick_start import REFERENCES
-from recbole_drex.experiments.run import load
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import render
 from recbole_drex.report.pages.rendering import seconds
@@ -191,7 +191,7 @@ def _print_tests(comparison: Comparison, model: str) -> None:
 
 
 def _print_explanations(run_dir: Path, users: int = 3) -> None:
-    experiment = load(run_dir)
+    experiment = load_experiment(run_dir)
     try:
         explainer = Explainer(experiment)
     except DataError as error:

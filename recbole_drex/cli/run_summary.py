@@ -18,7 +18,7 @@ from recbole_drex.analysis.comparable import smaller_is_better
 from recbole_drex.analysis.comparison_table import comparison_table
 from recbole_drex.errors import DataError, printable
 from recbole_drex.experiments.quick_start import REFERENCES
-from recbole_drex.experiments.run import load
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import Explanation, render, use_color
 from recbole_drex.results.comparison import Comparison, Run, comparison_of
@@ -129,7 +129,7 @@ def _training(run: Run) -> str:
 def _explained(run_dir: Path) -> Explanation | None:
     """The best recommendation of a user with many reviews, preferably one with quotes of both sides."""
     try:
-        explainer = Explainer(load(run_dir))
+        explainer = Explainer(load_experiment(run_dir))
     except DataError:  # a model that explains nothing
         return None
     users = explainer.users_by_evidence()[:_TRIED]

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 import recbole
 from recbole.utils.argument_list import dataset_arguments
@@ -19,24 +21,28 @@ from recbole_drex.data.prepare.engine import check_engine
 from recbole_drex.data.prepare.manifest import reused_settings
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources, find_sources
+from recbole_drex.data.raw.frames import frame_file
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.run import check_replaceable, forget_notes, run_one
 from recbole_drex.parallel.collectives import first_decides
 from recbole_drex.parallel.launch import check_processes, group, launch
+from recbole_drex.registry import model_names
 from recbole_drex.utils.files import safe_name
 from recbole_drex.utils.progress import stage
 
+RawReviews = str | Path | pd.DataFrame | Sequence[str | Path]
+RawItems = str | Path | pd.DataFrame | None
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
 """Models trained in addition to those asked for, so that every table can be read against them."""
 
 
 def run(
-    models: Sequence[str] | None = None,
+    models: str | type | Sequence[str | type] | None = None,
     dataset: str | None = None,
     *,
-    raw: Sequence[str | Path] = (),
-    meta: str | Path | None = None,
+    raw: RawReviews = (),
+    meta: RawItems = None,
     data_path: str | Path | None = None,
     output: str | Path = "results",
     seeds: Sequence[int] | None = None,
@@ -53,12 +59,13 @@ def run(
     of them then return the same.
 
     Args:
-        models: names of models of this project or of RecBole; default: ``model`` of the files, or DReX.
+        models: one or several models of this project or of RecBole, by name or class; default: ``model`` of the
+            files, or DReX.
         dataset: a prepared data set, ``demo``, a category of Amazon Reviews 2023, or any name if ``raw`` is given;
             default: ``dataset`` of the files, or demo.
-        raw: review files, see ``recbole_drex.data.raw.readers`` for the formats; or one folder in MMRec's layout, see
-            ``recbole_drex.data.prepare.mmrec``.
-        meta: item file (titles, categories).
+        raw: review files, see ``recbole_drex.data.raw.readers`` for the formats; a data frame with the same columns;
+            or one folder in MMRec's layout, see ``recbole_drex.data.prepare.mmrec``.
+        meta: item file or data frame (titles, categories).
         data_path: folder of prepared data sets; default: the parameter of that name, ``atomic_data/``.
         output: results go to ``<output>/<dataset>/<model>/seed-<n>/``.
         seeds: one run per seed; default: ``seed`` of the files, or 2026.
@@ -81,13 +88,14 @@ def run(
     merged = merged_files(config_files)
     if models is None:
         models = names_in(merged.get("model") or "DReX")
+    models = model_names(models)
     dataset = dataset_named(merged) if dataset is None else dataset
     if seeds is None:
         seeds = [_seed(merged)]
     elif "seed" in merged and list(seeds) != [merged["seed"]]:
         raise ConfigError("seeds are given by --seeds and, otherwise, by 'seed' of --config_files; leave one out")
     arguments: dict[str, Any] = {
-        "models": list(models), "dataset": dataset, "raw": list(raw), "meta": meta, "data_path": data_path,
+        "models": models, "dataset": dataset, "raw": raw, "meta": meta, "data_path": data_path,
         "output": output, "seeds": list(seeds), "config_files": list(config_files), "parameters": parameters,
         "references": references, "resume": resume, "overwrite": overwrite, "command": command or shlex.join(sys.argv),
     }  # fmt: skip
@@ -103,6 +111,8 @@ def run(
         check_values(config.final_config_dict)
         Protocol.from_config(config)
         nproc = check_processes(config.final_config_dict)
+    raw, meta = raw_files_of(configs[0], raw, meta)
+    arguments |= {"raw": raw, "meta": meta}
     manifest = prepare_dataset(configs[0], raw, meta)
     if nproc:
         with stage(""):  # the first of the processes speaks
@@ -166,6 +176,20 @@ def _seed(values: Mapping[str, Any]) -> int:
     if type(seed) is not int:
         raise ConfigError(f"parameter 'seed' must be a whole number, not {seed!r}")
     return seed
+
+
+def raw_files_of(config: Config, raw: RawReviews, meta: RawItems) -> tuple[list[str | Path], str | Path | None]:
+    """Raw files, where one or several are given, or data frames, which are kept beside the prepared data sets.
+
+    Raises:
+        DataError: a data frame cannot be written.
+    """
+    folder, name = Path(config["data_path"]).parent / "raw", safe_name(config.dataset, "data set")
+    if isinstance(meta, pd.DataFrame):
+        meta = frame_file(meta, folder / f"meta_{name}.parquet")
+    if isinstance(raw, pd.DataFrame):
+        return [frame_file(raw, folder / f"{name}.parquet")], meta
+    return [raw] if isinstance(raw, (str, Path)) else list(raw), meta
 
 
 def prepare_dataset(

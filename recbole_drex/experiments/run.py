@@ -7,7 +7,7 @@ import logging
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,6 +26,7 @@ from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import CheckpointError, ConfigError, DrexError
 from recbole_drex.evaluation.metrics import check_valid_metric, predicts_ratings
+from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments import run_folder
 from recbole_drex.experiments.outputs import finish, logging_to
 from recbole_drex.model.contract import contract_of
@@ -311,10 +312,22 @@ def _resumed(experiment: Experiment, run_dir: Path) -> Any:
     return trainer
 
 
-def load(run_dir: str | Path) -> Experiment:
+EVALUATION = (
+    *("topk", "metrics", "candidates", "sampled_candidates", "relevance", "relevance_threshold", "gain", "ideal"),
+    *("empty_user", "eval_batch_size"),
+)
+"""Parameters that decide how a trained model is evaluated, and nothing else."""
+
+
+def load_experiment(run_dir: str | Path, evaluation: Mapping[str, Any] | None = None) -> Experiment:
     """Build a finished run again: its data, split and trained model, which predicts as it did.
 
+    Args:
+        run_dir: its folder.
+        evaluation: some of :data:`EVALUATION` that are to be otherwise.
+
     Raises:
+        ConfigError: an illegal value in ``evaluation``.
         CheckpointError: no finished run there, damaged files, or made by another version or on other data.
         DataError: the prepared data set is missing or damaged.
     """
@@ -335,6 +348,14 @@ def load(run_dir: str | Path) -> Experiment:
     with _damage_of(run_dir / RUN):
         config = _as_it_was(described)
         check_values(config.final_config_dict)
+    if evaluation:
+        config = Config(
+            config.model, config.dataset, [], {**config.external_config_dict, **evaluation}, read_texts=False
+        )
+        # The epoch has been chosen, so the metric that chose it need not be there.
+        config["valid_metric"] = "rmse" if predicts_ratings(config) else f"full_ndcg@{max(config['topk'])}"
+        check_values(config.final_config_dict)
+        Protocol.from_config(config)
     manifest = prepare(config.dataset, root, config.preparation(), Sources(), parts=config["benchmark_filename"])
     if manifest["fingerprint"] != described["fingerprint"]:
         raise CheckpointError(

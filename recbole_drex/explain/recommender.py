@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from recbole_drex.errors import DataError, unknown_name
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.model.contract import contract_of
 from recbole_drex.training.run_record import Experiment
+
+_PAIRS = 4096  # that are scored at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +77,11 @@ class Recommender:
         """
         return _id("item", item, self._items)
 
+    def ids(self, kind: str) -> dict[str, int]:
+        """Internal ids of all ``user``s or ``item``s by name."""
+        known = self._users if kind == "user" else self._items
+        return {str(name): place for name, place in known.items() if name != "[PAD]"}
+
     def user_name(self, user: int) -> str:
         """The user's name in the data."""
         return str(self.dataset.field2id_token[self.dataset.uid_field][user])
@@ -100,20 +108,69 @@ class Recommender:
 
     def best(self, user: int, top: int) -> list[Recommended]:
         """The ``top`` items by the model's score that the user has not interacted with, fewer if fewer are left."""
-        scores = contract_of(self.model).predict_unknown(user)
-        if scores is None:
-            wanted = Interaction({self.dataset.uid_field: torch.tensor([user])})
-            with torch.no_grad():
-                scores = self.model.full_sort_predict(wanted.to(self.experiment.config["device"])).clone()  # type: ignore[operator]
-        return self.best_of(scores, self.known(user), top)
+        return self.best_of(self._scores(user), self.known(user), top)
 
     def best_of(self, scores: torch.Tensor, known: torch.Tensor, top: int) -> list[Recommended]:
         """The ``top`` of all items by their scores (n_items,), which are written into, but for the ``known`` ones."""
-        scores[0] = -torch.inf
-        scores[known] = -torch.inf
-        values, items = torch.topk(scores, min(top, len(scores)))
-        left = torch.isfinite(values)
-        return [Recommended(*one) for one in zip(items[left].tolist(), self._ratings(values[left]), strict=True)]
+        items, values = _highest(scores, known, top)
+        return [Recommended(*one) for one in zip(items.tolist(), self._ratings(values), strict=True)]
+
+    def table(self, users: Sequence[int], top: int) -> pd.DataFrame:
+        """What :meth:`best` gives several users, one row per recommendation, the best of each user first.
+
+        Returns:
+            ``user_id``, ``item_id``, ``title`` (empty where the data have none), and ``predicted`` (the rating) or, of
+            models that rank, ``score``.
+        """
+        found = [_highest(self._scores(user), self.known(user), top) for user in users]
+        items = [item for one, _ in found for item in one.tolist()]
+        values = torch.cat([values for _, values in found]) if found else torch.zeros(0)
+        return pd.DataFrame(
+            {
+                "user_id": [self.user_name(user) for user, (one, _) in zip(users, found, strict=True) for _ in one],
+                "item_id": [self.item_name(item) for item in items],
+                "title": [self.title(item) for item in items],
+                self.value: self.values(values),
+            }
+        )
+
+    def predict(self, users: Sequence[int], items: Sequence[int]) -> np.ndarray:
+        """The model's predictions for pairs of internal ids, (n,): ratings as they are shown, or scores.
+
+        A pair that the model was trained on is predicted as in evaluation: without its own rating and review, by the
+        models of this project.
+        """
+        pairs = zip(torch.tensor(users).split(_PAIRS), torch.tensor(items).split(_PAIRS), strict=True)
+        found = [self._predicted(user, item) for user, item in pairs if len(user)]
+        return self.values(torch.cat(found)) if found else np.zeros(0)
+
+    @property
+    def value(self) -> str:
+        """What predictions are called in tables: ``predicted`` if they are ratings, else ``score``."""
+        return "predicted" if self._range else "score"
+
+    def values(self, scores: torch.Tensor) -> np.ndarray:
+        """Scores as tables show them: clipped to the range of the training ratings if they are ratings."""
+        return (scores.clamp(*self._range) if self._range else scores).double().cpu().numpy()
+
+    def _scores(self, user: int) -> torch.Tensor:
+        """The scores of a user with all items, (n_items,), which may be written into."""
+        scores = contract_of(self.model).predict_unknown(user)
+        if scores is not None:
+            return scores
+        wanted = Interaction({self.dataset.uid_field: torch.tensor([user])})
+        try:
+            with torch.no_grad():
+                return self.model.full_sort_predict(wanted.to(self.experiment.config["device"])).flatten().clone()  # type: ignore[operator]
+        except NotImplementedError:  # NeuMF, ConvNCF and NNCF of RecBole score pairs alone
+            blocks = torch.arange(self.dataset.item_num).split(_PAIRS)
+            return torch.cat([self._predicted(torch.full_like(items, user), items) for items in blocks])
+
+    def _predicted(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Scores of pairs (b,)."""
+        pairs = Interaction({self.dataset.uid_field: user, self.dataset.iid_field: item})
+        with torch.no_grad():
+            return self.model.predict(pairs.to(self.experiment.config["device"])).flatten()  # type: ignore[operator]
 
     def rating(self, score: torch.Tensor) -> float | None:
         """A predicted rating as it is shown: clipped; None of models whose scores are no ratings."""
@@ -144,6 +201,15 @@ class Recommender:
         )
         counts = torch.bincount(user, minlength=self.dataset.user_num)
         return item[torch.argsort(user, stable=True)], np.append(0, counts.cumsum(0).numpy()).tolist()
+
+
+def _highest(scores: torch.Tensor, known: torch.Tensor, top: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ``top`` items by their scores (n_items,), which are written into, but for the ``known`` ones; and theirs."""
+    scores[0] = -torch.inf
+    scores[known] = -torch.inf
+    values, items = torch.topk(scores, min(top, len(scores)))
+    left = torch.isfinite(values)
+    return items[left], values[left]
 
 
 def _id(kind: str, name: str, known: dict[str, int]) -> int:

@@ -52,6 +52,13 @@ class ModelContract:
         """
         return None
 
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Vectors of all users (n_users, d) and items (n_items, e) by internal id, the padding first; None without.
+
+        What a score adds to their products (biases, aspects, tastes) is no part of them.
+        """
+        return None
+
     def aspect_reader(self) -> Any:
         """What reads the aspects of reviews, as :class:`recbole_drex.model.drex.aspects.Aspects`; None by default."""
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_drex.errors import ConfigError
-from recbole_drex.experiments.run import load
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.serve import limits
 from recbole_drex.utils.progress import stage
 from recbole_drex.utils.threads import use_threads
@@ -56,7 +56,7 @@ def serve(
         raise ConfigError(f"--remember must be 0 or more users, not {remember}")
     # Listening comes first: an address that cannot be had is told before the work is done.
     with _listening(host, port) as listener:
-        experiment = load(run_dir)
+        experiment = load_experiment(run_dir)
         # One thread works on the model; more threads in each of its many small steps only get into each other's way.
         use_threads(1)
         local = host == "localhost" or host == "::1" or host.startswith("127.")

@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -215,6 +216,14 @@ def result(
             **{name: importlib.metadata.version(name) for name in _LIBRARIES if _installed(name)},
         },
     }
+
+
+def result_of_parts(experiment: Experiment, label: str, trainer: Any) -> dict[str, Any]:
+    """As :func:`result`, of the model as it is; both parts are evaluated."""
+    started = perf_counter()
+    valid = trainer.evaluate_part(experiment.parts.valid)
+    test = trainer.evaluate_part(experiment.parts.test)
+    return result(experiment, label, trainer, valid, test, perf_counter() - started, "")
 
 
 def _output(config: Config, test: Evaluation) -> str:

@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import recbole_drex
-from recbole_drex import run
 from recbole_drex.cli.doctor import TESTED, diagnose
 from recbole_drex.cli.main import main, parse_parameters
 from recbole_drex.cli.options import make_parser
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import ConfigError
+from recbole_drex.experiments.quick_start import run
 
 ROOT = Path(__file__).parents[2]
 

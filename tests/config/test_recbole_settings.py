@@ -23,6 +23,7 @@ from recbole_drex.data.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import check_valid_metric
 from recbole_drex.evaluation.protocol import threshold_of_scale
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.results.run_result import read_result
 
 RANKINGS = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "GAUC"]
@@ -203,7 +204,7 @@ def test_pre_split_files_of_any_name(tmp_path):
     options = {"data_path": tmp_path, "output": tmp_path / "results", "references": False}
     (result,) = recbole_drex.run(["Bias"], "table", parameters=given, **options)
     assert result["split"] == "given with the data (one, two, three)"
-    run = recbole_drex.load(tmp_path / "results" / "table" / "Bias" / "seed-2026")
+    run = load_experiment(tmp_path / "results" / "table" / "Bias" / "seed-2026")
     assert len(run.parts.train_dataset) == 80 and len(run.parts.test.rows._dataset) == 20
     (whole,) = recbole_drex.run(["Bias"], "table", parameters=QUICK, overwrite=True, **options)
     assert whole["data"]["fingerprint"] != result["data"]["fingerprint"]
@@ -470,7 +471,7 @@ def test_quoted_texts_of_files_stay_texts_when_a_run_is_loaded(files, tmp_path):
     words = ["run", "--output_dir", str(tmp_path / "out"), "--config_files", files]
     assert main(words) == 0
     for model in ("Bias", "BiasedMF"):
-        run = recbole_drex.load(tmp_path / "out" / "table" / model / "seed-7")
+        run = load_experiment(tmp_path / "out" / "table" / model / "seed-7")
         assert run.config["wandb_project"] == ("2024" if model == "Bias" else "recbole")
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from killing import check_equal, content
 
-from recbole_drex import load, run
 from recbole_drex.analysis.comparison_table import write_tables
 from recbole_drex.cli.main import main
 from recbole_drex.cli.verify import verify
 from recbole_drex.errors import BusyError, CheckpointError, DrexError, StorageError
 from recbole_drex.experiments import run_folder
 from recbole_drex.experiments.compare import compare
-from recbole_drex.experiments.run import run_one
+from recbole_drex.experiments.quick_start import run
+from recbole_drex.experiments.run import load_experiment, run_one
 from recbole_drex.report.html import write_report
 from recbole_drex.results.comparison import read_comparison
 from recbole_drex.results.run_result import read_result
@@ -62,9 +62,9 @@ def test_a_finished_run_of_another_configuration_is_kept_unless_overwritten(make
         make(["BPR"], {"epochs": 3}, overwrite=True)
     monkeypatch.setattr(run_folder, "seal", seal)
     assert {name: data for name, data in _bytes(folder).items() if not name.startswith("unfinished/")} == before
-    assert load(folder).config["epochs"] == 2
+    assert load_experiment(folder).config["epochs"] == 2
     (result,) = make(["BPR"], {"epochs": 3}, overwrite=True, resume=True)
-    assert result["epochs_run"] == 3 and load(folder).config["epochs"] == 3
+    assert result["epochs_run"] == 3 and load_experiment(folder).config["epochs"] == 3
     assert (folder / "notes.txt").read_text() == "mine", "a user's file is no run's"
     assert not (folder / "unfinished").exists() and not verify(folder).faults
     assert result["config"]["checkpoint_dir"] == str(folder)
@@ -82,7 +82,7 @@ def test_an_unfinished_run_says_so(make, small, tmp_path, capsys):
     folder = tmp_path / small.name / "ItemMean" / "seed-2026"
     make(["ItemMean"])
     (folder / "result.json").unlink()
-    for look in (load, read_comparison, write_report):
+    for look in (load_experiment, read_comparison, write_report):
         with pytest.raises(CheckpointError, match=r"holds an unfinished run: it has no result\.json\. Finish it"):
             look(folder)
     assert main(["explain", "--run", str(folder), "--user", "u"]) == 2
@@ -190,8 +190,8 @@ def test_every_changed_byte_of_a_run_is_noticed(drex, tmp_path, capsys):
 
 
 READERS: dict[str, Any] = {
-    "run.json": load,
-    "model.safetensors": load,
+    "run.json": load_experiment,
+    "model.safetensors": load_experiment,
     "result.json": read_comparison,
     "interactions.parquet": lambda folder: read_comparison(folder).runs[0].interactions(),
     "users.parquet": lambda folder: read_comparison(folder).runs[0].users(),

@@ -20,7 +20,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 from recbole_drex.cli.main import main
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.experiments.recbole_checkpoint import evaluate_checkpoint
-from recbole_drex.experiments.run import load
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.results.run_result import read_result
 
 ALL_RELEVANT = {"relevance": "threshold", "relevance_threshold": 0.0, "gain": "binary"}
@@ -74,7 +74,7 @@ def test_metrics_are_those_of_recbole(model, parameters, trained, tmp_path):
     assert result["epochs_run"] == 0
     folder = tmp_path / "results" / "plain" / model / f"seed-{parameters.get('seed', 2020)}"
     assert read_result(folder) == result
-    experiment = load(folder)  # without pickle, and without RecBole's file
+    experiment = load_experiment(folder)  # without pickle, and without RecBole's file
     saved = torch.load(path, weights_only=False)["state_dict"]
     assert all(torch.equal(value, saved[name]) for name, value in experiment.model.state_dict().items())
 

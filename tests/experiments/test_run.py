@@ -20,13 +20,14 @@ from killing import check_equal, content
 from sealing import reseal, unseal
 from sklearn.metrics import mean_absolute_error, mean_squared_error, ndcg_score
 
-from recbole_drex import load, run
 from recbole_drex.cli.main import main
 from recbole_drex.errors import CheckpointError
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.evaluation.ranking_metrics import own_test_metrics
 from recbole_drex.evaluation.rating_metrics import rating_metrics
 from recbole_drex.experiments import run_folder
+from recbole_drex.experiments.quick_start import run
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.results.run_result import read_interactions, read_result
 
 ROOT = Path(__file__).parents[2]
@@ -164,7 +165,7 @@ def test_split_differs_between_seeds_and_all_are_run(small, tmp_path):
 
 @pytest.mark.parametrize("model", ["DReX", "BPR", "Bias"])
 def test_a_loaded_run_predicts_identically(finished, model):
-    experiment = load(_folder(finished, model))
+    experiment = load_experiment(_folder(finished, model))
     rows = read_interactions(_folder(finished, model))
     predicted, users = [], []
     for batch in experiment.parts.test.rows:
@@ -184,7 +185,7 @@ def test_a_loaded_run_keeps_the_settings_it_was_made_with(finished, tmp_path):
     described["config"]["profile_words"] = 3
     (folder / "run.json").write_text(json.dumps(described))
     reseal(folder)
-    assert load(folder).config["profile_words"] == 3
+    assert load_experiment(folder).config["profile_words"] == 3
 
 
 def test_a_run_again_reuses_references_only(small, finished, tmp_path):
@@ -229,7 +230,7 @@ def test_a_run_killed_while_it_is_replaced_or_finished_is_not_mistaken(small, tm
         monkeypatch.undo()
         if not (folder / "result.json").is_file():
             with pytest.raises(CheckpointError, match="unfinished run"):
-                load(folder)
+                load_experiment(folder)
         made = (folder / "unfinished" / "result.json").stat() if (folder / "unfinished").is_dir() else None
         _run(small, tmp_path, ["Bias"], references=False, resume=True)
         check_equal(content(folder, ("seconds", "peak_memory_mb", "command"), LOGS), whole)

@@ -10,10 +10,10 @@ from conftest import FEW_EPOCHS, SETTINGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex import run
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.collector import distribution_columns
 from recbole_drex.evaluation.rating_metrics import calibration_bins, distribution_metrics
+from recbole_drex.experiments.quick_start import run
 from recbole_drex.model.abstract_recommender import OrdinalHead, PointHead
 from recbole_drex.results.run_result import read_interactions, read_users
 

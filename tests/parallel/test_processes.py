@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex import run
 from recbole_drex.cli.main import main
 from recbole_drex.errors import ConfigError, ProcessError
 from recbole_drex.experiments import run as run_module
+from recbole_drex.experiments.quick_start import run
 from recbole_drex.parallel import collectives
 from recbole_drex.parallel.launch import check_processes, group, launch
 from recbole_drex.results.run_result import read_interactions, read_result

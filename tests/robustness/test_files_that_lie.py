@@ -15,7 +15,6 @@ import pytest
 import torch
 from sealing import reseal
 
-from recbole_drex import load, run
 from recbole_drex.cli.main import main
 from recbole_drex.cli.verify import verify
 from recbole_drex.config.recbole_config import Config
@@ -24,6 +23,8 @@ from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import demo_raw
 from recbole_drex.data.raw.readers import read_reviews
 from recbole_drex.errors import CheckpointError, ConfigError, DataError, DrexError
+from recbole_drex.experiments.quick_start import run
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.results.run_result import read_users
 from recbole_drex.utils import checkpoint
 
@@ -51,7 +52,7 @@ def test_reading_writes_nothing(small, finished, tmp_path, capsys):
     words = [f"--{key}={value}" for key, value in {**small.settings, "epochs": 1}.items()]
     words += ["--dataset", small.name, "--data_path", str(small.root), "--output_dir", str(tmp_path / "out")]
     raw = ["--raw", str(small.raw["reviews"]), "--meta", str(small.raw["meta"])]
-    load(finished)
+    load_experiment(finished)
     verify(finished), verify(small.root / small.name)
     main(["explain", "--run", str(finished), "--user", "user_01"])
     assert main(["report", str(finished), "--output", str(tmp_path / "report.html")]) == 0
@@ -78,7 +79,7 @@ def test_a_run_that_names_another_folder_changes_nothing_there(finished, tmp_pat
         (folder / "run.json").write_text(json.dumps({**described, "data_path": str(place)}))
         reseal(folder)
         with pytest.raises(DataError, match=r"small"):
-            load(folder)
+            load_experiment(folder)
     assert _state(tmp_path / "theirs") == before and not (tmp_path / "absent").exists()
 
 
@@ -127,7 +128,7 @@ def test_what_a_run_says_of_itself_is_checked(finished, tmp_path, message, lies)
     (folder / "run.json").write_text(json.dumps(described))
     reseal(folder)
     with pytest.raises(DrexError) as caught:
-        load(folder)
+        load_experiment(folder)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -138,7 +139,7 @@ def test_weights_that_are_no_numbers_are_refused(finished, tmp_path):
     checkpoint.save(folder / "model.safetensors", state)
     reseal(folder)
     with pytest.raises(CheckpointError, match="are NaN or infinite"):
-        load(folder)
+        load_experiment(folder)
 
 
 def test_no_file_outside_is_read_for_a_name(tmp_path, monkeypatch, capsys):

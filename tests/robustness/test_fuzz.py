@@ -39,7 +39,7 @@ from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.quick_start import run
-from recbole_drex.experiments.run import build, load
+from recbole_drex.experiments.run import build, load_experiment
 from recbole_drex.results.comparison import read_comparison
 from recbole_drex.results.run_result import read_interactions, read_users
 from recbole_drex.tuning.search_results import read_search, trial_table
@@ -337,7 +337,7 @@ def runs(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
 @target(60, "run.json", "model.safetensors")
 def loaded_runs(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
     unseal(shutil.copytree(whole.run, folder / "run"))
-    return _in_place(folder / "run" / name, lambda: load(folder / "run"))
+    return _in_place(folder / "run" / name, lambda: load_experiment(folder / "run"))
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -14,7 +14,6 @@ from fuzz import TOKENS, content, fuzzed, spoilt
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_drex import load
 from recbole_drex.cli.main import main
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.yaml_values import check_values
@@ -24,6 +23,7 @@ from recbole_drex.data.raw.demo import generate_demo
 from recbole_drex.data.raw.readers import read_items, read_reviews
 from recbole_drex.errors import ConfigError, DrexError
 from recbole_drex.evaluation.protocol import Protocol
+from recbole_drex.experiments.run import load_experiment
 
 slow = pytest.mark.slow
 
@@ -196,7 +196,7 @@ def client(hostile_run: Path) -> Any:
     from recbole_drex.serve.app import create_app
     from recbole_drex.serve.service import Service
 
-    app = create_app(Service(load(hostile_run)))
+    app = create_app(Service(load_experiment(hostile_run)))
     return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 

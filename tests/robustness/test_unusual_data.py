@@ -16,12 +16,12 @@ import pytest
 import unusual
 from altered import NAME, copy_of
 
-from recbole_drex import load
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import DataError, DrexError
 from recbole_drex.experiments.quick_start import run
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.results.run_result import read_interactions, read_users
@@ -77,7 +77,7 @@ def _run(case: str, model: str, root: Path, results: Path, **parameters: Any) ->
     users = read_users(folder)
     errors = ["mae", "mse"] if model in RATING else []
     assert np.isfinite(users[errors].to_numpy(float)).all() and len(users)
-    experiment = load(folder)
+    experiment = load_experiment(folder)
     if explains(experiment.model):
         explainer = Explainer(experiment)
         for user in experiment.dataset.field2id_token[experiment.dataset.uid_field][1:4]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.data.interaction import Interaction
 
-from recbole_drex import load
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.recommender import Recommended
 from recbole_drex.serve.name_search import NameIndex, fold
 from recbole_drex.serve.recommendation_cache import Remembered
@@ -37,7 +37,7 @@ USER = "user_05"
 
 @pytest.fixture(scope="module")
 def experiment(hostile_run: Path) -> Experiment:
-    return load(hostile_run)
+    return load_experiment(hostile_run)
 
 
 @pytest.fixture(scope="module")

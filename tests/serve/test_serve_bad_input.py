@@ -9,7 +9,7 @@ from typing import Any
 import hostile
 import pytest
 
-from recbole_drex import load
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.serve import limits
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -25,7 +25,7 @@ USER = "user_05"
 
 @pytest.fixture(scope="module")
 def service(hostile_run: Path) -> Service:
-    return Service(load(hostile_run))
+    return Service(load_experiment(hostile_run))
 
 
 @pytest.fixture(scope="module")

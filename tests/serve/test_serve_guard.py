@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recbole_drex import load
+from recbole_drex.experiments.run import load_experiment
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
@@ -34,7 +34,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def service(hostile_run: Path) -> Service:
-    return Service(load(hostile_run))
+    return Service(load_experiment(hostile_run))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from recbole_drex import load
+from recbole_drex.experiments.run import load_experiment
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
@@ -38,7 +38,7 @@ LONG = [{"item": f"game_0{n}", "rating": 4, "review": " ".join(f"qx{n}z{m}v" for
 
 @pytest.fixture(scope="module")
 def service(hostile_run: Path) -> Service:
-    return Service(load(hostile_run))
+    return Service(load_experiment(hostile_run))
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ class ScoreParts(NamedTuple):
 
 
 class DReX(StateModel):
-    r"""DReX (paper, section 3); ``start: mlp`` makes it DReX-MLP.
+    r"""States of users and items, refined by reviews and ratings (paper, section 3); ``start: mlp`` makes it DReX-MLP.
 
     An interaction s of user u and item i has a rating, review words with embeddings :math:`x_k`, further vectors, or
     only some of them. With d = ``embedding_size``:
@@ -183,6 +183,11 @@ class DReX(StateModel):
         own = torch.cat([self._residual(row) for row in rows])
         self.residual = collectives.joined(own, len(table))
         self._tastes = self.taste.fit(table, self.residual)
+
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The states of users and items, each of shape ``(n, d)``, made of all training interactions."""
+        self.make_ready()
+        return self._users.state, self._items.state
 
     def _residual(self, row: torch.Tensor) -> torch.Tensor:
         """What all but tastes leaves unexplained of the ratings of the table's rows (b,): (b,)."""

@@ -46,3 +46,7 @@ class BiasedMF(RatingModel):
         biases = self.user_bias(user).square() + self.item_bias(item).square()
         loss = self.head.loss(self.score(user, item), user, interaction[self.rating_field])
         return loss + self.reg_weight * factors.mean() + self.bias_reg_weight * biases.mean()
+
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors of users and items, each of shape ``(n, d)``."""
+        return self.user_factors.weight.detach(), self.item_factors.weight.detach()

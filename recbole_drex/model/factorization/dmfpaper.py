@@ -102,6 +102,12 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
 
     # Prediction -------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs of the two towers, each of shape ``(n, d)``."""
+        self._refresh()
+        return self._users, self._items
+
     def _refresh(self) -> None:
         if self._stale or self.training:
             self._users = self.user_tower(torch.arange(self.n_users, device=self.keys.device))

@@ -170,3 +170,7 @@ class EMF(ModelContract, GeneralRecommender):
 
     def full_sort_predict(self, interaction) -> torch.Tensor:
         return all_pairs(self.score, interaction[self.USER_ID], self.n_items)
+
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors of users and items, each of shape ``(n, d)``."""
+        return self.user_factors.weight.detach(), self.item_factors.weight.detach()

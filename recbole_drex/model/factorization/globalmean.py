@@ -8,7 +8,7 @@ from recbole_drex.model.layers.common import ClosedFormRecommender
 
 
 class GlobalMean(ClosedFormRecommender):
-    r"""Predicts :math:`\hat r_{ui} = \mu`, the mean of the training ratings."""
+    r"""Predicts the mean of the training ratings: :math:`\hat r_{ui} = \mu`."""
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

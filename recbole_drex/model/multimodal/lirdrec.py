@@ -171,6 +171,12 @@ class LIRDRec(Remembering, ModelContract, GeneralRecommender):
 
     # Prediction -------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """p of users and q of items, each of shape ``(n, B d)``."""
+        self._refresh()
+        return self._users, self._items
+
     def _refresh(self) -> None:
         if self._stale or self.training:
             self._users, self._items = self.representations()

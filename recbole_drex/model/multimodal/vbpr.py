@@ -105,6 +105,12 @@ class VBPR(Remembering, ModelContract, GeneralRecommender):
         features = self.projection.weight.square().sum() + self.feature_bias.weight.square().sum()
         return bpr_loss(margin) + self.reg_weight * penalty + self.feature_reg_weight * features
 
+    @torch.no_grad()
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Factors of users, and of items with their projected features, each of shape ``(n, K + D)``."""
+        self._refresh()
+        return self.user_factors.weight.detach(), self._items
+
     def _refresh(self) -> None:
         if self._stale or self.training:
             self._items, self._bias = self.item_side(torch.arange(self.n_items, device=self.features.device))

@@ -238,6 +238,12 @@ class PESI(Remembering, RatingModel):
             self._states.append(self._side(side, entity, torch.full_like(entity, -1)).state)
         self._stale = False
 
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The states of users and items, each of shape ``(n, d)``, made of all training reviews."""
+        if self._stale or self.training:
+            self._refresh()
+        return self._states[0], self._states[1]
+
     @torch.no_grad()
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Scores of users and items whose shapes broadcast; a pair that is evidence is scored without itself."""

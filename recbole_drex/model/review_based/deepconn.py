@@ -136,6 +136,11 @@ class DeepCoNN(ReviewModel):
             document = self._document(self._reading, self._highest[side], torch.full_like(entity, -1))
             self._sides.append(self._side(side, document))
 
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors of the documents of users and items, each of shape ``(n, k)``."""
+        self.make_ready()
+        return self._sides[USERS][1], self._sides[ITEMS][1]
+
     def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         (user_alone, user_factors), (item_alone, item_factors) = self._sides
         users, items = (user_alone[user], user_factors[user]), (item_alone[item], item_factors[item])

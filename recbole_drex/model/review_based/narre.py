@@ -177,6 +177,11 @@ class NARRE(ReviewModel):
             entity = torch.arange(size, device=device)
             self._states.append(self._remembered_state(side, entity, torch.full_like(entity, -1)))
 
+    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The states of users and items, each of shape ``(n, d)``, made of all training reviews."""
+        self.make_ready()
+        return self._states[USERS], self._states[ITEMS]
+
     def _remembered_state(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         return self._state(side, entity, own, self._slot, self._answers, self._usefulness[side])
 

@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_drex import load
 from recbole_drex.cli.doctor import diagnose
 from recbole_drex.cli.main import main
 from recbole_drex.config.recbole_config import Config
@@ -18,6 +17,7 @@ from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources, find_sources
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.experiments.compare import compare
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.results.run_result import read_interactions, read_result
 
 USERS, ITEMS = 24, 20
@@ -135,7 +135,7 @@ def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
     before = (folder / "result.json").stat().st_mtime_ns
     assert main(["run", "--model", "BPR", "--resume", *arguments]) == 0
     assert (folder / "result.json").stat().st_mtime_ns == before
-    experiment = load(folder)
+    experiment = load_experiment(folder)
     dataset = experiment.parts.train_dataset
     assert len(dataset) == 168 and dataset.item_modalities == ["image", "text"]
     found = dataset.item_vectors("image")
@@ -164,13 +164,13 @@ def test_models_of_item_vectors_take_those_that_there_are(tmp_path, raw, capsys,
     assert said in "".join(capsys.readouterr())
     folder = tmp_path / "out" / "baby" / model / "seed-2026"
     assert read_result(folder)["config"]["item_modalities"] == ["image", "text"]
-    score = load(folder).model.full_sort_predict({"user_id": torch.tensor([1])})
+    score = load_experiment(folder).model.full_sort_predict({"user_id": torch.tensor([1])})
     before = (folder / "result.json").read_bytes()
     assert main(["run", "--model", model, "--resume", *arguments]) == 0
     assert (folder / "result.json").read_bytes() == before
     assert main(["run", "--model", model, "--item_modalities", "[image,text]", "--overwrite", *arguments]) == 0
     assert said not in "".join(capsys.readouterr())
-    torch.testing.assert_close(load(folder).model.full_sort_predict({"user_id": torch.tensor([1])}), score)
+    torch.testing.assert_close(load_experiment(folder).model.full_sort_predict({"user_id": torch.tensor([1])}), score)
     assert main(["run", "--model", model, "--item_modalities", "[reviews]", "--overwrite", *arguments]) == 2
     assert "unknown value of 'item_modalities': 'reviews'" in capsys.readouterr().err
 

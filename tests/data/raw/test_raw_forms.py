@@ -15,11 +15,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recbole_drex import load
 from recbole_drex.cli.main import main
 from recbole_drex.data.prepare.sources import find_sources
 from recbole_drex.data.raw.readers import read_items, read_reviews
 from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.recommender import Recommender
 
 HEADER = "user_id\titem_id\trating\ttext\n"
@@ -92,7 +92,7 @@ def test_atomic_files_of_others_have_no_quoting(tmp_path):
     assert main(["run", *arguments]) == 0
     result = json.loads((tmp_path / "out" / "plain" / "Bias" / "seed-2026" / "result.json").read_text())
     assert (result["data"]["users"], result["data"]["interactions"]) == (16, 192)
-    recommender = Recommender(load(tmp_path / "out" / "plain" / "Bias" / "seed-2026"))
+    recommender = Recommender(load_experiment(tmp_path / "out" / "plain" / "Bias" / "seed-2026"))
     assert {recommender.title(item) for item in range(1, 17)} == {f'"Tale {item}' for item in range(16)}
 
 
@@ -425,7 +425,7 @@ def test_a_prepared_data_set_is_found_again(tmp_path, mine, capsys, caplog):
     result = json.loads((tmp_path / "out" / "mine" / "Bias" / "seed-2026" / "result.json").read_text())
     kept = {key: result["config"][key] for key in ("user_min", "rating_range", "columns")}
     assert kept == {"user_min": 2, "rating_range": "auto", "columns": json.loads(before)["settings"]["columns"]}
-    assert load(tmp_path / "out" / "mine" / "Bias" / "seed-2026").manifest == json.loads(before)
+    assert load_experiment(tmp_path / "out" / "mine" / "Bias" / "seed-2026").manifest == json.loads(before)
     compare = ["compare", "--models", "Bias", "--datasets", "mine", "--seeds", "2026", "--no_references"]
     assert main([*compare, "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]) == 0
     assert "1 are finished" in capsys.readouterr().out

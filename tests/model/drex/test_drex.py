@@ -14,8 +14,8 @@ from scored import every_pair, fixed_epochs, pair_by_pair
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex import run
 from recbole_drex.errors import ConfigError
+from recbole_drex.experiments.quick_start import run
 from recbole_drex.model.drex.refinement import StateRefiner
 from recbole_drex.training.trainer import make_trainer
 

@@ -1,0 +1,41 @@
+"""Vectors of users and items, for use outside of the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
+from recbole.data.interaction import Interaction
+
+from recbole_drex.model.contract import ModelContract
+
+
+@torch.no_grad()
+def vectors_of(model: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The vectors of all users (n_users, d) and items (n_items, e) by internal id, the padding first.
+
+    Of this project's models, what :meth:`~recbole_drex.model.contract.ModelContract.vectors` gives. Of RecBole's, what
+    they remember after propagation over a graph (LightGCN, NGCF, ...), or else their embeddings of users and items,
+    side by side where there are several (NeuMF).
+
+    Returns:
+        None of models that have no vectors of users, of items, or of both.
+    """
+    if isinstance(model, ModelContract):
+        return model.vectors()
+    if hasattr(model, "restore_user_e"):
+        if model.restore_user_e is None:
+            model.full_sort_predict(Interaction({model.USER_ID: torch.tensor([1])}).to(model.device))
+        return model.restore_user_e, model.restore_item_e
+    users, items = (
+        [
+            layer.weight[:n]
+            for name, layer in model.named_children()
+            if isinstance(layer, nn.Embedding) and side in name and len(layer.weight) >= n and layer.embedding_dim > 1
+        ]
+        for side, n in (("user", model.n_users), ("item", model.n_items))
+    )
+    return (torch.cat(users, 1), torch.cat(items, 1)) if users and items else None
