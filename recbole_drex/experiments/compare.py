@@ -23,7 +23,7 @@ from recbole_drex.experiments.ablations import ablations
 from recbole_drex.experiments.quick_start import REFERENCES, merged_files, names_in, prepare_dataset, shared_parameters
 from recbole_drex.experiments.run import check_one_process, check_replaceable, forget_notes, is_finished, run_one
 from recbole_drex.experiments.run_folder import ERRORS
-from recbole_drex.registry import canonical_model_name
+from recbole_drex.registry import canonical_model_name, model_names
 from recbole_drex.results.comparison import (
     SCHEMA,
     Comparison,
@@ -56,8 +56,8 @@ class _Job:
 
 
 def compare(
-    models: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
+    models: str | type | Sequence[str | type] | None = None,
+    datasets: str | Sequence[str] | None = None,
     seeds: Sequence[int] = (2026, 2027, 2028),
     *,
     folds: int | None = None,
@@ -104,13 +104,17 @@ def compare(
         CheckpointError: a run's folder holds a finished run of another configuration, and ``overwrite`` is not given.
         StorageError: files cannot be written; the same call continues once there is room.
         DrexError: an input is at fault: an unknown model, data set or parameter, a parameter that no model knows.
+
+    Example:
+        >>> import recbole_drex as rd
+        >>> rd.compare(["DReX", "BPR"], ["demo"], seeds=[2026, 2027])  # doctest: +SKIP
     """
     forget_notes()
     safe_name(name, "comparison")
     given = {**merged_files(config_files), **(parameters or {})}
     named, dataset = given.pop("model", None) or [], given.pop("dataset", None) or "demo"
-    models = names_in(named) if models is None else models
-    datasets = names_in(dataset) if datasets is None else datasets
+    models = model_names(names_in(named) if models is None else models)
+    datasets = names_in(dataset) if datasets is None else [datasets] if isinstance(datasets, str) else datasets
     if not models or not datasets or not seeds:
         raise ConfigError("name at least one model (--models), one data set and one seed")
     if folds is not None and folds < 3:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.experiments import quick_start
+from recbole_drex.experiments.outputs import logging_to
 from recbole_drex.experiments.run import EVALUATION, load_experiment
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import Explanation, html_table
@@ -39,10 +40,10 @@ class TrainedRun(Run):
         references: runs of the reference models that were trained by the same call.
 
     Example:
-        >>> run.recommend("user_003", k=2)  # doctest: +SKIP
-           item_id           title  predicted
-        0  game_21      Iron Keep       4.61
-        1  game_07  Savage Kingdom       4.52
+        >>> run.recommend("user_03", k=2).columns.tolist()
+        ['item_id', 'title', 'predicted']
+        >>> print(run)
+        <DReX on small, seed 2026: mae ...>
     """
 
     references: tuple[TrainedRun, ...]
@@ -92,7 +93,7 @@ class TrainedRun(Run):
             ConfigError: ``k`` is not positive.
 
         Example:
-            >>> list(run.recommend("user_003", k=2).columns)
+            >>> list(run.recommend("user_03", k=2).columns)
             ['item_id', 'title', 'predicted']
         """
         check_length(k)
@@ -112,7 +113,7 @@ class TrainedRun(Run):
             DataError: users or items that are not in the data, or a column that is missing.
 
         Example:
-            >>> run.predict([("user_003", "game_07"), ("user_005", "game_07")]).name
+            >>> run.predict([("user_03", "game_07"), ("user_05", "game_07")]).name
             'predicted'
         """
         names, fields = self.recommender, [self.experiment.dataset.uid_field, self.experiment.dataset.iid_field]
@@ -143,9 +144,9 @@ class TrainedRun(Run):
             ConfigError: ``k`` is not positive.
 
         Example:
-            >>> explanation = run.explain("user_003", k=1)
-            >>> str(explanation).splitlines()[0]
-            'User user_003, average rating 3.64'
+            >>> explanation = run.explain("user_03", k=1)
+            >>> str(explanation).startswith("User user_03, average rating")
+            True
         """
         check_length(k)
         if item is None:
@@ -192,9 +193,10 @@ class TrainedRun(Run):
                 raise ConfigError(unknown_name("parameter of an evaluation:", key, EVALUATION))
         experiment = load_experiment(self.folder, parameters)
         with tempfile.TemporaryDirectory(prefix="recbole-drex-") as folder:
-            trainer = make_trainer(experiment.config, experiment.model, Path(folder), experiment.parts)
-            result = result_of_parts(experiment, self.label, trainer)
-            trainer.tensorboard.close()
+            with logging_to(Path(folder) / "evaluate.log", experiment.config):
+                trainer = make_trainer(experiment.config, experiment.model, Path(folder), experiment.parts)
+                result = result_of_parts(experiment, self.label, trainer)
+                trainer.tensorboard.close()
         return metrics_table([result], None)
 
     # How it shows -----------------------------------------------------------------------------------------------
@@ -205,8 +207,8 @@ class TrainedRun(Run):
 
     def __repr__(self) -> str:
         """What was run, and how good it is, in one line."""
-        flat = {**self.result["test"].get("own_test", {})}
-        flat |= {f"full_{name}": value for name, value in self.result["test"].get("full", {}).items()}
+        flat = {**self.result["test"]["own_test"]}
+        flat |= {f"full_{name}": value for name, value in (self.result["test"].get("full") or {}).items()}
         shown = ", ".join(f"{name} {flat[name]:.4f}" for name in _SHOWN if flat.get(name) is not None)
         return f"<{self.label} on {self.dataset}, seed {self.replicate}{': ' if shown else ''}{shown}>"
 
@@ -229,7 +231,7 @@ def metrics_table(results: Sequence[Mapping[str, Any]], candidates: str | None) 
     """
     first = results[0]
     block = candidates or first["protocol"]["candidates"]
-    if block not in first["test"]:
+    if not first["test"].get(block):
         raise ConfigError(unknown_name("kind of candidates:", block, first["test"]))
     rows = {result["label"]: result["test"].get(block, {}) for result in results}
     rows |= {name: bound[block] for name, bound in first["references"].items() if block in bound}

@@ -13,10 +13,10 @@ from recbole_drex import __version__
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.yaml_values import read_yaml
 from recbole_drex.errors import CheckpointError, ConfigError, UnknownNameError, unknown_name
-from recbole_drex.experiments.quick_start import prepare_dataset
+from recbole_drex.experiments.quick_start import RawItems, RawReviews, prepare_dataset, raw_files_of
 from recbole_drex.experiments.run import run_one
 from recbole_drex.parallel.ray_cluster import connected
-from recbole_drex.registry import canonical_model_name
+from recbole_drex.registry import canonical_model_name, model_names
 from recbole_drex.training.trainer import BEST as WEIGHTS
 from recbole_drex.training.trainer import LAST
 from recbole_drex.tuning.memory import check_memory
@@ -53,7 +53,7 @@ DEFAULT_TRIALS = 20
 
 
 def tune(
-    models: Sequence[str],
+    models: str | type | Sequence[str | type],
     dataset: str = "demo",
     *,
     space: str | Path | None = None,
@@ -64,8 +64,8 @@ def tune(
     output: str | Path = "results/search",
     resources: Resources | None = None,
     address: str | None = None,
-    raw: Sequence[str | Path] = (),
-    meta: str | Path | None = None,
+    raw: RawReviews = (),
+    meta: RawItems = None,
     data_path: str | Path | None = None,
     config_files: Sequence[str | Path] = (),
     parameters: Mapping[str, Any] | None = None,
@@ -78,7 +78,7 @@ def tune(
     the winner alone is evaluated on the test parts.
 
     Args:
-        models: names of models of this project or of RecBole.
+        models: one or several models of this project or of RecBole, by name or class.
         dataset: as of :func:`recbole_drex.experiments.quick_start.run`.
         space: see :func:`~recbole_drex.tuning.space.spaces_of`.
         algo: ``grid`` (every combination), ``random``, ``optuna`` (its tree-structured Parzen estimator) or ``asha``
@@ -96,6 +96,10 @@ def tune(
 
     Raises:
         DrexError: an input is at fault; nothing has been trained then.
+
+    Example:
+        >>> import recbole_drex as rd
+        >>> rd.tune("DReX", "demo", algo="random", trials=20)  # doctest: +SKIP
     """
     folder = Path(output)
     if (folder / SEARCH).is_file():
@@ -107,7 +111,7 @@ def tune(
     for name, number in (("--trials", trials), ("--minutes", minutes)):
         if number is not None and number <= 0:
             raise ConfigError(f"{name} must be above 0, not {number}")
-    names = list(dict.fromkeys(canonical_model_name(model) for model in models))
+    names = list(dict.fromkeys(canonical_model_name(model) for model in model_names(models)))
     if not names or not seeds:
         raise ConfigError(f"name at least one {'seed' if names else 'model'}")
     given: dict[str, Any] = {}
@@ -129,7 +133,8 @@ def tune(
                 f"the grid of {model} has {size_of(one):,.0f} combinations; --trials N tries N of them at random, "
                 "--yes all"
             )
-    manifest = prepare_dataset(Config(names[0], dataset, [], fixed[names[0]]), raw, meta)
+    first = Config(names[0], dataset, [], fixed[names[0]])
+    manifest = prepare_dataset(first, *raw_files_of(first, raw, meta))
     configs = {model: Config(model, dataset, [], fixed[model]) for model in names}
     described = {
         "schema": SCHEMA,
