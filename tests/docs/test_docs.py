@@ -88,7 +88,7 @@ def test_command_lines_are_understood(document):
     from recbole_drex.config.recbole_config import Config
     from recbole_drex.experiments.compare import parse_model
 
-    commands = "prepare|run|evaluate|compare|report|paper|explain|serve|doctor|verify"
+    commands = "prepare|run|evaluate|compare|report|paper|explain|recommend|predict|export|models|serve|doctor|verify"
     pattern = rf"^(?:    )?(?:python run_recbole_drex\.py|recbole-drex (?:{commands})).*$"
     for line in re.findall(pattern, document.read_text(encoding="utf-8"), re.MULTILINE):
         arguments = _split(line)
