@@ -55,6 +55,8 @@ def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
     folders = [output / result["dataset"] / result["model"] / f"seed-{result['seed']}" for result in results]
     comparison = comparison_of(folders, references=[name for name in REFERENCES if name != first["model"]])
     block = first["protocol"]["candidates"]
+    if not first["test"][block]:
+        print("There is no test part (eval_args), so nothing was evaluated.\n")
     for name in sorted(blocks_of(comparison), key=lambda name: name != block):
         _print_table(comparison_table(comparison, block=name))
     _print_tests(comparison, first["label"])

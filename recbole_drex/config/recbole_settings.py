@@ -62,17 +62,39 @@ def _check_split(split: Any) -> None:
     (kind, value), *_ = split.items()
     if kind in ("RS", "TS"):
         shares = value if isinstance(value, (list, tuple)) else []
-        numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) and one > 0 for one in shares)
-        if len(shares) != 3 or not numbers:
+        numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) and one >= 0 for one in shares)
+        if len(shares) != 3 or not numbers or not shares[0] or (kind == "TS" and not all(shares)):
             raise ConfigError(
-                f"eval_args.split {kind} needs the shares of training, validation and test, all above 0, such as "
-                f"[0.8, 0.1, 0.1], not {value!r}: validation chooses the epoch, and the test part is the result"
+                f"eval_args.split {kind} needs the shares of training, validation and test, such as [0.8, 0.1, 0.1], "
+                f"not {value!r}: validation chooses the epoch, and the test part is the result. "
+                "RS: [1, 0, 0] trains on everything, for all epochs, and evaluates nothing"
             )
     elif kind == "LS":
         if value != "valid_and_test":
             raise ConfigError(f"eval_args.split LS must be valid_and_test, since both parts are needed, not {value!r}")
     elif kind != "KF":  # which is checked where it is used
         raise ConfigError(unknown_name("kind of eval_args.split:", str(kind), ("RS", "LS", "TS", "KF")))
+
+
+def absent_parts(eval_args: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which of ``validation`` and ``test`` the split leaves out on purpose, by a share of 0.
+
+    Example:
+        >>> absent_parts({"split": {"RS": [0.9, 0.1, 0]}}), absent_parts({"split": {"LS": "valid_and_test"}})
+        (('test',), ())
+    """
+    shares = eval_args["split"].get("RS", [1, 1, 1])
+    return tuple(name for name, share in zip(("validation", "test"), shares[1:], strict=True) if not share)
+
+
+def refuse_absent_parts(eval_args: Mapping[str, Any], command: str) -> None:
+    """Refuse a split without validation or test, where a command needs both.
+
+    Raises:
+        ConfigError: names the part.
+    """
+    for part in absent_parts(eval_args):
+        raise ConfigError(f"eval_args.split {eval_args['split']} has no {part} part, which {command} needs")
 
 
 def _check_mode(mode: Any, metrics: Sequence[str]) -> None:

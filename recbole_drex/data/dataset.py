@@ -19,6 +19,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, FeatureSource, FeatureType
 
 from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.recbole_settings import absent_parts
 from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.errors import ConfigError, DataError, unknown_name
@@ -482,11 +483,14 @@ class EvaluationLoaders(NamedTuple):
 
 
 class SplitParts(NamedTuple):
-    """A split data set: the training loader and the evaluation loaders of validation and test."""
+    """A split data set: the training loader and the evaluation loaders of validation and test.
+
+    A part that the split leaves out on purpose, by a share of 0, is None.
+    """
 
     train: Any
-    valid: EvaluationLoaders
-    test: EvaluationLoaders
+    valid: EvaluationLoaders | None
+    test: EvaluationLoaders | None
 
     @property
     def train_dataset(self) -> ReviewDataset:
@@ -530,8 +534,9 @@ def split(config: Config, dataset: ReviewDataset) -> SplitParts:
             f"topk: {longest} is more than the {dataset.item_num - 1} items of '{config['dataset']}', so RecBole's "
             f"{', '.join(theirs)} cannot be computed"
         )
+    absent = absent_parts(config["eval_args"]) if config["benchmark_filename"] is None else ()
     for name, part in zip(("training", "validation", "test"), built, strict=True):
-        if len(part) == 0:
+        if len(part) == 0 and name not in absent:
             raise DataError(f"the split {config['eval_args']['split']} leaves no {name} rows in '{config['dataset']}'")
     try:
         samplers = create_samplers(config, dataset, built)
@@ -541,10 +546,7 @@ def split(config: Config, dataset: ReviewDataset) -> SplitParts:
     train_part = built[0].with_hidden(config["hide_reviews"], config["hide_ratings"])
     train = get_dataloader(config, "train")(config, train_part, samplers[0], shuffle=config["shuffle"])
     loaders = [
-        EvaluationLoaders(
-            rows=_Rows(config, part, sampler),
-            full=_Full(config, part, sampler),
-        )
+        EvaluationLoaders(rows=_Rows(config, part, sampler), full=_Full(config, part, sampler)) if len(part) else None
         for part, sampler in zip(built[1:], samplers[1:], strict=True)
     ]
     return SplitParts(train, *loaders)

@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.recbole_settings import refuse_absent_parts
 from recbole_drex.config.yaml_values import check_values, parse_value
 from recbole_drex.data.items.item_features import FOLDER as ITEMS
 from recbole_drex.data.items.item_features import ItemFeatures
@@ -131,6 +132,8 @@ def compare(
         raise ConfigError(unknown_name("reference:", reference, labels))
     output, folder = Path(output), Path(output) / name
     jobs = list(_jobs(variants, datasets, seeds, folds, given, output))
+    for job in jobs:
+        refuse_absent_parts(job.config["eval_args"], "a comparison")
     described = {
         "schema": SCHEMA,
         "command": command,

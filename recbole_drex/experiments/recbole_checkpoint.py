@@ -20,6 +20,7 @@ from recbole.utils import init_seed
 from recbole.utils.argument_list import dataset_arguments
 
 from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.recbole_settings import refuse_absent_parts
 from recbole_drex.config.yaml_values import check_values, read_yaml
 from recbole_drex.data.dataset import SplitParts
 from recbole_drex.errors import CheckpointError, ConfigError
@@ -80,6 +81,7 @@ def evaluate_checkpoint(
     folder = data_path or Path(theirs["data_path"]).parent
     config = Config(theirs["model"], theirs["dataset"], [], {**given, **decided, "data_path": str(folder)})
     check_values(config.final_config_dict)
+    refuse_absent_parts(config["eval_args"], "an evaluation")
     Protocol.from_config(config)
     manifest = prepare_dataset(config)
     experiment = build(config, manifest)
@@ -126,6 +128,8 @@ def _decided(theirs: RecBoleConfig) -> dict[str, Any]:
 
 def _same_split(theirs: RecBoleConfig, parts: SplitParts) -> bool:
     """Whether RecBole's own code puts the same interactions into each part."""
+    if parts.valid is None or parts.test is None:
+        return False
     init_seed(theirs["seed"], theirs["reproducibility"])
     ours = (parts.train_dataset, parts.valid.rows._dataset, parts.test.rows._dataset)
     return all(_pairs(mine) == _pairs(their) for mine, their in zip(ours, Dataset(theirs).build(), strict=True))

@@ -241,7 +241,8 @@ def _run(experiment: Experiment, run_dir: Path, title: str, label: str, command:
     with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=title, **options) as bar:
 
         def show(entry: dict[str, Any]) -> None:
-            bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}", refresh=False)
+            if entry["valid_score"] is not None:
+                bar.set_postfix_str(f"{config['valid_metric']} {entry['valid_score']:.4f}", refresh=False)
             bar.update(entry["epoch"] + 1 - bar.n)
 
         trainer.train_model(show)

@@ -214,7 +214,7 @@ class TrainedRun(Run):
 
     def _repr_html_(self) -> str:
         """The metrics as a table for notebooks."""
-        table = self.table()
+        table = self.table() if any(self.result["test"].values()) else pd.DataFrame(index=[self.label])
         columns = [name for name in _SHOWN if name in table]
         rows = [
             [str(label), *("" if pd.isna(row[name]) else f"{row[name]:.4f}" for name in columns)]
@@ -231,6 +231,8 @@ def metrics_table(results: Sequence[Mapping[str, Any]], candidates: str | None) 
     """
     first = results[0]
     block = candidates or first["protocol"]["candidates"]
+    if not any(first["test"].values()):
+        raise ConfigError(f"{first['label']} has no metrics: its split (eval_args) has no test part")
     if not first["test"].get(block):
         raise ConfigError(unknown_name("kind of candidates:", block, first["test"]))
     rows = {result["label"]: result["test"].get(block, {}) for result in results}

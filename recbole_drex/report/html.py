@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recbole_drex.errors import ConfigError
+from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.report.pages.rendering import REPORT, rendered
 from recbole_drex.results.comparison import Comparison, read_comparison
 from recbole_drex.utils.files import replacing
@@ -49,6 +49,10 @@ def write_report(folder: str | Path, output: Path | None = None) -> Path:
 
         return write_search_report(read_search(folder), output)
     comparison = read_comparison(folder)
+    if not any(metrics for result in comparison.results for metrics in result["test"].values()):
+        raise DataError(
+            f"{folder} has nothing to report: its split (eval_args) has no test part, or no run is finished"
+        )
     path = Path(output) if output is not None else Path(folder) / REPORT
     # The temporary file comes first: a place that cannot be written is told before the work is done.
     with replacing(path) as temporary:

@@ -133,6 +133,8 @@ def users(experiment: Experiment, collected: Any, test: Evaluation) -> pd.DataFr
         test: the evaluation of the test part.
     """
     dataset, train = experiment.dataset, experiment.parts.train_dataset
+    if experiment.parts.test is None:
+        return pd.DataFrame(columns=["train_ratings", "train_reviews", "test_ratings", "mae", "mse"], dtype=float)
     protocol = Protocol.from_config(experiment.config)
     user, item = test.rows[:, 0].astype(int), test.rows[:, 1].astype(int)
     rank, _ = own_test_ranks(user, test.rows[:, 3], collected.get(TIE_KEYS).numpy()[item])
@@ -233,7 +235,9 @@ def _output(config: Config, test: Evaluation) -> str:
 
 
 def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dict[str, Any]:
-    """A random order, in expectation, and the oracle on the same test rows."""
+    """A random order, in expectation, and the oracle on the same test rows; nothing without any."""
+    if not len(rows):
+        return {}
     user, item = rows[:, 0].astype(int), rows[:, 1].astype(int)
     references = reference_rows(
         user,

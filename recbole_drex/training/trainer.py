@@ -73,6 +73,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         self.history: list[dict[str, Any]] = []
         self.best_epoch, self.processes = -1, collectives.world_size()
         self._epoch_seconds = 0.0
+        self._after_epoch: Callable[[int, float | None], None] | None = None
         if self.processes > 1:
             model.calculate_loss = self._of_own_rows(model.calculate_loss)  # type: ignore[assignment, arg-type]
 
@@ -80,6 +81,8 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
     def _validation_loader(self):
         """The cheapest view that the stopping metric can be read from."""
+        if self.parts.valid is None:
+            return None
         name = self.valid_metric.partition("@")[0]
         theirs = name.startswith(PREFIXES["recbole"])
         ranked = theirs and metric_types[name.removeprefix(PREFIXES["recbole"])] == EvaluatorType.RANKING
@@ -95,8 +98,10 @@ class _SafeTrainer(recbole_trainer.Trainer):
         self.eval_collector.watch(eval_data._dataset)
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
-    def evaluate_part(self, loaders: EvaluationLoaders) -> Evaluation:
-        """Evaluate the present model on both views of a part, once."""
+    def evaluate_part(self, loaders: EvaluationLoaders | None) -> Evaluation:
+        """Evaluate the present model on both views of a part, once; of an absent part nothing is known."""
+        if loaders is None:
+            return Evaluation({}, np.empty((0, 4)), np.empty((0, 5)))
         metrics: dict[str, float] = {}
         for loader in loaders:
             metrics.update(self.evaluate(loader, load_best_model=False))
@@ -134,12 +139,13 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
     def _save_checkpoint(self, epoch, verbose=True, **kwargs):
         self.best_epoch = epoch
-        if collectives.rank():
-            return
-        checkpoint.save(
-            kwargs.get("saved_model_file", self.saved_model_file),
-            {"model": self.config["model"], "epoch": epoch, **self._model_state()},
-        )
+        if not collectives.rank():
+            checkpoint.save(
+                kwargs.get("saved_model_file", self.saved_model_file),
+                {"model": self.config["model"], "epoch": epoch, **self._model_state()},
+            )
+        if self.parts.valid is None and self._after_epoch:  # RecBole calls back after a validation alone
+            self._after_epoch(epoch, None)
 
     def save_pretrained_model(self, epoch, saved_model_file):
         """Keep what a stage of pretraining made, which RecBole pickles into a file with the epoch in its name."""
@@ -208,13 +214,15 @@ class _SafeTrainer(recbole_trainer.Trainer):
     def train_model(self, on_epoch: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Train until validation stops improving or ``epochs`` are done, then load the best epoch.
 
+        Without a validation part, all ``epochs`` are trained, and the last one counts as the best.
+
         Args:
             on_epoch: called after each validated epoch with ``{epoch, seconds, train_loss, valid_score}``.
         """
 
-        def after_epoch(epoch: int, score: float) -> None:
-            loss = self.train_loss_dict.get(epoch)
-            entry = {"epoch": epoch, "seconds": self._epoch_seconds, "train_loss": loss, "valid_score": float(score)}
+        def after_epoch(epoch: int, score: float | None) -> None:
+            loss, score = self.train_loss_dict.get(epoch), None if score is None else float(score)
+            entry = {"epoch": epoch, "seconds": self._epoch_seconds, "train_loss": loss, "valid_score": score}
             self.history.append(entry)
             self._save_last(epoch)
             if on_epoch:
@@ -222,12 +230,14 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
         finished = self.cur_step > self.stopping_step or self.start_epoch >= self.epochs
         if not (finished and self.history):
+            self._after_epoch = after_epoch
             self.fit(
                 self.parts.train,
                 self._validation_loader(),
                 callback_fn=after_epoch,
                 show_progress=self.config["show_progress"],
             )
+            self._after_epoch = None
         if self.best_epoch < 0 and self.train_loss_dict:
             self.keep(max(self.train_loss_dict))  # a stage of pretraining with fewer epochs than RecBole's `save_step`
         self.tensorboard.flush()

@@ -11,6 +11,7 @@ from typing import Any
 
 from recbole_drex import __version__
 from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.recbole_settings import refuse_absent_parts
 from recbole_drex.config.yaml_values import read_yaml
 from recbole_drex.errors import CheckpointError, ConfigError, UnknownNameError, unknown_name
 from recbole_drex.experiments.quick_start import RawItems, RawReviews, prepare_dataset, raw_files_of
@@ -136,6 +137,8 @@ def tune(
     first = Config(names[0], dataset, [], fixed[names[0]])
     manifest = prepare_dataset(first, *raw_files_of(first, raw, meta))
     configs = {model: Config(model, dataset, [], fixed[model]) for model in names}
+    for config in configs.values():
+        refuse_absent_parts(config["eval_args"], "a search")
     described = {
         "schema": SCHEMA,
         "version": __version__,

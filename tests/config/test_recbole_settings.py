@@ -228,7 +228,7 @@ REFUSED = [
     ("BPR", {"eval_args": {"mode": "fulll"}}, "did you mean 'full'"),
     ("BPR", {"eval_args": {"mode": "labeled"}, "metrics": ["Recall"]}, "no Recall; write mode: full"),
     ("Bias", {"eval_args": {"split": {"RS": [0.8, 0.2]}}}, "eval_args.split RS needs the shares"),
-    ("Bias", {"eval_args": {"split": {"RS": [1, 0, 0]}}}, "eval_args.split RS needs the shares"),
+    ("Bias", {"eval_args": {"split": {"RS": [0, 0.5, 0.5]}}}, "eval_args.split RS needs the shares"),
     ("Bias", {"eval_args": {"split": {"LS": "test_only"}}}, "LS must be valid_and_test"),
     ("Bias", {"eval_args": {"split": {"XS": [8, 1, 1]}}}, "kind of eval_args.split: 'XS'"),
     ("Bias", {"eval_args": {"split": {"TS": [8, 1, 1]}, "order": "RO"}}, "TS is by time, so it needs order: TO"),

@@ -210,6 +210,48 @@ def test_a_loaded_run_is_the_one_that_was_trained(run, tmp_path):
         rd.load(tmp_path)
 
 
+# Training on everything -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["DReX", "BPR", "Bias"])
+def test_all_rows_train_where_the_split_leaves_the_other_parts_out(trained, small, tmp_path, capsys, model):
+    given = {"eval_args": {"split": {"RS": [1, 0, 0]}}, "output_dir": tmp_path, "epochs": 1 if model == "Bias" else 3}
+    made = trained(model, **given)
+    assert (
+        made["test"] == {"own_test": {}, "full": {}}
+        and made["valid"] == {}
+        and made["best_epoch"] == given["epochs"] - 1
+    )
+    parts = made.experiment.parts
+    assert len(parts.train_dataset) == small.manifest["statistics"]["rated"] and parts.valid is parts.test is None
+    assert [one["valid_score"] for one in made.history()] == [None] * given["epochs"]
+    assert set(made.interactions()["split"]) == {"train"} and made.users().empty
+    with pytest.raises(ConfigError, match="no metrics: its split \\(eval_args\\) has no test part"):
+        made.table()
+    assert repr(made) == f"<{model} on small, seed 2026>" and "<table>" in made._repr_html_()
+    out = tmp_path / "best.csv"
+    assert main(["recommend", "--run", str(made.folder), "--top", "2", "--out", str(out)]) == 0
+    user = str(read_texts(out)["user_id"][0])
+    assert read_texts(out)["item_id"][:2].tolist() == made.recommend(user, 2)["item_id"].tolist()
+
+
+def test_a_validation_part_alone_chooses_the_epoch(trained, small, tmp_path, capsys):
+    made = trained("BiasedMF", eval_args={"split": {"RS": [0.9, 0.1, 0]}}, output_dir=tmp_path)
+    scores = [one["valid_score"] for one in made.history()]
+    assert made["best_epoch"] == int(np.argmin(scores)) and made["valid"]["rmse"] == pytest.approx(min(scores))
+    assert not made["test"]["own_test"]
+    words = ["--data_path", str(small.root), "--eval_args", "{split: {RS: [1, 0, 0]}}", "--output_dir", str(tmp_path)]
+    words += [word for key, value in small.settings.items() for word in (f"--{key}", str(value))]
+    assert main(["compare", "--models", "Bias", "--datasets", small.name, *words]) == 2
+    assert "has no validation part, which a comparison needs" in capsys.readouterr().err
+    assert main(["tune", "--models", "BiasedMF", "--dataset", small.name, *words]) == 2
+    assert "has no validation part, which a search needs" in capsys.readouterr().err
+    assert main(["run", "--model", "Bias", "--dataset", small.name, "--epochs", "1", "--no_references", *words]) == 0
+    assert "There is no test part (eval_args), so nothing was evaluated." in capsys.readouterr().out
+    assert main(["report", str(tmp_path / small.name / "Bias" / "seed-2026")]) == 2
+    assert "no test part" in capsys.readouterr().err
+
+
 # Vectors ----------------------------------------------------------------------------------------------------------
 
 
