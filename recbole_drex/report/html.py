@@ -40,7 +40,7 @@ def write_report(folder: str | Path, output: Path | None = None) -> Path:
 
     Raises:
         CheckpointError: ``folder`` is none of these, or a file in it is damaged, foreign or was replaced.
-        DataError: runs do not belong together, or the file cannot be written.
+        DataError: runs do not belong together or have no test part, or the file cannot be written.
         ConfigError: jinja2 or matplotlib is not installed.
     """
     if (Path(folder) / SEARCH).is_file():
@@ -49,10 +49,8 @@ def write_report(folder: str | Path, output: Path | None = None) -> Path:
 
         return write_search_report(read_search(folder), output)
     comparison = read_comparison(folder)
-    if not any(metrics for result in comparison.results for metrics in result["test"].values()):
-        raise DataError(
-            f"{folder} has nothing to report: its split (eval_args) has no test part, or no run is finished"
-        )
+    if comparison.results and not any(any(result["test"].values()) for result in comparison.results):
+        raise DataError(f"{folder} has nothing to report: its split (eval_args) has no test part")
     path = Path(output) if output is not None else Path(folder) / REPORT
     # The temporary file comes first: a place that cannot be written is told before the work is done.
     with replacing(path) as temporary:
