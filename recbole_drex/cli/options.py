@@ -20,7 +20,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     """The parser, and those of its commands by their names."""
     parser = argparse.ArgumentParser("recbole-drex", description="Review-based recommendation models for RecBole.")
     parser.add_argument("--version", action="version", version=f"recbole_drex {__version__}")
-    subparsers = parser.add_subparsers(metavar="command")
+    subparsers = parser.add_subparsers(metavar="command", required=True)
 
     def command(name: str, function, text: str, parameters: bool = False) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(

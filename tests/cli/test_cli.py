@@ -124,7 +124,7 @@ def test_misspelt_names_get_one_line_with_the_nearest(arguments, written, meant,
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["run", "--seeds", "one"], ["explain"], ["explain", "--run", "x", "--user", "y", "--top", "many"]],
+    [["--nonsense"], ["run", "--seeds", "one"], ["explain"], ["explain", "--run", "x", "--user", "y", "--top", "many"]],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
