@@ -19,6 +19,7 @@ from recbole_drex.analysis.explanation_table import to_text as explanation_text
 from recbole_drex.analysis.friedman import rank_test
 from recbole_drex.analysis.significance import compare_models, user_values
 from recbole_drex.analysis.table_rows import seldom_ordered
+from recbole_drex.cli.run_summary import NO_TEST_PART
 from recbole_drex.data.prepare.statistics import statistics_table
 from recbole_drex.errors import DataError, printable, without_controls
 from recbole_drex.experiments.quick_start import REFERENCES
@@ -56,7 +57,7 @@ def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
     comparison = comparison_of(folders, references=[name for name in REFERENCES if name != first["model"]])
     block = first["protocol"]["candidates"]
     if not first["test"][block]:
-        print("There is no test part (eval_args), so nothing was evaluated.\n")
+        print(f"{NO_TEST_PART}\n")
     for name in sorted(blocks_of(comparison), key=lambda name: name != block):
         _print_table(comparison_table(comparison, block=name))
     _print_tests(comparison, first["label"])

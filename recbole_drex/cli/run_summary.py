@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from recbole_drex.analysis.comparable import smaller_is_better
 from recbole_drex.analysis.comparison_table import comparison_table
+from recbole_drex.config.recbole_settings import absent_parts
 from recbole_drex.errors import DataError, printable
 from recbole_drex.experiments.quick_start import REFERENCES
 from recbole_drex.experiments.run import load_experiment
@@ -25,6 +26,7 @@ from recbole_drex.results.comparison import Comparison, Run, comparison_of
 
 _COLUMNS = {"own_test": ("mae", "rmse"), "full": ("ndcg@10", "recall@10")}
 _NAMES = {"mae": "MAE", "rmse": "RMSE", "ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
+NO_TEST_PART = "There is no test part (eval_args), so nothing was evaluated."
 _TRIED = 20  # users whose best recommendation is looked at for one with two quotes
 
 
@@ -95,6 +97,8 @@ def metric_table(comparison: Comparison) -> str:
             told_apart = column.nunique() > 1 or len(column) == 1
             if told_apart and not any(column.equals(other) for other in columns.values()):
                 columns[f"{_NAMES[name]} {'↓' if smaller_is_better(name) else '↑'}"] = column
+    if not any(any(result["test"].values()) for result in comparison.results):
+        return NO_TEST_PART
     if not columns:
         return "Results   no metric differs between the models."
     table = pd.DataFrame(columns).fillna("")
@@ -116,6 +120,8 @@ def _training(run: Run) -> str:
     result, history = run.result, run.history()
     epochs, best, seconds = result["epochs_run"], result["best_epoch"], result["seconds"]["train"]
     label, config = f"{printable(run.label)}, seed {result['seed']}", result["config"]
+    if "validation" in absent_parts(config["eval_args"]):
+        return f"{label}: all {epochs} epochs in {seconds:.0f} s; no validation part chooses one"
     if best is None or not 0 <= best < len(history) or history[best]["valid_score"] is None:
         return f"{label}: computed in {seconds:.0f} s"
     metric, patience = config["valid_metric"], config["stopping_step"]
