@@ -260,7 +260,7 @@ class _OldOutput(argparse.Action):
     """``--output``: the parameter of that name, or the folder that was named so before ``--output_dir``."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        from recbole_drex.model.abstract_recommender import OUTPUTS
+        from recbole_drex.model.output_parameters import OUTPUTS
 
         if values in OUTPUTS:
             namespace.model_output = values

@@ -17,55 +17,15 @@ from recbole.utils.argument_list import (
     training_arguments,
 )
 
+from recbole_drex.config.general_parameters import PREPARATION, declared, own_parameters
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.config.recbole_settings import check_eval_args, check_filters, check_training, relevance_of_threshold
 from recbole_drex.config.yaml_values import parse_value, read_yaml, refuse_odd
 from recbole_drex.errors import ConfigError, UnknownNameError
 from recbole_drex.parallel.launch import local_rank
-from recbole_drex.registry import canonical_model_name, get_model, own_models
+from recbole_drex.registry import PRESETS, canonical_model_name, get_model, own_models
 from recbole_drex.utils.files import properties_dir, safe_name
 
-PREPARATION = (
-    "user_min",
-    "item_min",
-    "columns",
-    "item_columns",
-    "rating_range",
-    "missing_rating",
-    "bad_line_share",
-    "use_title",
-    "language",
-    "lemmatizer",
-    "encoder",
-    "static_vectors",
-    "encode_text",
-    "max_length",
-    "precision",
-    "store_dtype",
-    "item_features",
-    "images",
-    "image_encoder",
-)
-"""Parameters that shape the prepared files; a change of one makes a data set stale."""
-
-
-# What RecBole's own overall.yaml and sample.yaml say of parameters that have no default which would tell their type.
-_NULL_BY_DEFAULT: dict[str, type] = {
-    **dict.fromkeys(("clip_grad_norm", "threshold", "val_interval", "seq_len", "unload_col", "unused_col"), dict),
-    **dict.fromkeys(("preload_weight", "discretization"), dict),
-    **dict.fromkeys((f"alias_of_{side}_id" for side in ("user", "item", "entity", "relation")), list),
-    **dict.fromkeys(("additional_feat_suffix", "normalize_field", "benchmark_filename"), list),
-    **dict.fromkeys(("rm_dup_inter", "transform", "dataset_save_path", "dataloaders_save_path"), str),
-    **dict.fromkeys((f"{side}_num_interval" for side in ("user_inter", "item_inter", "entity_kg", "relation_kg")), str),
-    "normalize_all": bool,
-    "relevance_threshold": float,
-}
-_SEVERAL_TYPES = (
-    "metrics",
-    "topk",
-    "load_col",
-    "gpu_id",
-    "rating_range",
-)  # a single value for a list, a number for a text
 _UNLISTED = ("tail_ratio", "encoding")  # read by RecBole, but in none of its lists
 _NAMED = ("model", "dataset")
 """What RecBole's users write into files of parameters, and options of the command line give."""
@@ -87,7 +47,8 @@ class Config(RecBoleConfig):
         notes: what the user should know about how parameters were understood.
 
     Raises:
-        ConfigError: unknown model or parameter (with the nearest spelling), or a value of the wrong type.
+        ConfigError: unknown model or parameter (with the nearest spelling), or an illegal value, before any data are
+            read.
     """
 
     def __init__(
@@ -139,28 +100,27 @@ class Config(RecBoleConfig):
         # RecBole's description of one of its own data sets (ml-100k) says how to read it; ours would not.
         layers += [file for file in [built_in, folder / "dataset" / f"{dataset}.yaml"] if file.is_file()]
         layers += [properties_dir() / "model" / f"{model}.yaml", properties_dir() / "dataset" / f"{dataset}.yaml"]
-        self.internal_config_dict.update(vars(model_class).get("default_parameters", {}))
-        for file in layers:
-            if file.is_file():
-                self.internal_config_dict.update(read_yaml(file))
-        self._check_external(built_in)
+        general, *others = [read_yaml(file) for file in layers if file.is_file()]
+        # What a preset does not set is no parameter of it.
+        own = {} if model in PRESETS else {one.name: one.default for one in own_parameters(model_class)}
+        for values in (general, own, *others):
+            self.internal_config_dict.update(values)
+        self._check(model_class)
 
-    def _check_external(self, built_in: Path) -> None:
-        internal = self.internal_config_dict
+    def _check(self, model_class: type) -> None:
+        """Check the given parameters, and the defaults, which may have been edited."""
+        internal, parameters = self.internal_config_dict, declared(model_class, not self.is_ours)
         for key, value in self.external_config_dict.items():
             if key not in self.legal:
                 raise UnknownNameError(f"parameter of {self.model}:", key, self.legal)
             refuse_odd(value, f"parameter '{key}'")
             default = internal.get(key)
-            wanted = _NULL_BY_DEFAULT.get(key) if default is None else type(default)
-            if wanted is None or wanted not in (bool, int, float, str, list, dict) or key in _SEVERAL_TYPES:
-                continue
-            if value is None and (key in _NULL_BY_DEFAULT or wanted in (list, dict)):
-                continue
-            fits = isinstance(value, (int, float) if wanted is float else wanted)
-            if not fits or isinstance(value, bool) != (wanted is bool):
-                like = "" if default is None else f", like {default!r},"
-                raise ConfigError(f"parameter '{key}' must be {wanted.__name__}{like} but is {value!r}")
+            if key not in parameters and type(default) in (bool, int, float, str, list, dict):
+                # Of RecBole, whose default tells the type.
+                Parameter(key, type(default), default, optional=isinstance(default, (list, dict))).check(value)
+        for key, value in {**internal, **self.external_config_dict}.items():
+            if key in parameters:
+                parameters[key].check(value)
 
     def _init_device(self) -> None:
         super()._init_device()
@@ -175,10 +135,7 @@ class Config(RecBoleConfig):
 
         final = self.final_config_dict
         metrics = final["metrics"]
-        named = [metrics] if isinstance(metrics, str) else metrics
-        if not isinstance(named, (list, tuple)) or not named or not all(isinstance(name, str) for name in named):
-            raise ConfigError(f"parameter 'metrics' must name at least one metric but is {metrics!r}")
-        others = other_metrics(named)
+        others = other_metrics([metrics] if isinstance(metrics, str) else metrics)
         final["metrics"] = OURS  # for RecBole, which takes metrics of one kind alone
         check_eval_args(final["eval_args"], others)
         check_filters(final)
@@ -216,7 +173,7 @@ class Config(RecBoleConfig):
 
     def preparation(self) -> dict[str, Any]:
         """The parameters that shape the prepared files."""
-        return {key: self[key] for key in PREPARATION}
+        return {one.name: self[one.name] for one in PREPARATION}
 
     @property
     def is_ours(self) -> bool:

@@ -17,7 +17,6 @@ _UNUSED = {
     "repeatable": "items of the training part are never ranked for their user",
     "transform": "it changes sequences, which no model here reads",
 }
-_LEARNERS = ("adam", "adamw", "sgd", "adagrad", "rmsprop")
 _CLIPPING = ("max_norm", "norm_type", "error_if_nonfinite", "foreach")
 _SAMPLING: dict[str, tuple[type | tuple[type, ...], float, float, str]] = {
     "sample_num": (int, 1, 100_000, "a whole number from 1 to 100,000"),
@@ -144,15 +143,11 @@ def _is_interval(text: str) -> bool:
 
 
 def check_training(values: Mapping[str, Any]) -> None:
-    """Check seed, optimizer, clipping and negative sampling, which RecBole replaces by others or meets in training.
+    """Check clipping and negative sampling, which RecBole replaces by others or meets in training.
 
     Raises:
         ConfigError: a value that is none of these; the message names the parameter.
     """
-    if not 0 <= values["seed"] < 1 << 32:
-        raise ConfigError(f"a seed must be a whole number from 0 to {(1 << 32) - 1}, not {values['seed']}")
-    if str(values["learner"]).lower() not in _LEARNERS:
-        raise ConfigError(unknown_name("value of 'learner':", str(values["learner"]), _LEARNERS))
     clipping = values.get("clip_grad_norm")
     if clipping:
         for key in clipping:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from recbole_drex.errors import ConfigError, unknown_name
+from recbole_drex.errors import ConfigError
 
 _DEEPEST = 100
 
@@ -105,134 +105,3 @@ def refuse_odd(value: Any, what: str) -> None:
         raise ConfigError(f"{what} holds a number of more than 64 bits: {value!s:.40}")
     elif isinstance(value, str) and _NO_TEXT.search(value):
         raise ConfigError(f"{what} holds a character that no text has: {value!r:.200}")
-
-
-_LEAST = {
-    "epochs": 1,
-    "train_batch_size": 1,
-    "eval_batch_size": 1,
-    "eval_step": 0,
-    "stopping_step": 0,
-    "warmup_steps": 0,
-    "embedding_size": 1,
-    "aspects": 0,
-    "aspect_rate": 0,
-    "max_reviews": 1,
-    "review_words": 1,
-    "word_size": 0,
-    "filters": 1,
-    "window": 1,
-    "latent_size": 1,
-    "attention_size": 1,
-    "factors": 1,
-    "message_samples": 0,
-    "als_steps": 1,
-    "threads": 1,
-    "worker": 0,
-    "loss_decimal_place": 0,
-    "metric_decimal_place": 0,
-    "sampled_candidates": 1,
-    "profile_words": 1,
-    "learning_rate": 0,
-    "weight_decay": 0,
-    "reg_weight": 0,
-    "bias_reg_weight": 0,
-    "threshold_reg_weight": 0,
-    "threshold_rate": 0,
-    "taste_size": 1,
-    "taste_weight": 0,
-    "init_std": 0,
-    "shrinkage": 0,
-    "bias_damping": 0,
-    "user_damping": 0,
-    "item_damping": 0,
-    "neighbours": 1,
-    "explainability_weight": 0,
-    "explainability_threshold": 0,
-    "part_size": 1,
-    "temperature": 0.001,
-    "contrast_weight": 0,
-    "private_weight": 0,
-    "entropy_weight": 0,
-    "generator_sentences": 0,
-    "generator_passes": 0,
-    "generator_words": 3,
-    "generator_vocabulary": 1,
-    "generator_size": 2,
-    "generator_beams": 1,
-    "knn_k": 1,
-    "n_layers": 0,
-    "decay_weight": 0,
-    "decay_base": 0,
-    "feature_size": 1,
-    "factor_size": 0,
-    "feature_reg_weight": 0,
-    "bad_line_share": 0,
-    "dropout": 0,
-    "hide_reviews": 0,
-    "hide_ratings": 0,
-    "explained_users": 0,
-    "measured_users": 0,
-}
-_MOST = {
-    "worker": 1024,
-    "loss_decimal_place": 100,
-    "metric_decimal_place": 100,
-    "learning_rate": 1e6,
-    "weight_decay": 1e6,
-    "bad_line_share": 1,
-    "explainability_threshold": 1,
-    "dropout": 1,
-    "hide_reviews": 1,
-    "hide_ratings": 1,
-    "decay_weight": 1,
-    "decay_base": 1,
-}
-_PROFILE_SCORES = ("attention", "attention_lift")
-_STATES = ("debug", "info", "warning", "error", "critical")
-
-
-def check_values(values: Mapping[str, Any]) -> None:
-    """Check what can be said of parameters without knowing the data, before anything is touched.
-
-    Raises:
-        ConfigError: a number is out of its range, or a value has another shape than it must have; names the parameter.
-
-    Example:
-        >>> check_values({"epochs": 0})
-        Traceback (most recent call last):
-        recbole_drex.errors.ConfigError: parameter 'epochs' must be 1 or more, not 0
-    """
-    for key, least in _LEAST.items():
-        value = values.get(key)
-        # A list, as some of RecBole's models take for these names, is left to the model.
-        if isinstance(value, (int, float)) and not value >= least:
-            raise ConfigError(f"parameter '{key}' must be {least} or more, not {value}")
-        if isinstance(value, (int, float)) and key in _MOST and value > _MOST[key]:
-            raise ConfigError(f"parameter '{key}' must be {_MOST[key]} or less, not {value}")
-    span = values.get("rating_range")
-    numbers = isinstance(span, (list, tuple)) and len(span) == 2 and all(isinstance(n, (int, float)) for n in span)
-    if span is not None and span != "auto" and not (numbers and span[0] < span[1]):
-        raise ConfigError(f"parameter 'rating_range' must be auto or [lowest, highest], such as [1, 5], not {span!r}")
-    missing = values.get("missing_rating")
-    if missing is not None and (isinstance(missing, bool) or not isinstance(missing, (int, float))):
-        raise ConfigError(f"parameter 'missing_rating' must be a number, not {missing!r}")
-    for key, example in (("columns", "user_id"), ("item_columns", "item_id")):
-        columns = values.get(key)
-        names = isinstance(columns, Mapping) and all(type(name) in (str, int) for name in columns.values())
-        if columns is not None and not names:
-            raise ConfigError(f"parameter '{key}' must be {{{example}: name in the file, ...}}, not {columns!r}")
-    score = values.get("profile_score")
-    if score is not None and score not in _PROFILE_SCORES:
-        raise ConfigError(unknown_name("value of 'profile_score':", str(score), _PROFILE_SCORES))
-    state = values.get("state")
-    if state is not None and str(state).lower() not in _STATES:
-        raise ConfigError(unknown_name("value of 'state':", str(state), _STATES))
-
-
-def choice(config: Mapping[str, Any] | Any, key: str, legal: Sequence[str]) -> str:
-    """Value of ``key``, which must be one of ``legal``; ConfigError otherwise."""
-    value = config[key]
-    if value not in legal:
-        raise ConfigError(unknown_name(f"value of '{key}':", value, legal))
-    return value

@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.recbole_settings import refuse_absent_parts
-from recbole_drex.config.yaml_values import check_values, parse_value
+from recbole_drex.config.yaml_values import parse_value
 from recbole_drex.data.items.item_features import FOLDER as ITEMS
 from recbole_drex.data.items.item_features import ItemFeatures
 from recbole_drex.errors import BusyError, ConfigError, DrexError, StorageError, UnknownNameError, unknown_name
-from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.ablations import ablations
 from recbole_drex.experiments.quick_start import REFERENCES, merged_files, names_in, prepare_dataset, shared_parameters
 from recbole_drex.experiments.run import check_one_process, check_replaceable, forget_notes, is_finished, run_one
@@ -278,9 +277,7 @@ def _jobs(
                         chosen = parameters.get("eval_args", {})
                         parameters["eval_args"] = {**chosen, "split": {"KF": [folds, fold]}}
                     config = Config(variant.model, dataset, [], parameters)
-                    check_values(config.final_config_dict)
                     check_one_process(config)
-                    Protocol.from_config(config)
                     if dataset not in manifests:
                         manifests[dataset] = prepare_dataset(config)
                     replicate = replicate_name(seed, fold)

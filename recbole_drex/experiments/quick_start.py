@@ -15,15 +15,15 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 import recbole
 from recbole.utils.argument_list import dataset_arguments
 
-from recbole_drex.config.recbole_config import PREPARATION, Config
-from recbole_drex.config.yaml_values import check_values, read_yaml
+from recbole_drex.config.general_parameters import PREPARATION
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.yaml_values import read_yaml
 from recbole_drex.data.prepare.engine import check_engine
 from recbole_drex.data.prepare.manifest import reused_settings
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources, find_sources
 from recbole_drex.data.raw.frames import frame_file
 from recbole_drex.errors import ConfigError
-from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.run import check_replaceable, forget_notes, run_one
 from recbole_drex.parallel.collectives import first_decides
 from recbole_drex.parallel.launch import check_processes, group, launch
@@ -108,8 +108,6 @@ def run(
         parameters["data_path"] = str(data_path)
     configs = [Config(model, dataset, config_files, parameters) for model in models]
     for config in configs:
-        check_values(config.final_config_dict)
-        Protocol.from_config(config)
         nproc = check_processes(config.final_config_dict)
     raw, meta = raw_files_of(configs[0], raw, meta)
     arguments |= {"raw": raw, "meta": meta}
@@ -208,7 +206,6 @@ def prepare_dataset(
     ``engine`` and ``address`` say where, see :func:`recbole_drex.data.prepare.pipeline.prepare`.
     """
     check_engine(engine, address)
-    check_values(config.final_config_dict)
     dataset = safe_name(config.dataset, "data set")
     folder = Path(config["data_path"])
     if raw and folder.is_relative_to(Path(recbole.__file__).parent):
@@ -243,5 +240,5 @@ _PROTOCOL_KEYS = {
 
 def shared_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """What a reference must share with the models it is compared with: data, split and conventions."""
-    shared = {*_PROTOCOL_KEYS, *PREPARATION, *dataset_arguments}
+    shared = {*_PROTOCOL_KEYS, *(one.name for one in PREPARATION), *dataset_arguments}
     return {key: value for key, value in parameters.items() if key in shared}

@@ -21,10 +21,9 @@ from recbole.utils.argument_list import dataset_arguments
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.recbole_settings import refuse_absent_parts
-from recbole_drex.config.yaml_values import check_values, read_yaml
+from recbole_drex.config.yaml_values import read_yaml
 from recbole_drex.data.dataset import SplitParts
 from recbole_drex.errors import CheckpointError, ConfigError
-from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.quick_start import prepare_dataset
 from recbole_drex.experiments.run import build, run_trained
 from recbole_drex.utils.files import sha256
@@ -80,9 +79,7 @@ def evaluate_checkpoint(
     # RecBole has joined the name of the data set to the folder of data sets.
     folder = data_path or Path(theirs["data_path"]).parent
     config = Config(theirs["model"], theirs["dataset"], [], {**given, **decided, "data_path": str(folder)})
-    check_values(config.final_config_dict)
     refuse_absent_parts(config["eval_args"], "an evaluation")
-    Protocol.from_config(config)
     manifest = prepare_dataset(config)
     experiment = build(config, manifest)
     theirs["data_path"] = config["data_path"]

@@ -20,13 +20,11 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.utils import ModelType, init_seed
 
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.config.yaml_values import check_values
 from recbole_drex.data.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import CheckpointError, ConfigError, DrexError
 from recbole_drex.evaluation.metrics import check_valid_metric, predicts_ratings
-from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments import run_folder
 from recbole_drex.experiments.outputs import finish, logging_to
 from recbole_drex.model.contract import contract_of
@@ -348,15 +346,12 @@ def load_experiment(run_dir: str | Path, evaluation: Mapping[str, Any] | None = 
     root = Path(described["data_path"])
     with _damage_of(run_dir / RUN):
         config = _as_it_was(described)
-        check_values(config.final_config_dict)
     if evaluation:
         config = Config(
             config.model, config.dataset, [], {**config.external_config_dict, **evaluation}, read_texts=False
         )
         # The epoch has been chosen, so the metric that chose it need not be there.
         config["valid_metric"] = "rmse" if predicts_ratings(config) else f"full_ndcg@{max(config['topk'])}"
-        check_values(config.final_config_dict)
-        Protocol.from_config(config)
     manifest = prepare(config.dataset, root, config.preparation(), Sources(), parts=config["benchmark_filename"])
     if manifest["fingerprint"] != described["fingerprint"]:
         raise CheckpointError(

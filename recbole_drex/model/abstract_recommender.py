@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -11,10 +12,12 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_drex.config.yaml_values import choice
+from recbole_drex.config.general_parameters import RATING_TRAINING
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import all_pairs
+from recbole_drex.model.output_parameters import OUTPUT
 from recbole_drex.parallel import collectives
 
 _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
@@ -22,8 +25,6 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "huber": nn.functional.huber_loss,
     "l1": nn.functional.l1_loss,
 }
-TARGETS = ("rating", "implicit")
-OUTPUTS = ("point", "ordinal")
 _WEIGHTS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "equal": lambda rating, largest: torch.ones_like(rating),
     "rating": lambda rating, largest: rating,
@@ -172,15 +173,16 @@ class RatingModel(ModelContract, GeneralRecommender):
     A subclass implements ``score`` for prediction and ``calculate_loss`` for training, which ends in
     ``self.head.loss(scores, user, rating)``. ``self.mean`` is the mean training rating.
 
-    Parameters: ``output`` (``point``, the default, or ``ordinal``), ``loss`` of point output (``mse``, ``huber``,
-    ``l1``), ``threshold_reg_weight`` and ``threshold_rate`` of ordinal output. A model that has the parameter
-    ``train_target`` may be trained to rank instead (``implicit``), on sampled items and with a :class:`RankingHead`.
+    ``PARAMETERS`` declares the parameters; a subclass puts its own before those of this class. A model that has the
+    parameter ``train_target`` may be trained to rank instead (``implicit``), on sampled items and with a
+    :class:`RankingHead`.
 
     Raises:
-        ConfigError: an illegal ``output`` or ``loss``; sampled items for ratings, or none for ranking.
+        ConfigError: sampled items for ratings, or none for ranking.
         DataError: ordinal output for ratings that are all the same.
     """
 
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (*OUTPUT, *RATING_TRAINING)
     input_type = InputType.POINTWISE
     mean: torch.Tensor
 
@@ -192,7 +194,7 @@ class RatingModel(ModelContract, GeneralRecommender):
         self.head: PointHead | OrdinalHead | RankingHead
         sampled = config["train_neg_sample_args"]
         sampled = sampled["sample_num"] if sampled["distribution"] != "none" else 0
-        self.ranks = config["train_target"] is not None and choice(config, "train_target", TARGETS) == "implicit"
+        self.ranks = config["train_target"] == "implicit"
         self.notes: list[str] = []  # what is to be said of this model on these data before it is trained
         if self.ranks != bool(sampled):
             raise ConfigError(
@@ -200,9 +202,9 @@ class RatingModel(ModelContract, GeneralRecommender):
                 + ("ranking needs sampled items" if self.ranks else "sampled items have no rating to learn from")
             )
         if self.ranks:
-            self.head = RankingHead(sampled, choice(config, "target_weight", tuple(_WEIGHTS)))
-        elif choice(config, "output", OUTPUTS) == "point":
-            self.head = PointHead(choice(config, "loss", tuple(_LOSSES)))
+            self.head = RankingHead(sampled, config["target_weight"])
+        elif config["output"] == "point":
+            self.head = PointHead(config["loss"])
         else:
             levels, counts = torch.unique(rating, return_counts=True)
             if len(levels) < 2:

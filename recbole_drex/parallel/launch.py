@@ -58,7 +58,8 @@ def local_rank() -> int | None:
 
 
 def check_processes(values: Mapping[str, Any]) -> int:
-    """Check ``nproc``, ``world_size``, ``offset`` and ``port``, and return how many processes are to be started here.
+    """Check ``nproc``, ``world_size``, ``offset`` and ``port`` against each other, and return how many processes are to
+    be started here.
 
     Args:
         values: the configuration.
@@ -70,13 +71,6 @@ def check_processes(values: Mapping[str, Any]) -> int:
         ConfigError: numbers that do not go together, fewer GPUs or rows in a batch than processes.
     """
     nproc, world, offset, port = (values[key] for key in ("nproc", "world_size", "offset", "port"))
-    for key, value, least in (("nproc", nproc, 1), ("offset", offset, 0)):
-        if type(value) is not int or value < least:
-            raise ConfigError(f"parameter '{key}' must be a whole number of {least} or more, not {value!r}")
-    if type(world) is not int or not (world == -1 or world >= 1):
-        raise ConfigError(f"parameter 'world_size' must be -1 (as many as nproc) or 1 or more, not {world!r}")
-    if port is not None and (not str(port).isdigit() or not 0 < int(port) < 65536):
-        raise ConfigError(f"parameter 'port' must be a number from 1 to 65535, not {port!r}")
     if is_worker():
         world, here = int(os.environ["WORLD_SIZE"]), (local_rank() or 0) + 1
         if nproc > 1 and _OURS not in os.environ:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.config.yaml_values import check_values, read_yaml
+from recbole_drex.config.yaml_values import read_yaml
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
-from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.experiments.run import check_one_process
 from recbole_drex.utils.files import properties_dir
 
@@ -166,9 +165,7 @@ def check_space(model: str, space: Space, dataset: str, fixed: Mapping[str, Any]
             raise ConfigError(f"'{name}' is the same for all trials of a search: give it by {_FIXED[name]}")
         for value in [values.low, values.high] if isinstance(values, Range) else values:
             config = Config(model, dataset, [], {**fixed, name: value})
-            check_values(config.final_config_dict)
             check_one_process(config)
-            Protocol.from_config(config)
 
 
 def size_of(space: Space) -> float:

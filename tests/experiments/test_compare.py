@@ -196,7 +196,7 @@ def test_names_of_models_with_changes():
         (["DReX"], {"vary": {"epochs": [1, 2]}}, "is varied and given a value"),
         (["DReX"], {"vary": {"message_samples": [1, 1]}}, "different ones"),
         (["DReX"], {"vary": {"message_samples": [1], "dropout": [0.1], "start": ["zero"]}}, "one or two parameters"),
-        (["DReX+hide_reviews=1.5"], {}, "'hide_reviews' must be 1 or less"),
+        (["DReX+hide_reviews=1.5"], {}, "'hide_reviews' must be 0 to 1, not 1.5"),
         (["DReX"], {"name": "../up"}, "comparison name"),
         (["DReX"], {"parameters": {**QUICK, "seed": 1}}, "given by --seeds"),
         ([], {}, "at least one model"),

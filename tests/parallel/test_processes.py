@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from recbole.data.interaction import Interaction
 
 from recbole_drex.cli.main import main
+from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import ConfigError, ProcessError
 from recbole_drex.experiments import run as run_module
 from recbole_drex.experiments.quick_start import run
@@ -174,7 +175,7 @@ def sharing(rows: int, blocks: int) -> dict[str, Any]:
         own = torch.tensor([[1.0, 5.0], [2.0, 3.0]][collectives.rank()])
         failure = None
         try:
-            collectives.first_decides(lambda: check_processes({**HERE, "nproc": 0}))
+            collectives.first_decides(lambda: check_processes({**HERE, "world_size": 1}))
         except ConfigError as error:
             failure = str(error)
         with collectives.alone():
@@ -212,7 +213,7 @@ def test_two_processes_share_rows_gradients_and_decisions():
     assert (seen["mean"], seen["largest"]) == (2.75, 5)
     assert seen["total"] == (3.0, (2.0, 4.0), None)
     assert seen["decided"] == ["first"] * 2
-    assert seen["failure"] == ["parameter 'nproc' must be a whole number of 1 or more, not 0"] * 2
+    assert seen["failure"] == ["offset 0 and nproc 2 go beyond the 1 processes of world_size"] * 2
     assert seen["alone"] == [(1, 0, [1, 1])] * 2
 
 
@@ -235,22 +236,32 @@ def test_one_process_has_everything():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"nproc": 0}, "'nproc' must be a whole number of 1 or more, not 0"),
-        ({"nproc": -2}, "not -2"),
-        ({"nproc": 1.5}, "not 1.5"),
-        ({"offset": -1}, "'offset'"),
-        ({"world_size": 0}, "'world_size' must be -1"),
         ({"world_size": 1}, "go beyond the 1 processes of world_size"),
         ({"world_size": 4}, "need 'ip' and 'port'"),
         ({"world_size": 4, "offset": 3, "port": 5678}, "offset 3 and nproc 2 go beyond the 4"),
-        ({"port": 70000}, "'port' must be a number from 1 to 65535"),
-        ({"port": "http"}, "'port'"),
         ({"nproc": 9}, "9 processes cannot share batches of 8 rows"),
     ],
 )
 def test_impossible_numbers_of_processes_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         check_processes({**HERE, "train_batch_size": 8, "device": torch.device("cpu"), **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"nproc": 0}, "'nproc' must be 1 or more, not 0"),
+        ({"nproc": -2}, "not -2"),
+        ({"nproc": 1.5}, "is 1.5"),
+        ({"offset": -1}, "'offset'"),
+        ({"world_size": 0}, "'world_size' must be -1"),
+        ({"port": 70000}, "'port' must be 1 to 65,535"),
+        ({"port": "http"}, "'port'"),
+    ],
+)
+def test_numbers_of_processes_out_of_range_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Config("Bias", "demo", config_dict=values)
 
 
 def test_bad_numbers_are_one_line_on_the_command_line(small, tmp_path, capsys, monkeypatch):
@@ -261,7 +272,7 @@ def test_bad_numbers_are_one_line_on_the_command_line(small, tmp_path, capsys, m
         taken.listen()
         port = str(taken.getsockname()[1])
         for more, message in (
-            (["--nproc", "0"], "parameter 'nproc' must be a whole number of 1 or more, not 0"),
+            (["--nproc", "0"], "parameter 'nproc' must be 1 or more, not 0"),
             (["--nproc", "2", "--port", port], f"port {port} of this machine cannot be used"),
         ):
             assert main([*arguments, *more]) == 2

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from sealing import unseal
 
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.config.yaml_values import check_values, parse_value, read_yaml
+from recbole_drex.config.yaml_values import parse_value, read_yaml
 from recbole_drex.data.items.item_features import FOLDER, ItemFeatures, check_vectors, read_table, write_item_features
 from recbole_drex.data.prepare.mmrec import read_mmrec
 from recbole_drex.data.prepare.pipeline import prepare
@@ -216,9 +216,7 @@ def yaml_values(whole: Whole, folder: Path) -> tuple[list[bytes], Use]:
 @target(200)
 def configurations(whole: Whole, folder: Path) -> tuple[list[bytes], Use]:
     def use(path: Path) -> None:
-        config = Config("DReX", NAME, [path])
-        check_values(config.final_config_dict)
-        Protocol.from_config(config)
+        Protocol.from_config(Config("DReX", NAME, [path]))
 
     files = (properties_dir() / "overall.yaml", properties_dir() / "model" / "DReX.yaml")
     return [path.read_bytes() for path in files], _written(folder / "own.yaml", use)

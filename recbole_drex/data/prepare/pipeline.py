@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from recbole_drex.config.yaml_values import choice
 from recbole_drex.data.items.item_features import FOLDER, INDEX, ItemFeatures, write_item_features
 from recbole_drex.data.prepare.atomic_files import write_inter, write_items
 from recbole_drex.data.prepare.engine import Engine, check_engine, opened_engine
@@ -44,8 +43,7 @@ from recbole_drex.data.prepare.statistics import dataset_statistics
 from recbole_drex.data.raw.readers import read_items, read_reviews
 from recbole_drex.data.raw.remote import RawFile, source
 from recbole_drex.data.raw.spill import RawReviews
-from recbole_drex.data.text.contextual_encoder import ENCODE_TEXTS, PRECISIONS
-from recbole_drex.data.text.feature_store import DTYPES, FeatureStore
+from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.data.text.feature_store_writer import LEMMAS, StoreWriter
 from recbole_drex.data.text.review_texts import TEXTS, write_texts
 from recbole_drex.data.text.static_encoder import static_sources
@@ -95,8 +93,6 @@ def prepare(
         ConfigError: an illegal setting, an unknown engine, or no Ray that could be used.
     """
     check_engine(engine, address)
-    for name, legal in (("store_dtype", DTYPES), ("precision", PRECISIONS), ("encode_text", ENCODE_TEXTS)):
-        choice(settings, name, legal)
     folder = Path(data_path) / safe_name(dataset, "data set")
     settings = {key: settings[key] for key in sorted(settings)}
     split = parts is not None and not (folder / f"{dataset}.json").is_file()

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_drex.config.yaml_values import choice
 from recbole_drex.data.text.tokenizer import JUDGING_WORDS
 from recbole_drex.errors import CheckpointError
 from recbole_drex.explain.explanation import Keyword, SharedKeyword
@@ -25,7 +24,7 @@ from recbole_drex.explain.profiles.quotes import Quotes
 from recbole_drex.explain.profiles.topics import topics
 from recbole_drex.explain.profiles.vocabulary import ShownWords
 from recbole_drex.explain.profiles.word_forms import FormCounts, WrittenForms
-from recbole_drex.explain.profiles.word_scores import SCORES, WordCounts, count_words, score_words, sides
+from recbole_drex.explain.profiles.word_scores import WordCounts, count_words, score_words, sides
 from recbole_drex.explain.recommender import Recommender
 from recbole_drex.model.contract import contract_of
 from recbole_drex.training.run_record import Experiment
@@ -52,14 +51,13 @@ class KeywordProfiles:
         pasts: names and texts of the run, if they have been read before.
 
     Raises:
-        ConfigError: an unknown score.
         DataError: the model reads no reviews, or not by attention over their words.
         CheckpointError: the profiles that the run has stored are damaged.
     """
 
     def __init__(self, experiment: Experiment, words: int | None = None, pasts: PastReviews | None = None):
         config = experiment.config
-        score = choice(config, "profile_score", SCORES)
+        score = config["profile_score"]
         self.pasts = pasts = pasts or PastReviews(Recommender(experiment))
         self.names = pasts.names
         self.reviews = reviews = AttendedReviews.of(experiment)

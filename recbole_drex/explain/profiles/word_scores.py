@@ -33,8 +33,6 @@ import numpy as np
 from recbole_drex.explain.explanation import CRITICISED, NEUTRAL, PRAISED
 from recbole_drex.explain.profiles.attended_reviews import AttendedReviews
 
-SCORES = ("attention", "attention_lift")
-
 _DOUBT = 0.9  # standard errors that are taken off; below one, so that words of single reviews rank last, but do rank
 _AGREE = 2 / 3  # share of reviews that must speak of a word in one way
 
@@ -119,7 +117,7 @@ def count_words(
 
 
 def score_words(counts: list[WordCounts], score: str, n_terms: int) -> list[np.ndarray]:
-    """The score of every entry of each side, by one of :data:`SCORES`; above 0 where the word's attention is."""
+    """The ``attention`` or ``attention_lift`` of every entry of each side; above 0 where the word's attention is."""
     if score == "attention":
         return [side.attention for side in counts]
     lift = sum(residual_idf(side, n_terms) for side in counts)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from recbole_drex.config.yaml_values import choice
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.abstract_recommender import OrdinalHead
+from recbole_drex.model.drex.drex_parameters import DREX_PARAMETERS
 from recbole_drex.model.drex.states import SideState, StateModel
 from recbole_drex.model.drex.taste import TextTaste
 from recbole_drex.model.layers.common import blocks_of
@@ -111,6 +111,7 @@ class DReX(StateModel):
         DataError: the data set lacks the features of a modality.
     """
 
+    PARAMETERS = DREX_PARAMETERS
     takes_new_users = True
     _tastes: torch.Tensor | None
     residual: torch.Tensor | None
@@ -120,7 +121,7 @@ class DReX(StateModel):
         self.explained: dict[int, Any] = {}  # what explanations of users rest on, until the model learns
         self._from_items: torch.Tensor | None = None
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
-        self.reg_states = choice(config, "reg_states", ("targets", "all"))
+        self.reg_states = config["reg_states"]
         self.dropout = nn.Dropout(config["dropout"])
         self.use_mlp = config["use_mlp"]
         if self.use_mlp:

@@ -14,7 +14,6 @@ import torch
 
 from recbole_drex.data.text.feature_store import FeatureStore
 
-SOURCES = ("encoder", "words")
 _BLOCK = 4096  # reviews whose features are in memory at a time
 _COMPONENTS = 256  # of the words' singular value decomposition
 _OVERSAMPLES, _ITERATIONS = 10, 5  # of a decomposition that is not exact, as scikit-learn's TruncatedSVD has them

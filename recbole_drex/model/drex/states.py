@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_drex.config.yaml_values import choice
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.abstract_recommender import OrdinalHead, RatingModel
 from recbole_drex.model.drex.aspects import Aspects
@@ -75,10 +74,8 @@ class StateModel(Remembering, RatingModel):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         size = config["embedding_size"]
-        self.refinement = choice(config, "refinement", ("leave_one_out", "sequential"))
+        self.refinement = config["refinement"]
         modalities = list(config["modalities"])
-        if not modalities or len(set(modalities)) < len(modalities):
-            raise ConfigError(f"'modalities' must name at least one, each once; it is {modalities}")
         evidence = dataset.evidence(tuple(name for name in modalities if name not in ("review", "rating")))
         others = [name for name in modalities if name != "review"]
         if "review" in modalities and others and not any_words(dataset, evidence):
@@ -117,7 +114,7 @@ class StateModel(Remembering, RatingModel):
         self.adjust = nn.ModuleList([nn.Linear(1, size, bias=False) for _ in range(2)]) if use_adjust else None
         self.user_refiner = StateRefiner(size, config["shrinkage"])
         self.item_refiner = StateRefiner(size, config["shrinkage"])
-        start = choice(config, "start", ("zero", "random", "mlp"))
+        start = config["start"]
         self.user_start = StartState(start, self.table, self.n_users, self.n_items, size, of_user=True)
         self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, of_user=False)
         # A start made of ratings must be made for each target, without the target's own.

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from recbole_drex.errors import ConfigError
 from recbole_drex.model.drex.item_text import item_coordinates
-from recbole_drex.model.drex.review_features import SOURCES, ReviewFeatures
+from recbole_drex.model.drex.review_features import ReviewFeatures
 from recbole_drex.model.layers.common import sums_of_blocks
 from recbole_drex.model.layers.evidence_table import EvidenceTable
 from recbole_drex.utils.array_cache import kept, latest
@@ -51,9 +50,6 @@ class TextTaste(nn.Module):
         size: number of directions, at most.
         weight: w, how far a taste may go; 0 or more.
         seed: of the decomposition of the words.
-
-    Raises:
-        ConfigError: unknown or repeated sources.
     """
 
     coordinates: torch.Tensor
@@ -67,8 +63,6 @@ class TextTaste(nn.Module):
 
     def __init__(self, table: EvidenceTable, store, sources: list[str], size: int, weight: float, seed: int):
         super().__init__()
-        if len(set(sources)) < len(sources) or not set(sources) <= set(SOURCES):
-            raise ConfigError(f"'taste' must name {' and/or '.join(SOURCES)}, each once; it is {sources}")
         self.weight = weight
         review, item = table.review.numpy(), table.item.numpy()
         self._described = store, review, tuple(sources), seed

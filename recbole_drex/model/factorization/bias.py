@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_drex.config.general_parameters import general
+from recbole_drex.config.parameters import Parameter, with_defaults
 from recbole_drex.model.abstract_recommender import PointHead, RatingModel
 from recbole_drex.model.layers.common import damped_mean
 
@@ -24,9 +26,15 @@ class Bias(RatingModel):
         b_u = \frac{\sum_{j \in N(u)} (r_{uj} - \mu - b_j)}{|N(u)| + \lambda_u}
 
     With another ``loss`` or ``output`` (see :class:`RatingModel`) training starts there.
-
-    Parameters: ``user_damping``, ``item_damping`` (the lambdas), ``als_steps``.
     """
+
+    PARAMETERS = (
+        Parameter("user_damping", float, 2.0, "lambda_u: pseudo-count that shrinks user effects.", least=0),
+        Parameter("item_damping", float, 1.0, "lambda_i: pseudo-count that shrinks item effects.", least=0),
+        Parameter("als_steps", int, 20, "Alternations; the fixed point is reached to 1e-6 well before.", least=1),
+        *with_defaults(RatingModel.PARAMETERS, threshold_rate=1.0),
+        general("learning_rate", 0.02),
+    )
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

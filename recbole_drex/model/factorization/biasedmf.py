@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_drex.config.general_parameters import general
+from recbole_drex.config.parameters import Parameter, with_defaults
 from recbole_drex.model.abstract_recommender import RatingModel
 
 
@@ -19,9 +21,16 @@ class BiasedMF(RatingModel):
     :math:`\mu` is the mean training rating; p, q of width d start small and random, b at zero. Regularisation falls on
     the rows of a batch, so that frequent users and items are held as strongly per rating as rare ones. The loss of a
     rating is the squared error by default, or what ``output`` and ``loss`` of :class:`RatingModel` say.
-
-    Parameters: ``embedding_size`` (d), ``reg_weight`` (lambda), ``bias_reg_weight`` (lambda_b), ``init_std``.
     """
+
+    PARAMETERS = (
+        Parameter("embedding_size", int, 64, "d: width of the factors.", least=1),
+        Parameter("reg_weight", float, 0.17, "lambda: L2 on the factors of a batch.", least=0),
+        Parameter("bias_reg_weight", float, 0.05, "lambda_b: L2 on the biases of a batch.", least=0),
+        Parameter("init_std", float, 0.1, "Standard deviation of the factors at the start.", least=0),
+        *with_defaults(RatingModel.PARAMETERS, threshold_rate=1.0),
+        general("learning_rate", 0.005),
+    )
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -10,13 +12,18 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_drex.config.yaml_values import choice
+from recbole_drex.config.general_parameters import general
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import Remembering
 from recbole_drex.model.layers.rating_tower import SparseRows, Tower
 
 _CLIP = 1e-6  # mu of the paper
+
+
+def _is_widths(widths: list[Any]) -> bool:
+    return len(widths) >= 2 and all(type(width) is int and width >= 1 for width in widths)
 
 
 class DMFPaper(Remembering, ModelContract, GeneralRecommender):
@@ -42,14 +49,37 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
     RecBole's ``DMF`` differs: a dot product and a sigmoid instead of the cosine, by default zeros and ones instead of
     ratings, and the target always in its own input.
 
-    Parameters: ``user_hidden_size_list``, ``item_hidden_size_list`` (widths of the layers, first to last),
-    ``exclude_target``, ``train_neg_sample_args``.
-
     Raises:
-        ConfigError: fewer than two layers, towers that end in different widths, or a ``train_target`` of ratings.
+        ConfigError: towers that end in different widths.
         DataError: a negative rating, or none above zero.
     """
 
+    PARAMETERS = (
+        Parameter(
+            "user_hidden_size_list", list, [512, 64], "Widths of the user tower's layers, first to last.",
+            accepts=_is_widths, legal="two or more widths, such as [512, 64]",
+        ),
+        Parameter(
+            "item_hidden_size_list", list, [1024, 64],
+            "Widths of the item tower's layers; the last as the user tower's.",
+            accepts=_is_widths, legal="two or more widths, such as [512, 64]",
+        ),
+        Parameter(
+            "exclude_target", bool, True,
+            "Take the scored entry out of its own row and column; false as published.",
+        ),
+        Parameter(
+            "train_target", str, "implicit", "Scores are similarities, no ratings: MAE and RMSE are undefined.",
+            choices=("implicit",),
+        ),
+        general("learning_rate", 0.0003),
+        general("train_batch_size", 2048, "Pairs per step, the sampled ones included."),
+        general(
+            "train_neg_sample_args", {"distribution": "uniform", "sample_num": 7},
+            "Sampled items without a rating, per rating.",
+        ),
+        general("valid_metric", "full_ndcg@10"),
+    )  # fmt: skip
     input_type = InputType.POINTWISE
     loss_name = "normalised cross-entropy"
     keys: torch.Tensor
@@ -57,7 +87,6 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        choice(config, "train_target", ("implicit",))
         self.exclude_target = config["exclude_target"]
         feat = dataset.inter_feat
         rating = feat[config["RATING_FIELD"]].float()
@@ -70,7 +99,7 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
         user, item = keys // self.n_items, keys % self.n_items
         self.register_buffer("keys", keys, persistent=False)
         self.register_buffer("values", values, persistent=False)
-        user_widths, item_widths = (_widths(config, f"{side}_hidden_size_list") for side in ("user", "item"))
+        user_widths, item_widths = (config[f"{side}_hidden_size_list"] for side in ("user", "item"))
         if user_widths[-1] != item_widths[-1]:
             raise ConfigError(
                 "user_hidden_size_list and item_hidden_size_list must end in the same width, "
@@ -140,10 +169,3 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
             if len(place):
                 scores[index, item] = self._alone(user[index], item, value)
         return scores.clamp(_CLIP, 1 - _CLIP).flatten()
-
-
-def _widths(config, key: str) -> list[int]:
-    widths = config[key]
-    if len(widths) < 2 or not all(type(width) is int and width >= 1 for width in widths):
-        raise ConfigError(f"parameter '{key}' must be two or more widths, such as [512, 64], not {widths!r}")
-    return widths

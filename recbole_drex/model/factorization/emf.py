@@ -11,6 +11,8 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
+from recbole_drex.config.general_parameters import RATING_TRAINING, general
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import all_pairs
 
@@ -116,11 +118,24 @@ class EMF(ModelContract, GeneralRecommender):
     Of a training rating, its neighbours' similarity knows it, which only weighs a term of its own loss; like any
     factorisation the factors are fitted to the training ratings. A pair outside the training part is predicted by
     factors alone, and nothing of it enters the matrix. :meth:`explanation` leaves the pair's own rating out.
-
-    Parameters: ``embedding_size`` (d), ``reg_weight`` (beta), ``explainability_weight`` (lambda), ``neighbours`` (k),
-    ``explainability_threshold`` (theta), ``init_std`` (of the noise).
     """
 
+    PARAMETERS = (
+        Parameter("embedding_size", int, 32, "d: width of the factors.", least=1),
+        Parameter("reg_weight", float, 0.05, "beta: L2 on the factors of a batch.", least=0),
+        Parameter(
+            "explainability_weight", float, 0.1, "lambda: how strongly explainable items are drawn to the user.",
+            least=0,
+        ),
+        Parameter("neighbours", int, 50, "k: nearest users by the cosine of their training ratings.", least=1),
+        Parameter(
+            "explainability_threshold", float, 0.0,
+            "theta: a smaller share of neighbours that rated an item counts as none.", least=0, most=1,
+        ),
+        Parameter("init_std", float, 0.05, "Standard deviation of the factors' noise at the start.", least=0),
+        general("learning_rate", 0.001),
+        *RATING_TRAINING,
+    )  # fmt: skip
     input_type = InputType.POINTWISE
     loss_name = "mse"
     weights: torch.Tensor

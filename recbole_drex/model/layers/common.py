@@ -11,6 +11,7 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
+from recbole_drex.config.general_parameters import RATING_TRAINING
 from recbole_drex.model.contract import ModelContract
 
 BLOCK_ROWS = 8192
@@ -152,6 +153,7 @@ class ClosedFormRecommender(ModelContract, GeneralRecommender):
     A subclass registers what it computed as buffers and implements ``score(user, item)``, which broadcasts.
     """
 
+    PARAMETERS = RATING_TRAINING
     input_type = InputType.POINTWISE
     loss_name = "mse"
     closed_form = True

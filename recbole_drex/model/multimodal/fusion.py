@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from recbole_drex.errors import ConfigError, unknown_name
-
 SCHEDULES = ("official", "power", "none")
 
 
@@ -23,9 +21,6 @@ def learned_share(schedule: str, epoch: int, decay_weight: float, decay_base: fl
         decay_weight: w above, from 0 to 1.
         decay_base: b above, from 0 to 1.
 
-    Raises:
-        ConfigError: another schedule.
-
     Example:
         >>> [round(learned_share("official", epoch, 0.9, 0.9), 3) for epoch in (0, 1, 2, 10)]
         [0.9, 0.89, 0.868, 0.027]
@@ -34,8 +29,6 @@ def learned_share(schedule: str, epoch: int, decay_weight: float, decay_base: fl
         return 1.0
     if schedule == "power":
         return decay_weight**epoch
-    if schedule != "official":
-        raise ConfigError(unknown_name("value of 'pwc_schedule':", schedule, SCHEDULES))
     learned = decay_weight * decay_base ** (epoch * (epoch + 1) / 2)
     copied = 1 - decay_weight
     return learned / (learned + copied) if learned + copied > 0 else 0.0

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
+from recbole_drex.config.general_parameters import general
+from recbole_drex.config.parameters import Parameter, names_once
 from recbole_drex.data.dataset import ReviewDataset
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 
+ITEM_MODALITIES = Parameter(
+    "item_modalities", list, ["reviews"],
+    "What describes items: `reviews` (mean word vectors of an item's training reviews), prepared modalities such as "
+    "`text` and `image`, `float_seq` fields of the `.item` file. By default, without reviews: all others.",
+    accepts=names_once, legal="a list of one name or more, each once",
+)  # fmt: skip
+RANKING_TRAINING = (
+    Parameter(
+        "train_target", str, "implicit", "Scores rank items and are no ratings: MAE and RMSE are undefined.",
+        choices=("implicit",),
+    ),
+    general("learning_rate", 0.002),
+    general("train_batch_size", 2048, "Pairs per step."),
+    general(
+        "train_neg_sample_args", {"distribution": "uniform", "sample_num": 1},
+        "Sampled items without an interaction, per pair.",
+    ),
+    general("epochs", 1000),
+    general("stopping_step", 20),
+    general("valid_metric", "full_ndcg@20"),
+)  # fmt: skip
 
-def checked_names(parameter: str, names: Any, legal: Sequence[str]) -> list[str]:
-    """The value of a parameter that lists names.
+
+def refuse_others(parameter: str, names: Sequence[str], legal: Sequence[str]) -> None:
+    """Check the names that a parameter lists.
 
     Raises:
-        ConfigError: no list of one name or more, a name twice, or one that is not legal.
-
-    Example:
-        >>> checked_names("blocks", ["text", "shared"], ["text", "image", "shared"])
-        ['text', 'shared']
+        ConfigError: one is not legal.
     """
-    listed = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    if not listed or len(set(names)) < len(names):
-        raise ConfigError(f"parameter '{parameter}' must be a list of one name or more, each once, not {names!r}")
     for name in names:
         if name not in legal:
             raise ConfigError(unknown_name(f"value of '{parameter}':", name, legal))
-    return names
 
 
 def fit_modalities(config, dataset: ReviewDataset) -> list[str]:
@@ -54,7 +69,7 @@ def modality_vectors(config, dataset: ReviewDataset) -> dict[str, torch.Tensor]:
         By name, (n_items, width) float32; zeros for the padding item and for items that lack the modality.
 
     Raises:
-        ConfigError: ``item_modalities`` is empty, names one twice, or one that the data set has not.
+        ConfigError: ``item_modalities`` names one that the data set lacks.
         DataError: the data set has no item modality, or no item has one that is named.
     """
     names, legal = config["item_modalities"], dataset.item_modalities
@@ -64,7 +79,8 @@ def modality_vectors(config, dataset: ReviewDataset) -> dict[str, torch.Tensor]:
             f"'item_modalities' of {config['model']} asks for: {names}"
         )
     vectors = {}
-    for name in checked_names("item_modalities", names, legal):
+    refuse_others("item_modalities", names, legal)
+    for name in names:
         vectors[name] = dataset.item_vectors(name)
         if not vectors[name].any():
             raise DataError(

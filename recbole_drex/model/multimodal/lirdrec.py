@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import scipy.fft
 import torch
@@ -12,13 +13,19 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_drex.config.yaml_values import choice
+from recbole_drex.config.parameters import Parameter, names_once
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import Remembering, bpr_loss
-from recbole_drex.model.multimodal.fusion import WeightCopying
+from recbole_drex.model.multimodal.fusion import SCHEDULES, WeightCopying
 from recbole_drex.model.multimodal.graphs import Graph, item_graph, user_item_graph
-from recbole_drex.model.multimodal.item_vectors import checked_names, fit_modalities, modality_vectors
+from recbole_drex.model.multimodal.item_vectors import (
+    ITEM_MODALITIES,
+    RANKING_TRAINING,
+    fit_modalities,
+    modality_vectors,
+    refuse_others,
+)
 
 SHARED = "shared"
 """The block that is made of all modalities."""
@@ -65,6 +72,11 @@ class BlockEncoder(nn.Module):
         return nn.functional.normalize(self.layers(self.features), dim=1) * self.present
 
 
+def _are_weights(weights: list[Any]) -> bool:
+    numbers = all(type(weight) in (int, float) and weight >= 0 for weight in weights)
+    return numbers and abs(sum(weights) - 1) <= 1e-6
+
+
 class LIRDRec(Remembering, ModelContract, GeneralRecommender):
     r"""Learning item representations directly from multimodal features (Zhou, Zhang, Niyato and Shen 2025,
     arXiv 2505.05008), for any number of modalities.
@@ -90,24 +102,53 @@ class LIRDRec(Remembering, ModelContract, GeneralRecommender):
     kind, a training pair is an edge of the graph that it is learned from, and with ``reviews`` its review is in the
     item's mean; pairs of validation and test, and their reviews, are nowhere.
 
-    Parameters: ``embedding_size`` (d), ``item_modalities``, ``blocks`` (names of modalities, and ``shared``; empty: all
-    of them), ``n_layers`` (L), ``item_graph`` (whether S is used), ``knn_k`` (k), ``modality_weights`` (of the
-    modalities in S; empty: equal), ``weigh_blocks`` (false: alpha is 1 / B), ``pwc_schedule``, ``decay_weight``,
-    ``decay_base`` (of :func:`learned_share`), ``reg_weight`` (lambda).
-
     Raises:
-        ConfigError: modalities or blocks that there are not, weights that do not fit the modalities, a schedule or a
-            ``train_target`` that there is not.
+        ConfigError: modalities or blocks that the data set lacks, or weights that do not fit the modalities.
         DataError: no item has a modality that is named.
     """
 
+    PARAMETERS = (
+        Parameter("embedding_size", int, 64, "d: width of a block.", least=1),
+        ITEM_MODALITIES,
+        Parameter(
+            "blocks", list, None,
+            "Blocks of a representation: names of modalities, and shared; empty: all of them.",
+            accepts=names_once, legal="a list of one name or more, each once",
+        ),
+        Parameter("n_layers", int, 3, "L: layers of propagation between users and items.", least=0),
+        Parameter(
+            "item_graph", bool, True, "Items also take from the items that are nearest by their vectors."
+        ),
+        Parameter("knn_k", int, 5, "k: nearest items of an item, itself included.", least=1),
+        Parameter(
+            "modality_weights", list, None,
+            "Weights of the modalities in the item graph, summing to 1; empty: equal.",
+            accepts=_are_weights, legal="numbers of 0 or more that sum to 1",
+        ),
+        Parameter("weigh_blocks", bool, True, "Users weigh their blocks; false: all count alike."),
+        Parameter(
+            "pwc_schedule", str, "official", "How fast weights are copied rather than learned.", choices=SCHEDULES
+        ),
+        Parameter("decay_weight", float, 0.9, "Share of the learned weights before training.", least=0, most=1),
+        Parameter(
+            "decay_base", float, 0.9, "How fast that share falls in the official schedule: smaller is faster.",
+            least=0, most=1,
+        ),
+        Parameter(
+            "reg_weight", float, 0.0001, "lambda: weight of the mean squares of users and items.", least=0
+        ),
+        *RANKING_TRAINING,
+        Parameter(
+            "ablations", list, [{"item_graph": False}, {"weigh_blocks": False}, {"pwc_schedule": "none"}],
+            "What `compare --ablate` removes, one at a time, as well as blocks and modalities.",
+        ),
+    )  # fmt: skip
     input_type = InputType.PAIRWISE
     loss_name = "bpr"
     seen: torch.Tensor
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        choice(config, "train_target", ("implicit",))
         size, self.n_layers, self.reg_weight = config["embedding_size"], config["n_layers"], config["reg_weight"]
         self.notes = fit_modalities(config, dataset)
         vectors = modality_vectors(config, dataset)
@@ -198,16 +239,14 @@ class LIRDRec(Remembering, ModelContract, GeneralRecommender):
 
 def _blocks(names: list[str] | None, modalities: list[str]) -> list[str]:
     legal = [*modalities, SHARED]
-    return legal if names is None else checked_names("blocks", names, legal)
+    if names is not None:
+        refuse_others("blocks", names, legal)
+    return legal if names is None else names
 
 
 def _weights(weights: list[float] | None, modalities: list[str]) -> list[float]:
     if weights is None:
         return [1 / len(modalities)] * len(modalities)
-    numbers = isinstance(weights, list) and all(type(weight) in (int, float) and weight >= 0 for weight in weights)
-    if not numbers or len(weights) != len(modalities) or abs(sum(weights) - 1) > 1e-6:
-        raise ConfigError(
-            "parameter 'modality_weights' must be numbers of 0 or more that sum to 1, one for each of "
-            f"{modalities}, not {weights!r}"
-        )
+    if len(weights) != len(modalities):
+        raise ConfigError(f"parameter 'modality_weights' must have a number for each of {modalities}, not {weights!r}")
     return weights

@@ -9,10 +9,15 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
-from recbole_drex.config.yaml_values import choice
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import Remembering, bpr_loss
-from recbole_drex.model.multimodal.item_vectors import fit_modalities, modality_vectors
+from recbole_drex.model.multimodal.item_vectors import (
+    ITEM_MODALITIES,
+    RANKING_TRAINING,
+    fit_modalities,
+    modality_vectors,
+)
 
 
 def unit_scale(vectors: torch.Tensor) -> torch.Tensor:
@@ -52,21 +57,32 @@ class VBPR(Remembering, ModelContract, GeneralRecommender):
     A user without training pairs has :math:`\gamma` and :math:`\theta` of zero, and so gets the items in the order of
     :math:`\beta_i + \beta'^\top f_i`. An item without is sampled as the other ones are, so its own terms sink.
 
-    Parameters: ``embedding_size`` (K), ``feature_size`` (D), ``item_modalities``, ``init_std``, ``reg_weight``
-    (lambda), ``feature_reg_weight`` (lambda_f).
-
     Raises:
-        ConfigError: modalities that there are not, or a ``train_target`` of ratings.
+        ConfigError: modalities that the data set lacks.
         DataError: no item has a modality that is named.
     """
 
+    PARAMETERS = (
+        Parameter("embedding_size", int, 256, "K: width of the free factors of users and items.", least=1),
+        Parameter(
+            "feature_size", int, 128,
+            "D: width of the projected vectors, and of the users' factors that meet them.", least=1,
+        ),
+        ITEM_MODALITIES,
+        Parameter("init_std", float, 0.1, "Standard deviation of the factors at the start.", least=0),
+        Parameter("reg_weight", float, 0.01, "lambda: L2 on the factors and biases of a batch.", least=0),
+        Parameter(
+            "feature_reg_weight", float, 0.01,
+            "lambda_f: L2 on the projection and on the bias of the vectors.", least=0,
+        ),
+        *RANKING_TRAINING,
+    )  # fmt: skip
     input_type = InputType.PAIRWISE
     loss_name = "bpr"
     features: torch.Tensor
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        choice(config, "train_target", ("implicit",))
         self.reg_weight, self.feature_reg_weight = config["reg_weight"], config["feature_reg_weight"]
         size, feature_size, std = config["embedding_size"], config["feature_size"], config["init_std"]
         self.notes = fit_modalities(config, dataset)

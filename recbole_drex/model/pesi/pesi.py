@@ -10,6 +10,8 @@ from typing import cast
 import torch
 from torch import nn
 
+from recbole_drex.config.general_parameters import general
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.data.dataset import Evidence
 from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.data.text.word_vectors import word_vectors
@@ -63,18 +65,60 @@ class PESI(Remembering, RatingModel):
     :math:`h_u, h_i, z_u, z_i` too, none of which holds the review. To explain, it is given the predicted rating. No
     gradient flows back and it has its own random numbers, so ratings are the same, bit by bit, with and without it.
 
-    Parameters: ``embedding_size`` (d), ``part_size`` (k), ``shrinkage`` (of the means), ``bias_damping`` (of the other
-    side's means), ``message_samples`` (targets of a step whose reviews teach the attention), ``contrast_weight``
-    (:math:`\lambda_c`), ``temperature`` (:math:`\tau`), ``private_weight``, ``entropy_weight``, ``reg_weight``,
-    ``bias_reg_weight``, ``init_std`` (of q), ``dropout`` (on h), ``exclude_target_review`` (the target's review is in
-    no mean; its rating never is), ``generator_sentences`` (sentences learned from in a step; 0: no generator),
-    ``generator_passes`` (over all sentences before the first step), ``generator_words`` (longest sentence),
-    ``generator_vocabulary``, ``generator_size``, ``generator_beams``.
-
     Raises:
         ConfigError: an illegal value.
         DataError: no review has words, or their features are missing.
     """
+
+    PARAMETERS = (
+        Parameter("embedding_size", int, 32, "d: width of features and states.", least=1),
+        Parameter("part_size", int, 16, "k: width of a shared or a private part.", least=1),
+        Parameter(
+            "shrinkage", float, 1.0, "c in sum / (count + c), in the means of reviews and of ratings.", least=0
+        ),
+        Parameter(
+            "bias_damping", float, 5.0, "Pseudo-count of the other side's means that ratings are adjusted by.",
+            least=0,
+        ),
+        Parameter(
+            "message_samples", int, 256,
+            "Targets per step whose user's and item's reviews teach the attention.", least=0,
+        ),
+        Parameter(
+            "exclude_target_review", bool, True, "The review of the pair that is predicted is in no mean."
+        ),
+        Parameter(
+            "contrast_weight", float, 0.1,
+            "lambda_c: draws the shared parts of ratings and reviews together.", least=0,
+        ),
+        Parameter("temperature", float, 0.2, "tau of the contrastive term.", least=0.001),
+        Parameter(
+            "private_weight", float, 0.01, "lambda_p: drives private parts away from shared ones.", least=0
+        ),
+        Parameter(
+            "entropy_weight", float, 0.001, "lambda_e: keeps the gates between the four parts open.", least=0
+        ),
+        Parameter("init_std", float, 0.1, "Standard deviation of the free embeddings at the start.", least=0),
+        Parameter("dropout", float, 0.2, "Dropout on the states.", least=0, most=1),
+        Parameter("reg_weight", float, 0.01, "L2 on the free embeddings of a batch.", least=0),
+        Parameter("bias_reg_weight", float, 0.05, "L2 on the biases of a batch.", least=0),
+        Parameter(
+            "generator_sentences", int, 64,
+            "Sentences per step that the generator learns from; 0: no generator, same ratings.", least=0,
+        ),
+        Parameter(
+            "generator_passes", int, 4, "Passes over all training sentences before the first step.", least=0
+        ),
+        Parameter("generator_words", int, 15, "Longest sentence, in words.", least=3),
+        Parameter(
+            "generator_vocabulary", int, 3000, "The most frequent words of the training reviews.", least=1
+        ),
+        Parameter("generator_size", int, 128, "Width of the generator's GRU.", least=2),
+        Parameter("generator_beams", int, 4, "Beams of the search; 1 is greedy.", least=1),
+        *RatingModel.PARAMETERS,
+        general("learning_rate", 0.005),
+        general("weight_decay", 0.00001),
+    )  # fmt: skip
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_drex.config.general_parameters import general
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.model.review_based.documents import ITEMS, USERS
 from recbole_drex.model.review_based.review_recommender import ReviewModel
 from recbole_drex.model.review_based.text_cnn import Reading
@@ -32,14 +34,21 @@ class DeepCoNN(ReviewModel):
     sides share the filters, so each review is convolved once; windows stay within a review; ``use_bias`` adds
     :math:`b_u + b_i`. A user or item without (other) reviews has d = 0.
 
-    Parameters: ``word_vectors``, ``word_size``, ``review_words``, ``max_reviews``, ``filters`` (F), ``window``,
-    ``latent_size`` (l), ``factors`` (k), ``dropout`` (on z), ``use_bias``, ``bias_reg_weight`` (L2 on the biases of a
-    batch), ``exclude_target_review``.
-
     Raises:
         ConfigError: an illegal value.
         DataError: the data set has no word features, or the word vectors cannot be read.
     """
+
+    PARAMETERS = (
+        Parameter("latent_size", int, 64, "l: width of a user's or an item's vector.", least=1),
+        Parameter("factors", int, 8, "k: factors of the factorisation machine.", least=1),
+        Parameter(
+            "dropout", float, 0.2, "Dropout on the input of the factorisation machine.", least=0, most=1
+        ),
+        Parameter("use_bias", bool, True, "Add learned user and item biases."),
+        *ReviewModel.PARAMETERS,
+        general("weight_decay", 0.00001),
+    )  # fmt: skip
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

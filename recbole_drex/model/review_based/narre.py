@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_drex.config.parameters import Parameter, with_defaults
 from recbole_drex.model.review_based.documents import ITEMS, USERS
 from recbole_drex.model.review_based.review_recommender import ReviewModel
 from recbole_drex.parallel import collectives
@@ -55,15 +56,20 @@ class NARRE(ReviewModel):
     (other) reviews has O = 0. Unlike the paper: the review of the pair that is predicted takes part on neither side
     (``exclude_target_review``); both sides share the filters, so each review is convolved once.
 
-    Parameters: ``word_vectors``, ``word_size``, ``review_words``, ``max_reviews``, ``filters`` (F), ``window``,
-    ``embedding_size`` (of counterparts), ``attention_size``, ``latent_size`` (l), ``init_std`` (of q), ``dropout`` (on
-    the product), ``reg_weight`` and ``bias_reg_weight`` (L2 on q and on the biases of a batch),
-    ``exclude_target_review``.
-
     Raises:
         ConfigError: an illegal value.
         DataError: the data set has no word features, or the word vectors cannot be read.
     """
+
+    PARAMETERS = (
+        Parameter("embedding_size", int, 32, "Width of the counterparts' embeddings in the attention.", least=1),
+        Parameter("attention_size", int, 32, "Width of the attention's hidden layer.", least=1),
+        Parameter("latent_size", int, 64, "l: width of a user's or an item's state.", least=1),
+        Parameter("init_std", float, 0.1, "Standard deviation of the free embeddings at the start.", least=0),
+        Parameter("dropout", float, 0.5, "Dropout on the product of the two states.", least=0, most=1),
+        Parameter("reg_weight", float, 0.1, "L2 on the free embeddings of a batch.", least=0),
+        *with_defaults(ReviewModel.PARAMETERS, bias_reg_weight=0.1, train_batch_size=4096),
+    )
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
+from recbole_drex.config.general_parameters import general
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.model.abstract_recommender import RatingModel
 from recbole_drex.model.layers.common import Remembering, damped_mean
@@ -25,13 +29,36 @@ class ReviewModel(Remembering, RatingModel):
     A subclass implements ``refresh`` (remember users and items as they are now), ``score_of_others`` (pairs without a
     review, shapes broadcast) and ``score_of_reviewed`` (flat pairs without the reviews at ``row``).
 
-    Parameters: ``word_vectors``, ``word_size``, ``review_words``, ``max_reviews``, ``filters``, ``window``,
-    ``exclude_target_review``.
-
     Raises:
         ConfigError: an illegal value.
         DataError: no review has words, their features are missing, or the word vectors cannot be read.
     """
+
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
+        Parameter(
+            "word_vectors", str, "encoder",
+            "`encoder` (its input table), or the path of a word2vec (text or binary) or GloVe file.",
+        ),
+        Parameter(
+            "word_size", int, 64,
+            "Word vectors are reduced to this many principal components; 0 leaves them.", least=0,
+        ),
+        Parameter("review_words", int, 100, "Words of a review that are read; what is longer is cut.", least=1),
+        Parameter("max_reviews", int, 100, "The latest reviews of a user or an item that are read.", least=1),
+        Parameter(
+            "exclude_target_review", bool, True,
+            "The review of the pair that is predicted takes part on neither side.",
+        ),
+        Parameter("filters", int, 100, "F: filters of the convolution.", least=1),
+        Parameter("window", int, 3, "Words of a window.", least=1),
+        Parameter("bias_reg_weight", float, 0.05, "L2 on the biases of a batch.", least=0),
+        *RatingModel.PARAMETERS,
+        general("learning_rate", 0.001),
+        general(
+            "train_batch_size", 2048,
+            "Interactions per step: all reviews of a step are read once, so large steps are cheap.",
+        ),
+    )  # fmt: skip
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)

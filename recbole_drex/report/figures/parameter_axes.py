@@ -22,7 +22,7 @@ _BEYOND = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameter:
+class ParameterAxis:
     """One axis.
 
     Attributes:
@@ -67,7 +67,7 @@ class Parameter:
         return [(mark, value_text(float(mark))) for mark in sorted(set(marks))]
 
 
-def parameters_of(search: Search, model: str) -> list[Parameter]:
+def parameters_of(search: Search, model: str) -> list[ParameterAxis]:
     """The searched parameters of a model, in the order of its space."""
     trials = search.trials[model]
     return [
@@ -76,7 +76,7 @@ def parameters_of(search: Search, model: str) -> list[Parameter]:
     ]
 
 
-def _parameter(name: str, space: Any, tried: Sequence[Any]) -> Parameter:
+def _parameter(name: str, space: Any, tried: Sequence[Any]) -> ParameterAxis:
     """An axis of the values of a space, and of those that were tried besides."""
     ranged = isinstance(space, dict)
     values = list({_key(value): value for value in [*([] if ranged else space), *tried]}.values())
@@ -84,14 +84,14 @@ def _parameter(name: str, space: Any, tried: Sequence[Any]) -> Parameter:
     if ranged and values and many and numbers(values):
         low, high = min([space["low"], *values]), max([space["high"], *values])
         log = low > 0 and (space["log"] or logarithmic([low, high]))
-        return Parameter(name, (), (), float(low), float(high), bool(log))
+        return ParameterAxis(name, (), (), float(low), float(high), bool(log))
     if numbers(values):
         values.sort()
     log = bool(values) and logarithmic(values)
     at = places(values) if values else []
     if len(at) > 1 and not log and min(np.diff(at)) < _CLOSE * (at[-1] - at[0]):
         at = list(map(float, range(len(values))))
-    return Parameter(name, tuple(values), tuple(at), min(at, default=0.0), max(at, default=0.0), log)
+    return ParameterAxis(name, tuple(values), tuple(at), min(at, default=0.0), max(at, default=0.0), log)
 
 
 def _key(value: Any) -> str:

@@ -15,7 +15,7 @@ from matplotlib.ticker import NullLocator
 from recbole_drex.errors import DataError
 from recbole_drex.report.figures.axes import heat_map
 from recbole_drex.report.figures.parallel_coordinates import parallel_coordinates
-from recbole_drex.report.figures.parameter_axes import Parameter, parameters_of, shown_scores, thinned
+from recbole_drex.report.figures.parameter_axes import ParameterAxis, parameters_of, shown_scores, thinned
 from recbole_drex.report.figures.style import BEST_INK, INK, LIGHT, described, drawing, panels, plain, ticks
 from recbole_drex.tuning.search_results import Search
 from recbole_drex.tuning.search_summary import score_of, scored, winner_of
@@ -50,7 +50,7 @@ def measured(search: Search, model: str) -> str:
     return f"{metric} ({'higher' if search.bigger(model) else 'lower'} is better)"
 
 
-def pair_of(search: Search, model: str) -> tuple[Parameter, Parameter] | None:
+def pair_of(search: Search, model: str) -> tuple[ParameterAxis, ParameterAxis] | None:
     """The two parameters of the heat map, both with listed values of which at least two were tried.
 
     These are the learning rate and ``reg_weight`` or else ``weight_decay``, as in the paper's Figure 3. Where they were
@@ -156,7 +156,7 @@ def search_sensitivity(search: Search, model: str) -> Figure:
 
 def _panel(
     ax: Axes,
-    parameter: Parameter,
+    parameter: ParameterAxis,
     trials: Sequence[dict[str, Any]],
     shown: Sequence[dict[str, Any]],
     limits: tuple[float, float],
@@ -187,7 +187,7 @@ def _panel(
     ax.set_title(plain(parameter.name, 34))
 
 
-def _points(parameter: Parameter, trials: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+def _points(parameter: ParameterAxis, trials: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Places on the axis and scores, both of shape (trials,)."""
     return (
         np.array([parameter.place(trial) for trial in trials], dtype=np.float64),

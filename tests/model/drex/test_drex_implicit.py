@@ -114,7 +114,7 @@ def test_reviews_move_nothing_where_only_factors_and_tastes_are_scored(taste, ma
     [
         ("DReX-implicit", {"refinement": "sequential"}, "needs refinement: leave_one_out"),
         ("DReX-implicit", {"use_bilinear": False, "factor_size": 0}, "at least one must be part of the score"),
-        ("DReX-implicit", {"taste": ["word"]}, "'taste' must name encoder and/or words"),
+        ("DReX-implicit", {"taste": ["word"]}, "value of 'taste': 'word'; did you mean 'words'"),
         ("DReX-implicit", {"train_neg_sample_args": None}, "ranking needs sampled items"),
         ("DReX-implicit", {"train_neg_sample_args": {"distribution": "none"}}, "'train_neg_sample_args' is illegal"),
         ("DReX-implicit", {"output": "ordinal"}, "unknown parameter of DReX-implicit: 'output'"),

@@ -337,8 +337,18 @@ def test_without_the_review_modality_tastes_are_off(shaken):
     np.testing.assert_array_equal(every_pair(tasted), every_pair(plain))
 
 
-@pytest.mark.parametrize("sources", [["word"], ["encoder", "encoder"], ["words", "encoder", "images"]])
-def test_illegal_sources_are_named(sources, make_experiment):
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (["word"], "unknown value of 'taste': 'word'; did you mean 'words'? Legal values: encoder, words"),
+        (
+            ["encoder", "encoder"],
+            "parameter 'taste' must name each of encoder, words at most once, not ['encoder', 'encoder']",
+        ),
+        (["words", "encoder", "images"], "unknown value of 'taste': 'images'. Legal values: encoder, words"),
+    ],
+)
+def test_illegal_sources_are_named(sources, message, make_config):
     with pytest.raises(ConfigError) as caught:
-        make_experiment("DReX", taste=sources)
-    assert str(caught.value) == f"'taste' must name encoder and/or words, each once; it is {sources}"
+        make_config("DReX", taste=sources)
+    assert str(caught.value) == message

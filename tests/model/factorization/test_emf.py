@@ -13,7 +13,6 @@ from altered import copy_of
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.config.yaml_values import check_values
 from recbole_drex.errors import ConfigError
 from recbole_drex.explain.counterfactual.dispatch import neighbours_of
 from recbole_drex.model.factorization.emf import Neighbourhood
@@ -236,12 +235,12 @@ def test_an_explanation_knows_nothing_of_the_pairs_own_rating(emf, training, sma
     [
         ({"neighbours": 0}, "'neighbours' must be 1 or more"),
         ({"explainability_weight": -0.1}, "'explainability_weight' must be 0 or more"),
-        ({"explainability_threshold": 1.5}, "'explainability_threshold' must be 1 or less"),
+        ({"explainability_threshold": 1.5}, "'explainability_threshold' must be 0 to 1, not 1.5"),
     ],
 )
-def test_numbers_out_of_range(parameter, message):
+def test_numbers_out_of_range(parameter, message, make_config):
     with pytest.raises(ConfigError, match=message):
-        check_values(parameter)
+        make_config("EMF", **parameter)
 
 
 def test_neighbours_must_be_a_whole_number(make_config):

@@ -9,7 +9,6 @@ from altered import copy_of, shake, with_item_vectors
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.config.yaml_values import check_values
 from recbole_drex.errors import ConfigError
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.model.multimodal.vbpr import unit_scale
@@ -171,6 +170,6 @@ def test_parameters_that_make_no_sense(options, message, make):
         ({"feature_reg_weight": -1.0}, "'feature_reg_weight' must be 0 or more"),
     ],
 )
-def test_numbers_out_of_range(value, message):
+def test_numbers_out_of_range(value, message, make_config):
     with pytest.raises(ConfigError, match=message):
-        check_values(value)
+        make_config("VBPR", **value)

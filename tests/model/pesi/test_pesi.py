@@ -12,7 +12,6 @@ from altered import NAME, copy_of, pairs, rows_of
 
 from recbole.data.interaction import Interaction
 
-from recbole_drex.config.yaml_values import check_values
 from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.counterfactual.dispatch import explains
@@ -356,6 +355,6 @@ def test_constant_ratings_and_empty_reviews(small, make_experiment, train, tmp_p
 @pytest.mark.parametrize(
     "values", ({"temperature": 0}, {"generator_words": 2}, {"part_size": 0}, {"contrast_weight": -1.0})
 )
-def test_illegal_values(values):
+def test_illegal_values(values, make_config):
     with pytest.raises(ConfigError, match=next(iter(values))):
-        check_values(values)
+        make_config("PESI", **values)

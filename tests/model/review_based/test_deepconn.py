@@ -158,11 +158,9 @@ def test_every_parameter_learns(make_experiment):
 @pytest.mark.parametrize(
     "wrong", ({"filters": 0}, {"window": 0}, {"max_reviews": 0}, {"dropout": 1.5}, {"word_size": -1})
 )
-def test_illegal_sizes(wrong):
-    from recbole_drex.config.yaml_values import check_values
-
+def test_illegal_sizes(wrong, make_config):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
-        check_values(wrong)
+        make_config("DeepCoNN", **wrong)
 
 
 def test_a_step_is_five_times_faster_than_pair_by_pair(make_experiment):
