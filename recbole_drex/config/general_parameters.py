@@ -247,8 +247,8 @@ _NULL = {
     bool: ("normalize_all",),
 }
 RECBOLE = (
-    Parameter("learning_rate", float, 0.001, "Step size of Adam.", least=0, most=1e6),
-    Parameter("weight_decay", float, 0.0, "Weight decay of Adam.", least=0, most=1e6),
+    Parameter("learning_rate", float, 0.001, "Step size of Adam.", least=0, most=1_000_000),
+    Parameter("weight_decay", float, 0.0, "Weight decay of Adam.", least=0, most=1_000_000),
     Parameter(
         "clip_grad_norm", dict, None,
         "Arguments of `torch.nn.utils.clip_grad_norm_`, which bounds the gradient of every step; empty: no bound.",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import parameters
 from recbole_drex.utils.files import read_json
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,8 @@ def cell(value: object) -> str:
     """A parameter's value as the tables show it."""
     if value is None or value == "":
         return "empty"
-    return f"`{yaml.safe_dump(value, default_flow_style=True, width=200).strip().removesuffix('...').strip()}`"
+    dumped = yaml.safe_dump(value, default_flow_style=True, width=500, sort_keys=False)
+    return f"`{dumped.strip().removesuffix('...').strip()}`"
 
 
 def read(name: str) -> dict:
@@ -50,7 +52,7 @@ def test_no_parameter_is_documented_that_does_not_exist():
 @pytest.mark.parametrize("key", sorted(set().union(*(read(f"model/{name}") for name in PRESETS))))
 def test_every_parameter_of_the_presets_is_documented_with_its_values(key):
     expected = [cell(read(f"model/{name}")[key]) if key in read(f"model/{name}") else "-" for name in PRESETS]
-    found = [row[1:-1] for row in rows() if row[0] == f"`{key}`" and len(row) == len(PRESETS) + 2]
+    found = [row[2:-1] for row in rows() if row[0] == f"`{key}`" and len(row) == len(PRESETS) + 3]
     assert found == [expected]
 
 
@@ -59,8 +61,13 @@ def test_every_model_is_documented(path):
     if path.stem in PRESETS:
         assert path.stem in CONFIGURATION
         return
-    documented = {row[1].strip("`"): row[2] for row in rows() if row[0] == path.stem}
+    documented = {row[1].strip("`"): row[3] for row in rows() if row[0] == path.stem}
     assert documented == {key: cell(value) for key, value in read(f"model/{path.stem}").items()}
+
+
+@pytest.mark.parametrize("path", parameters.files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_follows_from_the_declared_parameters_is_up_to_date(path):
+    assert path.read_text(encoding="utf-8") == parameters.files()[path], "run: make parameters"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

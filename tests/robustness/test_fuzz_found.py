@@ -249,7 +249,7 @@ def test_atomic_files_of_somebody_else(tmp_path: Path, content: bytes, reason: s
 
 
 def test_parameters_of_recbole_that_do_not_fit_the_data(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown value of 'rm_dup_inter': 'x'. Legal values: first, last"):
+    with pytest.raises(ConfigError, match=r"unknown value of 'rm_dup_inter': 'x'\. Legal values: first, last"):
         _dataset(tmp_path, HEADER + b"u\ti\t3\t1\n", rm_dup_inter="x")
 
 
