@@ -293,6 +293,19 @@ def general(name: str, default: Any, help: str = "") -> Parameter:
     return dataclasses.replace(_GENERAL[name], default=default, help=help or _GENERAL[name].help)
 
 
+def ablations_parameter(default: list[dict[str, Any]], modalities: str) -> Parameter:
+    """The parameter that says what an ablation study of a model removes.
+
+    Args:
+        default: by variant, the parameters that it changes.
+        modalities: what is removed as well, in words.
+    """
+    return Parameter(
+        "ablations", list, default, f"What `compare --ablate` removes, one at a time, as well as {modalities}.",
+        accepts=lambda changes: all(isinstance(change, dict) for change in changes), legal="a list of {name: value}",
+    )  # fmt: skip
+
+
 def declared(model_class: type, of_recbole: bool = False) -> dict[str, Parameter]:
     """All declared parameters of a model by name: RecBole's, the general ones, and its own (``PARAMETERS``), which win.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recbole_drex.config.general_parameters import RATING_TRAINING, general
+from recbole_drex.config.general_parameters import RATING_TRAINING, ablations_parameter, general
 from recbole_drex.config.parameters import Parameter, names_once, with_defaults
 from recbole_drex.model.output_parameters import OUTPUT, TARGETS, WEIGHTS
 
@@ -82,9 +82,8 @@ DREX_PARAMETERS = (
     general("learning_rate", 0.002),
     general("weight_decay", 0.00001),
     *RATING_TRAINING,
-    Parameter(
-        "ablations", list,
+    ablations_parameter(
         [{"use_bilinear": False}, {"use_bias": False}, {"adjust_rating": False}, {"aspects": 0}, {"taste": []}],
-        "What `compare --ablate` removes, one at a time, as well as modalities.",
+        "modalities",
     ),
 )  # fmt: skip

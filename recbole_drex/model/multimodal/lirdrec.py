@@ -13,6 +13,7 @@ import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 
+from recbole_drex.config.general_parameters import ablations_parameter
 from recbole_drex.config.parameters import Parameter, names_once
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.contract import ModelContract
@@ -138,9 +139,8 @@ class LIRDRec(Remembering, ModelContract, GeneralRecommender):
             "reg_weight", float, 0.0001, "lambda: weight of the mean squares of users and items.", least=0
         ),
         *RANKING_TRAINING,
-        Parameter(
-            "ablations", list, [{"item_graph": False}, {"weigh_blocks": False}, {"pwc_schedule": "none"}],
-            "What `compare --ablate` removes, one at a time, as well as blocks and modalities.",
+        ablations_parameter(
+            [{"item_graph": False}, {"weigh_blocks": False}, {"pwc_schedule": "none"}], "blocks and modalities"
         ),
     )  # fmt: skip
     input_type = InputType.PAIRWISE
