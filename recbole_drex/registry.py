@@ -6,15 +6,15 @@ import importlib
 import pkgutil
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from recbole_drex.compat import without_pickle
 
 from recbole_drex.errors import ConfigError, unknown_name
-from recbole_drex.utils.files import properties_dir
+from recbole_drex.utils.files import properties_dir, safe_name
 
 Model = TypeVar("Model", bound=type)
 
@@ -31,34 +31,43 @@ _registered: dict[str, type] = {}
 _MODELS = Path(__file__).parent / "model"
 
 
-def register_model(model: Model | None = None, /, **parameters: Any) -> Model | Callable[[Model], Model]:
-    """Make a model usable by the name of its class in ``run``, ``compare`` and ``tune``.
+class OwnModel:
+    """Marks the models that follow this project's contract, :class:`recbole_drex.model.contract.ModelContract`."""
+
+
+def register_model(model: Model) -> Model:
+    """Make a model usable by the name of its class in ``run``, ``compare``, ``tune`` and ``load``; a decorator.
+
+    Its parameters, with their defaults, are those of ``PARAMETERS``, a tuple of
+    :class:`recbole_drex.config.parameters.Parameter`.
 
     Args:
-        model: a subclass of RecBole's ``GeneralRecommender``, or better of
-            :class:`recbole_drex.model.abstract_recommender.RatingModel`, if it predicts ratings.
-        parameters: names and defaults of the parameters of its own.
+        model: a subclass of :class:`recbole_drex.model.abstract_recommender.RatingModel` if it predicts ratings; of
+            :class:`recbole_drex.model.contract.ModelContract` and RecBole's ``GeneralRecommender``, with the parameter
+            ``train_target: implicit``, if it ranks; or of one of RecBole's models.
 
     Raises:
-        ConfigError: the name belongs to a model of this project or of RecBole.
+        ConfigError: the class is no ``GeneralRecommender``, or its name is a model of this project or of RecBole.
 
     Example:
+        >>> from recbole_drex.config.parameters import with_defaults
         >>> from recbole_drex.model.factorization.biasedmf import BiasedMF
-        >>> @register_model(embedding_size=4)
+        >>> @register_model
         ... class SmallMF(BiasedMF):
         ...     '''Biased matrix factorisation with short vectors.'''
+        ...     PARAMETERS = with_defaults(BiasedMF.PARAMETERS, embedding_size=4)
         >>> get_model("smallmf") is SmallMF
         True
     """
-    if model is None:
-        return lambda decorated: register_model(decorated, **parameters)  # type: ignore[return-value]
-    name = model.__name__
-    if name.lower() in {known.lower() for known in (*own_models(), *recbole_models())} - {
-        known.lower() for known in _registered
-    }:
+    from recbole.model.abstract_recommender import GeneralRecommender
+
+    name = safe_name(model.__name__, "model")  # files are named after it
+    if not issubclass(model, GeneralRecommender):
+        raise ConfigError(f"class {name} is no model: derive it from RecBole's GeneralRecommender or a subclass of it")
+    taken = {known.lower() for known in (*_project_models(), *recbole_models())}
+    if name.lower() in taken:
         raise ConfigError(f"model {name} exists already; give the class another name")
     _registered[name] = model
-    model.default_parameters = parameters  # type: ignore[attr-defined]
     return model
 
 
@@ -76,6 +85,11 @@ def model_names(models: str | type | Sequence[str | type]) -> list[str]:
         if model.__name__ not in _project_models() or get_model(model.__name__) is not model:
             register_model(model)
     return [model if isinstance(model, str) else model.__name__ for model in given]
+
+
+def registered_models() -> list[type]:
+    """The classes that this process has registered; further processes have to register them, too."""
+    return list(_registered.values())
 
 
 def own_models() -> list[str]:
@@ -96,12 +110,20 @@ def recbole_models() -> list[str]:
     return names
 
 
-def canonical_model_name(name: str) -> str:
+def canonical_model_name(model: str | type) -> str:
     """Resolve the spelling of a model's name, ignoring case.
+
+    Args:
+        model: the name, or the class of a registered model.
 
     Raises:
         ConfigError: no such model; names the nearest one and all legal ones.
     """
+    if isinstance(model, type):
+        if _registered.get(model.__name__) is not model:
+            raise ConfigError(f"class {model.__name__} is not registered: decorate it with recbole_drex.register_model")
+        return model.__name__
+    name = model
     for known in own_models():
         if known.lower() == name.lower():
             return known
@@ -109,7 +131,8 @@ def canonical_model_name(name: str) -> str:
     for known in built_in:
         if known.lower() == name.lower():
             return known
-    raise ConfigError(unknown_name("model", name, [*own_models(), *built_in]))
+    hint = "For a model of your own, import the module that registers it (recbole_drex.register_model)"
+    raise ConfigError(unknown_name("model", name, [*own_models(), *built_in], hint))
 
 
 def get_model(name: str) -> type:

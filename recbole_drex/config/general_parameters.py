@@ -8,6 +8,7 @@ from typing import Any
 
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.evaluation.protocol import LEGAL
+from recbole_drex.registry import OwnModel
 
 
 def _is_range(value: Any) -> bool:
@@ -306,15 +307,10 @@ def ablations_parameter(default: list[dict[str, Any]], modalities: str) -> Param
     )  # fmt: skip
 
 
-def declared(model_class: type, of_recbole: bool = False) -> dict[str, Parameter]:
-    """All declared parameters of a model by name: RecBole's, the general ones, and its own (``PARAMETERS``), which win.
-
-    Args:
-        model_class: the class.
-        of_recbole: whether it is one of RecBole's.
-    """
-    own = RECBOLE_MODELS if of_recbole else own_parameters(model_class)
-    return _GENERAL | {parameter.name: parameter for parameter in own}
+def declared(model_class: type) -> dict[str, Parameter]:
+    """All declared parameters of a model by name: RecBole's, the general ones, and its own, which win."""
+    of_recbole = () if issubclass(model_class, OwnModel) else RECBOLE_MODELS
+    return _GENERAL | {parameter.name: parameter for parameter in (*of_recbole, *own_parameters(model_class))}
 
 
 def own_parameters(model_class: type) -> tuple[Parameter, ...]:

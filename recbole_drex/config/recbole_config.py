@@ -23,7 +23,7 @@ from recbole_drex.config.recbole_settings import check_eval_args, check_filters,
 from recbole_drex.config.yaml_values import parse_value, read_yaml, refuse_odd
 from recbole_drex.errors import ConfigError, UnknownNameError
 from recbole_drex.parallel.launch import local_rank
-from recbole_drex.registry import PRESETS, canonical_model_name, get_model, own_models
+from recbole_drex.registry import PRESETS, OwnModel, canonical_model_name, get_model
 from recbole_drex.utils.files import properties_dir, safe_name
 
 _UNLISTED = ("tail_ratio", "encoding")  # read by RecBole, but in none of its lists
@@ -35,7 +35,7 @@ class Config(RecBoleConfig):
     """RecBole's configuration, with the same precedence: parameters > files > model > project > RecBole.
 
     Args:
-        model: name of a model of this project, of a preset, or of RecBole; case does not matter.
+        model: name of a model of this project, of a preset, of RecBole, or registered; case does not matter.
         dataset: name of the prepared data set.
         config_file_list: YAML files, later ones win.
         config_dict: parameters by name. The process's command line is *not* read.
@@ -53,7 +53,7 @@ class Config(RecBoleConfig):
 
     def __init__(
         self,
-        model: str,
+        model: str | type,
         dataset: str,
         config_file_list: Iterable[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,
@@ -109,7 +109,7 @@ class Config(RecBoleConfig):
 
     def _check(self, model_class: type) -> None:
         """Check the given parameters, and the defaults, which may have been edited."""
-        internal, parameters = self.internal_config_dict, declared(model_class, not self.is_ours)
+        internal, parameters = self.internal_config_dict, declared(model_class)
         for key, value in self.external_config_dict.items():
             if key not in self.legal:
                 raise UnknownNameError(f"parameter of {self.model}:", key, self.legal)
@@ -177,5 +177,5 @@ class Config(RecBoleConfig):
 
     @property
     def is_ours(self) -> bool:
-        """Whether the model belongs to this project (and so predicts ratings unless it says otherwise)."""
-        return self.model in own_models()
+        """Whether the model follows this project's contract (and so predicts ratings unless it says otherwise)."""
+        return issubclass(self.model_class, OwnModel)

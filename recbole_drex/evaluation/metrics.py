@@ -205,7 +205,8 @@ def _registered() -> dict[str, type]:
 def predicts_ratings(config) -> bool:
     """Whether the scores of the configured model are ratings, so that MAE and RMSE mean something.
 
-    RecBole's built-in general models score implicit feedback; so do models of ours that set ``train_target: implicit``.
+    RecBole's general models score implicit feedback; so do models of this project's contract that have
+    ``train_target: implicit``.
     """
     return bool(config.is_ours) and config["train_target"] in (None, "rating")
 

@@ -81,8 +81,8 @@ def compare(
     in the folder are removed.
 
     Args:
-        models: names of models of this project or of RecBole; changed parameters follow after ``+``, as in
-            ``DReX+start=random+use_bias=false``; default: ``model`` of the files.
+        models: names of models of this project or of RecBole, names or classes of registered ones; changed parameters
+            follow after ``+``, as in ``DReX+start=random+use_bias=false``; default: ``model`` of the files.
         datasets: prepared data sets, ``demo``, categories of Amazon Reviews 2023, or names of files in the folder that
             the environment variable RECBOLE_DREX_RAW names.
         seeds: each has its own split.

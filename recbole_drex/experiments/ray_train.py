@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from recbole_drex.errors import ConfigError, DrexError, ProcessError
 from recbole_drex.parallel.ray_cluster import connected
+from recbole_drex.registry import register_model, registered_models
 
 _FOLDERS = {"data_path": "atomic_data", "output": "results"}
 _PATIENCE = 24 * 3600  # seconds that workers wait for the first one, while it explains
@@ -49,7 +50,7 @@ def train_on_ray(
     storage = Path(paths["output"]) / ".ray"
     trainer: Any = TorchTrainer(
         cast("Any", _work),
-        train_loop_config={"arguments": {**arguments, **paths}, "use_gpu": use_gpu},
+        train_loop_config={"arguments": {**arguments, **paths}, "use_gpu": use_gpu, "registered": registered_models()},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if use_gpu else "gloo", timeout_s=_PATIENCE),
         run_config=RunConfig(storage_path=str(storage)),
@@ -77,6 +78,8 @@ def _work(config: dict[str, Any]) -> list[dict[str, Any]]:
     """What a worker does; Ray has made the process group."""
     from recbole_drex.experiments.quick_start import run
 
+    for model in config["registered"]:
+        register_model(model)
     arguments = config["arguments"]
     if config["use_gpu"]:
         parameters = {**(arguments.get("parameters") or {}), "gpu_id": os.environ["CUDA_VISIBLE_DEVICES"]}

@@ -30,6 +30,7 @@ from recbole_drex.experiments.outputs import finish, logging_to
 from recbole_drex.model.contract import contract_of
 from recbole_drex.parallel import collectives
 from recbole_drex.parallel.launch import is_worker
+from recbole_drex.registry import canonical_model_name
 from recbole_drex.results.comparison import HISTORY, RUN, unfinished
 from recbole_drex.results.run_result import RESULT
 from recbole_drex.training import run_record
@@ -344,6 +345,7 @@ def load_experiment(run_dir: str | Path, evaluation: Mapping[str, Any] | None = 
                 f"{run_dir / RUN} is damaged or of another version: it has no '{key}' that is a {kind.__name__}"
             )
     root = Path(described["data_path"])
+    _check_known(described["model"], run_dir)
     with _damage_of(run_dir / RUN):
         config = _as_it_was(described)
     if evaluation:
@@ -364,6 +366,16 @@ def load_experiment(run_dir: str | Path, evaluation: Mapping[str, Any] | None = 
     experiment.model.eval()
     experiment.folder = run_dir
     return experiment
+
+
+def _check_known(model: str, run_dir: Path) -> None:
+    try:
+        canonical_model_name(model)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"{run_dir} is a run of the unknown model '{model}': before it is loaded, import the module that registers "
+            "the model (recbole_drex.register_model)"
+        ) from error
 
 
 _DESCRIBED = {

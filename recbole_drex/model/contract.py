@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from recbole_drex.config.parameters import Parameter
+from recbole_drex.registry import OwnModel
 
 if TYPE_CHECKING:
     from recbole_drex.model.layers.word_attention import AttendedWords
 
 
-class ModelContract:
+class ModelContract(OwnModel):
     """Base class of this project's models; every answer has a default, so a model overrides what it can do.
 
     RecBole's own models do not inherit it: ask :func:`contract_of`.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_drex.errors import ConfigError, DrexError, StorageError
+from recbole_drex.registry import register_model, registered_models
 from recbole_drex.tuning.trial import TRIAL, Task, name_of, read_trial, run_trial
 from recbole_drex.utils.allocator import return_freed_memory
 from recbole_drex.utils.files import write_json
@@ -104,9 +105,11 @@ def run_trials(
             max_t=epochs, grace_period=max(1, epochs // 20), reduction_factor=_REDUCTION, stop_last_trials=False
         )
     progress = Progress(task.model, metric, number, mode)
+    trainable = tune.with_parameters(_trainable, task=task, registered=registered_models())
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(_trainable, task=task), {"cpu": resources.cpus, "gpu": resources.gpus}
+            trainable,
+            {"cpu": resources.cpus, "gpu": resources.gpus},
         ),
         param_space=None if points is None else {"point": tune.grid_search(list(points))},
         tune_config=tune.TuneConfig(
@@ -141,13 +144,15 @@ def run_trials(
         raise full
 
 
-def _trainable(config: dict[str, Any], task: Task) -> None:
-    """What a worker of Ray runs."""
+def _trainable(config: dict[str, Any], task: Task, registered: Sequence[type]) -> None:
+    """What a worker of Ray runs; ``registered`` are the models that the user's program has registered."""
     import ray
     from ray import tune
 
     from recbole_drex.utils.threads import use_threads
 
+    for model in registered:
+        register_model(model)
     gpus = ray.get_gpu_ids()
     if gpus:
         task = dataclasses.replace(task, fixed={**task.fixed, "gpu_id": ",".join(map(str, gpus))})
