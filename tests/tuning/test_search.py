@@ -12,10 +12,13 @@ import pandas as pd
 import pytest
 from sealing import unseal
 
+from recbole_drex import registry
 from recbole_drex.cli.verify import verify
+from recbole_drex.config.parameters import with_defaults
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.experiments.quick_start import run
+from recbole_drex.model.factorization.biasedmf import BiasedMF
 from recbole_drex.parallel.ray_cluster import connected
 from recbole_drex.tuning import memory
 from recbole_drex.tuning.ray_tune import Resources
@@ -70,6 +73,18 @@ def test_every_point_of_a_grid_is_trained_with_every_seed(search):
             assert trial["scores"][str(seed)] == best and len(history) == 2
             assert history[trial["best_epochs"][str(seed)]]["valid_score"] == best
         assert trial["name"] == name_of(trial["parameters"]) and trial["attempts"] == 1
+
+
+def test_a_registered_model_is_known_to_the_workers(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+    @registry.register_model
+    class LocalMF(BiasedMF):
+        PARAMETERS = with_defaults(BiasedMF.PARAMETERS, embedding_size=2)
+
+    found = call(tmp_path / "own", [LocalMF], "embedding_size: [2, 3]\n", seeds=(2026,))
+    assert [trial["status"] for trial in found.trials["LocalMF"]] == ["finished"] * 2
+    assert found.winner("LocalMF")["parameters"]["embedding_size"] in (2, 3)
 
 
 def test_the_test_part_is_read_for_the_winner_alone(search):
