@@ -169,7 +169,7 @@ _EVALUATION = (
         "metrics", (list, str), ["RatingError", "OwnTestRanking", "FullRanking"],
         "The three groups of this project are always made; metrics of RecBole's registry may be added.",
         accepts=lambda named: isinstance(named, str) or (named and all(isinstance(one, str) for one in named)),
-        legal="at least one name",
+        legal="the names of at least one metric",
     ),
     Parameter(
         "topk", (list, int), [1, 2, 3, 4, 5, 10, 15, 20], "List lengths k of the ranking metrics.",

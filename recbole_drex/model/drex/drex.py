@@ -107,7 +107,7 @@ class DReX(StateModel):
     :class:`~recbole_drex.model.drex.states.StateModel`.
 
     Raises:
-        ConfigError: an unknown modality or an illegal value.
+        ConfigError: an unknown modality, or parameters that do not go together.
         DataError: the data set lacks the features of a modality.
     """
 

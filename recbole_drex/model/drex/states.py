@@ -64,7 +64,7 @@ class StateModel(Remembering, RatingModel):
     4 million words at most) are read with a gradient, and remembered until the next of these steps.
 
     Raises:
-        ConfigError: an unknown modality or an illegal value.
+        ConfigError: an unknown modality, or aspects with ``refinement: sequential``.
         DataError: the data set lacks the features of a modality.
     """
 

@@ -66,7 +66,6 @@ class PESI(Remembering, RatingModel):
     gradient flows back and it has its own random numbers, so ratings are the same, bit by bit, with and without it.
 
     Raises:
-        ConfigError: an illegal value.
         DataError: no review has words, or their features are missing.
     """
 

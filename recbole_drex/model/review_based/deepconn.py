@@ -35,7 +35,6 @@ class DeepCoNN(ReviewModel):
     :math:`b_u + b_i`. A user or item without (other) reviews has d = 0.
 
     Raises:
-        ConfigError: an illegal value.
         DataError: the data set has no word features, or the word vectors cannot be read.
     """
 

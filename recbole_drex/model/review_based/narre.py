@@ -57,7 +57,6 @@ class NARRE(ReviewModel):
     (``exclude_target_review``); both sides share the filters, so each review is convolved once.
 
     Raises:
-        ConfigError: an illegal value.
         DataError: the data set has no word features, or the word vectors cannot be read.
     """
 

@@ -30,7 +30,6 @@ class ReviewModel(Remembering, RatingModel):
     review, shapes broadcast) and ``score_of_reviewed`` (flat pairs without the reviews at ``row``).
 
     Raises:
-        ConfigError: an illegal value.
         DataError: no review has words, their features are missing, or the word vectors cannot be read.
     """
 
