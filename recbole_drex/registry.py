@@ -31,10 +31,6 @@ _registered: dict[str, type] = {}
 _MODELS = Path(__file__).parent / "model"
 
 
-class OwnModel:
-    """Marks the models that follow this project's contract, :class:`recbole_drex.model.contract.ModelContract`."""
-
-
 def register_model(model: Model) -> Model:
     """Make a model usable by the name of its class in ``run``, ``compare``, ``tune`` and ``load``; a decorator.
 

@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_drex.config.parameters import Parameter
+from recbole_drex.config.parameters import OwnModel, Parameter
 from recbole_drex.evaluation.protocol import LEGAL
-from recbole_drex.registry import OwnModel
 
 
 def _is_range(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from recbole_drex.errors import ConfigError, unknown_name
 
@@ -91,6 +91,16 @@ class Parameter:
                 raise ConfigError(unknown_name(f"value of '{self.name}':", one, self.choices))
         if len(set(chosen)) < len(chosen):
             raise ConfigError(f"parameter '{self.name}' must name each of {self.values} at most once, not {value!r}")
+
+
+class OwnModel:
+    """Base of the models that follow this project's contract, :class:`recbole_drex.model.contract.ModelContract`.
+
+    Attributes:
+        PARAMETERS: the parameters of the model, with the defaults of those that every model has where they differ.
+    """
+
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
 
 
 def with_defaults(parameters: Iterable[Parameter], **defaults: Any) -> tuple[Parameter, ...]:

@@ -18,12 +18,12 @@ from recbole.utils.argument_list import (
 )
 
 from recbole_drex.config.general_parameters import PREPARATION, declared, own_parameters
-from recbole_drex.config.parameters import Parameter
+from recbole_drex.config.parameters import OwnModel, Parameter
 from recbole_drex.config.recbole_settings import check_eval_args, check_filters, check_training, relevance_of_threshold
 from recbole_drex.config.yaml_values import parse_value, read_yaml, refuse_odd
 from recbole_drex.errors import ConfigError, UnknownNameError
 from recbole_drex.parallel.launch import local_rank
-from recbole_drex.registry import PRESETS, OwnModel, canonical_model_name, get_model
+from recbole_drex.registry import PRESETS, canonical_model_name, get_model
 from recbole_drex.utils.files import properties_dir, safe_name
 
 _UNLISTED = ("tail_ratio", "encoding")  # read by RecBole, but in none of its lists

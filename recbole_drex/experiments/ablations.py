@@ -17,7 +17,7 @@ def ablations(config: Config) -> list[dict[str, Any]]:
     change.
 
     Example:
-        >>> config = Config("DReX", "demo", [], {"use_bias": False, "history": "mean", "taste": []})
+        >>> config = Config("DReX", "demo", [], {"use_bias": False, "aspects": 0, "taste": []})
         >>> for change in ablations(config):
         ...     print(change)
         {'use_bilinear': False}

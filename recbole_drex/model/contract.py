@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from recbole_drex.config.parameters import Parameter
-from recbole_drex.registry import OwnModel
+from recbole_drex.config.parameters import OwnModel
 
 if TYPE_CHECKING:
     from recbole_drex.model.layers.word_attention import AttendedWords
@@ -19,13 +18,11 @@ class ModelContract(OwnModel):
     RecBole's own models do not inherit it: ask :func:`contract_of`.
 
     Attributes:
-        PARAMETERS: the parameters of the model, with the defaults of those that every model has where they differ.
         loss_name: name of the training loss in results; None for models that do not say.
         closed_form: whether the parameters are computed in one go, so that there is nothing to train.
         takes_new_users: whether users who are not in the data are predicted from what they post.
     """
 
-    PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()
     loss_name: str | None = None
     closed_form: bool = False
     takes_new_users: bool = False

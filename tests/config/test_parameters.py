@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -109,8 +112,6 @@ def test_every_parameter_has_a_meaning():
 
 
 def test_an_edited_default_is_checked_too(tmp_path, monkeypatch):
-    import shutil
-
     from recbole_drex.config import recbole_config
 
     folder = shutil.copytree(properties_dir(), tmp_path / "properties")
@@ -126,3 +127,9 @@ def test_other_defaults_of_a_base_class():
     assert with_defaults([size], size=8)[0] == Parameter("size", int, 8, "Width.", least=1)
     with pytest.raises(ConfigError, match="unknown parameter 'sise'; did you mean 'size'"):
         with_defaults([size], sise=8)
+
+
+def test_declarations_are_read_without_torch():
+    modules = "recbole_drex.config.general_parameters, recbole_drex.model.drex.drex_parameters"
+    code = f"import sys, {modules}; assert not {{'torch', 'recbole'}} & {{*sys.modules}}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
