@@ -245,9 +245,5 @@ def test_unknown_names_and_scores(trained, profiles, make_config):
             call()
     with pytest.raises(DataError, match="unknown item"):
         profiles.profile("item", "user_01")
-    trained.config["profile_score"] = "attention_lft"
-    try:
-        with pytest.raises(ConfigError, match="attention_lift"):
-            KeywordProfiles(trained)
-    finally:
-        trained.config["profile_score"] = "attention_lift"
+    with pytest.raises(ConfigError, match="'attention_lft'; did you mean 'attention_lift'"):
+        make_config("DReX", profile_score="attention_lft")
