@@ -19,7 +19,7 @@ from recbole_drex.experiments.run import EVALUATION, load_experiment
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import Explanation, html_table
 from recbole_drex.explain.recommender import Recommender
-from recbole_drex.model.abstract_recommender import OUTPUTS
+from recbole_drex.model.output_parameters import OUTPUTS
 from recbole_drex.results.comparison import Run, read_run
 from recbole_drex.training.run_record import Experiment, result_of_parts
 from recbole_drex.training.trainer import make_trainer
