@@ -86,7 +86,7 @@ def test_a_model_of_ratings_runs_is_compared_and_loaded(small, given, tmp_path, 
     comparison = recbole_drex.compare([UserMean, "UserMean+start=0.5"], [small.name], seeds=[2026], **given)
     assert [run.label for run in comparison.runs] == ["UserMean", "UserMean+start=0.5"]
     folder = tmp_path / small.name / "UserMean" / "seed-2026"
-    assert type(recbole_drex.load(folder).model) is UserMean
+    assert type(recbole_drex.load(folder).experiment.model) is UserMean
     monkeypatch.setattr(registry, "_registered", {})
     with pytest.raises(CheckpointError, match="unknown model 'UserMean': before it is loaded, import the module that"):
         recbole_drex.load(folder)
@@ -117,9 +117,6 @@ def test_what_cannot_be_registered(cls, message):
 
 
 def test_a_class_or_name_that_is_not_registered(small, given):
-    for model, message in (
-        (BiasedMF, "class BiasedMF is not registered: decorate it with recbole_drex.register_model"),
-        ("UserMeen", "did you mean 'UserMean'.* import the module that registers it"),
-    ):
+    for model, message in (("UserMeen", "did you mean 'UserMean'.* import the module that registers it"),):
         with pytest.raises(ConfigError, match=message):
             recbole_drex.run([model], small.name, **given)

@@ -41,9 +41,9 @@ def test_a_model_has_at_most_thirty_lines():
 
 
 def test_a_registered_model_is_trained_and_loaded(done):
-    assert type(done["run"].model) is done["ProductMF"]
+    assert type(done["run"].experiment.model) is done["ProductMF"]
     result = read_json("results/mine/ProductMF/seed-2026/result.json")
-    assert done["run"].model.users.weight.shape[1] == 4 and result["test"]["own_test"]["rmse"] < 2
+    assert done["run"].experiment.model.users.weight.shape[1] == 4 and result["test"]["own_test"]["rmse"] < 2
 
 
 def test_a_metric_is_computed(done):
@@ -59,5 +59,5 @@ def test_an_encoder_gives_the_words_vectors(done):
 
 def test_a_modality_reaches_the_models(done):
     assert "sound" in ItemFeatures("atomic_data/heard/items").names
-    assert load("results/heard/VBPR/seed-2026").model.features.shape[1] == 2
-    assert load("results/heard/DReX/seed-2026").model.projections["sound"].in_features == 2
+    assert load("results/heard/VBPR/seed-2026").experiment.model.features.shape[1] == 2
+    assert load("results/heard/DReX/seed-2026").experiment.model.projections["sound"].in_features == 2
