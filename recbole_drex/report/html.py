@@ -17,6 +17,7 @@ SEARCH = "search.json"
 # Parts of the one style sheet and of the one script, in the order in which they build on each other.
 _STYLES = ("report.css", "explanations.css")
 _SCRIPTS = (
+    "frame.js",
     "report.js",
     "explained-data.js",
     "explained-quotes.js",

@@ -6,15 +6,24 @@ import base64
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from recbole_drex.report.pages.rendering import for_script
+from recbole_drex.report.pages.rendering import environment_of, script_of, sources
 from recbole_drex.serve import limits
 from recbole_drex.serve.schemas import Health
+
+# The report's, so that an explanation looks the same in both places.
+_STYLES = ("report.css", "explanations.css", "page.css")
+_SCRIPTS = (
+    "frame.js",
+    "explained-quotes.js",
+    "explained-words.js",
+    "explained-parts.js",
+    "explained-reasons.js",
+    "page.js",
+)
 
 
 class Page(NamedTuple):
@@ -25,13 +34,13 @@ class Page(NamedTuple):
 
 
 def start_page(health: Health) -> Page:
-    """The page on ``/``: find users, see profiles and recommendations with their reasons, be somebody new.
+    """The page on ``/``: find users, see profiles and explained recommendations, rate items as a new user.
 
     Args:
         health: what is served.
     """
     about = dataclasses.asdict(health) | {"max_interactions": limits.MAX_INTERACTIONS, "max_review": limits.MAX_REVIEW}
-    return _page("page.html.j2", ("explained-parts.js", "page.js"), health=health, about=about)
+    return _page("page.html.j2", _SCRIPTS, health=health, about=about)
 
 
 def docs_page(openapi: Mapping[str, Any], max_body: int) -> Page:
@@ -84,19 +93,9 @@ def kind(schema: Mapping[str, Any]) -> str:
 
 
 def _page(template: str, scripts: Sequence[str], **values: Any) -> Page:
-    own, report = files("recbole_drex.serve") / "templates", files("recbole_drex.report") / "templates"
-    styles = (report / "report.css", report / "explanations.css", own / "page.css")
-    style = "".join(path.read_text(encoding="utf-8") for path in styles)
-    paths = [own / name if (own / name).is_file() else report / name for name in scripts]
-    code = "".join(['"use strict";\n', *(path.read_text(encoding="utf-8") for path in paths)]) if paths else ""
-    environment = Environment(
-        loader=PackageLoader("recbole_drex.serve"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(for_script=for_script, kind=kind)
+    environment = environment_of("recbole_drex.serve", "recbole_drex.report")
+    environment.filters.update(kind=kind)
+    style, code = sources(environment, _STYLES), script_of(environment, scripts) if scripts else ""
     html = environment.get_template(template).render(
         style=Markup(style),  # noqa: S704  (files of this package)  # nosec B704
         script=Markup(code),  # noqa: S704  # nosec B704

@@ -29,13 +29,12 @@ def rendered(template: str, base: Path, styles: Sequence[str], scripts: Sequence
     """
     from markupsafe import Markup
 
-    environment = _environment()
-    # A block, so that no name of the script becomes the page's.
-    script = f'"use strict";\n{{\n{_sources(environment, scripts)}}}\n'
+    environment = environment_of("recbole_drex.report")
+    script = script_of(environment, scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(
         link=lambda run: link_to(run.folder, base) + "/",
-        style=Markup(_sources(environment, styles)),  # noqa: S704  (files of this package)  # nosec B704
+        style=Markup(sources(environment, styles)),  # noqa: S704  (files of this package)  # nosec B704
         script=Markup(script),  # noqa: S704  # nosec B704
         script_hash=f"sha256-{digest}",
         version=__version__,
@@ -43,11 +42,12 @@ def rendered(template: str, base: Path, styles: Sequence[str], scripts: Sequence
     return environment.get_template(template).render(**sections)
 
 
-def _environment() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def environment_of(*packages: str) -> Any:
+    """Templates, styles and scripts of some packages; a file that several have is the first one's."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("recbole_drex.report"),
+        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -59,7 +59,13 @@ def _environment() -> Any:
     return environment
 
 
-def _sources(environment: Any, names: Sequence[str]) -> str:
+def script_of(environment: Any, names: Sequence[str]) -> str:
+    """A page's one script, a block, so that no name in it becomes the page's."""
+    return f'"use strict";\n{{\n{sources(environment, names)}}}\n'
+
+
+def sources(environment: Any, names: Sequence[str]) -> str:
+    """Files one after the other."""
     return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 

@@ -32,7 +32,7 @@ from recbole_drex.utils.files import replacing
 FIGURES = "figures"
 _DPI = 150
 _STYLES = ("report.css", "search.css")
-_SCRIPTS = ("report.js",)
+_SCRIPTS = ("frame.js", "report.js")
 _CAPTIONS = {
     "heat-map": "Two parameters",
     "sensitivity": "Each parameter",

@@ -21,7 +21,7 @@ const browse = (stored) => {
     const context = { entries, shared, sharedItems, brief: true };
     const written = first.profile.filter((keyword) => shared.has(keyword.lemma));
     const summary = holding("div", "common", element("h3", `Users ${first.user} and ${second.user}`));
-    const words = element("p", written.length ? "Both often write about" : "No word stands in both profiles.", "soft small");
+    const words = element("p", written.length ? "Both often write about" : "The two profiles share no word.", "soft small");
     summary.append(words);
     if (written.length) summary.append(chips(written.map(({ word, lemma }) => ({ word, lemma })), shared, entries));
     const titles = first.recommendations.filter((item) => sharedItems.has(item.item)).map((item) => item.title || item.item);
@@ -94,8 +94,6 @@ const browse = (stored) => {
   chooser.addEventListener("change", changed(fill));
   find.addEventListener("input", fill);
   addEventListener("hashchange", recall);
-  control("word-close").addEventListener("click", () => wordDialog.close());
-  wordDialog.addEventListener("click", (event) => { if (event.target === wordDialog) wordDialog.close(); });
   control("browser").hidden = false;
   fill();
   recall();

@@ -1,4 +1,4 @@
-// A prediction as a sum. Used by the report and by the server's page, which have different ways to show a quote.
+// A prediction as a sum.
 
 // Rounded so that the numbers shown add up to the rounded sum.
 const addingUp = (values) => {
@@ -20,10 +20,27 @@ const claimText = ({ user, item }) => {
   return `in ${user.reviews} of ${user.total} reviews of this user and ${its}`;
 };
 
-// `element` makes a node, `quoted` one for a quote: (review, whether it is the user's own) => node.
-const partsOf = ({ parts, predicted }, element, quoted) => {
+const sourceOf = (review, own) => {
+  const rating = review.rating === null ? "" : ` · ${rated(review.rating)}`;
+  return `${own ? `this user, about ${review.title || review.item}` : `user ${review.user}, about this item`}${rating}`;
+};
+
+const partQuote = (review, own) => quoted(review.quote, sourceOf(review, own));
+
+// The first of a list, the rest folded away.
+const firstOf = (shown, nodes, list, noun) => {
+  list.append(...nodes.slice(0, shown));
+  const rest = nodes.slice(shown);
+  if (!rest.length) return [list];
+  const more = list.cloneNode();
+  more.append(...rest);
+  return [list, holding("details", "", element("summary", `${rest.length} more ${noun}${rest.length === 1 ? "" : "s"}`), more)];
+};
+
+const QUOTES = 4; // quotes of a sum that are not folded away
+const partsOf = ({ parts, predicted }) => {
   const { total, parts: ratings } = addingUp(parts.map((part) => part.rating));
-  const largest = Math.max(...parts.map((part, place) => (part.kind === "average" ? 0 : Math.abs(ratings[place])))) || 1;
+  const most = Math.max(...parts.map((part, place) => (part.kind === "average" ? 0 : Math.abs(ratings[place])))) || 1;
   const table = element("table", undefined, "parts"), body = element("tbody"), quotes = [];
   const row = (name, value, className, share, facts) => {
     const line = element("tr"), heading = element("th", name), cell = element("td"), track = element("span", undefined, "effect");
@@ -42,19 +59,12 @@ const partsOf = ({ parts, predicted }, element, quoted) => {
     const value = ratings[place], first = part.kind === "average";
     if (!value && !first) return;
     const sign = first ? "" : value < 0 ? "\u2212" : "+";
-    body.append(row(part.name, sign + Math.abs(value).toFixed(2), value < 0 ? "down" : "", first ? null : value / largest, claimText(part)));
+    body.append(row(part.name, sign + Math.abs(value).toFixed(2), value < 0 ? "down" : "", first ? null : value / most, claimText(part)));
     if (Math.abs(part.rating) < REASON) return;
-    for (const side of ["user", "item"]) if (part[side]?.quote) quotes.push(quoted(part[side].quote, side === "user"));
+    for (const side of ["user", "item"]) if (part[side]?.quote) quotes.push(partQuote(part[side].quote, side === "user"));
   });
   const foot = element("tfoot"), off = predicted !== null && predicted.toFixed(2) !== total.toFixed(2);
   foot.append(row("sum", total.toFixed(2), "", null, off ? `shown as ${predicted.toFixed(2)}, where the scale ends` : ""));
   table.append(body, foot);
-  const box = element("div", undefined, "summands");
-  box.append(table);
-  if (quotes.length) {
-    const list = element("div", undefined, "part-quotes");
-    list.append(...quotes);
-    box.append(list);
-  }
-  return box;
+  return holding("div", "", table, ...firstOf(QUOTES, quotes, element("div", undefined, "part-quotes"), "quote"));
 };

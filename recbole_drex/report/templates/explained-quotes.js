@@ -44,7 +44,7 @@ const shade = (value, scale) => {
 // A quote's words: by what each did to a prediction, `scale` at most, if that is known and there is a scale; else by the
 // attention that the model pays them. `isAsked` tells which words the reader asked for.
 const quoteText = (quote, scale, isAsked = () => false) => {
-  const node = element("p"), strongest = largest(quote.map((piece) => piece.attention ?? 0));
+  const node = element("p", ""), strongest = largest(quote.map((piece) => piece.attention ?? 0));
   for (const { text, marked, attention, delta, sentiment } of quote) {
     const said = marked && sentiment !== null, moved = !said && Boolean(scale) && marked && delta !== null;
     const value = said ? sentiment : delta, kind = !said && !moved ? "heat" : value < 0 ? "down" : "up";

@@ -40,13 +40,7 @@ const pastReviews = (heading, evidence, named, reviewScale, wordScale) => {
     const rating = review.rating === null ? "" : ` · ${rated(review.rating)}`;
     return holding("li", "", effect(delta, reviewScale), quoted(review.quote, named(review) + rating, wordScale));
   };
-  const column = holding("div", "", label(heading), holding("ol", "past", ...evidence.slice(0, SHOWN).map(entry)));
-  if (evidence.length > SHOWN) {
-    const more = holding("details", "", element("summary", `${evidence.length - SHOWN} more`));
-    more.append(holding("ol", "past", ...evidence.slice(SHOWN).map(entry)));
-    column.append(more);
-  }
-  return column;
+  return holding("div", "", label(heading), ...firstOf(SHOWN, evidence.map(entry), element("ol", undefined, "past"), "review"));
 };
 
 const evidenceColumns = (evidence) => {
@@ -102,51 +96,52 @@ const reasonsOf = ({ evidence, words, reviews, profile }, shared, entries) => {
   return reasons;
 };
 
-const sourceOf = (review, own) => {
-  const rating = review.rating === null ? "" : ` · ${rated(review.rating)}`;
-  return `${own ? `this user, about ${review.title || review.item}` : `user ${review.user}, about this item`}${rating}`;
-};
-
 // `brief`: beside another user there is room for shared words only, the rest is folded unless there are none.
-const recommendation = (item, entry, { entries, sharedItems, brief }) => {
+// `folded`: all reasons but the sentence are folded.
+const recommendation = (item, entry, { entries, sharedItems, brief, folded }) => {
   const { keywords, profile, evidence, sentence, written, neighbours, parts } = item, both = sharedItems.has(item.item);
   const node = holding("li", both ? "both" : "", itemHead(item, entry.mean_rating, both));
+  node.dataset.item = item.item;
   if (sentence) node.append(element("p", sentence, "sentence"));
   if (written) node.append(quoted([{ text: written }], "written by the model"));
   if (neighbours) node.append(neighbourhood(neighbours));
   const shared = new Set(keywords.map((keyword) => keyword.lemma)), reasons = reasonsOf(item, shared, entries);
+  const words = keywords.length ? [label("In the reviews of this user and of this item")] : [];
+  if (keywords.length) words.push(brief ? chips(keywords, shared, entries) : sharedWords(keywords, entries));
+  const folding = (name, open, nodes) => {
+    const details = holding("details", "", element("summary", name), ...nodes);
+    details.open = open;
+    return nodes.length ? [details] : [];
+  };
+  let drawn;
   if (parts.length) {
-    node.append(partsOf(item, element, (review, own) => quoted(review.quote, sourceOf(review, own))));
-    const more = keywords.length ? [label("In the reviews of this user and of this item"), sharedWords(keywords, entries)] : [];
-    more.push(...reasons);
-    if (more.length) node.append(holding("details", "", element("summary", "Shared words, past reviews and words that moved it"), ...more));
-    return node;
-  }
-  if (keywords.length) {
-    node.append(label("In the reviews of this user and of this item"));
-    node.append(brief ? chips(keywords, shared, entries) : sharedWords(keywords, entries));
-  } else if (profile.length) {
-    const instead = evidence.length ? " What follows is what moved the prediction." : "";
-    node.append(element("p", `No word stands in both profiles.${instead}`, "none"));
-  }
-  if (brief && reasons.length) {
-    const folded = holding("details", "", element("summary", "Reasons in full"), ...reasons);
-    folded.open = !keywords.length;
-    node.append(folded);
+    const name = brief ? "Reasons in full" : "Shared words, past reviews and words that moved it";
+    drawn = [partsOf(item), ...folding(name, false, [...words, ...reasons])];
   } else {
-    node.append(...reasons);
+    if (!keywords.length && profile.length) words.push(element("p", "The two profiles share no word.", "none"));
+    drawn = [...words, ...(brief ? folding("Reasons in full", !keywords.length, reasons) : reasons)];
   }
-  if (node.childElementCount === 1) node.append(element("p", "The model gives no reason.", "none"));
+  node.append(...(folded ? folding("Reasons in full", false, drawn) : drawn));
+  if (node.childElementCount === 1 && !folded) node.append(element("p", "The model gives no reason.", "none"));
   return node;
 };
 
+const WORDS = 8; // of a profile that are not folded away
+
+const profileOf = ({ profile }, { shared, entries }) => {
+  if (!profile.length) return element("div");
+  const [first, ...rest] = firstOf(WORDS, [...tiles(profile, shared, entries).children], element("ul", undefined, "tiles"), "word");
+  return holding("div", "", element("p", "Often writes about", "soft small"), first, ...rest);
+};
+
+const recommendationsOf = (entry, context) => {
+  const { recommendations } = entry;
+  if (!recommendations.length) return element("p", "There is nothing left to recommend.");
+  return holding("ol", "items", ...recommendations.map((item) => recommendation(item, entry, context)));
+};
+
 const person = (entry, context) => {
-  const { user, mean_rating: mean, profile, recommendations } = entry, node = element("section", undefined, "person");
-  const head = holding("div", "who", element("h3", `User ${user}`));
-  if (mean !== null) head.append(element("span", `mean rating ${fixed(mean)}`, "soft"));
-  const own = element("div");
-  if (profile.length) own.append(element("p", "Often writes about", "soft small"), tiles(profile, context.shared, context.entries));
-  const list = holding("ol", "items", ...recommendations.map((item) => recommendation(item, entry, context)));
-  node.append(head, own, recommendations.length ? list : element("p", "Nothing is left to recommend."));
-  return node;
+  const head = holding("div", "who", element("h3", `User ${entry.user}`));
+  if (entry.mean_rating !== null) head.append(element("span", `mean rating ${fixed(entry.mean_rating)}`, "soft"));
+  return holding("section", "person", head, profileOf(entry, context), recommendationsOf(entry, context));
 };

@@ -101,15 +101,30 @@ const wordGroup = ({ heading, keyword, reviews, named }, forms) => {
   return group;
 };
 
-const wordDialog = document.getElementById("explained-word");
+// The dialog is made when a word is first asked for: a page without explanations needs none.
+const makeDialog = () => {
+  const heading = element("h3"), close = element("button", "Close"), body = element("div");
+  heading.id = "explained-word-heading";
+  body.id = "explained-word-reviews";
+  Object.assign(close, { type: "button", id: "explained-word-close" });
+  Object.assign(body, { tabIndex: 0, role: "region" });
+  body.setAttribute("aria-labelledby", heading.id);
+  const dialog = holding("dialog", "reviews", holding("div", "dialog-head", heading, close), body);
+  dialog.id = "explained-word";
+  dialog.setAttribute("aria-labelledby", heading.id);
+  close.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  document.body.append(dialog);
+  return dialog;
+};
 const showWord = (word, lemma, entries) => {
   const groups = groupsOf(word, lemma, entries), forms = formsOf(word, lemma);
-  document.getElementById("explained-word-heading").textContent = word;
-  const body = document.getElementById("explained-word-reviews");
+  const dialog = document.getElementById("explained-word") ?? makeDialog(), [head, body] = dialog.children;
+  head.firstChild.textContent = word;
   body.replaceChildren(...groups.map((group) => wordGroup(group, forms)));
   if (!groups.some((group) => group.reviews.length)) {
-    body.append(element("p", "No review with this word is quoted in this report."));
+    body.append(element("p", "No review with this word is quoted on this page."));
   }
-  wordDialog.showModal();
+  dialog.showModal();
   body.scrollTop = 0;
 };

@@ -1,21 +1,3 @@
-const root = document.documentElement;
-const element = (name, text, className) => {
-  const node = document.createElement(name);
-  if (text !== undefined) node.textContent = text;
-  if (className) node.className = className;
-  return node;
-};
-
-// Theme: the system's until the reader chooses.
-const theme = document.getElementById("theme");
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const isDark = () => (root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
-const nameTheme = () => { theme.textContent = isDark() ? "Light theme" : "Dark theme"; };
-theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; nameTheme(); });
-dark.addEventListener("change", nameTheme);
-theme.hidden = false;
-nameTheme();
-
 // Sorting: within each body, so that reference rows stay apart; cells without a value go last.
 const compare = (left, right, sign) => {
   if (left === "" || right === "") return (left === "") - (right === "");
