@@ -194,3 +194,78 @@ def too_wide(browser: Any, width: int) -> list[str]:
         return wide
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def classes_without_rule(browser: Any) -> list[str]:
+    """Classes of elements of the page, drawn or not, that no rule of its style sheet names."""
+    return browser.execute_script(
+        r"""const named = new Set(), used = new Set();
+        const read = (rules) => { for (const rule of rules) {
+          for (const [, name] of (rule.selectorText ?? "").matchAll(/\.([\w-]+)/g)) named.add(name);
+          if (rule.cssRules) read(rule.cssRules);
+        } };
+        for (const sheet of document.styleSheets) read(sheet.cssRules);
+        for (const node of document.querySelectorAll("[class]")) for (const name of node.classList) used.add(name);
+        return [...used].filter((name) => !named.has(name)).sort();"""
+    )
+
+
+def too_faint(browser: Any, least: float = 4.5) -> list[str]:
+    """Texts in sight whose contrast with what is behind them is less than ``least``, of WCAG 2 (1.4.3)."""
+    return browser.execute_script(
+        r"""const least = arguments[0], pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+        const rgba = (colour) => {
+          pixel.clearRect(0, 0, 1, 1);
+          pixel.fillStyle = colour;
+          pixel.fillRect(0, 0, 1, 1);
+          const [r, g, b, a] = pixel.getImageData(0, 0, 1, 1).data;
+          return [r, g, b, a / 255];
+        };
+        const over = (top, ground) => [0, 1, 2].map((n) => top[3] * top[n] + (1 - top[3]) * ground[n]);
+        const light = (colour) => {
+          const [r, g, b] = colour.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const behind = (node) => {
+          if (!node) return [255, 255, 255];
+          const own = rgba(getComputedStyle(node).backgroundColor);
+          return own[3] === 1 ? own.slice(0, 3) : over(own, behind(node.parentElement));
+        };
+        const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        while (walker.nextNode()) {
+          const node = walker.currentNode.parentElement, text = walker.currentNode.data.trim();
+          const hidden = !node.checkVisibility({ visibilityProperty: true }) || node.closest("script, .unseen, .skip, svg, [disabled], .stars");
+          if (!text || hidden) continue;
+          const ground = behind(node), ink = over(rgba(getComputedStyle(node).color), ground);
+          const [high, low] = [light(ink), light(ground)].sort((one, other) => other - one);
+          const contrast = (high + 0.05) / (low + 0.05);
+          if (contrast < least) found.push(`${contrast.toFixed(2)} ${text.slice(0, 40)}`);
+        }
+        return found;""",
+        least,
+    )
+
+
+def unreachable(browser: Any) -> list[str]:
+    """Controls in sight at which the tabulator key does not stop; of a group of radio buttons one is enough."""
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    name = """const named = (node) => node.type === "radio" ? `radio ${node.name}` : node.outerHTML.slice(0, 90);"""
+    controls = browser.execute_script(
+        name
+        + """return [...new Set([...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
+          .filter((node) => !node.disabled && node.checkVisibility({ visibilityProperty: true })).map(named))]"""
+    )
+    browser.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+    reached = set()
+    for _ in range(3 * len(controls) + 10):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        reached.add(browser.execute_script(f"{name} return named(document.activeElement)"))
+    return [control for control in controls if control not in reached]
+
+
+def emulate(browser: Any, scheme: str) -> None:
+    """Let the system prefer the ``light`` or the ``dark`` scheme."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})

@@ -16,6 +16,7 @@ from typing import Any
 
 import hostile
 import pytest
+from pages import classes_without_rule, emulate, too_faint, too_wide, unreachable
 from sealing import reseal
 
 from recbole_drex.cli.main import main
@@ -111,23 +112,6 @@ def test_what_is_missing_is_named(
 # In a browser ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
-
-
 @pytest.fixture
 def opened(browser: Any, address: str) -> Iterator[Any]:
     """The page; afterwards nothing of another place was fetched and nothing complained."""
@@ -172,86 +156,208 @@ def matched(browser: Any) -> Any:
     return find(browser, "#user-matches button")[0]
 
 
-def test_page_recommends_to_a_user_of_the_data(opened: Any) -> None:
+def shown_for(browser: Any, title: str) -> list[Any]:
+    """Cards of the recommendations, once those for ``title`` are there."""
+
+    def there(browser: Any) -> list[Any]:
+        ready = browser.find_element("id", "result").get_attribute("aria-busy") == "false"
+        return find(browser, "#result .items > li") if ready and heading(browser) == title else []
+
+    return wait(browser, there)
+
+
+def heading(browser: Any) -> str:
+    return browser.find_element("id", "result-heading").text
+
+
+def titles(browser: Any) -> list[str]:
+    return [title.text for title in find(browser, "#result .item-head h4")]
+
+
+def new_user(browser: Any) -> None:
+    browser.find_element("id", "choose-new").click()
+    wait(browser, lambda browser: find(browser, "#item-matches .stars"))
+
+
+def star(browser: Any, box: str, level: int) -> Any:
+    return browser.find_elements("css selector", f"{box} .stars label")[level - 1]
+
+
+def test_page_recommends_to_an_existing_user(opened: Any) -> None:
     assert opened.title == f"DReX on {hostile.NAME}"
+    first = matched(opened).text.split()[0]
+    assert shown_for(opened, f"For {first}")  # before a user is chosen
     search(opened, "user-query", USER.upper(), "#user-matches").click()
-    wait(opened, lambda browser: find(browser, "#result .items > li"))
-    assert opened.find_element("id", "result-heading").text == f"For {USER}"
+    shown_for(opened, f"For {USER}")
     assert opened.switch_to.active_element.get_attribute("id") == "result-heading"
     assert len(find(opened, "#result .items > li")) == 5
-    assert len(find(opened, "#result .item-head h3")) == 5
-    assert find(opened, "#result .words li")
+    assert len(titles(opened)) == 5
+    assert find(opened, "#result .tiles .word")
     for rating in find(opened, "#result .rating"):
         assert 1 <= float(rating.text.split()[0]) <= 5
 
 
+def test_reasons_unfold_and_a_word_opens_its_reviews(opened: Any) -> None:
+    matched(opened)
+    card = shown_for(opened, heading(opened))[0]
+    assert not card.find_elements("css selector", "details[open]")
+    card.find_element("css selector", "summary").click()
+    assert card.find_element("css selector", "blockquote, table.parts").is_displayed()
+    find(opened, "#result .tiles .word")[0].click()
+    assert opened.find_element("id", "explained-word").is_displayed()
+    assert find(opened, "#explained-word-reviews blockquote")
+    opened.find_element("id", "explained-word-close").click()
+    assert not opened.find_element("id", "explained-word").is_displayed()
+
+
+RTL = "\u05e1\u05e4\u05e8 \u05d8\u05d5\u05d1 \u05de\u05d0\u05d5\u05d3"
+LONG = " ".join(["Interminable"] * 38) + " " + "x" * 6
+assert len(LONG) == 500
 ANSWERS = """
-const keyword = { word: "<b>w</b>", lemma: "w", score: 1, reviews: 2, mean_rating: 4, side: "liked", quotes: [] };
+const [title, text] = arguments;
+const keyword = { word: text, lemma: "w", score: 1, reviews: 2, mean_rating: 4, side: "liked", quotes: [] };
 const quote = { text: "\\u{1f600} good <script>bad</script>", marks: [
   { start: 2, end: 6, attention: 0.5, delta: 0.1 }, { start: 15, end: 18, attention: 0.25, delta: -0.2 }] };
-const row = { item: "<i>", title: "<img src=x onerror=alert(1)>", predicted: 4.5, sentence: "<u>s</u>", written: "",
-  neighbours: null, profile: [], keywords: [], words: [{ word: "<em>", lemma: "e", delta: -0.25, reviews: 3 }],
-  reviews: [], evidence: [{ side: "item", delta: 0.5, weight: null,
-    review: { user: "<s>", item: "<i>", title: "", rating: 4, quote } }] };
-window.fetch = async (path) => ({ ok: true, json: async () => path.startsWith("profile")
-  ? { ratings: 1, mean_rating: null, keywords: [keyword] } : { recommendations: [row] } });
+const review = (quote) => ({ user: "<s>", item: "<i>", title: "", rating: 4, quote });
+const row = { item: "<i>", title, predicted: 4.5, sentence: "<u>s</u>", written: "", neighbours: null, profile: [],
+  keywords: [], words: [{ word: "<em>", lemma: "e", delta: -0.25, reviews: 3 }],
+  reviews: [{ side: "item", delta: 0, weight: 0.5, review: review({ text, marks: [] }) }],
+  evidence: [{ side: "item", delta: 0.5, weight: null, review: review(quote) }] };
+window.fetch = async (path) => ({ ok: true, text: async () => JSON.stringify(path.startsWith("profile")
+  ? { ratings: 1, mean_rating: null, keywords: [keyword] } : { user: "u", recommendations: [row] }) });
 """
-"""Answers full of markup, in place of the server's."""
+"""Answers with a title and a text of the test's choice, in place of the server's."""
+
+
+def answered(browser: Any, title: str, text: str) -> None:
+    button = matched(browser)
+    browser.execute_script(ANSWERS, title, text)
+    button.click()
+    wait(browser, lambda browser: browser.execute_script("return !!document.querySelector('#result mark')"))
+    browser.execute_script("document.querySelectorAll('#result details').forEach((one) => { one.open = true; })")
 
 
 def test_page_shows_scripts_as_text(opened: Any) -> None:
     """In a title that is found and chosen, and wherever an answer brings text. An alert would make commands fail."""
-    opened.find_element("id", "choose-new").click()
+    new_user(opened)
     item = search(opened, "item-query", "<script>alert", "#item-matches")
     assert hostile.EVIL in item.text
     item.click()
     assert hostile.EVIL in opened.find_element("css selector", "#posted-items h3").text
     opened.find_element("id", "choose-user").click()
-    opened.execute_script(ANSWERS)
-    matched(opened).click()
-    wait(opened, lambda browser: find(browser, "#result mark"))
+    answered(opened, "<img src=x onerror=alert(1)>", "<b>w</b>")
     marks = opened.execute_script(
-        """return [...document.querySelectorAll("#result mark")].map((mark) =>
-          [mark.textContent, mark.className, mark.title, mark.style.getPropertyValue("--attention")])"""
+        """return [...document.querySelectorAll("#result mark")].map((mark) => [mark.textContent, mark.className, mark.title])"""
     )
-    raised, lowered = "+0.10 to the prediction", "\u22120.20 to the prediction"
-    assert marks == [["good", "up", raised, "1"], ["bad", "down", lowered, "0.5"]]
+    raised, lowered = "+0.100 to the prediction; attention 0.500", "\u22120.200 to the prediction; attention 0.250"
+    assert marks == [["good", "up-2", raised], ["bad", "down-3", lowered]]
     text = opened.find_element("id", "result").text
     for piece in ("<b>w</b>", "<img src=x onerror=alert(1)>", "<u>s</u>", "<em>", "<s>", "<script>bad</script>"):
         assert piece in text
     assert "\u22120.25" in text
     assert "+0.50" in text
-    assert not opened.find_elements("css selector", "#result :is(img, b, u, s, script, i, em)")
+    assert not opened.find_elements("css selector", "#result :is(img, u, s, script, i, em)")
 
 
-def test_page_lets_somebody_new_rate_items(opened: Any, address: str) -> None:
+def test_right_to_left_text_and_a_title_of_500_characters(opened: Any) -> None:
+    answered(opened, RTL, RTL)
+    direction = "return [...document.querySelectorAll(arguments[0])].map((node) => getComputedStyle(node).direction)"
+    assert opened.execute_script(direction, "#result h4") == ["rtl"]
+    assert opened.execute_script(direction, "#result .tiles .written") == ["rtl"]
+    assert "rtl" in opened.execute_script(direction, "#result blockquote p")
+    answered(opened, LONG, LONG)
+    assert too_wide(opened, 390) == []
+    assert titles(opened) == [LONG]
+    assert find(opened, "#result h4")[0].size["height"] < 90  # three lines
+
+
+def test_page_lets_a_new_user_rate_items(opened: Any, address: str) -> None:
     with urllib.request.urlopen(f"{address}health") as response:
-        health = json.load(response)
-    opened.find_element("id", "choose-new").click()
-    assert bool(find(opened, "#new-refused")) != health["new_users"]
-    assert not opened.find_element("id", "recommend").is_enabled()
+        assert json.load(response)["new_users"]
+    new_user(opened)
+    assert opened.find_element("id", "hint").text.startswith("Rate an item")
     for name in ("game_00", "game_01"):
         search(opened, "item-query", name, "#item-matches").click()
     assert len(find(opened, "#posted-items > li")) == 2
-    rating, review = (opened.find_element("css selector", f"#posted-items {tag}") for tag in ("input", "textarea"))
-    assert (rating.get_attribute("min"), rating.get_attribute("max")) == ("1", "5")
-    rating.send_keys("5")
+    assert not find(opened, "#result .items > li")
+    star(opened, "#posted-items > li", 5).click()
+    shown_for(opened, "For you")
+    assert opened.find_element("css selector", "#posted-items input:checked").get_attribute("value") == "5"
+    # By keyboard: one star less. The card says what that changed.
+    opened.find_element("css selector", "#posted-items input:checked").send_keys("\ue012")
+    assert opened.find_element("css selector", "#posted-items input:checked").get_attribute("value") == "4"
+    wait(opened, lambda browser: find(browser, "#result .moved, #result .rating small:nth-of-type(3)"))
+    before = opened.find_element("id", "result-content").text
+    review = opened.find_element("css selector", "#posted-items textarea")
     review.send_keys("I love the story")
-    find(opened, "#posted-items > li:last-child button")[0].click()
-    assert len(find(opened, "#posted-items > li")) == 1
-    if health["new_users"]:
-        opened.find_element("id", "recommend").click()
-        wait(opened, lambda browser: find(browser, "#result .items > li"))
-        assert opened.find_element("id", "result-heading").text == "For you"
+    wait(opened, lambda browser: browser.find_element("id", "result-content").text != before)
+    assert opened.switch_to.active_element == review  # typing is not interrupted
+    for _ in range(2):
+        find(opened, "#posted-items > li:first-child button")[0].click()
+    assert not find(opened, "#posted-items > li")
+    wait(opened, lambda browser: find(browser, "#hint"))
+    assert not find(opened, "#result .items > li")
 
 
-def test_page_tells_why_there_is_no_answer(opened: Any) -> None:
-    reason = "64 requests are being answered"
+def test_a_star_beside_a_match_adds_the_item(opened: Any) -> None:
+    new_user(opened)
+    star(opened, "#item-matches li", 3).click()
+    shown_for(opened, "For you")
+    assert opened.find_element("css selector", "#posted-items input:checked").get_attribute("value") == "3"
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (404, "This user or item is not in the data."),
+        (422, "The server cannot use this input. A rating must be between 1 and 5."),
+        (500, "The server could not answer. Its log says why."),
+        (503, "The server is busy. Please try again in a moment."),
+    ],
+)
+def test_page_tells_why_there_is_no_answer(opened: Any, status: int, message: str) -> None:
     button = matched(opened)
-    opened.execute_script(f"window.fetch = async () => ({{ ok: false, json: async () => ({{ detail: '{reason}' }}) }})")
+    answer = f"{{ ok: false, status: {status}, text: async () => '{{\"detail\": \"interactions[0].item\"}}' }}"
+    opened.execute_script(f"window.fetch = async () => ({answer})")
     button.click()
     wait(opened, lambda browser: find(browser, "#problem"))
-    assert opened.find_element("id", "problem").text == reason
+    assert opened.find_element("id", "problem").text == message
+
+
+def test_page_of_a_server_that_is_gone(opened: Any) -> None:
+    button = matched(opened)
+    opened.execute_script("window.fetch = async () => { throw new TypeError('Failed to fetch'); }")
+    button.click()
+    wait(opened, lambda browser: find(browser, "#problem"))
+    assert opened.find_element("id", "problem").text.startswith("The server does not answer.")
+
+
+def test_page_without_javascript(browser: Any, address: str) -> None:
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(address)
+        assert find(browser, "noscript .problem")[0].text.startswith("This page needs JavaScript")
+        assert not find(browser, "#panes")
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_can_be_seen_and_reached(opened: Any, scheme: str) -> None:
+    """Every class has a rule, texts have contrast, the keyboard reaches all controls; of both kinds of users."""
+    emulate(opened, scheme)
+    matched(opened)
+    for rated in (False, True):
+        if rated:
+            new_user(opened)
+            star(opened, "#item-matches li", 3).click()
+            shown_for(opened, "For you")
+        else:
+            wait(opened, lambda browser: find(browser, "#result .items > li"))
+        find(opened, "#result .items summary")[0].click()
+        assert classes_without_rule(opened) == []
+        assert too_faint(opened) == []
+        assert unreachable(opened) == []
 
 
 def test_page_in_both_themes_and_on_a_phone(opened: Any, address: str) -> None:
@@ -261,11 +367,15 @@ def test_page_in_both_themes_and_on_a_phone(opened: Any, address: str) -> None:
     assert opened.execute_script(ground) != before
     matched(opened).click()
     wait(opened, lambda browser: find(browser, "#result .items > li"))
-    for path in ("", "docs"):
-        if path:
-            opened.get(address + path)
-        for width in (390, 1280):
-            size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-            opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    for width in (390, 1280):
+        size = {"width": width, "height": 844 if width == 390 else 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert opened.execute_script("return document.documentElement.scrollHeight / innerHeight") < 3
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        assert too_wide(opened, width) == []
+    opened.get(address + "docs")
+    for width in (390, 1280):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+        opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

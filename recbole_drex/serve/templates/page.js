@@ -222,7 +222,7 @@ const addItem = ({ item, title }, rating) => {
   heading.title = name;
   node.append(holding("div", "item-head", heading, remove), stars, review);
   chosen.set(item, given);
-  at("posted-items").append(node);
+  at("posted-items").prepend(node);
   review.focus();
   recommend();
 };
@@ -232,6 +232,7 @@ if (about.new_users) {
     at("item-matches").replaceChildren(...items.map((item) => {
       const name = item.title || item.item, button = element("button", name);
       Object.assign(button, { type: "button", title: name });
+      if (item.title) button.append(" ", element("span", item.item));
       const add = (rating) => { node.remove(); addItem(item, rating); };
       button.addEventListener("click", () => add(null));
       const node = holding("li", "", button);
