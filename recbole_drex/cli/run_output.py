@@ -22,12 +22,11 @@ from recbole_drex.analysis.table_rows import seldom_ordered
 from recbole_drex.cli.run_summary import NO_TEST_PART
 from recbole_drex.data.prepare.statistics import statistics_table
 from recbole_drex.errors import DataError, printable, without_controls
-from recbole_drex.experiments.quick_start import REFERENCES
 from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import render
 from recbole_drex.report.pages.rendering import seconds
-from recbole_drex.results.comparison import Comparison, comparison_of
+from recbole_drex.results.comparison import REFERENCES, Comparison, comparison_of
 from recbole_drex.tuning.search_results import BEST, TRIALS, Search
 from recbole_drex.tuning.search_summary import (
     STATUSES,

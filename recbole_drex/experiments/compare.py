@@ -20,11 +20,12 @@ from recbole_drex.data.items.item_features import FOLDER as ITEMS
 from recbole_drex.data.items.item_features import ItemFeatures
 from recbole_drex.errors import BusyError, ConfigError, DrexError, StorageError, UnknownNameError, unknown_name
 from recbole_drex.experiments.ablations import ablations
-from recbole_drex.experiments.quick_start import REFERENCES, merged_files, names_in, prepare_dataset, shared_parameters
+from recbole_drex.experiments.quick_start import merged_files, names_in, prepare_dataset, shared_parameters
 from recbole_drex.experiments.run import check_one_process, check_replaceable, forget_notes, is_finished, run_one
 from recbole_drex.experiments.run_folder import ERRORS
 from recbole_drex.registry import canonical_model_name, model_names
 from recbole_drex.results.comparison import (
+    REFERENCES,
     SCHEMA,
     Comparison,
     Variant,

@@ -28,14 +28,12 @@ from recbole_drex.experiments.run import check_replaceable, forget_notes, run_on
 from recbole_drex.parallel.collectives import first_decides
 from recbole_drex.parallel.launch import check_processes, group, launch
 from recbole_drex.registry import model_names
+from recbole_drex.results.comparison import REFERENCES
 from recbole_drex.utils.files import safe_name
 from recbole_drex.utils.progress import stage
 
 RawReviews = str | Path | pd.DataFrame | Sequence[str | Path]
 RawItems = str | Path | pd.DataFrame | None
-REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
-"""Models trained in addition to those asked for, so that every table can be read against them."""
-
 
 def run(
     models: str | type | Sequence[str | type] | None = None,

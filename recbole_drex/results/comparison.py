@@ -19,6 +19,8 @@ from recbole_drex.utils.checksums import SUMS, check_sum, write_sums
 from recbole_drex.utils.files import json_text, read_json, sha256, write_text
 
 COMPARISON, RUN, HISTORY, EXPLANATIONS = "comparison.json", "run.json", "history.json", "explanations.json"
+REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
+"""Models that every command also runs, so that every table can be read against them."""
 SCHEMA = 1
 _TABLES = (
     *(f"table{block}.{kind}" for block in ("", "_full", "_sampled") for kind in ("csv", "md", "tex")),
@@ -187,8 +189,26 @@ def comparison_of(folders: Sequence[str | Path], references: Sequence[str] = ())
     )
 
 
+def run_with_references(folder: Path) -> Comparison:
+    """A finished run and the reference models that were run on the same split of the same data.
+
+    Raises:
+        CheckpointError: a folder holds no readable run.
+    """
+    run = read_run(folder)
+    root = folder.resolve().parents[1]
+    beside = [root / name / folder.resolve().name for name in REFERENCES if name != run.result["model"]]
+    found = [read_run(path) for path in beside if (path / RESULT).is_file()]
+    kept = [one.folder for one in found if _split_of(one.result) == _split_of(run.result)]
+    return comparison_of([folder, *kept], [one.label for one in found if one.folder in kept])
+
+
+def _split_of(result: dict[str, Any]) -> list[Any]:
+    return [result["data"]["fingerprint"], *(result[name] for name in ("dataset", "split", "protocol", "seed", "fold"))]
+
+
 def read_comparison(folder: str | Path) -> Comparison:
-    """Read a comparison's folder, or that of a single run as a comparison of it alone.
+    """Read a comparison's folder, or that of a single run with its references (:func:`run_with_references`).
 
     Raises:
         CheckpointError: neither is there; a file is damaged or foreign; or a run was replaced by another one since.
@@ -196,7 +216,7 @@ def read_comparison(folder: str | Path) -> Comparison:
     folder = Path(folder)
     if not (folder / COMPARISON).is_file():
         if (folder / RESULT).is_file():
-            return comparison_of([folder])
+            return run_with_references(folder)
         if (folder / RUN).is_file():
             raise CheckpointError(unfinished(folder))
         raise CheckpointError(f"{folder} holds no {COMPARISON} (a comparison) and no {RESULT} (a finished run)")

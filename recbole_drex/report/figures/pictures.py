@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from recbole_drex.analysis.groups import group_quality
 from recbole_drex.report.figures import comparison_figures
-from recbole_drex.report.figures.style import name_of
+from recbole_drex.report.figures.style import name_of, styled
 from recbole_drex.results.comparison import Comparison
 
 BLOCKS = {"own_test": "ranking each user's own test items", "full": "ranking the full catalogue"}
@@ -21,17 +21,28 @@ SIDES = {
 }
 
 
-def inline(figure: Figure, width: float | None = 6.3) -> Markup:
-    """A figure as part of the page.
+_CARD = 4.2  # inches: the width of a card, at which text is as large as the page's small print
 
-    Args:
-        figure: made by :mod:`recbole_drex.report.figures.comparison_figures`.
-        width: in inches, so that its text is as large as the page's small print; None leaves the figure as it is.
-    """
-    if width is not None:
-        figure.set_layout_engine("constrained")
-        figure.set_figwidth(width)
+
+def inline(figure: Figure) -> Markup:
+    """A figure as part of the page, as wide as it was drawn."""
     return Markup(comparison_figures.svg(figure))  # noqa: S704  (matplotlib escapes the text it draws)  # nosec B704
+
+
+@styled
+def card(figure: Figure) -> Markup:
+    """A figure of one panel for a card of the page: as narrow as the card, its legend below, its title left to the caption."""
+    for legend in figure.legends:
+        handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+        legend.remove()
+        columns = max(1, min(len(names), int(72 * _CARD / (48 + 5 * max(map(len, names))))))
+        figure.legend(handles, names, loc="outside lower left", ncols=columns, columnspacing=1.2)
+        figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(names) // columns))
+    if len(figure.axes) == 1:
+        figure.axes[0].set_title("")
+    figure.set_layout_engine("constrained")
+    figure.set_figwidth(_CARD)
+    return inline(figure)
 
 
 def curves(comparison: Comparison) -> list[dict[str, Any]]:
@@ -42,7 +53,7 @@ def curves(comparison: Comparison) -> list[dict[str, Any]]:
             blocks = [run.result["test"].get(block) or {} for run in comparison.of(dataset=dataset)]
             for name in ("ndcg", "f1", "recall"):
                 if any(metric.startswith(f"{name}@") for metrics in blocks for metric in metrics):
-                    figure = inline(comparison_figures.metric_at_k(comparison, dataset, name, block))
+                    figure = card(comparison_figures.metric_at_k(comparison, dataset, name, block))
                     found.append({"dataset": dataset, "title": f"{name_of(name)}@k, {title}", "figure": figure})
     return found
 
@@ -54,7 +65,7 @@ def learning(comparison: Comparison) -> list[dict[str, Any]]:
         runs = [run for run in comparison.of(dataset=dataset) if len(run.history()) > 1]
         if runs:
             figure = comparison_figures.learning_curves(runs, _labels(comparison))
-            found.append({"dataset": dataset, "figure": inline(figure)})
+            found.append({"dataset": dataset, "figure": card(figure)})
     return found
 
 
@@ -65,7 +76,7 @@ def sensitivity(comparison: Comparison, headlines: Sequence[tuple[str, str]]) ->
     return [
         {
             "title": name_of(metric if block == "own_test" else f"{block}_{metric}"),
-            "figure": inline(comparison_figures.sensitivity(comparison, metric, block), width=None),
+            "figure": inline(comparison_figures.sensitivity(comparison, metric, block)),
         }
         for block, metric in headlines
     ]
@@ -78,7 +89,7 @@ def calibration(comparison: Comparison) -> list[dict[str, Any]]:
         runs = [run for run in comparison.of(dataset=dataset) if run.result["output"] == "distribution"]
         if runs:
             figure = comparison_figures.calibration(runs, _labels(comparison))
-            found.append({"dataset": dataset, "figure": inline(figure)})
+            found.append({"dataset": dataset, "figure": card(figure)})
     return found
 
 
@@ -92,9 +103,11 @@ def groups(comparison: Comparison) -> list[dict[str, Any]]:
         frame = group_quality(runs)
         shown = []
         for metric in ("mae", "ndcg@10"):
-            if frame[metric].notna().any():
-                figure = comparison_figures.group_quality(frame, metric, _labels(comparison))
-                shown.append((name_of(metric), inline(figure, width=None)))
+            for side in SIDES:
+                part = frame[frame["side"] == side]
+                if part[metric].notna().any():
+                    figure = comparison_figures.group_quality(part, metric, _labels(comparison))
+                    shown.append((f"{name_of(metric)} by {side}", card(figure)))
         sides = [
             {"title": title, "ranked": side == "user", "rows": frame[frame["side"] == side].to_dict("records")}
             for side, title in SIDES.items()

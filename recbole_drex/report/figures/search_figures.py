@@ -23,6 +23,7 @@ from recbole_drex.tuning.search_summary import score_of, scored, winner_of
 _REGULARISATION = ("reg_weight", "weight_decay")
 _MOST_CELLS = 16  # values of a parameter in a heat map
 _MOST_POINTS = 4_000  # of all panels together; more make a page slow, and hide each other
+_FEWEST_LINES = 5  # trials for which parallel coordinates are drawn
 _PARTS = 8  # of a range, each with its best trial
 
 
@@ -30,7 +31,8 @@ def figures_of(search: Search, model: str) -> dict[str, Figure]:
     """The figures of a model that its trials suffice for.
 
     Returns:
-        By name: ``heat-map``, ``sensitivity`` and ``parallel``; empty where no trial has a score.
+        By name: ``heat-map`` (where one of its parameters has three values or more), ``sensitivity`` and ``parallel``
+        (of five trials or more); empty where no trial has a score.
     """
     if not scored(search, model):
         return {}
@@ -39,8 +41,12 @@ def figures_of(search: Search, model: str) -> dict[str, Figure]:
         "sensitivity": search_sensitivity,
         "parallel": parallel_coordinates,
     }
-    if pair_of(search, model) is None:
+    pair = pair_of(search, model)
+    # Four cells or four lines show no more than the panels of each parameter and the table of trials do.
+    if pair is None or max(len(one.ticks()) for one in pair) < 3:
         del figures["heat-map"]
+    if len(scored(search, model)) < _FEWEST_LINES:
+        del figures["parallel"]
     return {name: draw(search, model) for name, draw in figures.items()}
 
 

@@ -24,7 +24,7 @@ def sensitivity(comparison: Comparison, metric: str, block: str = "own_test") ->
     One parameter: a line per model (mean and standard deviation over replicates), a panel per data set; models that
     were not varied are dashed. The axis is logarithmic where positive numbers span more than a factor of 20, and has
     even steps where values are no numbers or lie too close together. Two parameters: a heat map per model and data
-    set, brighter is better, the best value framed.
+    set, brighter is better, the best value framed; two values of each give lines over the second parameter.
 
     Args:
         comparison: made with one or two varied parameters.
@@ -47,7 +47,8 @@ def sensitivity(comparison: Comparison, metric: str, block: str = "own_test") ->
         raise ConfigError(unknown_name("metric", metric, known))
     varied = [variant for variant in comparison.variants if vary.keys() <= variant.parameters.keys()]
     title = f"{described(metric, block)} by {' and '.join(vary)} on {', '.join(comparison.datasets)}"
-    draw = _lines if len(vary) == 1 else _heat_maps
+    # Four cells are no picture: lines over one parameter, one for each value of the other.
+    draw = _heat_maps if len(vary) == 2 and max(map(len, vary.values())) > 2 else _lines
     return draw(comparison, varied, metric, block, title)
 
 
@@ -71,8 +72,8 @@ def _line_of(variant: Variant, vary: Iterable[str]) -> str:
 
 
 def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block: str, title: str) -> Figure:
-    name, values = next(iter(comparison.vary.items()))
-    models = list(dict.fromkeys(_line_of(variant, comparison.vary) for variant in varied))
+    name, values = list(comparison.vary.items())[-1]
+    models = list(dict.fromkeys(_line_of(variant, [name]) for variant in varied))
     # A reference that is varied itself is drawn once, as the line.
     others = (variant.label for variant in comparison.variants if variant not in varied)
     fixed = [label for label in others if label not in models]
@@ -88,7 +89,7 @@ def _lines(comparison: Comparison, varied: Sequence[Variant], metric: str, block
             points = []
             for variant in varied:
                 scores = _scores(comparison, variant.label, dataset, metric, block)
-                if _line_of(variant, comparison.vary) == model and scores.size:
+                if _line_of(variant, [name]) == model and scores.size:
                     spread = scores.std(ddof=1) if scores.size > 1 else 0.0
                     points.append((where[values.index(variant.parameters[name])], scores.mean(), spread))
             if points:

@@ -74,7 +74,7 @@ def svg(figure: Figure) -> str:
     start = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
         f'aria-label="{html.escape(str(figure.get_label()) or "figure")}" viewBox="0 0 {width:g} {height:g}" '
-        f'style="width:100%;max-width:{width / 72:g}in;height:auto;stroke-linejoin:round;stroke-linecap:butt">'
+        f'style="width:100%;height:auto;stroke-linejoin:round;stroke-linecap:butt">'
     )
     return re.sub(r"^<svg[^>]*>", lambda _: start, text)
 
@@ -102,7 +102,9 @@ def _short_number(number: re.Match[str]) -> str:
 def _short_path(path: str) -> str:
     if len(path) > 200:
         path = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), path)
-    return re.sub(r"(?<=\d)\s+L\s+", " ", " ".join(path.split()).replace("M ", "M").replace(" M", "M"))
+    path = " ".join(path.split()).replace("M ", "M").replace(" M", "M")
+    # Points that follow a curve's would be read as another curve's.
+    return path if re.search("[CQ]", path) else re.sub(r"(?<=\d) L ", " ", path)
 
 
 def _shared_style(group: re.Match[str]) -> str:

@@ -16,7 +16,7 @@ from recbole_drex.analysis.friedman import rank_test
 from recbole_drex.analysis.table_format import MARKS
 from recbole_drex.errors import DataError
 from recbole_drex.report.figures import comparison_figures
-from recbole_drex.report.figures.pictures import BLOCKS, inline
+from recbole_drex.report.figures.pictures import BLOCKS, card, inline
 from recbole_drex.report.figures.style import name_of
 from recbole_drex.results.comparison import Comparison
 
@@ -186,7 +186,7 @@ def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[di
                     "reference": comparison.reference,
                     "users": int(tests["users"].iloc[0]),
                     "runs": int(tests["runs"].iloc[0]),
-                    "figure": inline(figure),
+                    "figure": card(figure),
                     "rows": tests.reset_index().to_dict("records"),
                 }
             )
@@ -202,7 +202,7 @@ def rank_tests(comparison: Comparison) -> dict[str, Any]:
         except DataError as error:
             found["reasons"].append(str(error))
             continue
-        figure = inline(comparison_figures.critical_difference(test), width=None)
+        figure = inline(comparison_figures.critical_difference(test))
         found["tests"].append({"metric": _title(block, metric), "text": test.describe(), "figure": figure})
     found["reasons"] = list(dict.fromkeys(found["reasons"]))
     return found

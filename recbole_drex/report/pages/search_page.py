@@ -122,7 +122,7 @@ def _plots(search: Search, folder: Path) -> list[dict[str, Any]]:
         figures = figures_of(search, model)
         for name, figure in figures.items():
             save(figure, folder / f"{model}-{name}.png", dpi=_DPI)
-        shown = [(_CAPTIONS[name], inline(figure, width=None), name != "heat-map") for name, figure in figures.items()]
+        shown = [(_CAPTIONS[name], inline(figure), name != "heat-map") for name, figure in figures.items()]
         found.append({"model": model, "figures": shown})
     return found
 
