@@ -23,6 +23,8 @@ SIDES = {
 
 _CARD = 4.2  # inches: the width of a card, at which text is as large as the page's small print
 
+_WIDE = 5.5  # inches: what is wider gets a row of its own
+
 
 def inline(figure: Figure) -> Markup:
     """A figure as part of the page, as wide as it was drawn."""
@@ -73,13 +75,12 @@ def sensitivity(comparison: Comparison, headlines: Sequence[tuple[str, str]]) ->
     """The headline metrics against the parameters that were varied; empty if none was."""
     if not comparison.vary:
         return []
-    return [
-        {
-            "title": name_of(metric if block == "own_test" else f"{block}_{metric}"),
-            "figure": inline(comparison_figures.sensitivity(comparison, metric, block)),
-        }
-        for block, metric in headlines
-    ]
+    found = []
+    for block, metric in headlines:
+        figure = comparison_figures.sensitivity(comparison, metric, block)
+        title = name_of(metric if block == "own_test" else f"{block}_{metric}")
+        found.append({"title": title, "figure": inline(figure), "wide": figure.get_figwidth() > _WIDE})
+    return found
 
 
 def calibration(comparison: Comparison) -> list[dict[str, Any]]:

@@ -109,7 +109,7 @@ def search_heat_map(search: Search, model: str) -> Figure:
         grid[row, column] = score_of(trial)
     labels = [text for _, text in columns]
     note = f"Best {measured(search, model)}; brighter is better, the best is framed, - was not tried"
-    width = max(5.5, 1.2 + 0.075 * max(len(text) for _, text in rows) + 0.62 * len(columns))
+    width = max(4.2, 1.2 + 0.075 * max(len(text) for _, text in rows) + 0.62 * len(columns))
     figure, axes = panels(
         f"{note}: {model} by {down.name} and {across.name}",
         1,
@@ -147,7 +147,7 @@ def search_sensitivity(search: Search, model: str) -> Figure:
     low, high = shown_scores([score_of(trial) or 0.0 for trial in trials], bigger)
     shown = thinned(trials, max(100, _MOST_POINTS // len(parameters)))
     said = f"{measured(search, model)} of {model} against each searched parameter"
-    figure, axes = panels(said, rows, columns, width=max(4.5, 3.1 * columns), height=2.6, sharey=True)
+    figure, axes = panels(said, rows, columns, width=9.3, height=2.6, sharey=True)
     for ax in axes.flat[len(parameters) :]:
         ax.set_axis_off()
     for ax, parameter in zip(axes.flat, parameters, strict=False):
