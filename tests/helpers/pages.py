@@ -213,7 +213,8 @@ def classes_without_rule(browser: Any) -> list[str]:
 def too_faint(browser: Any, least: float = 4.5) -> list[str]:
     """Texts in sight whose contrast with what is behind them is less than ``least``, of WCAG 2 (1.4.3)."""
     return browser.execute_script(
-        r"""const least = arguments[0], pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+        r"""const least = arguments[0], canvas = document.createElement("canvas");
+        const pixel = canvas.getContext("2d", { willReadFrequently: true });
         const rgba = (colour) => {
           pixel.clearRect(0, 0, 1, 1);
           pixel.fillStyle = colour;
@@ -223,7 +224,8 @@ def too_faint(browser: Any, least: float = 4.5) -> list[str]:
         };
         const over = (top, ground) => [0, 1, 2].map((n) => top[3] * top[n] + (1 - top[3]) * ground[n]);
         const light = (colour) => {
-          const [r, g, b] = colour.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+          const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+          const [r, g, b] = colour.map((c) => linear(c / 255));
           return 0.2126 * r + 0.7152 * g + 0.0722 * b;
         };
         const behind = (node) => {
@@ -234,8 +236,8 @@ def too_faint(browser: Any, least: float = 4.5) -> list[str]:
         const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
         while (walker.nextNode()) {
           const node = walker.currentNode.parentElement, text = walker.currentNode.data.trim();
-          const hidden = !node.checkVisibility({ visibilityProperty: true }) || node.closest("script, .unseen, .skip, svg, [disabled], .stars");
-          if (!text || hidden) continue;
+          const left = node.closest("script, .unseen, .skip, svg, [disabled], .stars");
+          if (!text || left || !node.checkVisibility({ visibilityProperty: true })) continue;
           const ground = behind(node), ink = over(rgba(getComputedStyle(node).color), ground);
           const [high, low] = [light(ink), light(ground)].sort((one, other) => other - one);
           const contrast = (high + 0.05) / (low + 0.05);

@@ -19,6 +19,7 @@ from recbole_drex.analysis.significance import compare_models
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.report.figures import comparison_figures
 from recbole_drex.report.figures.style import DARK, LIGHT, looks
+from recbole_drex.report.figures.svg import _short_path
 from recbole_drex.results.comparison import Comparison, Run, Variant
 
 KS = [1, 2, 3, 4, 5, 10, 15, 20]
@@ -203,22 +204,39 @@ def test_places_of_varied_values(values, places, scale):
     assert axes.get_xscale() == scale and axes.get_xticks().tolist() == places
 
 
-def test_two_varied_parameters_give_a_heat_map():
-    rates, weights = [0.01, 1e5], [0.0, 0.1]
+def two_varied(weights: list[float]) -> Comparison:
+    rates = [0.01, 1e5]
     variants = [
         Variant(f"DReX+start=mlp+learning_rate={a:g}+reg_weight={b}", "DReX", {"learning_rate": a, "reg_weight": b})
         for a in rates
         for b in weights
     ]
-    scores = dict(zip((variant.label for variant in variants), (0.2, 0.4, 0.9, 0.6), strict=True))
-    figure = comparison_figures.sensitivity(
-        invented(variants, scores, {"learning_rate": rates, "reg_weight": weights}), "ndcg@5_10", "valid"
-    )
+    scores = dict(zip((variant.label for variant in variants), (0.2, 0.4, 0.9, 0.6, 0.5, 0.8), strict=False))
+    return invented(variants, scores, {"learning_rate": rates, "reg_weight": weights})
+
+
+def test_two_varied_parameters_give_a_heat_map():
+    figure = comparison_figures.sensitivity(two_varied([0.0, 0.1, 0.2]), "ndcg@5_10", "valid")
     cells = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
-    assert cells == {".100": (0, 0), ".200": (1, 0), ".450": (0, 1), ".300": (1, 1)}
+    wanted = {".100": (0, 0), ".200": (1, 0), ".450": (2, 0), ".300": (0, 1), ".250": (1, 1), ".400": (2, 1)}
+    assert cells == wanted
     frames = [patch for patch in figure.axes[0].patches if not patch.get_fill()]
-    assert [(frame.get_x() + 0.5, frame.get_y() + 0.5) for frame in frames] == [(0, 1)], "the best cell"
+    assert [(frame.get_x() + 0.5, frame.get_y() + 0.5) for frame in frames] == [(2, 0)], "the best cell"
     assert figure.axes[0].get_title(loc="left") == "DReX+start=mlp, d"
+
+
+def test_two_values_of_two_parameters_give_lines():
+    figure = comparison_figures.sensitivity(two_varied([0.0, 0.1]), "ndcg@5_10", "valid")
+    lines = [box.lines[0].get_ydata() for box in figure.axes[0].containers]
+    np.testing.assert_allclose(lines, [[0.1, 0.2], [0.45, 0.3]], atol=1e-9)
+    assert figure.axes[0].get_xlabel() == "reg_weight"
+    assert legend_of(figure) == ["DReX+start=mlp+learning_rate=0.01", "DReX+start=mlp+learning_rate=100000"]
+
+
+def test_curves_of_a_path_keep_their_lines():
+    """Corners of a box are curves, and what follows them must not be read as another curve."""
+    path = "M 0.25 0.25 " + "L 10.25 0.25 Q 12.25 0.25 12.25 2.25 L 12.25 9.25 " * 8 + "z"
+    assert _short_path(path).count("L") == 16
 
 
 def test_sensitivity_refuses_what_was_not_varied(comparison):

@@ -18,7 +18,7 @@ from recbole_drex.errors import CheckpointError, DataError
 from recbole_drex.report.html import write_report
 from recbole_drex.report.pages.rendering import for_script, number, p_value, seconds
 from recbole_drex.report.pages.result_tables import _verdict
-from recbole_drex.results.comparison import Comparison
+from recbole_drex.results.comparison import REFERENCES, Comparison
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +77,14 @@ def test_table_holds_means_of_results(comparison: Comparison, report: Path) -> N
 
 
 def test_report_of_a_single_run(comparison: Comparison, tmp_path: Path) -> None:
+    """The reference models of its command stand beside it, below the double line, and it is tested against them."""
     run = next(run for run in comparison.runs if run.explains)
     text = write_report(run.folder, tmp_path / "run.html").read_text()
-    assert "No two models here can be tested" in text
     assert "explanations-data" in text
-    assert "ranks models over data sets and needs two or more" in html.unescape(text)
+    rows = [name.strip() for attrs, name in Page(text).all("th") if attrs.get("data-value")]
+    assert rows[:5] == ["DReX", *REFERENCES]
+    assert 'id="significance"' in text
+    assert "Over data sets" not in text
 
 
 def test_numbers_as_readers_expect_them() -> None:

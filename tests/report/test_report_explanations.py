@@ -164,7 +164,7 @@ def test_what_each_model_offers(at: Callable[..., Any]) -> None:
 
 def test_without_shared_words_there_is_evidence(at: Callable[..., Any]) -> None:
     page = at("lonely")
-    assert texts(page, ".items .none")[0].startswith("No word stands in both profiles.")
+    assert texts(page, ".items .none")[0].startswith("The two profiles share no word.")
     assert len(elements(page, ".items .sides .past > li")) == 6
     assert not elements(page, ".shared-words")
     # Beside another user, too, they are not folded away.
@@ -215,6 +215,7 @@ def test_words_work_by_keyboard(at: Callable[..., Any]) -> None:
         ActionChains(page).send_keys(key).perform()
         return page.switch_to.active_element
 
+    assert press(Keys.TAB).text == "How to read this"
     word = press(Keys.TAB)
     assert "word" in word.get_attribute("class")
     assert word.value_of_css_property("outline-style") != "none"

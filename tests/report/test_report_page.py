@@ -10,7 +10,7 @@ from typing import Any
 import pages
 import pytest
 from explained import EVIL, IMAGE
-from pages import elements, too_wide
+from pages import classes_without_rule, elements, emulate, too_faint, too_wide
 
 from recbole_drex.results.comparison import Comparison
 
@@ -23,14 +23,14 @@ def opened(browser: Any, report: Path) -> Iterator[Any]:
 
 def shown_values(browser: Any, metric: str) -> list[list[float]]:
     """Values of a column of the first table, body by body, without empty cells."""
-    script = """return [...document.querySelector('table.results').tBodies].map(body => [...body.rows].map(
+    script = """return [...document.querySelector('table[id^=table-]').tBodies].map(body => [...body.rows].map(
         row => row.querySelector(`[data-metric="${arguments[0]}"]`).dataset.value))"""
     return [[float(value) for value in body if value] for body in browser.execute_script(script, metric)]
 
 
 def test_sorts_by_click(opened: Any) -> None:
     before = shown_values(opened, "rmse")
-    header = elements(opened, 'table.results th[data-metric="rmse"]')[0]
+    header = elements(opened, 'table[id^=table-] th[data-metric="rmse"]')[0]
     for order in ("ascending", "descending"):
         header.find_element("css selector", "button").click()
         assert header.get_attribute("aria-sort") == order
@@ -38,22 +38,22 @@ def test_sorts_by_click(opened: Any) -> None:
         assert shown_values(opened, "rmse") == wanted
     assert elements(opened, "#status")[0].get_attribute("textContent") == "Sorted by RMSE, descending."
     # A score starts with the highest; only one column is marked as sorted; models without a value go last.
-    score = elements(opened, 'table.results th[data-metric="ndcg@10"]')[0]
+    score = elements(opened, 'table[id^=table-] th[data-metric="ndcg@10"]')[0]
     score.find_element("css selector", "button").click()
     assert score.get_attribute("aria-sort") == "descending"
     assert header.get_attribute("aria-sort") == "none"
     header.find_element("css selector", "button").click()
-    last = "return document.querySelector('table.results').tBodies[0].lastElementChild.cells[0].textContent.trim()"
+    last = "return document.querySelector('table[id^=table-]').tBodies[0].lastElementChild.cells[0].textContent.trim()"
     assert opened.execute_script(last) == "BPR"
 
 
 def test_columns_can_be_chosen(opened: Any) -> None:
-    cell = elements(opened, 'table.results th[data-metric="recall@5"]')[0]
+    cell = elements(opened, 'table[id^=table-] th[data-metric="recall@5"]')[0]
     assert not cell.is_displayed()
     elements(opened, "details.columns summary")[0].click()
     elements(opened, 'details.columns input[value="recall@5"]')[0].click()
     assert cell.is_displayed()
-    assert len([c for c in elements(opened, 'table.results td[data-metric="recall@5"]') if c.is_displayed()]) > 3
+    assert len([c for c in elements(opened, 'table[id^=table-] td[data-metric="recall@5"]') if c.is_displayed()]) > 3
 
 
 def test_browses_users(opened: Any, comparison: Comparison) -> None:
@@ -119,6 +119,7 @@ def test_keyboard_is_enough(opened: Any) -> None:
             before = elements(opened, "#explained-view h3")[0].text
             press(Keys.ARROW_DOWN)
             assert elements(opened, "#explained-view h3")[0].text != before
+        if {"RMSE", "explained-user"} <= set(reached):
             break
     assert {"RMSE", "explained-find", "explained-user"} <= set(reached)
 
@@ -126,6 +127,53 @@ def test_keyboard_is_enough(opened: Any) -> None:
 @pytest.mark.parametrize("width", [390, 768, 1600])
 def test_nothing_is_wider_than_the_screen(opened: Any, width: int) -> None:
     assert too_wide(opened, width) == []
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1600])
+def test_captions_are_whole_and_plots_fill_their_cards(opened: Any, width: int) -> None:
+    """A caption ends where its box does, however wide its table; a card's text is never small print's small print."""
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        cut, narrow, small = opened.execute_script(
+            """document.querySelectorAll("details").forEach((one) => { one.open = true; });
+            const right = (node) => node.getBoundingClientRect().right;
+            const wide = (node) => node.getBoundingClientRect().width;
+            const cut = [...document.querySelectorAll("caption span")].filter(
+              (node) => right(node) > right(node.closest(".scroll")));
+            const drawn = [...document.querySelectorAll("figure svg")];
+            const narrow = drawn.filter((node) => wide(node) < 0.98 * wide(node.parentElement));
+            const size = (svg) => Math.min(...[...svg.querySelectorAll("text")].map((text) =>
+              parseFloat(getComputedStyle(text).fontSize) * wide(svg) / svg.viewBox.baseVal.width));
+            return [cut.map((node) => node.textContent), narrow.length, drawn.map(size).filter((one) => one < 8.5)];"""
+        )
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert (cut, narrow, small) == ([], 0, [])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everything_has_a_rule_and_contrast(opened: Any, scheme: str) -> None:
+    """Also of two users beside each other and of a word's reviews."""
+    emulate(opened, scheme)
+    for choose in ("", "options[1].selected = true;"):
+        opened.execute_script(
+            f"const other = document.getElementById('explained-other'); {choose and 'other.' + choose}"
+            "other.dispatchEvent(new Event('change'));"
+            "document.querySelectorAll('details').forEach((one) => { one.open = true; });"
+            "document.querySelector('#explained-view .word').click();"
+        )
+        assert classes_without_rule(opened) == []
+        opened.execute_script("document.getElementById('explained-word').close()")
+        assert too_faint(opened) == []
+
+
+def test_explanations_come_right_after_the_summary(opened: Any) -> None:
+    assert [node.get_attribute("id") for node in elements(opened, "main > section")][:3] == [
+        "summary",
+        "explanations",
+        "results",
+    ]
 
 
 def test_prints_what_is_folded(opened: Any) -> None:

@@ -96,6 +96,16 @@ def test_every_trial_is_a_line_of_the_parallel_coordinates(search: Search) -> No
     assert [text.get_text() for text in ax.get_yticklabels()][:4] == list(GRID)
 
 
+@pytest.mark.parametrize(
+    ("rates", "drawn"), [((0.1, 0.2), ["sensitivity"]), ((0.1, 0.2, 0.3), ["heat-map", "sensitivity", "parallel"])]
+)
+def test_four_trials_are_no_heat_map(tmp_path: Path, rates: tuple[float, ...], drawn: list[str]) -> None:
+    space = {"learning_rate": list(rates), "weight_decay": [0.0, 1e-5]}
+    points = [{"learning_rate": rate, "weight_decay": decay} for rate in rates for decay in space["weight_decay"]]
+    trials = [trial(point, 0.9 + 0.01 * place) for place, point in enumerate(points)]
+    assert list(figures_of(write_search(tmp_path / "search", {"DReX": trials}, {"DReX": space}), "DReX")) == drawn
+
+
 def test_ranks_can_be_told_from_the_ground() -> None:
     def luminance(colour: str) -> float:
         channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]

@@ -247,7 +247,8 @@ def test_page_shows_scripts_as_text(opened: Any) -> None:
     opened.find_element("id", "choose-user").click()
     answered(opened, "<img src=x onerror=alert(1)>", "<b>w</b>")
     marks = opened.execute_script(
-        """return [...document.querySelectorAll("#result mark")].map((mark) => [mark.textContent, mark.className, mark.title])"""
+        """return [...document.querySelectorAll("#result mark")].map(
+          (mark) => [mark.textContent, mark.className, mark.title])"""
     )
     raised, lowered = "+0.100 to the prediction; attention 0.500", "\u22120.200 to the prediction; attention 0.250"
     assert marks == [["good", "up-2", raised], ["bad", "down-3", lowered]]
@@ -317,7 +318,7 @@ def test_a_star_beside_a_match_adds_the_item(opened: Any) -> None:
 )
 def test_page_tells_why_there_is_no_answer(opened: Any, status: int, message: str) -> None:
     button = matched(opened)
-    answer = f"{{ ok: false, status: {status}, text: async () => '{{\"detail\": \"interactions[0].item\"}}' }}"
+    answer = f'{{ ok: false, status: {status}, text: async () => \'{{"detail": "interactions[0].item"}}\' }}'
     opened.execute_script(f"window.fetch = async () => ({answer})")
     button.click()
     wait(opened, lambda browser: find(browser, "#problem"))

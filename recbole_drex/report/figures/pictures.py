@@ -33,7 +33,7 @@ def inline(figure: Figure) -> Markup:
 
 @styled
 def card(figure: Figure) -> Markup:
-    """A figure of one panel for a card of the page: as narrow as the card, its legend below, its title left to the caption."""
+    """A figure for a card of the page: as narrow as the card, legend below; the caption replaces a single panel's title."""
     for legend in figure.legends:
         handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
         legend.remove()

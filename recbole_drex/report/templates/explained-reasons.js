@@ -136,7 +136,7 @@ const profileOf = ({ profile }, { shared, entries }) => {
 
 const recommendationsOf = (entry, context) => {
   const { recommendations } = entry;
-  if (!recommendations.length) return element("p", "There is nothing left to recommend.");
+  if (!recommendations.length) return element("p", "Nothing is left to recommend.");
   return holding("ol", "items", ...recommendations.map((item) => recommendation(item, entry, context)));
 };
 
