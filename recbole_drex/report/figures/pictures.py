@@ -33,9 +33,10 @@ def inline(figure: Figure) -> Markup:
 
 @styled
 def card(figure: Figure) -> Markup:
-    """A figure for a card of the page: as narrow as the card, legend below; the caption replaces a single panel's title."""
+    """A figure as narrow as a card of the page, its legend below; the caption stands for a single panel's title."""
     for legend in figure.legends:
-        handles, names = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+        handles = [handle for handle in legend.legend_handles if handle is not None]
+        names = [text.get_text() for text in legend.get_texts()]
         legend.remove()
         columns = max(1, min(len(names), int(72 * _CARD / (48 + 5 * max(map(len, names))))))
         figure.legend(handles, names, loc="outside lower left", ncols=columns, columnspacing=1.2)

@@ -197,7 +197,15 @@ let last = null, running = false, again = false;
 const recommend = async () => {
   if (running) { again = true; return; }
   const interactions = [...chosen].map(([item, given]) => ({ item, ...given })).filter((one) => one.rating !== null || one.review.trim());
-  if (!interactions.length) { asked += 1; last = null; heading.textContent = "For you"; complain(); advise(START); return; }
+  if (!interactions.length) {
+    asked += 1; // what is under way is no longer wanted
+    last = null;
+    heading.textContent = "For you";
+    result.setAttribute("aria-busy", "false");
+    complain();
+    advise(START);
+    return;
+  }
   running = true;
   await answering(async () => {
     const found = await ask("recommend", { interactions, top: TOP, explain: about.explains_new_users });
@@ -250,6 +258,7 @@ const choose = (button) => {
   }
   result.hidden = button === "choose-new" && !about.new_users;
   content.replaceChildren();
+  advise();
   complain();
   if (button === "choose-new") { last = null; recommend(); } else if (current !== undefined) pickUser(current);
 };
