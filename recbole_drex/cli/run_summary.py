@@ -18,11 +18,10 @@ from recbole_drex.analysis.comparable import smaller_is_better
 from recbole_drex.analysis.comparison_table import comparison_table
 from recbole_drex.config.recbole_settings import absent_parts
 from recbole_drex.errors import DataError, printable
-from recbole_drex.experiments.quick_start import REFERENCES
 from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import Explanation, render, use_color
-from recbole_drex.results.comparison import Comparison, Run, comparison_of
+from recbole_drex.results.comparison import REFERENCES, Comparison, Run, comparison_of
 
 _COLUMNS = {"own_test": ("mae", "rmse"), "full": ("ndcg@10", "recall@10")}
 _NAMES = {"mae": "MAE", "rmse": "RMSE", "ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
