@@ -1,4 +1,4 @@
-"""What somebody who is not in the data posts, as the model wants it."""
+"""What a new user posts, as the model wants it."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
     @app.post(
         "/recommend",
         response_model=Recommendations | Explanation | ForUsers,
-        summary="The best items for a user, for several, or for somebody new",
+        summary="The best items for a user, for several, or for a new user",
     )
     async def post_recommend(request: Request, wish: Wish) -> Response:
         return answer(await recommended(wish, _client(request)))
@@ -122,7 +122,7 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
     async def for_user(user: str, wish: Wish, client: str) -> Recommendations | Explanation:
         if wish.explain:
             return await worker.large(client, service.explain, user, wish.top)
-        # What is remembered need not wait for the model, which may be at work for somebody else.
+        # What is remembered need not wait for the model, which may be at work for someone else.
         return service.remembered(user, wish.top) or await worker.small(service.recommend, user, wish.top)
 
     @app.get("/explain", response_model=Explanation, summary="Reasons for a user's best items, or for one item")

@@ -54,7 +54,7 @@ def described(max_body: int) -> list[tuple[str, float]]:
         ("recommendations of a user", MAX_TOP),
         ("users of a request", MAX_USERS),
         ("explained recommendations of a request, over all users", MAX_EXPLAINED),
-        ("interactions of somebody new", MAX_INTERACTIONS),
+        ("interactions of a new user", MAX_INTERACTIONS),
         ("characters of a review", MAX_REVIEW),
         ("characters of a name or a search", MAX_NAME),
         ("matches of a search", MAX_FOUND),

@@ -35,7 +35,7 @@ class Interaction(_Posted):
 
 
 class Wish(_Posted):
-    """Whom to recommend something to: a ``user``, several ``users``, or somebody new with ``interactions``."""
+    """Whom to recommend something to: a ``user``, several ``users``, or a new user with ``interactions``."""
 
     user: Name | None = Field(None, description="as named in the data")
     users: list[Name] | None = Field(None, min_length=1, max_length=limits.MAX_USERS)
@@ -49,7 +49,7 @@ class Wish(_Posted):
         if len(given) != 1:
             found = "none of them" if not given else " and ".join(given)
             raise ValueError(
-                "give user (a name), users (names) or interactions ([{item, rating, review}] of somebody new), "
+                "give user (a name), users (names) or interactions ([{item, rating, review}] of a new user), "
                 f"one of the three, not {found}"
             )
         if len(set(self.users or ())) < len(self.users or ()):
@@ -78,7 +78,7 @@ class RecommendedItem:
 
 @dataclasses.dataclass(frozen=True)
 class Recommendations:
-    """The best items for a user, without those the user has interacted with; ``user`` is null of somebody new."""
+    """The best items for a user, without those the user has interacted with; ``user`` is null for a new user."""
 
     user: str | None
     recommendations: list[RecommendedItem]
@@ -159,7 +159,7 @@ class Health:
         rating_range: lowest and highest training rating, which a posted rating lies between.
         predicts_ratings: whether ``predicted`` is a rating; otherwise it is null, and the model ranks.
         explains: whether the model gives reasons.
-        new_users: whether somebody who is not in the data can be given recommendations.
+        new_users: whether a new user can be given recommendations.
         explains_new_users: whether with reasons.
         memory_mb: resident memory of the process, in MiB.
     """

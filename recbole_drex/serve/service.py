@@ -165,7 +165,7 @@ class Service:
         return None if best is None else self._named(user, best)
 
     def ahead(self) -> list[int]:
-        """Users (internal ids) whose best items are worth computing before anybody asks: those with most ratings."""
+        """Users (internal ids) whose best items are worth computing ahead: those with most ratings."""
         counts = np.array(self._ratings["user"])
         return (np.argsort(-counts[1:], kind="stable")[: self._remembered.most] + 1).tolist()
 
@@ -197,7 +197,7 @@ class Service:
         return self._explaining().explain_pair(user, item)
 
     def recommend_new(self, interactions: Sequence[Interaction], top: int) -> Recommendations:
-        """The best items for somebody who is not in the data.
+        """The best items for a new user.
 
         Raises:
             Unknown: no such item.

@@ -198,8 +198,8 @@ def test_page_recommends_to_an_existing_user(opened: Any) -> None:
 
 
 def test_reasons_unfold_and_a_word_opens_its_reviews(opened: Any) -> None:
-    matched(opened)
-    card = shown_for(opened, heading(opened))[0]
+    first = matched(opened).text.split()[0]
+    card = shown_for(opened, f"For {first}")[0]
     assert not card.find_elements("css selector", "details[open]")
     card.find_element("css selector", "summary").click()
     assert card.find_element("css selector", "blockquote, table.parts").is_displayed()
@@ -233,7 +233,7 @@ def answered(browser: Any, title: str, text: str) -> None:
     button = matched(browser)
     browser.execute_script(ANSWERS, title, text)
     button.click()
-    wait(browser, lambda browser: browser.execute_script("return !!document.querySelector('#result mark')"))
+    wait(browser, lambda browser: titles(browser) == [title])
     browser.execute_script("document.querySelectorAll('#result details').forEach((one) => { one.open = true; })")
 
 
