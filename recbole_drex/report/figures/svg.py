@@ -65,11 +65,8 @@ def svg(figure: Figure) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<[^>]+>", lambda tag: _small(tag[0]), text)
-    text = _unique_ids(text)
+    text = re.sub(r"<[^>]+>", lambda tag: _with_theme(tag[0]), _with_own_ids(text))
     text = re.sub(r">\s+<", "><", text.strip())
-    text = re.sub(r"<defs></defs>|<g></g>", "", text)
-    text = re.sub(r"<g( [^>]*)?>((?:<use [^>]*/>)+)</g>", _shared_style, text)
     width, height = (float(size) for size in figure.get_size_inches() * 72)
     start = (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" '
@@ -79,51 +76,20 @@ def svg(figure: Figure) -> str:
     return re.sub(r"^<svg[^>]*>", lambda _: start, text)
 
 
-def _small(tag: str) -> str:
-    """A tag with theme colours, the page's font and short numbers."""
-    tag = re.sub(r"-?\d+\.\d{2,}", _short_number, tag)
-    # A curve's points need no more than a tenth of a point, and no letter before each.
-    tag = re.sub(r' d="([^"]*)"', lambda path: f' d="{_short_path(path[1])}"', tag)
-    # Older versions of matplotlib write one 'font', newer ones size, weight and family apart.
-    tag = re.sub(r"font: ((?:\w+ )*)([\d.]+)px [^;\"]*", _font, tag)
-    tag = re.sub(r"font-family: [^;\"]*;?| transform=\"rotate\(-0 [^\"]*\"", "", tag)
-    tag = tag.replace(INK, "currentColor")
-    for place, colour in enumerate(LIGHT, start=1):
-        tag = tag.replace(colour, f"var(--series-{place}, {colour})")
-    for place, colour in enumerate(LIGHT_RANKS, start=1):
-        tag = tag.replace(colour, f"var(--rank-{place}, {colour})")
-    return re.sub(r"\s+", " ", tag).replace("; ", ";").replace(": ", ":")
+def _with_theme(tag: str) -> str:
+    """A tag with colours and fonts of the page in place of fixed ones."""
+    # Older versions of matplotlib write one "font", newer ones size, weight and family separately.
+    tag = re.sub(r"font: (?:(bold|700) )?(?:\w+ )*([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", tag)
+    tag = re.sub(r"font-family: [^;\"]*;?|font-weight: ;", "", tag).replace(INK, "currentColor")
+    for name, colours in (("series", LIGHT), ("rank", LIGHT_RANKS)):
+        for number, colour in enumerate(colours, start=1):
+            tag = tag.replace(colour, f"var(--{name}-{number}, {colour})")
+    return tag
 
 
-def _short_number(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
-
-
-def _short_path(path: str) -> str:
-    if len(path) > 200:
-        path = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), path)
-    path = " ".join(path.split()).replace("M ", "M").replace(" M", "M")
-    # Points that follow a curve's would be read as another curve's.
-    return path if re.search("[CQ]", path) else re.sub(r"(?<=\d) L ", " ", path)
-
-
-def _shared_style(group: re.Match[str]) -> str:
-    """Markers of one line have one style, so their group can have it."""
-    styles = set(re.findall(r' style="[^"]*"', group[2]))
-    if len(styles) != 1:
-        return group[0]
-    style = styles.pop()
-    return f"<g{group[1] or ''}{style}>{group[2].replace(style, '')}</g>"
-
-
-def _font(match: re.Match[str]) -> str:
-    weight = "font-weight: bold; " if "bold" in match[1] or "700" in match[1] else ""
-    return f"{weight}font-size: {match[2]}px"
-
-
-def _unique_ids(text: str) -> str:
-    """Keep only the ids that something refers to, and make them this figure's own."""
+def _with_own_ids(text: str) -> str:
+    """The ids that something refers to, unlike those of any other figure; no others."""
     key = "f" + hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
-    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda found: f' id="{key}-{found[1]}"' if found[1] in used else "", text)
     return re.sub(r'(url\(|href=")#', rf"\1#{key}-", text)
