@@ -51,7 +51,6 @@ setup(
         "jsonschema>=4.17.0",
         "matplotlib>=3.8.0",
         "nltk>=3.9.4",
-        "numba>=0.58.1",
         "orjson>=3.11.6",
         "pyarrow>=14.0.1",
         "requests>=2.33.0",

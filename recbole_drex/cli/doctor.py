@@ -26,7 +26,6 @@ TESTED: dict[str, str] = {
     "transformers": "5.23.0",
     "ray": "2.60.0",
     "nltk": "3.10.4",
-    "numba": "0.68.1",
     "simplemma": "2.0.0",
 }
 """The set that the tests run with; the pins of ``constraints.txt``, where a checkout has it, win."""

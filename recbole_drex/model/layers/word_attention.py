@@ -11,7 +11,7 @@ from torch import nn
 
 from recbole_drex.data.text.feature_store import FeatureStore
 
-_BLOCK_WORDS = 1 << 15  # widened to float32 at a time on a GPU
+_BLOCK_WORDS = 1 << 13  # widened to float32 at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,13 +135,7 @@ class WordAttention(nn.Module):
         """Pooled words of reviews, and the weights of the words."""
         if self.store.static:
             return self._pooled_lemmas(vector, reviews)
-        if reviews.device.type == "cpu":
-            from recbole_drex.model.layers.word_pooling import (
-                PooledWords,  # compiles, which only models that read reviews need
-            )
-
-            return PooledWords.apply(vector, self.store, reviews)
-        parts = list(self.in_blocks(vector, reviews))
+        parts = list(self._in_blocks(vector, reviews))
         return torch.cat([pooled for pooled, _ in parts]), torch.cat([weights for _, weights in parts])
 
     def _pooled_lemmas(self, vector: torch.Tensor, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,8 +150,8 @@ class WordAttention(nn.Module):
         weights = softmax_within((table @ vector).index_select(0, place), review, len(reviews))
         return _weighted_sums(table, place, weights, review, len(reviews)), weights
 
-    def in_blocks(self, vector: torch.Tensor, reviews: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Pool reviews by operations of torch, some whole reviews at a time: what any device can do."""
+    def _in_blocks(self, vector: torch.Tensor, reviews: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """As :meth:`_pooled`, some whole reviews at a time."""
         yield vector.new_empty(0, self.width), vector.new_empty(0)
         ends = torch.cumsum(self.offsets[reviews + 1] - self.offsets[reviews], 0)
         block = torch.div(ends, _BLOCK_WORDS, rounding_mode="floor")

@@ -11,7 +11,6 @@ import torch
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.data.text.feature_store_writer import quantise
 from recbole_drex.model.layers.word_attention import WordAttention, softmax_within
-from recbole_drex.model.layers.word_pooling import PooledWords
 
 
 @pytest.fixture(scope="module", params=["contextual", "static"])
@@ -80,36 +79,34 @@ def test_all_reviews_read_equal_single_ones(attention):
 
 
 @pytest.mark.parametrize("words", [50, 1 << 15])
-def test_blocks_equal_kernels(attention, monkeypatch, words):
-    """What a GPU computes: in many blocks, some of one long review, or in one."""
-    monkeypatch.setattr("recbole_drex.model.layers.word_attention._BLOCK_WORDS", words)
+def test_blocks_change_no_number(attention, monkeypatch, words):
+    """In many blocks, some of one long review, or in one."""
     reviews = torch.arange(300)
     vector = attention.scoring_vector().detach().requires_grad_()
     target = torch.randn(len(reviews), attention.width, generator=torch.Generator().manual_seed(0))
 
-    def slope(pooled):
-        return torch.autograd.grad((pooled * target).sum(), vector)[0]
+    def computed():
+        pooled, weights = attention._pooled(vector, reviews)
+        return pooled, weights, torch.autograd.grad((pooled * target).sum(), vector)[0]
 
-    fast, weights = attention._pooled(vector, reviews)
-    pooled, blocks = (torch.cat(part) for part in zip(*attention.in_blocks(vector, reviews), strict=True))
-    torch.testing.assert_close(pooled, fast, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(blocks, weights, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(slope(pooled), slope(fast), atol=1e-4, rtol=1e-4)
+    expected = computed()
+    monkeypatch.setattr("recbole_drex.model.layers.word_attention._BLOCK_WORDS", words)
+    for one, other, tolerance in zip(computed(), expected, (1e-6, 1e-6, 1e-4), strict=True):
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=1e-4)
 
 
-def test_kernels_widen_every_number():
+def test_every_number_is_widened():
     """All float16 that are finite, as words of one number each; and int8 with a scale for each word."""
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     halves = halves[np.isfinite(halves)][:, None]
     store = FeatureStore(halves, np.arange(len(halves) + 1), np.zeros(len(halves), np.int32), ["word"], {}, "")
-    everything = torch.arange(len(halves))
-    pooled, weights = PooledWords.apply(torch.zeros(1), store, everything)
+    attention = WordAttention(store, 1)
+    pooled, weights = attention.read_all(torch.arange(len(halves)))
     np.testing.assert_array_equal(pooled.numpy(), halves.astype(np.float32))
     assert (weights == 1).all()
     store.vectors, store.scales = quantise(halves)
-    np.testing.assert_array_equal(
-        PooledWords.apply(torch.zeros(1), store, everything)[0], store.read(everything.numpy()).numpy()
-    )
+    rounded = store.vectors.astype(np.float32) * store.scales[:, None]
+    np.testing.assert_array_equal(attention.read_all(torch.arange(len(halves)))[0].numpy(), rounded)
 
 
 def test_gradients_in_double_precision_and_of_eight_bits(attention):
@@ -122,8 +119,7 @@ def test_gradients_in_double_precision_and_of_eight_bits(attention):
     assert torch.autograd.gradcheck(lambda v: exact._pooled(v, reviews)[0], vector)
 
 
-def test_threads_change_no_number(attention, monkeypatch):
-    monkeypatch.setattr("recbole_drex.model.layers.word_pooling._WORDS_OF_A_THREAD", 100)
+def test_threads_change_no_number(attention):
     reviews = torch.randperm(len(attention.store), generator=torch.Generator().manual_seed(1))
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 5):
