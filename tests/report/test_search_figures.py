@@ -18,7 +18,7 @@ from planted_searches import GRID, both_models, frame_of, grid_trials, ranged_tr
 from recbole_drex.errors import DataError
 from recbole_drex.report.figures.parameter_axes import parameters_of, shown_scores, thinned
 from recbole_drex.report.figures.search_figures import figures_of, pair_of, search_heat_map, search_sensitivity
-from recbole_drex.report.figures.style import DARK_RANKS, LIGHT_RANKS
+from recbole_drex.report.figures.style import BEST_INK, DARK_RANKS, LIGHT_RANKS
 from recbole_drex.report.html import write_report
 from recbole_drex.report.pages.search_page import write_search_report
 from recbole_drex.tuning.search_results import Search
@@ -91,9 +91,11 @@ def test_sensitivity_joins_the_best_of_each_value(search: Search, frame: pd.Data
 
 def test_every_trial_is_a_line_of_the_parallel_coordinates(search: Search) -> None:
     ax = figures_of(search, "DReX")["parallel"].axes[0]
-    lines = sum(int((patch.get_path().codes == 1).sum()) for patch in ax.patches)
-    assert lines == 33 + 1  # finished ones and the stopped one
-    assert [text.get_text() for text in ax.get_yticklabels()][:4] == list(GRID)
+    lines = [line for line in ax.lines if len(line.get_xdata()) == len(GRID) + 1]
+    assert len(lines) == 33 + 1  # finished ones and the stopped one
+    assert [text.get_text().replace("\u200b", "") for text in ax.get_xticklabels()][:4] == list(GRID)
+    winner = lines[-1]
+    assert winner.get_color() == BEST_INK and winner.get_ydata()[-1] == 0  # lower is better
 
 
 @pytest.mark.parametrize(
