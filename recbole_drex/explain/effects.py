@@ -16,11 +16,11 @@ from recbole_drex.explain.past_interactions import Past, PastReviews
 from recbole_drex.explain.profiles.excerpts import marked
 from recbole_drex.explain.profiles.vocabulary import ShownWords
 from recbole_drex.explain.word_effects import PlaceOfWord, WordDeletion, furthest
+from recbole_drex.model.layers.common import Side
 
 SAME, OTHER = 4, 2  # interactions shown that moved the prediction where they together did, and that held against it
 WORDS, USEFUL = 8, 3
 _MOVED = 0.01  # least effect of a word that is shown: less would be said to be 0.00
-_SIDES = ("user", "item")
 
 
 def find_evidence(
@@ -49,20 +49,20 @@ def find_evidence(
     shown = [unit for unit in [*way[:SAME], *against[:OTHER]] if deltas[unit] != 0]
     shown.sort(key=lambda unit: (-abs(deltas[unit]), unit))
     weights = counterfactual.weights
-    useful = [unit for unit in deltas if unit[0] == 1][:USEFUL] if weights is not None else []
+    useful = [unit for unit in deltas if unit[0] == Side.ITEM][:USEFUL] if weights is not None else []
     quotes: list[Quote | None] = [None] * len(shown)
     effects: tuple[WordEffect, ...] = ()
     if words is not None:
         quotes, effects = _told_by_words(words, shown, pasts, shown_words)
 
-    def evidence(unit: tuple[int, int], quote: Quote | None = None) -> EvidenceEffect:
+    def evidence(unit: tuple[Side, int], quote: Quote | None = None) -> EvidenceEffect:
         side, place = unit
         share = None if weights is None else float(weights[side][place])
         review = pasts.review(_past(counterfactual, unit), quote)
-        if not side and counterfactual.is_new_user:
+        if side == Side.USER and counterfactual.is_new_user:
             rating = float(counterfactual.user.rating[place])  # what somebody posted is in no data
             review = dataclasses.replace(review, user="", rating=None if np.isnan(rating) else rating)
-        return EvidenceEffect(_SIDES[side], review, deltas[unit], share)
+        return EvidenceEffect(side.name.lower(), review, deltas[unit], share)
 
     return {
         "evidence": tuple(evidence(unit, quote) for unit, quote in zip(shown, quotes, strict=True)),
@@ -71,13 +71,13 @@ def find_evidence(
     }
 
 
-def _past(counterfactual: Any, unit: tuple[int, int]) -> Past:
+def _past(counterfactual: Any, unit: tuple[Side, int]) -> Past:
     side, place = unit
     return Past(*(int(column[place]) for column in counterfactual.pasts[side]))
 
 
 def _told_by_words(
-    words: WordDeletion, units: Sequence[tuple[int, int]], pasts: PastReviews, shown_words: ShownWords | None
+    words: WordDeletion, units: Sequence[tuple[Side, int]], pasts: PastReviews, shown_words: ShownWords | None
 ) -> tuple[list[Quote | None], tuple[WordEffect, ...]]:
     """Excerpts of the reviews of ``units`` around the word of most attention, each word with the effect of leaving out
     this occurrence; and the words of all reviews that moved the prediction furthest."""
@@ -122,9 +122,11 @@ def _with_effects(quote: Quote, deltas: Iterator[float]) -> Quote:
     return dataclasses.replace(quote, marks=tuple(marks))
 
 
-def _written(words: WordDeletion, number: int, lemma: str, pasts: PastReviews, shown: Sequence[tuple[int, int]]) -> str:
+def _written(
+    words: WordDeletion, number: int, lemma: str, pasts: PastReviews, shown: Sequence[tuple[Side, int]]
+) -> str:
     """As a review writes a lemma: one of the ``shown`` interactions, else the first of the item, else of the user."""
-    holding = [(side, int(place)) for side in (1, 0) for place in words.places(side, number)]
+    holding = [(side, int(place)) for side in (Side.ITEM, Side.USER) for place in words.places(side, number)]
     for unit in [*(unit for unit in shown if unit in holding), *holding][:1]:
         text = pasts.read(_past(words.counterfactual, unit).row)
         if text is not None and lemma in text.lemmas:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
 from recbole_drex.explain.word_effects import WordDeletion
+from recbole_drex.model.layers.common import Side
 
 Unit = Any  # what a case counts: (side, place) of a past interaction, or the number of a lemma
 DRAWS = 20  # random choices of as many units, per prediction
@@ -40,7 +41,7 @@ class Case(Protocol):
 
 
 class ReviewCase:
-    """Units are past interactions of user and item: pairs of side (0 or 1) and place.
+    """Units are past interactions of user and item: pairs of side and place.
 
     Args:
         counterfactual: the prediction.
@@ -48,27 +49,27 @@ class ReviewCase:
         base: the prediction, if it has been made before.
     """
 
-    def __init__(self, counterfactual: Any, sides: Sequence[int] = (0, 1), base: float | None = None):
+    def __init__(self, counterfactual: Any, sides: Sequence[Side] = tuple(Side), base: float | None = None):
         self.counterfactual = counterfactual
         self.base = float(counterfactual.without([[]], [[]])[0]) if base is None else base
         self.pool: Sequence[Unit] = [
             (side, place) for side in sides for place in range(len(counterfactual.pasts[side][0]))
         ]
 
-    def without(self, chosen: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
-        places = [[[place for number, place in one if number == side] for one in chosen] for side in (0, 1)]
+    def without(self, chosen: Sequence[Sequence[tuple[Side, int]]]) -> np.ndarray:
+        places = [[[place for number, place in one if number == side] for one in chosen] for side in Side]
         return self.counterfactual.without(*places).numpy(force=True)
 
-    def only(self, chosen: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
+    def only(self, chosen: Sequence[Sequence[tuple[Side, int]]]) -> np.ndarray:
         kept = [set(units) for units in chosen]
         return self.without([[unit for unit in self.pool if unit not in units] for units in kept])
 
-    def deltas(self) -> dict[tuple[int, int], float]:
+    def deltas(self) -> dict[tuple[Side, int], float]:
         """Of each unit, the prediction less the one without it."""
         return self._deltas
 
     @cached_property
-    def _deltas(self) -> dict[tuple[int, int], float]:
+    def _deltas(self) -> dict[tuple[Side, int], float]:
         alone = [part.tolist() for part in self.counterfactual.without_each()]
         return {(side, place): self.base - alone[side][place] for side, place in self.pool}
 
@@ -221,13 +222,13 @@ def by_evidence(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
 
 def by_usefulness(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Reviews of the item by NARRE's weights, among the reviews of the item."""
-    case = ReviewCase(counterfactual, sides=(1,))
+    case = ReviewCase(counterfactual, sides=(Side.ITEM,))
     return case, case.pool  # they come by falling weight
 
 
 def by_nearness(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
     """Ratings of the item by EMF's neighbours of the user, among the ratings of the item."""
-    return ReviewCase(counterfactual, sides=(1,)), [(1, place) for place in counterfactual.neighbours]
+    return ReviewCase(counterfactual, sides=(Side.ITEM,)), [(Side.ITEM, place) for place in counterfactual.neighbours]
 
 
 def words_by_evidence(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:

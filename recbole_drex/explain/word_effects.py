@@ -17,6 +17,7 @@ from recbole_drex.explain.counterfactual.review_words import (
     words_of,
 )
 from recbole_drex.explain.counterfactual.scenarios import Changes, SideEvidence
+from recbole_drex.model.layers.common import Side
 
 _CANDIDATES = 12  # words whose effect is computed exactly, the foremost by its linear approximation
 
@@ -25,7 +26,7 @@ _CANDIDATES = 12  # words whose effect is computed exactly, the foremost by its 
 class PlaceOfWord:
     """An occurrence of a word in the evidence of a side."""
 
-    side: int
+    side: Side
     token: int
 
 
@@ -74,14 +75,14 @@ class WordDeletion:
         known = attention.store.vocabulary
         return [known[lemma] if lemma < len(known) else self._more[lemma - len(known)] for lemma in lemmas]
 
-    def places(self, side: int, lemma: int) -> list[int]:
+    def places(self, side: Side, lemma: int) -> list[int]:
         """Interactions of a side whose reviews hold a lemma, as places among them, ascending."""
         words = self.words[side]
         return words.place[words.word == lemma].unique().tolist()
 
     def reviews(self, lemma: int) -> int:
         """How many of the reviews hold a lemma."""
-        return sum(len(self.places(side, lemma)) for side in (0, 1))
+        return sum(len(self.places(side, lemma)) for side in Side)
 
     def foremost(self, top: int) -> list[tuple[int, float]]:
         """The lemmas that moved the prediction furthest, with the exact effect of each: (lemma, delta).
@@ -113,7 +114,7 @@ class WordDeletion:
             (k, one) for k, chosen in enumerate(removals) if not isinstance(chosen, PlaceOfWord) for one in chosen
         ]
         changes = []
-        for number, side in enumerate(self.counterfactual.sides):
+        for number, side in zip(Side, self.counterfactual.sides, strict=True):
             at = [
                 (k, one.token) for k, one in enumerate(removals) if isinstance(one, PlaceOfWord) and one.side == number
             ]
@@ -126,7 +127,7 @@ class WordDeletion:
     def _pairs(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
         return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.to(self.words[0].place.device)
 
-    def _holding(self, side: int, lemmas: Sequence[tuple[int, int]]) -> torch.Tensor:
+    def _holding(self, side: Side, lemmas: Sequence[tuple[int, int]]) -> torch.Tensor:
         """All occurrences of lemmas on a side, scenario and token, (2, k)."""
         scenario, lemma = self._pairs(lemmas)
         order, ordered = self._by_lemma[side]

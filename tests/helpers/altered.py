@@ -164,11 +164,11 @@ def without(experiment, *rows: int, kept: bool = False):
     removed = experiment.model.table.find(whole["user_id"][lost], whole["item_id"][lost])
     others = ~torch.isin(torch.arange(len(experiment.model.table)), removed)
     if kept:
-        model.table.fixed = experiment.model.table.fixed[others]
+        whole_table, table = experiment.model.table, model.table
+        table.features, table.ratings = whole_table.features[others], whole_table.ratings[others]
         if model.refinement == "sequential":
-            for side, group in enumerate((model.table.user, model.table.item)):
-                columns = model.table.fixed[:, -model.table.tail :]
-                setattr(model, f"_before{side}", cumulated(columns, group, model.table.time))
+            model._before_users = cumulated(table.ratings, table.user, table.time)
+            model._before_items = cumulated(table.ratings, table.item, table.time)
     if model.taste is None:
         return model
     # The directions are those of all training reviews; what is said along them is what is left out.

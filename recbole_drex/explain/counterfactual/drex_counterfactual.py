@@ -11,6 +11,7 @@ from recbole_drex.explain.counterfactual.scenarios import Changes, SideEvidence
 from recbole_drex.explain.counterfactual.user_view import UserView
 from recbole_drex.model.drex.drex import DReX, ScoreParts
 from recbole_drex.model.drex.states import SideState
+from recbole_drex.model.layers.common import Side
 
 _USERS = 64  # whose evidence is remembered
 
@@ -29,7 +30,7 @@ class ItemView(SideEvidence):
         row = table.rows_of_item(item)
         row = row[row != left_out]
         columns = (table.rows_at(row), table.user[row], table.relative_rating[row], table.time[row], row)
-        super().__init__(model, 1, item, *columns, left_out)
+        super().__init__(model, Side.ITEM, item, *columns, left_out)
 
     def coordinates(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         taste = self.model.taste
@@ -97,7 +98,7 @@ class DReXCounterfactual(Counterfactual):
         for side in self.sides:
             entity = torch.full_like(side.other, side.entity)
             review = torch.where(side.row >= 0, table.review[side.row.clamp(min=0)], -1)
-            found.append((side.other, entity, review) if side.side else (entity, side.other, review))
+            found.append((side.other, entity, review) if side.side == Side.ITEM else (entity, side.other, review))
         return tuple(found)
 
     def parts(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> ScoreParts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from recbole_drex.explain.counterfactual.base import Counterfactual, Interactions
-from recbole_drex.model.review_based.documents import ITEMS, USERS
+from recbole_drex.model.layers.common import Side
 from recbole_drex.model.review_based.narre import NARRE
 
 
@@ -28,7 +28,7 @@ class NARRECounterfactual(Counterfactual):
         self.model = model
         self.entities = [torch.tensor([one], device=model.mean.device) for one in (user, item)]
         own = model.documents.find(*self.entities)
-        found = [model.weights_of(side, self.entities[side], own) for side in (USERS, ITEMS)]
+        found = [model.weights_of(side, self.entities[side], own) for side in Side]
         self.reviews = [reviews for reviews, _ in found]
         self.weights: list[torch.Tensor] = [weights for _, weights in found]
 
@@ -41,10 +41,10 @@ class NARRECounterfactual(Counterfactual):
     @torch.no_grad()
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
         """Predictions (n,) without the reviews at these places of either side, one list of places a scenario."""
-        shares = [self._shares(side, places) for side, places in zip((USERS, ITEMS), (user, item), strict=True)]
+        shares = [self._shares(side, places) for side, places in zip(Side, (user, item), strict=True)]
         return self.model.rating_without(self.entities, self.reviews, shares)
 
-    def _shares(self, side: int, places: list[list[int]]) -> torch.Tensor:
+    def _shares(self, side: Side, places: list[list[int]]) -> torch.Tensor:
         weight = self.weights[side].repeat(len(places), 1)
         for scenario, gone in enumerate(places):
             weight[scenario, gone] = 0.0

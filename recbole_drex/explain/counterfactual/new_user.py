@@ -13,6 +13,7 @@ from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterf
 from recbole_drex.explain.counterfactual.review_words import EvidenceWords
 from recbole_drex.explain.counterfactual.user_view import OwnParameters, PostedWords, UserView
 from recbole_drex.model.drex.aspects import Words
+from recbole_drex.model.layers.common import Side
 from recbole_drex.model.layers.word_attention import softmax_within
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def view_of_new(
                 pooled[place] = (torch.softmax(review @ vector, 0) @ review).detach()
     said = _said(model, lemmas, begins, rating.device)
     rows = table.rows_of_nobody(item, rating, pooled, said, spoken)
-    says = torch.stack([modality.split(rows)[1][:, 0] for modality in table.modalities]).any(0)
+    says = torch.cat([present for _, present in table.named(rows).modalities.values()], 1).any(1)
     rows, item, rating = rows[says], item[says], rating[says]
     kept = torch.nonzero(says).flatten().tolist()
     words = _words(model, [reviews[k] for k in kept], [lemmas[k] for k in kept], [begins[k] for k in kept])
@@ -132,7 +133,7 @@ def _learned(blank: UserView) -> OwnParameters:
     model, item = blank.model, blank.item
     with torch.no_grad():
         everything = blank.scores()
-        own = blank.scores_of(blank.without_each(), model.without_own(1, item, blank.row), item)
+        own = blank.scores_of(blank.without_each(), model.without_own(Side.ITEM, item, blank.row), item)
     tables = [model.item_factors.weight.detach()] if model.factor_size else []
     spread = [model.user_factors.weight.detach()] if model.factor_size else []
     if model.taste is not None:

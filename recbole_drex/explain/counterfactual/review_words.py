@@ -92,10 +92,10 @@ def without_words(
         rest[few] = _pooled_without(words, few, place, case, token)
     change = torch.zeros_like(before)
     if side.model.aspects is not None:
-        columns = slice(table.mentions.start, table.opinions.stop)
-        change[:, columns] = _read_without(side, words, place, case, token) - before[:, columns]
-    change[:, review.start : review.start + review.width] = rest - pooled
-    change[:, review.start + review.width] = torch.where(some[:, 0], 0.0, -there[:, 0])
+        said = table.said_columns
+        change[:, said] = _read_without(side, words, place, case, token) - before[:, said]
+    change[:, review.vector] = rest - pooled
+    change[:, review.presence] = torch.where(some[:, 0], 0.0, -there[:, 0])
     others = [modality.split(before)[1][:, 0] for modality in table.modalities if modality is not review]
     gone = ~some[:, 0] & ~torch.stack([*others, torch.zeros_like(lost[:, 0])]).bool().any(0)
     change = torch.where(gone[:, None], -before, change)
@@ -149,7 +149,7 @@ def pooled_change(
     """
     table = side.model.table
     columns = table.review_columns
-    by_said = slope[:, table.mentions.start : table.opinions.stop]
+    by_said = slope[:, table.said_columns]
     slope = slope[:, columns]
     # Review by review: all of them at once would copy a slope for every word.
     count = torch.bincount(words.place, minlength=len(side)).tolist()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from recbole_drex.model.drex.states import SideState
+from recbole_drex.model.layers.common import Side
 
 if TYPE_CHECKING:
     from recbole_drex.model.drex.drex import DReX
@@ -38,21 +39,21 @@ class Changes:
 
 
 class SideEvidence:
-    """Interactions of one user (side 0) or one item (side 1), the messages they send, and the state these make.
+    """Interactions of one user or one item, the messages they send, and the state these make.
 
     Args:
         model: its remembered sums and states are up to date.
-        side: 0 or 1.
+        side: of the user or of the item.
         entity: internal id; 0 for somebody who is not in the data, whose free parameters are those of nobody.
         rows: rows of numbers as in the model's table, (m, width).
-        other: item of each interaction (side 0) or its user (side 1), (m,).
+        other: item of each interaction of a user, user of each one of an item, (m,).
         value: rating divided by the highest, 0 without one, (m,): what start states are made of.
         time: (m,).
         row: rows of the model's table, -1 for those that are not in it, (m,).
         left_out: row of the model's table that is in no message above and must not be in a start state; -1 for none.
     """
 
-    def __init__(self, model: DReX, side: int, entity: int, rows, other, value, time, row, left_out: int = -1):
+    def __init__(self, model: DReX, side: Side, entity: int, rows, other, value, time, row, left_out: int = -1):
         self.model, self.side, self.entity, self.left_out = model, side, entity, left_out
         self.rows, self.other, self.value, self.time, self.row = rows, other, value, time, row
         self.precedes = model.precedes(row, left_out)
@@ -97,7 +98,7 @@ class SideEvidence:
             changes.append((everywhere.repeat_interleave(len(self)), self.other.repeat(n), self.value.repeat(n)))
         if self.left_out >= 0:
             table = self.model.table
-            own = (table.user if self.side else table.item)[self.left_out]
+            own = (table.item, table.user)[self.side][self.left_out]
             changes.append((everywhere, own.expand(n), -table.relative_rating[self.left_out].expand(n)))
         return self.start.several(self.entity, n, *(torch.cat(part) for part in zip(*changes, strict=True)))
 
@@ -135,7 +136,7 @@ class SideEvidence:
         there = self.precedes[:, None]
         sums = (self.rows * there).sum(0).repeat(n, 1)
         sums = sums.index_add(0, changes.scenario, changes.row * there[changes.place])
-        return self.model.in_sequence(self.side, state, sums)
+        return self.model.in_sequence(self.side, state, self.model.table.named(sums).ratings)
 
     def _before_each(self, start: torch.Tensor) -> SideState:
         """Sequential rule: just before each message, with a start state of its own, (m, d)."""
@@ -147,4 +148,4 @@ class SideEvidence:
             state = torch.where((rank > step)[:, None], new, state)
         values = self.rows[order]
         before = torch.empty_like(values).index_put((order,), values.cumsum(0) - values)
-        return self.model.in_sequence(self.side, state, before)
+        return self.model.in_sequence(self.side, state, self.model.table.named(before).ratings)

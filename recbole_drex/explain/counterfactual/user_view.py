@@ -10,6 +10,7 @@ import torch
 
 from recbole_drex.explain.counterfactual.scenarios import Changes, SideEvidence
 from recbole_drex.model.drex.states import SideState
+from recbole_drex.model.layers.common import Side
 
 if TYPE_CHECKING:
     from recbole_drex.explain.counterfactual.review_words import EvidenceWords
@@ -71,7 +72,7 @@ class UserView(SideEvidence):
         posted: PostedWords | None = None,
     ):
         value = torch.nan_to_num(rating / model.table.highest)
-        super().__init__(model, 0, user, rows, item, value, time, row, left_out)
+        super().__init__(model, Side.USER, user, rows, item, value, time, row, left_out)
         self.item, self.rating, self.own, self.posted = item, rating, own, posted
 
     @classmethod
@@ -126,7 +127,7 @@ class UserView(SideEvidence):
         vectors = model.taste.items(self.item, row)
         if self.entity and model.residual is not None:
             return vectors, model.residual[row]
-        items = model.without_own(1, self.item, row)
+        items = model.without_own(Side.ITEM, self.item, row)
         mine = self.without_each()
         return vectors, self.rating - self.rating_of(self.scores_of(mine, items, self.item), mine)
 
@@ -171,7 +172,7 @@ class UserView(SideEvidence):
         model = self.model
         items = torch.arange(model.n_items, device=self.rows.device)
         mine = self.now.each(lambda part: part.expand(len(items), *part.shape[1:]))
-        score = self.scores_of(mine, model.without_own(1, items, torch.full_like(items, -1)), items)
+        score = self.scores_of(mine, model.without_own(Side.ITEM, items, torch.full_like(items, -1)), items)
         if model.taste is not None:
             score = score + model.taste.described @ self.tastes_now[0]
         return self.rating_of(score)

@@ -12,7 +12,8 @@ from torch import nn
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.data.text.stop_words import GENERAL_WORDS
 from recbole_drex.data.text.tokenizer import JUDGING_WORDS
-from recbole_drex.model.layers.evidence_table import EvidenceTable
+from recbole_drex.model.layers.common import Side
+from recbole_drex.model.layers.evidence_table import EvidenceTable, RatingColumns
 from recbole_drex.model.layers.word_attention import ReadWords
 
 WINDOW = 2  # neighbours on either side, in the same sentence, whose vectors say what is said of a word
@@ -237,7 +238,7 @@ class Aspects(nn.Module):
         for block in self.blocks(review, _BLOCK_WORDS):
             words = self.words(review[block])
             x = nn.functional.embedding_bag(words.lemma, self.vectors, words.first, mode="mean")
-            y = table.fixed[rows[block]][:, table.adjusted(1)].squeeze(1)
+            y = RatingColumns.of(table.ratings[rows[block]]).adjusted[Side.ITEM].squeeze(1)
             product, target, n = product + x.T @ x, target + x.T @ y, n + len(x)
         if not n:
             return target

@@ -13,7 +13,8 @@ from recbole_drex.model.abstract_recommender import OrdinalHead
 from recbole_drex.model.drex.drex_parameters import DREX_PARAMETERS
 from recbole_drex.model.drex.states import SideState, StateModel
 from recbole_drex.model.drex.taste import TextTaste
-from recbole_drex.model.layers.common import blocks_of
+from recbole_drex.model.layers.common import Side, blocks_of
+from recbole_drex.model.layers.evidence_table import RatingColumns
 from recbole_drex.parallel import collectives
 
 _PAIRS = 4096  # pairs that are scored at once
@@ -193,8 +194,8 @@ class DReX(StateModel):
     def _residual(self, row: torch.Tensor) -> torch.Tensor:
         """What all but tastes leaves unexplained of the ratings of the table's rows (b,): (b,)."""
         user, item = self.table.user[row], self.table.item[row]
-        known = self.without_own(0, user, row)
-        score = self._score(known, self.without_own(1, item, row), user, item)
+        known = self.without_own(Side.USER, user, row)
+        score = self._score(known, self.without_own(Side.ITEM, item, row), user, item)
         return self.table.rating[row] - self.head.mean(score, self.who(known, user))
 
     # Training ---------------------------------------------------------------------------------------------------
@@ -308,7 +309,7 @@ class DReX(StateModel):
     def _output(self, output: Callable[..., torch.Tensor], user, item, row) -> torch.Tensor:
         """What the output layer makes of the scores of pairs (b,) whose rows of the table are ``row`` (b,)."""
         score = self._score_pairs(user, item, row)
-        return output(score, self.who(self.without_own(0, user, row), user))
+        return output(score, self.who(self.without_own(Side.USER, user, row), user))
 
     def _score_pairs(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """Scores of pairs (b,) whose rows of the table are ``row`` (b,), -1 for none."""
@@ -321,7 +322,7 @@ class DReX(StateModel):
 
     def _score_states(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """What all but tastes says of pairs; as :meth:`_score_pairs`."""
-        return self._score(self.without_own(0, user, row), self.without_own(1, item, row), user, item)
+        return self._score(self.without_own(Side.USER, user, row), self.without_own(Side.ITEM, item, row), user, item)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction) -> torch.Tensor:
@@ -352,7 +353,8 @@ class DReX(StateModel):
 
     def rating_of_nobody(self, score: torch.Tensor) -> torch.Tensor:
         """Expected ratings of scores (...,) by somebody of whom nothing is known."""
-        return self.head.mean(score, self.habits(0, score.new_zeros(1, self.table.tail))[0])
+        nothing = RatingColumns.of(torch.zeros_like(self.table.ratings[:1]))
+        return self.head.mean(score, self.habits(Side.USER, nothing)[0])
 
     def _scores_of_all(self, user: int) -> torch.Tensor:
         """Scores of all items as if the user knew none of them, (n_items,); some thousand at a time."""

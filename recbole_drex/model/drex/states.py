@@ -14,8 +14,8 @@ from recbole_drex.model.abstract_recommender import OrdinalHead, RatingModel
 from recbole_drex.model.drex.aspects import Aspects
 from recbole_drex.model.drex.initial_states import StartState
 from recbole_drex.model.drex.refinement import StateRefiner
-from recbole_drex.model.layers.common import BLOCK_ROWS, Remembering, cumulated
-from recbole_drex.model.layers.evidence_table import EvidenceTable
+from recbole_drex.model.layers.common import BLOCK_ROWS, Remembering, Side, cumulated
+from recbole_drex.model.layers.evidence_table import EvidenceColumns, EvidenceTable, RatingColumns
 from recbole_drex.model.layers.review_check import any_words
 from recbole_drex.model.layers.review_sampling import ReviewSampler
 from recbole_drex.model.layers.word_attention import AttendedWords, WordAttention
@@ -70,6 +70,8 @@ class StateModel(Remembering, RatingModel):
 
     attention: WordAttention | None
     level_shares: torch.Tensor
+    _before_users: torch.Tensor
+    _before_items: torch.Tensor
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
@@ -124,44 +126,43 @@ class StateModel(Remembering, RatingModel):
         self.habit_count = (
             nn.Parameter(torch.tensor(_PSEUDO_COUNT).log()) if isinstance(self.head, OrdinalHead) else None
         )
-        below, rated = self.table.fixed[:, self.table.below], self.table.rated.sum()
-        self.register_buffer("level_shares", below.sum(0) / rated.clamp(min=1), persistent=False)
+        at_most, rated = RatingColumns.of(self.table.ratings).at_most, self.table.rated.sum()
+        self.register_buffer("level_shares", at_most.sum(0) / rated.clamp(min=1), persistent=False)
         if self.refinement == "sequential":
-            for side, group in enumerate((self.table.user, self.table.item)):
-                before = cumulated(self.table.fixed[:, -self.table.tail :], group, self.table.time)
-                self.register_buffer(f"_before{side}", before, persistent=False)
+            for name, group in (("_before_users", self.table.user), ("_before_items", self.table.item)):
+                self.register_buffer(name, cumulated(self.table.ratings, group, self.table.time), persistent=False)
 
     # Messages and states ----------------------------------------------------------------------------------------
 
-    def messages(self, rows: torch.Tensor, side: int) -> torch.Tensor:
+    def messages(self, rows: torch.Tensor, side: Side) -> torch.Tensor:
         """Messages of evidence rows, or sums of messages of summed rows: (..., width) -> (..., d).
 
         Args:
             rows: rows of the evidence table, or sums of them.
-            side: 0 as they go to users, 1 as they go to items; differs only by ``adjust_rating``.
+            side: whose states the messages go to; differs only by ``adjust_rating``.
         """
-        parts = []
-        for modality in self.table.modalities:
-            vector, present = modality.split(rows)
-            layer = cast(nn.Linear, self.projections[modality.name])
+        columns, parts = self.table.named(rows), []
+        for name, (vector, present) in columns.modalities.items():
+            layer = cast(nn.Linear, self.projections[name])
             parts.append(nn.functional.linear(vector, layer.weight) + present * layer.bias)
-        message = nn.functional.linear(torch.cat(parts, -1), self.fuse.weight) + rows[..., -1:] * self.fuse.bias
+        message = nn.functional.linear(torch.cat(parts, -1), self.fuse.weight) + columns.ratings.count * self.fuse.bias
         if self.adjust is not None:
-            message = message + self.adjust[side](rows[..., self.table.adjusted(side)])
+            message = message + self.adjust[side](columns.ratings.adjusted[side])
         return message
 
-    def side_state(self, side: int, rows: torch.Tensor, start: torch.Tensor) -> SideState:
+    def side_state(self, side: Side, rows: torch.Tensor, start: torch.Tensor) -> SideState:
         """What summed rows (n, width) come to by the leave-one-out rule, from start states (n, d)."""
-        refiner = (self.user_refiner, self.item_refiner)[side]
-        state = refiner.from_sum(self.messages(rows, side), rows[:, -1:].detach().round(), start)
-        deviation = self.deviation(side, rows[:, self.table.deviation(side)])
-        return SideState(state, deviation, self.read(side, rows), self.habits(side, rows))
+        columns = self.table.named(rows)
+        ratings, refiner = columns.ratings, (self.user_refiner, self.item_refiner)[side]
+        state = refiner.from_sum(self.messages(rows, side), ratings.count.detach().round(), start)
+        return SideState(state, self.deviation(side, ratings), self.read(side, columns), self.habits(side, ratings))
 
-    def deviation(self, side: int, sums: torch.Tensor) -> torch.Tensor:
-        """The shrunken mean of ratings from their sum and number (n, 2): (n,); zeros without ``use_bias``."""
+    def deviation(self, side: Side, sums: RatingColumns) -> torch.Tensor:
+        """The shrunken mean of the ratings that are summed, (n,); zeros without ``use_bias``."""
+        total, count = sums.adjusted[side][:, 0], sums.rated[:, 0]
         if self.pseudo_counts is None:
-            return sums.new_zeros(len(sums))
-        return sums[:, 0] / (sums[:, 1] + self.pseudo_counts[side].exp())
+            return torch.zeros_like(total)
+        return total / (count + self.pseudo_counts[side].exp())
 
     def _offsets(self, n: int) -> nn.Module:
         # No free parameters of users: given a user's own level, the mean of the user's other ratings would tell the
@@ -170,7 +171,7 @@ class StateModel(Remembering, RatingModel):
         nn.init.zeros_(linear.weight)
         return linear
 
-    def habits(self, side: int, sums: torch.Tensor) -> torch.Tensor:
+    def habits(self, side: Side, sums: RatingColumns) -> torch.Tensor:
         r"""How a user's shares of the levels differ from those of all users.
 
         With :math:`P_k` the share of ratings of at most level k among all ratings, :math:`p_k = P_k - P_{k-1}`, and
@@ -182,48 +183,49 @@ class StateModel(Remembering, RatingModel):
         which are the offsets that thresholds would need if nothing else were known of the user.
 
         Args:
-            side: 0 of users.
-            sums: sums of rows, or of their last columns, (n, ...).
+            side: whose ratings.
+            sums: the n sums of ratings.
 
         Returns:
             (n, K - 1); (n, 0) of items and without ordinal output.
         """
-        if side or self.habit_count is None:
-            return sums.new_zeros(len(sums), 0)
-        pseudo, count = self.habit_count.exp(), sums[:, -2:-1]
-        shares = (sums[:, self.table.below] + pseudo * self.level_shares) / (count + pseudo)
+        if side == Side.ITEM or self.habit_count is None:
+            return sums.rated[:, :0]
+        pseudo = self.habit_count.exp()
+        shares = (sums.at_most + pseudo * self.level_shares) / (sums.rated + pseudo)
         return _log_shares(shares) - _log_shares(self.level_shares)
 
     def who(self, known: SideState, user: torch.Tensor) -> torch.Tensor:
         """What the output layer wants to know of users: habits, or internal ids where it needs none."""
         return user if self.habit_count is None else known.habits
 
-    def read(self, side: int, rows: torch.Tensor) -> torch.Tensor:
-        """Tastes (side 0) or qualities (side 1) from summed rows (n, width): (n, A)."""
+    def read(self, side: Side, sums: EvidenceColumns) -> torch.Tensor:
+        """Tastes of users, or qualities of items, from n sums of rows: (n, A)."""
         if self.aspects is None:
-            return rows.new_zeros(len(rows), 0)
-        mentions, opinions = rows[:, self.table.mentions], rows[:, self.table.opinions]
-        return self.aspects.qualities(mentions, opinions) if side else self.aspects.tastes(mentions)
+            return sums.mentions
+        if side == Side.USER:
+            return self.aspects.tastes(sums.mentions)
+        return self.aspects.qualities(sums.mentions, sums.opinions)
 
-    def _leave_one_out(self, entity: torch.Tensor, row: torch.Tensor, side: int, correction=None) -> SideState:
-        """Users (side 0) or items (side 1) without the interactions at ``row`` (-1: with all)."""
+    def _leave_one_out(self, entity: torch.Tensor, row: torch.Tensor, side: Side, correction=None) -> SideState:
+        """Users or items without the interactions at ``row`` (-1: with all)."""
         sums = (self.table.user_sums, self.table.item_sums)[side][entity]
         rest = self.table.without(sums, row)
         if correction is not None:
             rest = rest + correction
         return self.side_state(side, rest, (self.user_start, self.item_start)[side](entity, row))
 
-    def _in_order(self, side: int, rows: torch.Tensor, row: torch.Tensor) -> tuple[SideState, SideState]:
+    def _in_order(self, side: Side, rows: torch.Tensor, row: torch.Tensor) -> tuple[SideState, SideState]:
         """Sequential rule: one side just before the interactions at ``row``, and after the last of each entity.
 
         Args:
-            side: 0 for users, 1 for items.
+            side: of users or of items.
             rows: the table's rows, some of them perhaps read again.
             row: (b,).
         """
-        refiner, start, group, sums = (
-            (self.user_refiner, self.user_start, self.table.user, self.table.user_sums),
-            (self.item_refiner, self.item_start, self.table.item, self.table.item_sums),
+        refiner, start, group, sums, earlier = (
+            (self.user_refiner, self.user_start, self.table.user, self.table.user_sums, self._before_users),
+            (self.item_refiner, self.item_start, self.table.item, self.table.item_sums, self._before_items),
         )[side]
         messages, entity = self.messages(rows, side), torch.arange(len(sums), device=group.device)
         before, last = refiner.in_order(messages, group, self.table.time, start(entity, torch.full_like(entity, -1)))
@@ -231,13 +233,13 @@ class StateModel(Remembering, RatingModel):
             own = refiner.one_by_one(messages, group, self.table.time, row, start(group[row], row))
         else:
             own = before[row]
-        earlier = getattr(self, f"_before{side}")[row]
-        return self.in_sequence(side, own, earlier), self.in_sequence(side, last, sums)
+        all_ratings = self.table.named(sums).ratings
+        own_state = self.in_sequence(side, own, RatingColumns.of(earlier[row]))
+        return own_state, self.in_sequence(side, last, all_ratings)
 
-    def in_sequence(self, side: int, state: torch.Tensor, sums: torch.Tensor) -> SideState:
-        """Sequential rule: states (n, d) with what sums of rows (n, width or the last columns of it) come to."""
-        deviation = self.deviation(side, sums[:, self.table.deviation(side)])
-        return SideState(state, deviation, state.new_zeros(len(state), 0), self.habits(side, sums))
+    def in_sequence(self, side: Side, state: torch.Tensor, sums: RatingColumns) -> SideState:
+        """Sequential rule: states (n, d) with what sums of ratings come to."""
+        return SideState(state, self.deviation(side, sums), state.new_zeros(len(state), 0), self.habits(side, sums))
 
     @torch.no_grad()
     def _refresh(self) -> None:
@@ -247,16 +249,16 @@ class StateModel(Remembering, RatingModel):
         items = torch.arange(self.n_items, device=self.mean.device)
         if self.refinement == "sequential":
             rows, every = self.table.rows_at(slice(None)), torch.arange(len(self.table), device=self.mean.device)
-            self._users_before, self._users = self._in_order(0, rows, every)
-            self._items_before, self._items = self._in_order(1, rows, every)
+            self._users_before, self._users = self._in_order(Side.USER, rows, every)
+            self._items_before, self._items = self._in_order(Side.ITEM, rows, every)
         else:
-            self._users = self._leave_one_out(users, torch.full_like(users, -1), 0)
-            self._items = self._leave_one_out(items, torch.full_like(items, -1), 1)
+            self._users = self._leave_one_out(users, torch.full_like(users, -1), Side.USER)
+            self._items = self._leave_one_out(items, torch.full_like(items, -1), Side.ITEM)
         self._step, self._stale = 0, False
 
     @torch.no_grad()
-    def without_own(self, side: int, entity: torch.Tensor, row: torch.Tensor) -> SideState:
-        """Remembered users (side 0) or items (side 1) (n,) without the interactions at ``row`` (n,), -1 for none."""
+    def without_own(self, side: Side, entity: torch.Tensor, row: torch.Tensor) -> SideState:
+        """Remembered users or items (n,) without the interactions at ``row`` (n,), -1 for none."""
         everything = (self._users, self._items)[side].each(lambda part: part[entity])
         known = torch.nonzero(row >= 0).flatten()
         if not len(known):
@@ -290,7 +292,7 @@ class StateModel(Remembering, RatingModel):
                 rows = self.sampler.freshened(self.table, self.attention, rows)
             known = row.clamp(min=0)  # a target that sends no message is not in the table
             sent, found, all_states = row >= 0, [], []
-            for side, entity in enumerate((user, item)):
+            for side, entity in zip(Side, (user, item), strict=True):
                 before, last = self._in_order(side, rows, known)
                 after = SideState(*(part[entity] for part in last))
                 masks = (sent[:, None], sent, sent[:, None], sent[:, None])
@@ -302,13 +304,17 @@ class StateModel(Remembering, RatingModel):
             corrections = self.sampler.corrections(self.table, self.attention, row)
         if self.aspects is not None:
             corrections = self._with_aspects(corrections, user, item, row)
-        known_user = self._leave_one_out(user, row, 0, corrections[0])
-        return known_user, self._leave_one_out(item, row, 1, corrections[1]), self._all_states
+        known_user = self._leave_one_out(user, row, Side.USER, corrections[Side.USER])
+        known_item = self._leave_one_out(item, row, Side.ITEM, corrections[Side.ITEM])
+        return known_user, known_item, self._all_states
 
     def _all_states(self) -> list[torch.Tensor]:
         """Leave-one-out rule: P and Q from what is remembered of reviews, (n_users - 1, d) and (n_items - 1, d)."""
         entities = (torch.arange(1, n, device=self.mean.device) for n in (self.n_users, self.n_items))
-        return [self._leave_one_out(one, torch.full_like(one, -1), side).state for side, one in enumerate(entities)]
+        return [
+            self._leave_one_out(one, torch.full_like(one, -1), side).state
+            for side, one in zip(Side, entities, strict=True)
+        ]
 
     def _with_aspects(self, corrections, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
         """Add to what corrects the sums of a step's targets the gradient of aspects, at the steps that learn them."""
@@ -335,15 +341,14 @@ class StateModel(Remembering, RatingModel):
             sums = drift.new_zeros(n, drift.shape[1]).index_add(0, group[rows], drift)[entity]
             own = place[row]
             sums = sums - drift[own.clamp(min=0)] * (own >= 0)[:, None]
-            first = table.mentions.start
-            sums = nn.functional.pad(sums, (first, table.width - first - sums.shape[1]))
+            sums = nn.functional.pad(sums, (table.said_columns.start, table.width - table.said_columns.stop))
             found.append(sums if correction is None else correction + sums)
         return found
 
     def _sampled(self, items: torch.Tensor) -> SideState:
         """Sampled items (n, k), with all their interactions. Their users sent them none."""
         unique, place = torch.unique(items, return_inverse=True)
-        return self._leave_one_out(unique, torch.full_like(unique, -1), 1).each(lambda part: part[place])
+        return self._leave_one_out(unique, torch.full_like(unique, -1), Side.ITEM).each(lambda part: part[place])
 
     # Explanations -----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator
 
 import torch
@@ -13,6 +14,14 @@ from recbole.utils import InputType
 
 from recbole_drex.config.general_parameters import RATING_TRAINING
 from recbole_drex.model.contract import ModelContract
+
+
+class Side(enum.IntEnum):
+    """The two sides of an interaction, as positions in pairs of users and items."""
+
+    USER = 0
+    ITEM = 1
+
 
 BLOCK_ROWS = 8192
 """Rows of all interactions that are worked on at a time, where all at once would take much memory."""

@@ -15,13 +15,11 @@ from torch import nn
 
 from recbole_drex.data.dataset import Evidence
 from recbole_drex.errors import DataError
-from recbole_drex.model.layers.common import BLOCK_ROWS, damped_mean, sums_of_blocks
+from recbole_drex.model.layers.common import BLOCK_ROWS, Side, damped_mean, sums_of_blocks
 from recbole_drex.model.layers.review_check import with_words
 from recbole_drex.model.layers.word_attention import WordAttention
 from recbole_drex.parallel import collectives
 from recbole_drex.utils.temporary_arrays import scratch_array
-
-_TAIL = 4  # the last columns of a row, which all have: the rating as either side sees it, whether there is one, and 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +30,64 @@ class Modality:
     start: int
     width: int
 
+    @property
+    def vector(self) -> slice:
+        """Columns of the vector."""
+        return slice(self.start, self.start + self.width)
+
+    @property
+    def presence(self) -> int:
+        """Column that is 1 where the modality is there."""
+        return self.start + self.width
+
     def split(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Vector ``(..., width)`` and presence ``(..., 1)`` of this modality."""
-        end = self.start + self.width
-        return rows[..., self.start : end], rows[..., end : end + 1]
+        return rows[..., self.vector], rows[..., self.presence, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RatingColumns:
+    """What rows, or sums of rows, say of ratings.
+
+    Attributes:
+        at_most: for every rating level but the highest 1 if the rating is that or lower, zero where missing,
+            (..., K - 1).
+        adjusted: per side the rating minus what the other side's ratings explain, zero where missing, (..., 1) each.
+        rated: 1 if there is a rating, (..., 1).
+        count: 1, so that sums count interactions, (..., 1).
+    """
+
+    at_most: torch.Tensor
+    adjusted: tuple[torch.Tensor, torch.Tensor]
+    rated: torch.Tensor
+    count: torch.Tensor
+
+    @classmethod
+    def of(cls, columns: torch.Tensor) -> RatingColumns:
+        """Name columns (..., K + 3) that :meth:`joined` made, or sums of them; nothing is copied."""
+        at_most, by_user, by_item, rated, count = columns.split([columns.shape[-1] - 4, 1, 1, 1, 1], -1)
+        return cls(at_most, (by_user, by_item), rated, count)
+
+    def joined(self) -> torch.Tensor:
+        """All columns one beside the other, (..., K + 3)."""
+        return torch.cat([self.at_most, *self.adjusted, self.rated, self.count], -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvidenceColumns:
+    """Rows of an evidence table, or sums of rows, by name.
+
+    Attributes:
+        modalities: vector (..., width) and presence (..., 1) of each modality, by its name.
+        mentions: what the reviews mention, (..., A).
+        opinions: what they say of it, (..., A).
+        ratings: what the ratings are.
+    """
+
+    modalities: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    mentions: torch.Tensor
+    opinions: torch.Tensor
+    ratings: RatingColumns
 
 
 class AspectReader(Protocol):
@@ -52,11 +104,10 @@ class EvidenceTable(nn.Module):
     """The interactions that may be known, one row each, and who they belong to.
 
     A row holds, for each modality, its vector (zero where missing) and its presence; then, if there are aspects, what
-    the review mentions and what it says of it (:class:`~recbole_drex.model.drex.aspects.Aspects`); then for every
-    rating level but the highest 1 if the rating is that or lower (zero where missing); then two columns with the rating
-    as the user side and the item side see it (minus what the other side's ratings explain, zero where missing); then 1
-    if there is a rating; then 1. The review's vector is the attention-weighted mean of its words, which changes
-    as the attention learns: :meth:`refresh` computes it again, and likewise mentions and opinions.
+    the review mentions and what it says of it (:class:`~recbole_drex.model.drex.aspects.Aspects`); then the
+    :class:`RatingColumns`. :meth:`named` gives these parts their names. The review's vector is the attention-weighted
+    mean of its words, which changes as the attention learns: :meth:`refresh` computes it again, and likewise mentions
+    and opinions.
 
     Args:
         evidence: training rows and unrated rows.
@@ -75,7 +126,8 @@ class EvidenceTable(nn.Module):
             modality. Most of what is remembered, and so, like the word features, mapped from a file (unless it is moved
             to another device). Rows are sorted by (user, item).
         said: of each row mentions and opinions, (n, 2 A), mapped from a file too; (n, 0) without aspects.
-        fixed: the other columns, (n, rest).
+        features: of each row the columns of modalities without the review's vector, (n, rest).
+        ratings: of each row the :class:`RatingColumns`, (n, K + 3).
         width: of a row.
         user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
         review: row of the feature store, -1 without words, (n,).
@@ -87,7 +139,8 @@ class EvidenceTable(nn.Module):
 
     pooled: torch.Tensor
     said: torch.Tensor
-    fixed: torch.Tensor
+    features: torch.Tensor
+    ratings: torch.Tensor
     user: torch.Tensor
     item: torch.Tensor
     key: torch.Tensor
@@ -131,12 +184,9 @@ class EvidenceTable(nn.Module):
         # The median, not the mean: a target's own rating would shift the mean and with it every row.
         self.levels, self.damping, self.median = levels, damping, evidence.rating[rated].median()
         centred = torch.where(rated, evidence.rating - self.median, torch.zeros(()))
-        columns = [part for vector, mask in vectors for part in (vector, mask[:, None].float())]
+        features = torch.cat([part for vector, mask in vectors for part in (vector, mask[:, None].float())], 1)
         adjusted, item_effect = _adjusted(evidence, centred, rated, n_users, n_items, damping, joint)
-        below = ((evidence.rating[:, None] <= levels[None, :-1]) & rated[:, None]).float()
-        self.tail = below.shape[1] + _TAIL
-        columns += [below, *adjusted]
-        columns += [rated[:, None].float(), torch.ones(len(evidence), 1)]
+        ratings = self._rating_columns(evidence.rating, adjusted).joined()
         self.modalities = []
         start = 0
         self.review_columns = slice(0, 0)
@@ -146,7 +196,7 @@ class EvidenceTable(nn.Module):
             if name == "review":
                 self.review_columns = slice(start, start + width)
             start += width + 1
-        self.width = start + self.tail
+        self.width = start + ratings.shape[1]
         # An interaction with every modality missing sends no message: it is not in the table.
         keep = torch.nonzero(present).flatten()
         if not len(keep):
@@ -157,7 +207,8 @@ class EvidenceTable(nn.Module):
             "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float32)),
             "said": torch.zeros(len(keep), 0),
             "item_effect": item_effect,
-            "fixed": torch.cat(columns, 1)[keep],
+            "features": features[keep],
+            "ratings": ratings[keep],
             "user": evidence.user[keep],
             "item": evidence.item[keep],
             "time": evidence.timestamp[keep],
@@ -180,33 +231,26 @@ class EvidenceTable(nn.Module):
         self.width += 2 * len(aspects)
         self.refresh(None, aspects)
 
-    # Columns, counted from the end of a row.
+    # Columns
 
     @property
-    def mentions(self) -> slice:
-        """Columns of the mentions of aspects."""
-        n = self.said.shape[1]
-        return slice(self.width - self.tail - n, self.width - self.tail - n // 2)
+    def said_columns(self) -> slice:
+        """Columns of mentions and opinions."""
+        end = self.width - self.ratings.shape[1]
+        return slice(end - self.said.shape[1], end)
 
-    @property
-    def opinions(self) -> slice:
-        """Columns of the opinions on aspects."""
-        return slice(self.width - self.tail - self.said.shape[1] // 2, self.width - self.tail)
+    def named(self, rows: torch.Tensor) -> EvidenceColumns:
+        """The columns of rows, or of sums of rows, (..., width) by name; nothing is copied."""
+        mentions, opinions = rows[..., self.said_columns].chunk(2, -1)
+        modalities = {modality.name: modality.split(rows) for modality in self.modalities}
+        return EvidenceColumns(modalities, mentions, opinions, RatingColumns.of(rows[..., self.said_columns.stop :]))
 
-    @property
-    def below(self) -> slice:
-        """Columns of whether the rating is a level or lower, counted from the end; also in :attr:`fixed`."""
-        return slice(-self.tail, -_TAIL)
-
-    @staticmethod
-    def adjusted(side: int) -> slice:
-        """Column of the rating as users (side 0) or items (side 1) see it, also in :attr:`fixed`."""
-        return slice(side - _TAIL, side - _TAIL + 1)
-
-    @staticmethod
-    def deviation(side: int) -> list[int]:
-        """Columns of the rating as one side sees it and of whether there is one; sums give a mean deviation."""
-        return [side - _TAIL, 2 - _TAIL]
+    def _rating_columns(self, rating: torch.Tensor, adjusted: tuple[torch.Tensor, torch.Tensor]) -> RatingColumns:
+        """Columns of ratings (n,), NaN for none, given how both sides see them, (n, 1) each."""
+        levels = self.levels.to(rating)
+        rated = ~torch.isnan(rating)[:, None]
+        at_most = ((rating[:, None] <= levels[None, :-1]) & rated).float()
+        return RatingColumns(at_most, adjusted, rated.float(), torch.ones(len(rating), 1, device=rating.device))
 
     @property
     def relative_rating(self) -> torch.Tensor:
@@ -246,25 +290,17 @@ class EvidenceTable(nn.Module):
                 vector = torch.stack([vector for vector, _ in known])
                 present = torch.stack([there for _, there in known])[:, 0] > 0
             parts += [vector * present[:, None], present[:, None].float()]
-        adjusted = torch.zeros(len(item), 2, device=rating.device)
-        adjusted[:, 0] = torch.where(rated, centred - self.item_effect[item], 0.0)
-        one = torch.ones(len(item), 1, device=rating.device)
-        below = (rating[:, None] <= self.levels[:-1].to(rating)[None, :]).float()
-        return torch.cat([*parts, said, below, adjusted, rated[:, None].float(), one], 1)
+        by_user = torch.where(rated, centred - self.item_effect[item], 0.0)[:, None]
+        ratings = self._rating_columns(rating, (by_user, torch.zeros_like(by_user)))
+        return torch.cat([*parts, said, ratings.joined()], 1)
 
     def __len__(self) -> int:
         return len(self.user)
 
     def rows_at(self, place: torch.Tensor | slice) -> torch.Tensor:
         """The rows at ``place`` (m,): (m, width)."""
-        start, fixed = self.review_columns.start, self.fixed[place]
-        parts = [
-            fixed[:, :start],
-            self.pooled[place],
-            fixed[:, start : -self.tail],
-            self.said[place],
-            fixed[:, -self.tail :],
-        ]
+        start, features = self.review_columns.start, self.features[place]
+        parts = [features[:, :start], self.pooled[place], features[:, start:], self.said[place], self.ratings[place]]
         return torch.cat(parts, 1)
 
     @torch.no_grad()
@@ -287,7 +323,7 @@ class EvidenceTable(nn.Module):
     @torch.no_grad()
     def remember_said(self, rows: torch.Tensor, said: torch.Tensor) -> None:
         """Replace mentions and opinions (m, 2 A) of some rows (m,), in the sums as well."""
-        columns = slice(self.mentions.start, self.opinions.stop)
+        columns = self.said_columns
         change = said - self.said[rows]
         self.user_sums[:, columns].index_add_(0, self.user[rows], change)
         self.item_sums[:, columns].index_add_(0, self.item[rows], change)
@@ -324,7 +360,7 @@ def _adjusted(
     n_items: int,
     damping: float,
     joint: bool,
-) -> tuple[list[torch.Tensor], torch.Tensor]:
+) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     r"""Ratings minus what the other side's ratings explain, as users and as items see them.
 
     With :math:`\bar r_u` and :math:`\bar r_i` the damped means of the centred ratings r of a user and of an item,
@@ -351,7 +387,7 @@ def _adjusted(
     by_user = (centred - damped_mean(user[rated], centred[rated], n_users, damping)[user]) * there
     by_item = (centred - of_item[item]) * there
     if not joint:
-        return [by_item[:, None], by_user[:, None]], of_item
+        return (by_item[:, None], by_user[:, None]), of_item
     columns, effects = [], []
     for value, group, n in ((by_user, item, n_items), (by_item, user, n_users)):
         total = torch.zeros(n).index_add_(0, group, value)
@@ -359,4 +395,4 @@ def _adjusted(
         others = (total[group] - value) / (count[group] - 1).clamp(min=1e-6)
         columns.append(((centred - others) * there)[:, None])
         effects.append(total / count.clamp(min=1e-6))
-    return columns, effects[0]
+    return (columns[Side.USER], columns[Side.ITEM]), effects[Side.USER]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from recbole_drex.model.layers.common import Side
 from recbole_drex.model.layers.evidence_table import EvidenceTable
 from recbole_drex.model.layers.word_attention import WordAttention
 from recbole_drex.parallel import collectives
@@ -32,7 +33,7 @@ class ReviewSampler(nn.Module):
         self.samples = samples
         reviewed = torch.nonzero(table.review >= 0).flatten()
         self.register_buffer("reviewed", reviewed, persistent=False)
-        for side, (group, size) in enumerate(((table.user, table.n_users), (table.item, table.n_items))):
+        for side, group, size in ((Side.USER, table.user, table.n_users), (Side.ITEM, table.item, table.n_items)):
             members = reviewed[torch.argsort(group[reviewed], stable=True)]
             count = torch.bincount(group[members], minlength=size)
             first = torch.cumsum(count, 0) - count
@@ -40,10 +41,10 @@ class ReviewSampler(nn.Module):
             place[members] = torch.arange(len(members)) - first[group[members]]
             parts = {"group": group, "members": members, "count": count, "first": first, "place": place}
             for name, value in parts.items():
-                self.register_buffer(f"{name}{side}", value, persistent=False)
+                self.register_buffer(f"{name}{side:d}", value, persistent=False)
 
-    def draw(self, row: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Another reviewed row of each target's user (side 0) or item (side 1).
+    def draw(self, row: torch.Tensor, side: Side) -> tuple[torch.Tensor, torch.Tensor]:
+        """Another reviewed row of each target's user or item.
 
         Args:
             row: the targets' rows of the table, (n,), all in the table.
@@ -52,7 +53,7 @@ class ReviewSampler(nn.Module):
             Rows (n,), -1 where there is no other review; and the number of other reviews (n,).
         """
         group, members, count, first, place = (
-            getattr(self, f"{name}{side}") for name in ("group", "members", "count", "first", "place")
+            getattr(self, f"{name}{side:d}") for name in ("group", "members", "count", "first", "place")
         )
         owner, own = group[row], place[row]  # own: place of the target's review among its owner's, -1 without one
         others = count[owner] - (own >= 0).long()
@@ -69,7 +70,7 @@ class ReviewSampler(nn.Module):
         # Of several processes each reads for its share of the rows.
         samples = -(-self.samples // collectives.world_size())
         picked = known[torch.randperm(len(known), device=row.device)[:samples]]
-        draws = [self.draw(row[picked], side) for side in (0, 1)]
+        draws = [self.draw(row[picked], side) for side in Side]
         chosen = torch.cat([rows for rows, _ in draws])
         real = torch.nonzero(chosen >= 0).flatten()
         unique, inverse = torch.unique(chosen[real], return_inverse=True)

@@ -9,7 +9,7 @@ from torch import nn
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
+class SideFeatures:
     """What is known of n users or items; every tensor has n rows.
 
     Attributes:
@@ -48,7 +48,7 @@ class Disentangler(nn.Module):
         self.gate = nn.Linear(4 * part, 4)
         self.output = nn.Linear(4 * part, size)
 
-    def forward(self, ratings: torch.Tensor, reviews: torch.Tensor, reviewed: torch.Tensor) -> Side:
+    def forward(self, ratings: torch.Tensor, reviews: torch.Tensor, reviewed: torch.Tensor) -> SideFeatures:
         """Inputs (n, ratings), (n, reviews); ``reviewed`` (n,) is false where the second says nothing."""
         parts = []
         for layer, split, given in zip(self.inputs, self.parts, (ratings, reviews), strict=True):
@@ -62,4 +62,4 @@ class Disentangler(nn.Module):
         unit = [nn.functional.normalize(part, dim=1, eps=1e-6) for part in parts]
         inconsistency = torch.cat([unit[0] - unit[2], unit[1] * unit[3]], 1) * there
         private = torch.stack([unit[1], unit[3]])
-        return Side(torch.tanh(self.output(gated)), unit[0], unit[2], private, gates, reviewed, inconsistency)
+        return SideFeatures(torch.tanh(self.output(gated)), unit[0], unit[2], private, gates, reviewed, inconsistency)

@@ -17,12 +17,12 @@ from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.errors import DataError
 from recbole_drex.model.abstract_recommender import RatingModel
-from recbole_drex.model.layers.common import Remembering
+from recbole_drex.model.layers.common import Remembering, Side
 from recbole_drex.model.layers.evidence_table import EvidenceTable
 from recbole_drex.model.layers.review_check import require_words
 from recbole_drex.model.layers.review_sampling import ReviewSampler
 from recbole_drex.model.layers.word_attention import WordAttention
-from recbole_drex.model.pesi.disentangler import Disentangler, Side
+from recbole_drex.model.pesi.disentangler import Disentangler, SideFeatures
 from recbole_drex.model.pesi.generator import SentenceWriter
 from recbole_drex.model.pesi.sentence_data import Sentences
 
@@ -141,7 +141,7 @@ class PESI(Remembering, RatingModel):
         self.sides = nn.ModuleList([Disentangler(size + len(levels) + 1, size, size, part) for _ in sizes])
         self.dropout = nn.Dropout(config["dropout"])
         self.product = nn.Linear(size, 1, bias=False)
-        self.hidden = nn.ModuleList([nn.Linear(size, size, bias=side == 0) for side in range(2)])
+        self.hidden = nn.ModuleList([nn.Linear(size, size, bias=side == Side.USER) for side in Side])
         self.output = nn.Linear(size, 1, bias=False)
         self.n_sentences, self.beams = config["generator_sentences"], config["generator_beams"]
         self.passes, self.seed = config["generator_passes"], config["seed"]
@@ -173,22 +173,22 @@ class PESI(Remembering, RatingModel):
 
     # Features ---------------------------------------------------------------------------------------------------
 
-    def _side(self, side: int, entity: torch.Tensor, row: torch.Tensor, correction=None) -> Side:
-        """Users (side 0) or items (side 1) (n,) without the interactions at ``row`` (n,), -1 for none."""
+    def _side(self, side: Side, entity: torch.Tensor, row: torch.Tensor, correction=None) -> SideFeatures:
+        """Users or items (n,) without the interactions at ``row`` (n,), -1 for none."""
         sums = (self.table.user_sums, self.table.item_sums)[side][entity]
         rest = self.table.without(sums, row)
         texts = rest if self.exclude_target_review else sums
         if correction is not None:
             texts = texts + correction
-        words, n_reviews = self.table.modalities[0].split(texts)
-        onehot, n_ratings = self.table.modalities[1].split(rest)
-        adjusted = rest[:, self.table.adjusted(side)]
+        words, n_reviews = self.table.named(texts).modalities["review"]
+        known = self.table.named(rest)
+        onehot, n_ratings = known.modalities["rating"]
         projection = self.attention.projection
         reviews = nn.functional.linear(words, projection.weight) + n_reviews * projection.bias
-        known = torch.cat([onehot, adjusted], 1) / (n_ratings + self.shrinkage).clamp(min=1.0)
+        rated = torch.cat([onehot, known.ratings.adjusted[side]], 1) / (n_ratings + self.shrinkage).clamp(min=1.0)
         # A presence is 0 or a whole number but for rounding.
         reviewed = n_reviews.squeeze(1) > 0.5
-        ratings = torch.cat([self.embeddings[side](entity), known], 1)
+        ratings = torch.cat([self.embeddings[side](entity), rated], 1)
         return self.sides[side](ratings, reviews / (n_reviews + self.shrinkage).clamp(min=1.0), reviewed)
 
     def _pair(self, user_state: torch.Tensor, item_state: torch.Tensor) -> torch.Tensor:
@@ -201,7 +201,7 @@ class PESI(Remembering, RatingModel):
 
     # Training ---------------------------------------------------------------------------------------------------
 
-    def terms(self, sides: Sequence[Side], entities: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    def terms(self, sides: Sequence[SideFeatures], entities: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Means over a batch of the terms beside the loss of ratings, summed over both sides.
 
         Args:
@@ -237,7 +237,7 @@ class PESI(Remembering, RatingModel):
         if self.sampler is not None:
             corrections = self.sampler.corrections(self.table, self.attention, row)
         entities = (user, item)
-        sides = [self._side(k, entity, row, corrections[k]) for k, entity in enumerate(entities)]
+        sides = [self._side(side, entities[side], row, corrections[side]) for side in Side]
         biases = self._biases(user, item)
         score = self.mean + biases + self._pair(*(self.dropout(side.state) for side in sides))
         free = sum(self.embeddings[k](entity).square().sum(-1).mean() for k, entity in enumerate(entities))
@@ -263,7 +263,7 @@ class PESI(Remembering, RatingModel):
         writer.study(x, self.passes, self.seed)
         studied.fill_(True)
 
-    def _condition(self, sides: Sequence[Side], rating: torch.Tensor) -> torch.Tensor:
+    def _condition(self, sides: Sequence[SideFeatures], rating: torch.Tensor) -> torch.Tensor:
         """What a sentence is written from, without gradient: (b, 2d + 4k + 1)."""
         standard = ((rating - self.mean) / cast(torch.Tensor, self.spread))[:, None]
         parts = [side.state for side in sides] + [side.inconsistency for side in sides] + [standard]
@@ -276,7 +276,7 @@ class PESI(Remembering, RatingModel):
         """Pool all reviews, and make all states, with the present parameters."""
         self.table.refresh(self.attention)
         self._states = []
-        for side, size in enumerate((self.n_users, self.n_items)):
+        for side, size in ((Side.USER, self.n_users), (Side.ITEM, self.n_items)):
             entity = torch.arange(size, device=self.mean.device)
             self._states.append(self._side(side, entity, torch.full_like(entity, -1)).state)
         self._stale = False
@@ -285,7 +285,7 @@ class PESI(Remembering, RatingModel):
         """The states of users and items, each of shape ``(n, d)``, made of all training reviews."""
         if self._stale or self.training:
             self._refresh()
-        return self._states[0], self._states[1]
+        return self._states[Side.USER], self._states[Side.ITEM]
 
     @torch.no_grad()
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -298,7 +298,9 @@ class PESI(Remembering, RatingModel):
         for part in torch.split(known, 8192):
             who, what = (entity.expand(row.shape).flatten()[part] for entity in (user, item))
             own = row.flatten()[part]
-            score.view(-1)[part] = self._pair(self._side(0, who, own).state, self._side(1, what, own).state)
+            score.view(-1)[part] = self._pair(
+                self._side(Side.USER, who, own).state, self._side(Side.ITEM, what, own).state
+            )
         return score + self._biases(user, item) + self.mean
 
     # Sentences --------------------------------------------------------------------------------------------------
@@ -308,7 +310,7 @@ class PESI(Remembering, RatingModel):
         """What the writer is given for pairs (b,): the states and inconsistencies, and the predicted rating."""
         rating = self.head.mean(self.score(user, item), user)
         row = self.table.find(user, item)
-        return self._condition([self._side(0, user, row), self._side(1, item, row)], rating)
+        return self._condition([self._side(Side.USER, user, row), self._side(Side.ITEM, item, row)], rating)
 
     @property
     def writes(self) -> bool:

@@ -7,11 +7,11 @@ from torch import nn
 
 from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter
-from recbole_drex.model.review_based.documents import ITEMS, USERS
+from recbole_drex.model.layers.common import Side
 from recbole_drex.model.review_based.review_recommender import ReviewModel
 from recbole_drex.model.review_based.text_cnn import Reading
 
-Side = tuple[torch.Tensor, torch.Tensor]  # a side's own terms, and the factors that meet the other side's
+SideTerms = tuple[torch.Tensor, torch.Tensor]  # a side's own terms, and the factors that meet the other side's
 
 
 class DeepCoNN(ReviewModel):
@@ -64,7 +64,7 @@ class DeepCoNN(ReviewModel):
 
     # Documents --------------------------------------------------------------------------------------------------
 
-    def _two_highest(self, reading: Reading, side: int, entity: torch.Tensor) -> torch.Tensor:
+    def _two_highest(self, reading: Reading, side: Side, entity: torch.Tensor) -> torch.Tensor:
         """Reviews in which each filter answers highest and second highest: (2, b, filters), -1 for none."""
         result = torch.full((2, len(entity), self.cnn.filters), -1, device=entity.device)
         review, owner = self.documents.of(side, entity)
@@ -93,7 +93,7 @@ class DeepCoNN(ReviewModel):
         position = reading.position.gather(0, reading.slot[review.clamp(min=0)].clamp(min=0))
         return self.cnn.answer(reading, position) * ((highest[0] >= 0) & (review >= 0))
 
-    def _side(self, side: int, document: torch.Tensor) -> Side:
+    def _side(self, side: Side, document: torch.Tensor) -> SideTerms:
         """A side's part of the factorisation machine: its own terms (b,), and the factors that meet the other side's.
 
         Args:
@@ -113,7 +113,7 @@ class DeepCoNN(ReviewModel):
         own = self.own_review(user, item)
         reading = self.cnn.read(self.documents.read_for(user, item))
         sides = []
-        for side, entity in ((USERS, user), (ITEMS, item)):
+        for side, entity in zip(Side, (user, item), strict=True):
             distinct, place = torch.unique(entity, return_inverse=True)
             highest = self._two_highest(reading, side, distinct)[:, place]
             sides.append(self._side(side, self._document(reading, highest, own)))
@@ -123,13 +123,13 @@ class DeepCoNN(ReviewModel):
         penalty = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
         return loss + self.bias_reg_weight * penalty
 
-    def _sum(self, user: Side, item: Side) -> torch.Tensor:
+    def _sum(self, user: SideTerms, item: SideTerms) -> torch.Tensor:
         return self.constant + user[0] + item[0] + (user[1] * item[1]).sum(-1)
 
     def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor | float:
         if self.biases is None:
             return 0.0
-        return (self.biases[USERS](user) + self.biases[ITEMS](item)).squeeze(-1)
+        return (self.biases[Side.USER](user) + self.biases[Side.ITEM](item)).squeeze(-1)
 
     # Prediction -------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class DeepCoNN(ReviewModel):
         device = self.constant.device
         self._reading = self.cnn.read(torch.arange(len(self.documents), device=device))
         self._highest, self._sides = [], []
-        for side, size in ((USERS, self.n_users), (ITEMS, self.n_items)):
+        for side, size in ((Side.USER, self.n_users), (Side.ITEM, self.n_items)):
             entity = torch.arange(size, device=device)
             self._highest.append(self._two_highest(self._reading, side, entity))
             document = self._document(self._reading, self._highest[side], torch.full_like(entity, -1))
@@ -147,7 +147,7 @@ class DeepCoNN(ReviewModel):
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The factors of the documents of users and items, each of shape ``(n, k)``."""
         self.make_ready()
-        return self._sides[USERS][1], self._sides[ITEMS][1]
+        return self._sides[Side.USER][1], self._sides[Side.ITEM][1]
 
     def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         (user_alone, user_factors), (item_alone, item_factors) = self._sides
@@ -157,6 +157,6 @@ class DeepCoNN(ReviewModel):
     def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         users, items = (
             self._side(side, self._document(self._reading, self._highest[side][:, entity], row))
-            for side, entity in ((USERS, user), (ITEMS, item))
+            for side, entity in zip(Side, (user, item), strict=True)
         )
         return self._sum(users, items) + self._biases(user, item)

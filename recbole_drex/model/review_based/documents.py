@@ -8,9 +8,8 @@ from torch import nn
 
 from recbole_drex.data.dataset import Evidence
 from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.model.layers.common import Side
 from recbole_drex.model.layers.review_check import with_words
-
-USERS, ITEMS = 0, 1
 
 
 class Documents(nn.Module):
@@ -71,11 +70,12 @@ class Documents(nn.Module):
         # Latest first; by place in the data where times are equal or missing.
         newest = torch.argsort(keep, descending=True)
         newest = newest[torch.argsort(evidence.timestamp[keep][newest], stable=True, descending=True)]
-        for side, (owner, size) in enumerate(((buffers["user"], n_users), (buffers["item"], n_items))):
+        for side, owner, size in ((Side.USER, buffers["user"], n_users), (Side.ITEM, buffers["item"], n_items)):
             members = newest[torch.argsort(owner[newest], stable=True)]
             members = members[_within(torch.bincount(owner, minlength=size)) < max_reviews]
             count = torch.bincount(owner[members], minlength=size)
-            buffers |= {f"members{side}": members, f"count{side}": count, f"first{side}": count.cumsum(0) - count}
+            parts = {"members": members, "count": count, "first": count.cumsum(0) - count}
+            buffers |= {f"{name}{side:d}": value for name, value in parts.items()}
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
@@ -91,17 +91,17 @@ class Documents(nn.Module):
         place = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
         return torch.where(self.key[place] == key, place, -1)
 
-    def of(self, side: int, entity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reviews of several users (side 0) or items (side 1), one after the other.
+    def of(self, side: Side, entity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reviews of several users or items, one after the other.
 
         Args:
-            side: :data:`USERS` or :data:`ITEMS`.
+            side: of users or of items.
             entity: internal ids, (b,).
 
         Returns:
             Reviews (m,), and the place in ``entity`` that each belongs to, (m,), ascending.
         """
-        members, first, count = (getattr(self, f"{name}{side}") for name in ("members", "first", "count"))
+        members, first, count = (getattr(self, f"{name}{side:d}") for name in ("members", "first", "count"))
         counts = count[entity]
         owner = torch.repeat_interleave(torch.arange(len(entity), device=entity.device), counts)
         return members[first[entity][owner] + _within(counts)], owner
@@ -109,7 +109,7 @@ class Documents(nn.Module):
     def read_for(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """The distinct reviews in the documents of these users (b,) and items (c,), ascending."""
         needed = torch.zeros(len(self), dtype=torch.bool, device=self.key.device)
-        for side, entity in ((USERS, user), (ITEMS, item)):
+        for side, entity in zip(Side, (user, item), strict=True):
             needed[self.of(side, torch.unique(entity))[0]] = True
         return torch.nonzero(needed).flatten()
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from recbole_drex.config.parameters import Parameter, with_defaults
-from recbole_drex.model.review_based.documents import ITEMS, USERS
+from recbole_drex.model.layers.common import Side
 from recbole_drex.model.review_based.review_recommender import ReviewModel
 from recbole_drex.parallel import collectives
 
@@ -110,7 +110,7 @@ class NARRE(ReviewModel):
         return [attend(answers, who) for attend, who in zip(self.attention_of_side, counterparts, strict=True)]
 
     def _weights(
-        self, side: int, entity: torch.Tensor, own: torch.Tensor, slot: torch.Tensor, logits: torch.Tensor
+        self, side: Side, entity: torch.Tensor, own: torch.Tensor, slot: torch.Tensor, logits: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Softmax over the reviews of each of ``entity`` (b,) without its ``own`` (b,), -1 for none.
 
@@ -135,7 +135,7 @@ class NARRE(ReviewModel):
 
     def _state(
         self,
-        side: int,
+        side: Side,
         entity: torch.Tensor,
         own: torch.Tensor,
         slot: torch.Tensor,
@@ -155,7 +155,7 @@ class NARRE(ReviewModel):
     # Training ---------------------------------------------------------------------------------------------------
 
     def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        return (self.biases[USERS](user) + self.biases[ITEMS](item)).squeeze(-1)
+        return (self.biases[Side.USER](user) + self.biases[Side.ITEM](item)).squeeze(-1)
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
@@ -163,7 +163,7 @@ class NARRE(ReviewModel):
         slot, answers, logits = self._read(collectives.union(self.documents.read_for(user, item), len(self.documents)))
         user_state, item_state = (
             self._state(side, entity, own, slot, answers, logits[side])
-            for side, entity in ((USERS, user), (ITEMS, item))
+            for side, entity in zip(Side, (user, item), strict=True)
         )
         product = self.dropout(user_state * item_state)
         score = self.output(product).squeeze(-1) + self._biases(user, item) + self.mean
@@ -178,25 +178,25 @@ class NARRE(ReviewModel):
         device = self.mean.device
         self._slot, self._answers, self._usefulness = self._read(torch.arange(len(self.documents), device=device))
         self._states = []
-        for side, size in ((USERS, self.n_users), (ITEMS, self.n_items)):
+        for side, size in ((Side.USER, self.n_users), (Side.ITEM, self.n_items)):
             entity = torch.arange(size, device=device)
             self._states.append(self._remembered_state(side, entity, torch.full_like(entity, -1)))
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The states of users and items, each of shape ``(n, d)``, made of all training reviews."""
         self.make_ready()
-        return self._states[USERS], self._states[ITEMS]
+        return self._states[Side.USER], self._states[Side.ITEM]
 
-    def _remembered_state(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    def _remembered_state(self, side: Side, entity: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         return self._state(side, entity, own, self._slot, self._answers, self._usefulness[side])
 
     def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        product = (self._states[USERS] * self.output.weight)[user] * self._states[ITEMS][item]
+        product = (self._states[Side.USER] * self.output.weight)[user] * self._states[Side.ITEM][item]
         return product.sum(-1) + self._biases(user, item) + self.mean
 
     def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         return self.score_of_states(
-            self._remembered_state(USERS, user, row), self._remembered_state(ITEMS, item, row), user, item
+            self._remembered_state(Side.USER, user, row), self._remembered_state(Side.ITEM, item, row), user, item
         )
 
     def score_of_states(self, user_state, item_state, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -206,7 +206,7 @@ class NARRE(ReviewModel):
     # Explanations -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def weights_of(self, side: int, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def weights_of(self, side: Side, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, by falling weight, with it."""
         self.make_ready()
         review, _, weight = self._weights(side, entity, own, self._slot, self._usefulness[side])
@@ -227,4 +227,4 @@ class NARRE(ReviewModel):
             pooled = share @ self._answers[self._slot[review]]
             states.append(self.embeddings[side](entity) + self.dense[side](pooled))
         user, item = (entity.expand(len(states[0])) for entity in entities)
-        return self.head.mean(self.score_of_states(states[USERS], states[ITEMS], user, item), user)
+        return self.head.mean(self.score_of_states(states[Side.USER], states[Side.ITEM], user, item), user)

@@ -150,7 +150,7 @@ def test_without_words_it_is_a_model_that_never_read_them(experiment, pair, make
             found = side.rows[place[number], columns] + changes.row[number, columns]
             torch.testing.assert_close(found, expected.detach(), atol=1e-4, rtol=1e-4)
             if model.aspects is not None:
-                read = slice(model.table.mentions.start, model.table.opinions.stop)
+                read = model.table.said_columns
                 stays = [one for one in everything.tolist() if one not in lost.tolist()]
                 said = literal_reading(model.aspects, words.word[stays].tolist(), words.sentence[stays].tolist())
                 literal = torch.from_numpy(np.concatenate(said))

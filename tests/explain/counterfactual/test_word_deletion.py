@@ -34,10 +34,10 @@ def literal(deletion, gone) -> float:
     """
     counterfactual, model = deletion.counterfactual, deletion.counterfactual.model
     table, taste = model.table, model.taste
-    saved = table.pooled.clone(), table.fixed.clone(), table.said.clone()
+    saved = table.pooled.clone(), table.features.clone(), table.ratings.clone(), table.said.clone()
     said = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
     review = next(one for one in table.modalities if one.name == "review")
-    others = [one.start + one.width for one in table.modalities if one is not review]
+    others = [one.presence for one in table.modalities if one is not review]
     for number, (side, words) in enumerate(zip(counterfactual.sides, deletion.words, strict=True)):
         for place, row in enumerate(side.row.tolist()):
             inside = torch.nonzero(words.place == place).flatten().tolist()
@@ -52,9 +52,9 @@ def literal(deletion, gone) -> float:
                 weight = torch.softmax(words.vector[stays] @ model.attention.scoring_vector(), 0)
                 table.pooled[row] = (weight @ words.vector[stays]).detach()
             else:
-                table.pooled[row], table.fixed[row, review.start] = 0.0, 0.0
+                table.pooled[row], table.features[row, review.start] = 0.0, 0.0
                 if not table.rows_at(torch.tensor([row]))[0, others].any():
-                    table.fixed[row] = 0.0
+                    table.features[row], table.ratings[row] = 0.0, 0.0
             if taste is not None and side is counterfactual.item:
                 positions = words.position[lost].numpy()
                 left = taste.text.without(np.array([row]), np.zeros(len(lost), dtype=int), positions)[0]
@@ -69,7 +69,7 @@ def literal(deletion, gone) -> float:
         )
         return float(whole.predict().detach())
     finally:
-        table.pooled[:], table.fixed[:], table.said[:] = saved
+        table.pooled[:], table.features[:], table.ratings[:], table.said[:] = saved
         table.item_sums = table._sums(table.item, table.n_items)
         if taste is not None:
             taste.sums[:], taste.counts[:] = said

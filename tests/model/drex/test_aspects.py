@@ -27,7 +27,8 @@ from recbole_drex.explain.counterfactual.new_user import view_of_new
 from recbole_drex.model.drex import aspects as aspects_module
 from recbole_drex.model.drex import states as states_module
 from recbole_drex.model.drex.aspects import WINDOW, Aspects, Words
-from recbole_drex.model.layers.evidence_table import EvidenceTable
+from recbole_drex.model.layers.common import Side
+from recbole_drex.model.layers.evidence_table import EvidenceTable, RatingColumns
 from recbole_drex.model.layers.word_attention import WordAttention
 from recbole_drex.training.trainer import make_trainer
 
@@ -189,7 +190,7 @@ def test_what_aspects_start_from():
         assert counted == frequent - {"not", "superb", "terrible"}
         x, y = [], []
         for row in torch.nonzero(table.rated & (table.review >= 0)).flatten().tolist():
-            y.append(float(table.fixed[row][table.adjusted(1)]))
+            y.append(float(RatingColumns.of(table.ratings[row]).adjusted[Side.ITEM]))
             lemmas = [int(aspects.lemma[lemma]) for lemma in lemmas_of(store, int(table.review[row]))]
             x.append(aspects.vectors[lemmas].double().numpy().mean(0))
         x, penalty = np.array(x), 1 + aspects_module._RIDGE * len(x)
@@ -222,8 +223,9 @@ def test_few_words(reviews, n_aspects, expected, static):
     assert table.said.shape == (len(table), 2 * len(aspects)) and torch.isfinite(table.said).all()
     every = torch.arange(len(table))
     rest = table.without(table.user_sums[table.user], every)
-    tastes = aspects.tastes(rest[:, table.mentions])
-    qualities = aspects.qualities(*(table.item_sums[table.item][:, part] for part in (table.mentions, table.opinions)))
+    tastes = aspects.tastes(table.named(rest).mentions)
+    of_item = table.named(table.item_sums[table.item])
+    qualities = aspects.qualities(of_item.mentions, of_item.opinions)
     parts = aspects.parts(tastes, qualities)
     assert parts.shape == (len(table), len(aspects)) and torch.isfinite(parts).all()
     assert (tastes >= 0).all() and (tastes.sum(1) < 1).all() and (qualities.abs() < 1).all()
@@ -356,7 +358,7 @@ def test_the_gradient_of_a_step_is_that_of_reading_everything_anew(name, paramet
         tastes.append(mine[:n] / (mine[:n].sum() + counts[0]))
         qualities.append(its[n:] / (its[:n] + counts[1]))
     with torch.no_grad():
-        sides = model._leave_one_out(user, row, 0), model._leave_one_out(item, row, 1)
+        sides = model._leave_one_out(user, row, Side.USER), model._leave_one_out(item, row, Side.ITEM)
     sides = sides[0]._replace(aspects=torch.stack(tastes)), sides[1]._replace(aspects=torch.stack(qualities))
     loss = model.head.loss(model._score(*sides, user, item), model.who(sides[0], user), batch["rating"])
     assert float(loss.detach()) == pytest.approx(value, abs=1e-5)

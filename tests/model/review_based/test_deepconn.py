@@ -12,7 +12,7 @@ from torch.nn import functional
 from recbole.data.interaction import Interaction
 
 from recbole_drex.errors import ConfigError
-from recbole_drex.model.review_based.documents import ITEMS, USERS
+from recbole_drex.model.layers.common import Side
 
 SIZES = {"filters": 12, "latent_size": 6, "factors": 3, "word_size": 16}
 
@@ -30,7 +30,7 @@ def randomised(experiment):
     return experiment
 
 
-def document(model, side: int, entity: int, excluded: int) -> torch.Tensor:
+def document(model, side: Side, entity: int, excluded: int) -> torch.Tensor:
     """d by one convolution of the whole document, its reviews two zero words apart: (filters,)."""
     documents, cnn = model.documents, model.cnn
     review, _ = documents.of(side, torch.tensor([entity]))
@@ -55,7 +55,7 @@ def literal(model, user: int, item: int, exclude: bool = True) -> torch.Tensor:
     z = torch.cat(
         [
             torch.relu(model.dense[side](document(model, side, entity, own)))
-            for side, entity in ((USERS, user), (ITEMS, item))
+            for side, entity in zip(Side, (user, item), strict=True)
         ]
     )
     w = torch.cat([layer.weight[0] for layer in model.linear])
@@ -64,7 +64,7 @@ def literal(model, user: int, item: int, exclude: bool = True) -> torch.Tensor:
     for a in range(len(z)):
         for b in range(a + 1, len(z)):
             score = score + (v[a] @ v[b]) * z[a] * z[b]
-    return score + model.biases[USERS].weight[user, 0] + model.biases[ITEMS].weight[item, 0]
+    return score + model.biases[Side.USER].weight[user, 0] + model.biases[Side.ITEM].weight[item, 0]
 
 
 def batch_of(experiment, size: int) -> Interaction:
@@ -172,7 +172,7 @@ def test_a_step_is_five_times_faster_than_pair_by_pair(make_experiment):
     for literally in (False, False, True):  # the first warms up
         started = time.process_time()
         if literally:
-            for side in (USERS, ITEMS):
+            for side in Side:
                 found = [document(model, side, pair[side], row) for pair, row in zip(pairs, own, strict=True)]
                 model._side(side, torch.stack(found))[0].sum().backward()
         else:

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 
 from recbole_drex.data.dataset import Evidence
-from recbole_drex.model.review_based.documents import ITEMS, USERS, Documents
+from recbole_drex.model.layers.common import Side
+from recbole_drex.model.review_based.documents import Documents
 from recbole_drex.model.review_based.text_cnn import TextCNN
 
 ALL = 10**9
@@ -61,7 +62,7 @@ def test_reviews_of_users_and_items():
     assert documents.vocabulary == ["word2", "word5", "word7"]
     assert documents.words.tolist() == [2, 1, 2, 0, 0, 1]
     assert documents.offsets.tolist() == [0, 1, 3, 6]
-    review, owner = documents.of(ITEMS, torch.tensor([3, 1, 2, 3]))
+    review, owner = documents.of(Side.ITEM, torch.tensor([3, 1, 2, 3]))
     assert owner.tolist() == [0, 0, 2, 3, 3]
     assert sorted(review[:2].tolist()) == [0, 1] and review[2] == 2
     assert documents.find(torch.tensor([[1], [2]]), torch.tensor([[1, 3]])).tolist() == [[-1, 0], [-1, 1]]
@@ -71,9 +72,9 @@ def test_reviews_of_users_and_items():
 def test_the_latest_reviews_are_read():
     rows = [(1, item, item - 1) for item in (1, 2, 3, 4)] + [(2, 1, 4)]
     documents = documents_of(rows, [[1], [2], [3], [4], [5]], [5.0, 9.0, 7.0, 7.0, 1.0], max_reviews=3)
-    review, _ = documents.of(USERS, torch.tensor([1]))
+    review, _ = documents.of(Side.USER, torch.tensor([1]))
     assert documents.item[review].tolist() == [2, 4, 3]  # of equally old ones the last in the data first
-    review, _ = documents.of(ITEMS, torch.tensor([1]))
+    review, _ = documents.of(Side.ITEM, torch.tensor([1]))
     assert documents.user[review].tolist() == [1, 2]  # the limit of one side is none of the other
 
 
@@ -92,7 +93,7 @@ def test_no_review_at_all():
     documents = documents_of([(1, 1, -1), (2, 1, 0)], [[]])
     assert len(documents) == 0 and documents.vocabulary == []
     assert documents.find(torch.tensor([1]), torch.tensor([1])).tolist() == [-1]
-    assert [part.tolist() for part in documents.of(USERS, torch.tensor([1, 2]))] == [[], []]
+    assert [part.tolist() for part in documents.of(Side.USER, torch.tensor([1, 2]))] == [[], []]
     cnn = TextCNN(documents, torch.zeros(0, 3), 4, 3)
     reading = cnn.read(documents.read_for(torch.tensor([1]), torch.tensor([1])))
     assert cnn.answer(reading, reading.position).shape == (0, 4)
@@ -184,7 +185,7 @@ def pair_by_pair_step(cnn: TextCNN, documents: Documents, user: torch.Tensor, it
     """Sum of all document features of a batch by a convolution of both documents of every pair, with gradients."""
     total = torch.zeros(())
     own = documents.find(user, item)
-    for side, entity in ((USERS, user), (ITEMS, item)):
+    for side, entity in zip(Side, (user, item), strict=True):
         for who, excluded in zip(entity, own, strict=True):
             review, _ = documents.of(side, who[None])
             text: list[int] = []

@@ -12,7 +12,7 @@ from torch.nn import functional
 from recbole.data.interaction import Interaction
 
 from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
-from recbole_drex.model.review_based.documents import ITEMS, USERS
+from recbole_drex.model.layers.common import Side
 
 SIZES = {"filters": 12, "latent_size": 6, "attention_size": 5, "embedding_size": 4, "word_size": 16}
 EXACT = {"dropout": 0.0, "max_reviews": 15, "reg_weight": 0.0, "bias_reg_weight": 0.0}
@@ -39,7 +39,7 @@ def answers(model, review: int) -> torch.Tensor:
     return torch.relu(convolved).amax(-1)[0]
 
 
-def state(model, side: int, entity: int, excluded: int) -> torch.Tensor:
+def state(model, side: Side, entity: int, excluded: int) -> torch.Tensor:
     """h, with its softmax padded to 20 reviews and masked."""
     documents, attend = model.documents, model.attention_of_side[side]
     reviews = [r for r in documents.of(side, torch.tensor([entity]))[0].tolist() if r != excluded]
@@ -57,8 +57,8 @@ def state(model, side: int, entity: int, excluded: int) -> torch.Tensor:
 
 def literal(model, user: int, item: int, exclude: bool = True) -> torch.Tensor:
     own = int(model.documents.find(torch.tensor(user), torch.tensor(item))) if exclude else -1
-    product = state(model, USERS, user, own) * state(model, ITEMS, item, own)
-    biases = model.biases[USERS].weight[user, 0] + model.biases[ITEMS].weight[item, 0]
+    product = state(model, Side.USER, user, own) * state(model, Side.ITEM, item, own)
+    biases = model.biases[Side.USER].weight[user, 0] + model.biases[Side.ITEM].weight[item, 0]
     return model.output.weight[0] @ product + biases + model.mean
 
 
@@ -99,7 +99,7 @@ def test_the_target_review_changes_no_prediction_of_its_pair(make_experiment, ex
     """With other words in a training review, its own pair is predicted the same, unless the option is off."""
     model = randomised(make_experiment("NARRE", exclude_target_review=exclude, **EXACT, **SIZES)).model.eval()
     cnn, documents = model.cnn, model.documents
-    reviews = documents.of(USERS, torch.tensor([3]))[0]
+    reviews = documents.of(Side.USER, torch.tensor([3]))[0]
     pair = Interaction({"user_id": documents.user[reviews[:1]], "item_id": documents.item[reviews[:1]]})
     before = model.predict(pair)
     first = int(cnn.start[reviews[0]]) + (cnn.window - 1) // 2
@@ -207,7 +207,7 @@ def convolved_pair_by_pair(model, pairs, own) -> torch.Tensor:
     documents, cnn = model.documents, model.cnn
     total = torch.zeros(cnn.filters)
     for pair, excluded in zip(pairs, own, strict=True):
-        for side in (USERS, ITEMS):
+        for side in Side:
             reviews = [r for r in documents.of(side, torch.tensor([pair[side]]))[0].tolist() if r != excluded]
             texts = [documents.words[documents.offsets[r] : documents.offsets[r + 1]] for r in reviews]
             if not texts:
@@ -226,7 +226,7 @@ def test_a_step_is_five_times_faster_than_pair_by_pair(make_experiment):
     # The same reviews are convolved, and their answers are the same.
     one, review = pairs_of(batch)[:1], own[:1]
     slow = convolved_pair_by_pair(model, one, review)
-    read = [model.documents.of(side, torch.tensor([one[0][side]]))[0] for side in (USERS, ITEMS)]
+    read = [model.documents.of(side, torch.tensor([one[0][side]]))[0] for side in Side]
     read = torch.cat([reviews[reviews != review[0]] for reviews in read])
     unique, place = torch.unique(read, return_inverse=True)
     reading = model.cnn.read(unique)
