@@ -28,7 +28,6 @@ _START = 0.5  # standard deviation of the sentiments of lemmas before training, 
 _PSEUDO_COUNT = 3.0  # where c_u and c_i start
 _SCALE = 3.0  # where theta starts, in rating units: tastes sum to 1 and qualities lie between -1 and 1
 _BLOCK_WORDS = 1 << 20  # read at a time where no gradient is wanted
-_LEARNED_WORDS = 1 << 22  # read at a time where a gradient is wanted
 
 
 class Words(NamedTuple):

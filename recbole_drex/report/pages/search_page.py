@@ -38,7 +38,6 @@ _CAPTIONS = {
     "sensitivity": "Each parameter",
     "parallel": "Whole configurations",
 }
-_NONE: dict[str, Any] = {"parameters": {}}
 _ALGORITHMS = {
     "grid": "Grid search: combinations of the listed values.",
     "random": "Random search: points drawn from the spaces.",

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from altered import NAME, copy_of, pairs, rows_of
+from sentence_quality import text_quality
 
 from recbole.data.interaction import Interaction
 
@@ -17,7 +18,6 @@ from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.model.pesi.disentangler import Disentangler
-from recbole_drex.model.pesi.generator import text_quality
 from recbole_drex.model.pesi.sentence_data import choose, split_sentences
 from recbole_drex.training.trainer import load_model_state, make_trainer
 from recbole_drex.utils import checkpoint
