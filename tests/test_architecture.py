@@ -15,6 +15,7 @@ ROOMS = (
     "errors",
     "utils",
     "compat",
+    "recbole",
     "registry",
     "results",
     "parallel",
@@ -124,3 +125,14 @@ def test_plain_values_need_no_torch(module):
             )
         }
         assert "torch" not in {name.partition(".")[0] for name in loaded}, f"{module} needs {one}, which imports torch"
+
+
+def test_recbole_is_imported_in_one_place_once_it_is_patched():
+    found = [
+        module
+        for module, path in FILES.items()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body  # what runs at import
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "recbole")
+        or (isinstance(node, ast.Import) and any(alias.name.partition(".")[0] == "recbole" for alias in node.names))
+    ]
+    assert set(found) <= {"recbole", "compat"}

@@ -8,21 +8,20 @@ from typing import Any
 
 import torch
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole's Config needs it)
-from recbole.config import Config as RecBoleConfig
-from recbole.utils.argument_list import (
-    dataset_arguments,
-    evaluation_arguments,
-    general_arguments,
-    training_arguments,
-)
-
 from recbole_drex.config.general_parameters import PREPARATION, declared, own_parameters
 from recbole_drex.config.parameters import OwnModel, Parameter
 from recbole_drex.config.recbole_settings import check_eval_args, check_filters, check_training, relevance_of_threshold
 from recbole_drex.config.yaml_values import parse_value, read_yaml, refuse_odd
 from recbole_drex.errors import ConfigError, UnknownNameError
 from recbole_drex.parallel.launch import local_rank
+from recbole_drex.recbole import (
+    RECBOLE_FOLDER,
+    RecBoleConfig,
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    training_arguments,
+)
 from recbole_drex.registry import PRESETS, canonical_model_name, get_model
 from recbole_drex.utils.files import properties_dir, safe_name
 
@@ -92,9 +91,8 @@ class Config(RecBoleConfig):
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
-        import recbole
 
-        folder = Path(recbole.__file__).parent / "properties"
+        folder = RECBOLE_FOLDER / "properties"
         built_in = folder / "model" / f"{model}.yaml"
         layers = [properties_dir() / "overall.yaml"]
         # RecBole's description of one of its own data sets (ml-100k) says how to read it; ours would not.

@@ -10,14 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
-from recbole.data.dataset import Dataset
-from recbole.data.interaction import Interaction, cat_interactions
-from recbole.data.utils import create_samplers, get_dataloader
-from recbole.evaluator import metric_types
-from recbole.utils import EvaluatorType, FeatureSource, FeatureType
-
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.recbole_settings import absent_parts
 from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
@@ -26,6 +18,19 @@ from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.evaluation.metrics import other_metrics
 from recbole_drex.evaluation.protocol import threshold_of_scale
 from recbole_drex.parallel import collectives
+from recbole_drex.recbole import (
+    Dataset,
+    EvaluatorType,
+    FeatureSource,
+    FeatureType,
+    FullSortEvalDataLoader,
+    Interaction,
+    NegSampleEvalDataLoader,
+    cat_interactions,
+    create_samplers,
+    get_dataloader,
+    metric_types,
+)
 
 REVIEW_ROW = "review_row"
 ITEM_REVIEWS = "reviews"

@@ -14,14 +14,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.evaluator import Collector, metric_types
-from recbole.evaluator.collector import DataStruct
-from recbole.evaluator.register import Register
-from recbole.utils import EvaluatorType
-
 from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.parallel import collectives
+from recbole_drex.recbole import Collector, DataStruct, EvaluatorType, Register, metric_types
 
 ROWS, FULL = "drex.rows", "drex.full"
 LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"

@@ -14,16 +14,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.evaluator import Evaluator, metric_types, register, smaller_metrics
-from recbole.evaluator.base_metric import AbstractMetric
-from recbole.utils import EvaluatorType
-
 from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.evaluation.collector import FULL, LEVELS, ROWS, TIE_KEYS, USER_MEAN
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.ranking_metrics import own_test_metrics, ranking_metrics
 from recbole_drex.evaluation.rating_metrics import distribution_metrics, rating_metrics
+from recbole_drex.recbole import AbstractMetric, Evaluator, EvaluatorType, metric_types, register, smaller_metrics
 
 PREFIXES = {"full": "full_", "sampled": "sampled_", "recbole": "recbole_"}
 

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.utils.logger import RemoveColorFilter
-
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import StorageError
 from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.profiles.keywords import write_profiles
 from recbole_drex.explain.quality import explanation_quality
+from recbole_drex.recbole import RemoveColorFilter
 from recbole_drex.results.comparison import EXPLANATIONS, HISTORY
 from recbole_drex.results.run_result import write_interactions, write_users
 from recbole_drex.training import run_record

@@ -11,10 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-import recbole
-from recbole.utils.argument_list import dataset_arguments
-
 from recbole_drex.config.general_parameters import PREPARATION
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.yaml_values import read_yaml
@@ -27,6 +23,7 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.experiments.run import check_replaceable, forget_notes, run_one
 from recbole_drex.parallel.collectives import first_decides
 from recbole_drex.parallel.launch import check_processes, group, launch
+from recbole_drex.recbole import RECBOLE_FOLDER, dataset_arguments
 from recbole_drex.registry import model_names
 from recbole_drex.results.comparison import REFERENCES
 from recbole_drex.utils.files import safe_name
@@ -34,6 +31,7 @@ from recbole_drex.utils.progress import stage
 
 RawReviews = str | Path | pd.DataFrame | Sequence[str | Path]
 RawItems = str | Path | pd.DataFrame | None
+
 
 def run(
     models: str | type | Sequence[str | type] | None = None,
@@ -206,7 +204,7 @@ def prepare_dataset(
     check_engine(engine, address)
     dataset = safe_name(config.dataset, "data set")
     folder = Path(config["data_path"])
-    if raw and folder.is_relative_to(Path(recbole.__file__).parent):
+    if raw and folder.is_relative_to(RECBOLE_FOLDER):
         raise ConfigError(f"'{dataset}' is a data set inside RecBole, which is not overwritten; choose another name")
     parts = config["benchmark_filename"]
     if parts and raw:

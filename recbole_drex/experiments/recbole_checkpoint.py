@@ -12,13 +12,6 @@ from typing import Any
 
 import torch
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-import recbole
-from recbole.config import Config as RecBoleConfig
-from recbole.data.dataset import Dataset
-from recbole.utils import init_seed
-from recbole.utils.argument_list import dataset_arguments
-
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.recbole_settings import refuse_absent_parts
 from recbole_drex.config.yaml_values import read_yaml
@@ -26,6 +19,7 @@ from recbole_drex.data.dataset import SplitParts
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.experiments.quick_start import prepare_dataset
 from recbole_drex.experiments.run import build, run_trained
+from recbole_drex.recbole import RECBOLE_FOLDER, Dataset, RecBoleConfig, dataset_arguments, init_seed
 from recbole_drex.utils.files import sha256
 
 _DATA = tuple(
@@ -115,7 +109,7 @@ def _read(path: Path, trusted: bool) -> dict[str, Any]:
 
 def _decided(theirs: RecBoleConfig) -> dict[str, Any]:
     """What the checkpoint decides: the data, their split, and the model's parameters."""
-    defaults = read_yaml(Path(recbole.__file__).parent / "properties" / "model" / f"{theirs['model']}.yaml")
+    defaults = read_yaml(RECBOLE_FOLDER / "properties" / "model" / f"{theirs['model']}.yaml")
     decided = {key: theirs[key] for key in ("seed", "reproducibility", *_DATA, *defaults) if key in theirs}
     decided["eval_args"] = {**{key: theirs["eval_args"][key] for key in _SPLIT}, "mode": "full"}
     if columns := theirs["load_col"]:

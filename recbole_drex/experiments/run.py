@@ -16,9 +16,6 @@ import torch
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from tqdm import tqdm
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.utils import ModelType, init_seed
-
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.dataset import ReviewDataset, settle_relevance, split
 from recbole_drex.data.prepare.pipeline import prepare
@@ -30,6 +27,7 @@ from recbole_drex.experiments.outputs import finish, logging_to
 from recbole_drex.model.contract import contract_of
 from recbole_drex.parallel import collectives
 from recbole_drex.parallel.launch import is_worker
+from recbole_drex.recbole import ModelType, init_seed
 from recbole_drex.registry import canonical_model_name
 from recbole_drex.results.comparison import HISTORY, RUN, unfinished
 from recbole_drex.results.run_result import RESULT

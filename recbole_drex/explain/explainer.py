@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.data.interaction import Interaction
-
 from recbole_drex.errors import DataError
 from recbole_drex.explain.aspect_mentions import AspectMentions
 from recbole_drex.explain.counterfactual.dispatch import (
@@ -37,6 +34,7 @@ from recbole_drex.explain.profiles.keywords import KeywordProfiles
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.explain.verbalize import sentence
 from recbole_drex.model.contract import contract_of
+from recbole_drex.recbole import Interaction
 from recbole_drex.training.run_record import Experiment
 
 

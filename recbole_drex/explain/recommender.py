@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from recbole_drex.compat import quoting  # isort: skip  (first: RecBole needs it)
-from recbole.data.interaction import Interaction
+from recbole_drex.compat import quoting
 
 from recbole_drex.errors import DataError, unknown_name
 from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.model.contract import contract_of
+from recbole_drex.recbole import Interaction
 from recbole_drex.training.run_record import Experiment
 
 _PAIRS = 4096  # that are scored at a time

@@ -8,10 +8,6 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
 from recbole_drex.config.general_parameters import RATING_TRAINING
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.errors import ConfigError, DataError
@@ -19,6 +15,7 @@ from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import all_pairs
 from recbole_drex.model.output_parameters import OUTPUT
 from recbole_drex.parallel import collectives
+from recbole_drex.recbole import GeneralRecommender, InputType
 
 _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "mse": nn.functional.mse_loss,

@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.data.interaction import Interaction
-
 from recbole_drex.model.contract import ModelContract
+from recbole_drex.recbole import Interaction
 
 
 @torch.no_grad()

@@ -20,10 +20,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.data.interaction import Interaction
-
 from recbole_drex.errors import DrexError
+from recbole_drex.recbole import Interaction
 
 T = TypeVar("T")
 _alone = False

@@ -15,11 +15,6 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-import recbole.trainer.trainer as recbole_trainer
-from recbole.evaluator import metric_types
-from recbole.utils import EvaluatorType, get_trainer
-
 from recbole_drex.analysis.comparable import LEAST_SHARE, order_share
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.dataset import EvaluationLoaders, SplitParts
@@ -28,6 +23,7 @@ from recbole_drex.evaluation.collector import ReviewCollector
 from recbole_drex.evaluation.metrics import PREFIXES, ReviewEvaluator
 from recbole_drex.model.contract import contract_of
 from recbole_drex.parallel import collectives
+from recbole_drex.recbole import EvaluatorType, get_trainer, metric_types, recbole_trainer
 from recbole_drex.utils import checkpoint
 from recbole_drex.utils.allocator import return_freed_memory
 

@@ -8,16 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
 from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import Remembering
 from recbole_drex.model.layers.rating_tower import SparseRows, Tower
+from recbole_drex.recbole import GeneralRecommender, InputType
 
 _CLIP = 1e-6  # mu of the paper
 

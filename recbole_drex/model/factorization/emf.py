@@ -7,14 +7,11 @@ import scipy.sparse
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
 from recbole_drex.config.general_parameters import RATING_TRAINING, general
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import all_pairs
+from recbole_drex.recbole import GeneralRecommender, InputType
 
 _CELLS = 1 << 22  # of the user-by-user cosines that are held at once
 

@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
 from recbole_drex.config.general_parameters import RATING_TRAINING
 from recbole_drex.model.contract import ModelContract
+from recbole_drex.recbole import GeneralRecommender, InputType
 
 
 class Side(enum.IntEnum):

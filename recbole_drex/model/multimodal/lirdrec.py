@@ -9,10 +9,6 @@ import scipy.fft
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
 from recbole_drex.config.general_parameters import ablations_parameter
 from recbole_drex.config.parameters import Parameter, names_once
 from recbole_drex.errors import ConfigError
@@ -27,6 +23,7 @@ from recbole_drex.model.multimodal.item_vectors import (
     modality_vectors,
     refuse_others,
 )
+from recbole_drex.recbole import GeneralRecommender, InputType
 
 SHARED = "shared"
 """The block that is made of all modalities."""

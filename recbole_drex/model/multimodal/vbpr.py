@@ -5,10 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-import recbole_drex.compat  # noqa: F401  (first: RecBole needs it)
-from recbole.model.abstract_recommender import GeneralRecommender
-from recbole.utils import InputType
-
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import Remembering, bpr_loss
@@ -18,6 +14,7 @@ from recbole_drex.model.multimodal.item_vectors import (
     fit_modalities,
     modality_vectors,
 )
+from recbole_drex.recbole import GeneralRecommender, InputType
 
 
 def unit_scale(vectors: torch.Tensor) -> torch.Tensor:
