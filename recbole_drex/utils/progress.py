@@ -13,7 +13,7 @@ from typing import Any
 WITHOUT_REST = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 """Format of a bar of tqdm whose end cannot be foretold: training may stop early, runs of other models take longer."""
 
-_SILENT = 2.0  # seconds without output after which something is said
+_SILENT = 1.0  # seconds without output after which something is said
 _stages: list[tuple[str, float]] = []
 
 
@@ -29,7 +29,7 @@ def stage(title: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def never_silent(title: str) -> Iterator[None]:
-    """After two seconds without output, bring the bars of tqdm up to date each second, or say what is being done.
+    """After a second without output, refresh the bars of tqdm, or say what is being done.
 
     Where the standard error output is no terminal, only named stages are said.
 
@@ -42,7 +42,7 @@ def never_silent(title: str) -> Iterator[None]:
     outputs, watch, stop = (sys.stdout, sys.stderr), _Watch(sys.stderr, title), threading.Event()
 
     def tick() -> None:
-        while not stop.wait(1):
+        while not stop.wait(0.5):
             watch.tick()
 
     thread = threading.Thread(target=tick, name="never_silent", daemon=True)
