@@ -118,7 +118,7 @@ def test_a_quote_is_an_excerpt_of_the_review_as_it_was_written(small, make_exper
                         assert past.quote.marks and all(mark.sentiment is not None for mark in past.quote.marks)
                 for part in itertools.chain(*reasons_of(item)):
                     for claim in (part.user, part.item):
-                        assert claim is None or f'"{claim.quote.quote.text}"' in render(explanation)
+                        assert claim is None or f'"{claim.quote.quote.text}"' in render(explanation, width=10_000)
 
 
 def test_a_known_item_is_not_explained_by_the_users_own_review(trained):
@@ -140,7 +140,7 @@ def test_without_texts_or_with_shuffled_reviews_there_are_no_quotes(small, make_
         explanations = Explainer(make_experiment("DReX", **parameters)).explain_users(20)
         keywords = [k for explanation in explanations for item in explanation.recommendations for k in item.keywords]
         assert keywords and all(keyword.user_quote is keyword.item_quote is None for keyword in keywords)
-        assert not any('"' in render(explanation) for explanation in explanations)
+        assert not any('"' in render(explanation, width=10_000) for explanation in explanations)
 
 
 def test_texts_that_are_not_those_of_the_features_are_not_quoted(small, make_experiment, tmp_path):
