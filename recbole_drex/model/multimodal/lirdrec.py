@@ -77,7 +77,7 @@ def _are_weights(weights: list[Any]) -> bool:
 
 class LIRDRec(Remembering, ModelContract, GeneralRecommender):
     r"""Learning item representations directly from multimodal features (Zhou, Zhang, Niyato and Shen 2025,
-    arXiv 2505.05008), for any number of modalities.
+    arXiv 2505.04960), for any number of modalities.
 
     .. math::
         x_i = [x_{i1}; \ldots; x_{iB}], \qquad X = \sum_{l=0}^{L} \hat A^l \begin{bmatrix} P \\ x \end{bmatrix}, \qquad
