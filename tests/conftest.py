@@ -27,7 +27,7 @@ from recbole_drex.training.trainer import make_trainer
 LEGS = {
     "browser": ("serve/test_serve_page.py", "report/test_explanations_page.py", "report/test_report_explanations.py",
                 "report/test_report_page.py", "report/test_search_report.py"),
-    "robust": ("robustness/", "benchmarks/", "parallel/", "serve/test_serve_holds.py", "serve/test_serve_guard.py",
+    "robust": ("docs/test_examples.py", "robustness/", "benchmarks/", "parallel/", "serve/test_serve_holds.py", "serve/test_serve_guard.py",
                "serve/test_serve_bad_input.py", "data/prepare/test_ray_engine.py", "tuning/test_search.py"),
 }  # fmt: skip
 NAME = "small"

@@ -15,7 +15,8 @@ from recbole_drex.cli.options import make_parser
 from recbole_drex.registry import PRESETS, own_models, get_model
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+COPIED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+PAGES = {"README.md": "index.md", **{path: page for page, path in COPIED.items()}}
 _LINK = re.compile(r"(?<=\])\((?!https?://|#)([^)#\s]+)(#[^)\s]*)?\)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.+?)\\[)\]]</\1>', re.DOTALL)
 
@@ -25,7 +26,7 @@ def on_files(files: Files, config: Any) -> Files:
     texts = {
         "reference/commands.md": commands(),
         "reference/models.md": models(),
-        **{page: (ROOT / name).read_text(encoding="utf-8") for name, page in PAGES.items() if page != "index.md"},
+        **{page: (ROOT / path).read_text(encoding="utf-8") for page, path in COPIED.items()},
     }
     for path, text in texts.items():
         files.append(File.generated(config, path, content=text))
@@ -34,7 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(text: str, page: Any, config: Any, files: Files) -> str:
     """Let links lead to pages of the site, or to copies of files of the repository."""
-    source = next((name for name, path in PAGES.items() if path == page.file.src_uri), f"docs/{page.file.src_uri}")
+    source = COPIED.get(page.file.src_uri, f"docs/{page.file.src_uri}")
 
     def link(found: re.Match[str]) -> str:
         target, anchor = found[1], found[2] or ""
@@ -45,7 +46,9 @@ def on_page_markdown(text: str, page: Any, config: Any, files: Files) -> str:
         if path.startswith("docs/"):
             return f"({up}{path.removeprefix('docs/')}{anchor})"
         if (ROOT / path).is_dir():
-            return ""
+            return f" (`{path}`)"
+        if not (ROOT / path).is_file():
+            return found[0]  # MkDocs warns
         copy = f"files/{path}" + (".txt" if PurePosixPath(path).suffix in ("", ".md", ".py", ".yaml") else "")
         if files.get_file_from_path(copy) is None:
             files.append(File.generated(config, copy, abs_src_path=str(ROOT / path)))
