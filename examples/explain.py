@@ -3,8 +3,8 @@
 import recbole_drex as rd
 from recbole_drex.report.html import write_report
 
-# The first call prepares the data, trains DReX and the reference models, and writes results/demo/; later calls read it.
-run = rd.run("DReX", "demo")
+# Prepares the data, trains DReX and the reference models, and writes results/demo/; resume reads what is finished.
+run = rd.run("DReX", "demo", resume=True)
 print(run)
 print(run.table()[["mae", "rmse"]].round(3))
 

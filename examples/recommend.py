@@ -7,7 +7,7 @@ import pandas as pd
 
 import recbole_drex as rd
 
-run = rd.run("DReX", "demo")  # trained by the first call, read by later ones
+run = rd.run("DReX", "demo", resume=True)  # a finished run is read
 
 # One user, or pairs of users and items in a data frame.
 print(run.recommend("user_025", k=3))

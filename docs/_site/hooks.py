@@ -12,7 +12,7 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 from recbole_drex.cli.options import make_parser
-from recbole_drex.registry import PRESETS, own_models, get_model
+from recbole_drex.registry import PRESETS, get_model, own_models
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
@@ -69,16 +69,24 @@ def on_page_content(text: str, **_: Any) -> str:
 def commands() -> str:
     """The command line, from its parser."""
     _, parsers = make_parser()
-    parts = ["# Command line\n\n`recbole-drex`, `python -m recbole_drex` and `python run_recbole_drex.py` are one program.\n"]
+    parts = [
+        "# Command line\n\n`recbole-drex`, `python -m recbole_drex` and `python run_recbole_drex.py` are one program.\n"
+    ]
     for name, parser in parsers.items():
         parts.append(f"\n## {name}\n\n{parser.description}\n\n| option | meaning |\n|---|---|\n")
         for action in parser._actions:
             if action.help == argparse.SUPPRESS or "--help" in action.option_strings:
                 continue
             words = ", ".join(f"`{word}`" for word in action.option_strings)
-            value = "" if action.nargs == 0 else str(action.metavar or "|".join(action.choices or ()) or action.dest.upper())
+            value = (
+                ""
+                if action.nargs == 0
+                else str(action.metavar or "|".join(action.choices or ()) or action.dest.upper())
+            )
             value = value.replace("|", "\\|")
-            parts.append(f"| {words}{' ' if words and value else ''}{f'`{value}`' if value else ''} | {action.help or ''} |\n")
+            parts.append(
+                f"| {words}{' ' if words and value else ''}{f'`{value}`' if value else ''} | {action.help or ''} |\n"
+            )
         if parser.epilog:
             parts.append(f"\n{parser.epilog}\n")
     return "".join(parts)

@@ -120,7 +120,13 @@ def test_the_readme_is_short_and_its_commands_are_checked():
     assert len(lines) <= 150
     assert [line for line in lines if len(line) > 160] == []
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    known = ("git clone ", "cd ", "recbole-drex ", "python run_recbole_drex.py", *(f"make {target}" for target in targets))
+    known = (
+        "git clone ",
+        "cd ",
+        "recbole-drex ",
+        "python run_recbole_drex.py",
+        *(f"make {target}" for target in targets),
+    )
     for block in re.findall(r"```\n(.*?)```", README, re.DOTALL):
         if not block.startswith("Data "):  # what `make demo` prints
             assert all(line.startswith(known) for line in block.splitlines()), block

@@ -70,7 +70,9 @@ def test_the_python_of_the_readme_runs(folder):
 def test_examples_are_five_and_short():
     assert len(SCRIPTS) == 5
     assert {path.name for path in SCRIPTS if len(path.read_text(encoding="utf-8").splitlines()) > 40} == set()
-    assert {path.name for path in SCRIPTS if ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) is None} == set()
+    assert {
+        path.name for path in SCRIPTS if ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) is None
+    } == set()
 
 
 def test_the_notebook_keeps_no_output():
