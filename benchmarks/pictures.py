@@ -79,11 +79,15 @@ def choose(browser: Any, user: str) -> None:
     Raises:
         ConfigError: the user is not one of them.
     """
-    users = browser.execute_script("return [...document.querySelectorAll('#explained-user option')].map(o => o.value)")
+    users = browser.execute_script(
+        "const choice = document.getElementById('explained-user');"
+        "const users = [...choice.options].map((option) => option.value);"
+        "if (users.includes(arguments[0])) { choice.value = arguments[0]; choice.dispatchEvent(new Event('change')); }"
+        "scrollTo(0, 0); return users",
+        user,
+    )
     if user not in users:
         raise ConfigError(unknown_name("explained user", user, users))
-    change = "const c = document.getElementById('explained-user'); c.value = arguments[0]; c.dispatchEvent(new Event('change'))"
-    browser.execute_script(f"{change}; scrollTo(0, 0)", user)
 
 
 def picture_run(folder: Path, user: str | None, rank: int, output: Path) -> None:

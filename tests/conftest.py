@@ -27,8 +27,9 @@ from recbole_drex.training.trainer import make_trainer
 LEGS = {
     "browser": ("serve/test_serve_page.py", "report/test_explanations_page.py", "report/test_report_explanations.py",
                 "report/test_report_page.py", "report/test_search_report.py"),
-    "robust": ("docs/test_examples.py", "robustness/", "benchmarks/", "parallel/", "serve/test_serve_holds.py", "serve/test_serve_guard.py",
-               "serve/test_serve_bad_input.py", "data/prepare/test_ray_engine.py", "tuning/test_search.py"),
+    "robust": ("robustness/", "benchmarks/", "parallel/", "serve/test_serve_holds.py", "serve/test_serve_guard.py",
+               "serve/test_serve_bad_input.py", "data/prepare/test_ray_engine.py", "tuning/test_search.py",
+               "docs/test_examples.py"),
 }  # fmt: skip
 NAME = "small"
 SETTINGS: dict[str, Any] = {"user_min": 10, "item_min": 5, "threads": 1}

@@ -97,7 +97,8 @@ def models() -> str:
     classes = dict.fromkeys(get_model(name) for name in own_models())
     presets = "".join(f"| `{name}` | `{of}` |\n" for name, of in PRESETS.items())
     parts = [
-        "# Models\n\nEvery general model of RecBole can be named as well. These are presets of the classes below, with the parameters of "
+        "# Models\n\nEvery general model of RecBole can be named as well. "
+        "These are presets of the classes below, with the parameters of "
         f"`properties/model/<name>.yaml`:\n\n| preset | class |\n|---|---|\n{presets}\n",
         *(f"::: {model.__module__}.{model.__qualname__}\n    options:\n      members: false\n\n" for model in classes),
     ]

@@ -149,7 +149,7 @@ def test_the_citation_names_this_version_and_the_paper():
 
 
 def test_the_dockerfile_installs_and_runs_what_there_is():
-    """Pins are those of the constraints and the Makefile, and its commands are understood; `make lint` reads its syntax."""
+    """Pins are those of the constraints and the Makefile, and its commands exist; `make lint` checks its syntax."""
     from recbole_drex.cli.options import make_parser
 
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
