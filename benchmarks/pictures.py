@@ -39,8 +39,8 @@ def trained(dataset: str) -> Path:
 
 
 @contextmanager
-def opened(page: Path, width: int, height: int) -> Iterator[Any]:
-    """A page in a headless browser whose window has that size in points.
+def opened(page: Path, width: int, height: int, theme: str) -> Iterator[Any]:
+    """A page in a headless browser that prefers that theme and whose window has that size in points.
 
     Raises:
         ConfigError: Chromium or its driver is missing.
@@ -58,27 +58,22 @@ def opened(page: Path, width: int, height: int) -> Iterator[Any]:
     try:
         size = {"width": width, "height": height, "deviceScaleFactor": PIXELS, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        preferred = [{"name": "prefers-color-scheme", "value": theme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": preferred})
         browser.get(page.as_uri())
         yield browser
     finally:
         browser.quit()
 
 
-def themes(browser: Any) -> Iterator[str]:
-    """Show the page in each theme, one after the other, by its own button."""
-    for theme in ("light", "dark"):
-        shown = browser.execute_script("return isDark() ? 'dark' : 'light'")
-        if shown != theme:
-            browser.execute_script("document.getElementById('theme').click(); scrollTo(0, 0)")
-        yield theme
-
-
-def choose(browser: Any, user: str) -> None:
-    """Show a user among those that are explained.
+def choose(browser: Any, user: str | None) -> None:
+    """Show a user among those that are explained; None leaves the first.
 
     Raises:
         ConfigError: the user is not one of them.
     """
+    if user is None:
+        return
     users = browser.execute_script(
         "const choice = document.getElementById('explained-user');"
         "const users = [...choice.options].map((option) => option.value);"
@@ -94,16 +89,16 @@ def picture_run(folder: Path, user: str | None, rank: int, output: Path) -> None
     """One explained recommendation and the top of the report, each in both themes."""
     with tempfile.TemporaryDirectory() as temporary:
         page = write_report(folder, Path(temporary) / "report.html")
-        for name, width, height in (("explanation", 820, 1400), ("report", 1280, 1360)):
-            with opened(page, width, height) as browser:
-                if user is not None:
-                    choose(browser, user)
-                for theme in themes(browser):
-                    file = str(output / f"{name}-{theme}.png")
-                    if name == "report":
-                        browser.save_screenshot(file)
-                    else:
-                        browser.find_elements("css selector", "#explained-view .items > li")[rank - 1].screenshot(file)
+        for theme in ("light", "dark"):
+            with opened(page, 820, 1400, theme) as browser:
+                choose(browser, user)
+                cards = browser.find_elements("css selector", "#explained-view .items > li")
+                if not 1 <= rank <= len(cards):
+                    raise ConfigError(f"--rank {rank}: {len(cards)} recommendations of this user are explained")
+                cards[rank - 1].screenshot(str(output / f"explanation-{theme}.png"))
+            with opened(page, 1280, 1360, theme) as browser:
+                choose(browser, user)
+                browser.save_screenshot(str(output / f"report-{theme}.png"))
 
 
 def picture_search(folder: Path, output: Path) -> None:

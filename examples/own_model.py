@@ -22,6 +22,8 @@ class ProductMF(RatingModel):
         super().__init__(config, dataset)
         self.users = nn.Embedding(self.n_users, config["width"])
         self.items = nn.Embedding(self.n_items, config["width"])
+        for table in (self.users, self.items):
+            nn.init.normal_(table.weight, std=0.1)
 
     def score(self, user, item):
         """Scores of users and items, whose shapes broadcast."""
@@ -33,5 +35,5 @@ class ProductMF(RatingModel):
         return self.head.loss(self.score(user, item), user, interaction[self.rating_field])
 
 
-run = rd.run(ProductMF, "demo", width=4, epochs=10)
+run = rd.run(ProductMF, "demo", width=4, epochs=30)
 print(run.table().round(3)[["mae", "rmse"]])

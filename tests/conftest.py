@@ -26,7 +26,7 @@ from recbole_drex.training.trainer import make_trainer
 # Tests in these places make up the legs that `make test` leaves to `make test-more`.
 LEGS = {
     "browser": ("serve/test_serve_page.py", "report/test_explanations_page.py", "report/test_report_explanations.py",
-                "report/test_report_page.py", "report/test_search_report.py"),
+                "report/test_report_page.py", "report/test_search_report.py", "docs/test_pictures.py"),
     "robust": ("robustness/", "benchmarks/", "parallel/", "serve/test_serve_holds.py", "serve/test_serve_guard.py",
                "serve/test_serve_bad_input.py", "data/prepare/test_ray_engine.py", "tuning/test_search.py",
                "docs/test_examples.py"),

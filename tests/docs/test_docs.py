@@ -132,6 +132,18 @@ def test_the_readme_is_short_and_its_commands_are_checked():
             assert all(line.startswith(known) for line in block.splitlines()), block
 
 
+def test_the_site_has_every_page_and_every_page_has_a_place():
+    """What the site's navigation lists is there or generated, and no page is left out."""
+
+    def pages(entries: list) -> list[str]:
+        found = [value for entry in entries for value in entry.values()]
+        return [page for value in found for page in (pages(value) if isinstance(value, list) else [value])]
+
+    listed = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    there = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").glob("**/*.md")]
+    assert sorted(listed) == sorted([*there, *GENERATED, "contributing.md", "changelog.md"])
+
+
 def test_the_readme_names_every_model():
     from recbole_drex.registry import own_models
 
