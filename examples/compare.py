@@ -15,5 +15,5 @@ comparison = rd.compare(
 )
 
 # Every model is tested against the first one, over users and splits; marks are explained below the table.
-print(comparison_table(comparison).to_markdown())
+print(comparison_table(comparison).to_text(width=100))
 print(write_report(comparison.folder))

@@ -29,7 +29,7 @@ for cell in json.load(open(sys.argv[1], encoding="utf-8"))["cells"]:
 """
 # What each of them must print, besides ending well.
 PRINTED = {
-    "compare.py": "| DReX+modalities=[rating] |",
+    "compare.py": "DReX+modalities=[rating]",
     "explain.py": "Recommended because",
     "own_csv.py": "Oracle",
     "own_model.py": "ProductMF",
