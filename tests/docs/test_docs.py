@@ -108,7 +108,8 @@ def test_command_lines_are_understood(document):
         if parameters and options.name == "tune":  # each model takes those that it knows
             known = set().union(*(Config(model, "demo").legal for model in options.models))
             assert known >= parameters.keys(), line
-        elif parameters:
+            continue
+        if parameters:
             for model in getattr(options, "model", None) or ["DReX"]:
                 Config(model, "demo", [], parameters)
         for text in getattr(options, "models", []):
