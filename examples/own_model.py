@@ -1,10 +1,10 @@
 """A model of your own: its parameters, its score and its loss; then it trains and compares like any other."""
 
-from recbole_drex.config.general_parameters import general
-from recbole_drex.config.parameters import Parameter
 from torch import nn
 
 import recbole_drex as rd
+from recbole_drex.config.general_parameters import general
+from recbole_drex.config.parameters import Parameter
 from recbole_drex.model.abstract_recommender import RatingModel
 
 
