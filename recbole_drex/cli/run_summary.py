@@ -33,7 +33,7 @@ def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
     """Print at most a screen about the runs of one command.
 
     Args:
-        results: of one model, one per seed.
+        results: of all models and seeds, those of the reference models last.
         output: the folder of all runs.
     """
     first = results[0]
@@ -46,10 +46,11 @@ def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
         f"{data['interactions']:,} interactions; split: {first['split']}",
         width,
     )
-    comparison = comparison_of(folders, references=[name for name in REFERENCES if name != first["model"]])
-    for one in comparison.runs:
-        if one.folder in folders:
-            _say("Training", _training(one), width)
+    references = [name for name in REFERENCES if name != first["model"]]
+    comparison = comparison_of(folders, references)
+    asked = [one for one in comparison.runs if one.label not in references]
+    for one in asked:
+        _say("Training", _training(one), width)
     print()
     print(metric_table(comparison))
     print()
@@ -69,8 +70,8 @@ def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
     print(f"  recbole-drex compare --datasets {dataset} --models {first['model']},NARRE,BiasedMF")
     print("  --verbose prints all metrics, significance and the quality of the explanations")
     print("Files")
-    for folder in folders:
-        print(f"  {folder}{os.sep}")
+    for one in asked:
+        print(f"  {one.folder}{os.sep}")
 
 
 def _say(about: str, text: str, width: int) -> None:

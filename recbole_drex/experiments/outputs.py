@@ -13,10 +13,12 @@ from typing import Any
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.errors import StorageError
+from recbole_drex.experiments.run_folder import FITTED
 from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.profiles.keywords import write_profiles
 from recbole_drex.explain.quality import explanation_quality
+from recbole_drex.model.contract import contract_of
 from recbole_drex.recbole import RemoveColorFilter
 from recbole_drex.results.comparison import EXPLANATIONS, HISTORY
 from recbole_drex.results.run_result import write_interactions, write_users
@@ -71,6 +73,7 @@ def finish(
     write_interactions(run_dir, run_record.interactions(experiment, valid, test))
     write_users(run_dir, run_record.users(experiment, trainer.eval_collector.data_struct, test))
     write_json(run_dir / HISTORY, trainer.history)
+    contract_of(experiment.model).write_fitted(run_dir / FITTED)
     if explains(experiment.model) and (config["explained_users"] or config["measured_users"]):
         result |= _explain(experiment, run_dir)
     logger.info("test result: %s", json.dumps(result["test"]))

@@ -36,6 +36,7 @@ from recbole_drex.training.run_record import Experiment, plain
 from recbole_drex.training.trainer import BEST, Evaluation, load_model_state, make_trainer
 from recbole_drex.utils import checkpoint
 from recbole_drex.utils.allocator import keep_freed_memory, return_freed_memory
+from recbole_drex.utils.array_cache import kept_from
 from recbole_drex.utils.checksums import check_sum
 from recbole_drex.utils.files import locked, read_json, write_json
 from recbole_drex.utils.progress import WITHOUT_REST, stage
@@ -334,8 +335,9 @@ def load_experiment(run_dir: str | Path, evaluation: Mapping[str, Any] | None = 
         raise CheckpointError(f"{run_dir} is no run folder: it has no {RUN}")
     if not (run_dir / RESULT).is_file():
         raise CheckpointError(unfinished(run_dir))
-    for name in (RUN, BEST):
-        check_sum(run_dir, name)
+    for name in (RUN, BEST, run_folder.FITTED):
+        if name != run_folder.FITTED or (run_dir / name).is_file():  # a run of an earlier version has none
+            check_sum(run_dir, name)
     described = read_json(run_dir / RUN, "run", CheckpointError)
     for key, kind in _DESCRIBED.items():
         if not isinstance(described, dict) or not isinstance(described.get(key), kind):
@@ -407,7 +409,8 @@ def _rebuilt(config: Config, manifest: dict[str, Any], run_dir: Path) -> Experim
     hook = register_module_parameter_registration_hook(refuse_larger)
     try:
         with _damage_of(run_dir / RUN):
-            return build(config, manifest)
+            with kept_from(run_dir / run_folder.FITTED):
+                return build(config, manifest)
     finally:
         hook.remove()
 

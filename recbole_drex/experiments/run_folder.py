@@ -28,9 +28,11 @@ from recbole_drex.utils.files import read_json, remove_folder, sync_folder, writ
 NEW = "unfinished"
 """Folder inside that of a finished run in which another run is made to replace it."""
 LOG, ERRORS, TENSORBOARD = "train.log", "error.log", "tensorboard"
+FITTED = "fitted.safetensors"
+"""Arrays that follow from the training part alone (directions of taste), which loading the run would make again."""
 _RECORDED = (
     *(RUN, INTERACTIONS, USERS, HISTORY, EXPLANATIONS, f"{PROFILES}.json", f"{PROFILES}.parquet", BEST),
-    *(LOG, TENSORBOARD),
+    *(LOG, TENSORBOARD, FITTED),
 )
 # What tells of a run goes first, so that one that is half removed is not taken for a finished one.
 _OURS = (RESULT, *_RECORDED, LAST, ERRORS, "report.html", SUMS)

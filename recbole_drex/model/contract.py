@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +43,9 @@ class ModelContract(OwnModel):
 
     def before_epoch(self, epoch: int) -> None:
         """Called before each training epoch, from 0 on."""
+
+    def write_fitted(self, path: Path) -> None:
+        """Write what was fitted to the training part before training, so that loading the run need not fit it again."""
 
     def predict_distribution(self, interaction) -> torch.Tensor | None:
         """Probability of each rating level for pairs, (b, K); None of models without a distribution."""

@@ -1,7 +1,8 @@
 """What follows from data and settings alone, kept so that it is made once.
 
 Arrays are kept on disk, so that many trainings share them, if a folder is named by :func:`kept_in`, as a search of
-hyper-parameters does. Objects are kept in memory, so that the models that one run builds share them: the model that is
+hyper-parameters does. A finished run has a file of them (:func:`write_kept`), so that loading it (:func:`kept_from`)
+makes none again. Objects are kept in memory, so that the models that one run builds share them: the model that is
 trained, the untrained one that explanations are compared with, and the one that is loaded to be explained.
 """
 
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from recbole_drex import __version__
@@ -24,6 +25,7 @@ from recbole_drex.utils.checkpoint import write_tensors
 from recbole_drex.utils.files import locked
 
 _FOLDER: ContextVar[Path | None] = ContextVar("folder of kept arrays", default=None)
+_FILE: ContextVar[Path | None] = ContextVar("file of kept arrays", default=None)
 _LATEST: dict[str, tuple[str, Any]] = {}
 _T = TypeVar("_T")
 
@@ -38,6 +40,28 @@ def kept_in(folder: str | Path) -> Iterator[None]:
         _FOLDER.reset(token)
 
 
+@contextlib.contextmanager
+def kept_from(path: Path) -> Iterator[None]:
+    """Read arrays from a file of :func:`write_kept` while the block runs, if it is there and has them."""
+    token = _FILE.set(path)
+    try:
+        yield
+    finally:
+        _FILE.reset(token)
+
+
+def write_kept(path: Path, name: str, inputs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays that :func:`kept` has returned for :func:`kept_from`.
+
+    Args:
+        path: the file.
+        name, inputs: as :func:`kept` was given them.
+        arrays: what it returned.
+    """
+    prefix = f"{name}-{_digest(name, inputs)[:20]}/"
+    write_tensors(path, {prefix + key: torch.from_numpy(np.ascontiguousarray(one)) for key, one in arrays.items()})
+
+
 def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays that ``make`` gives: from disk, if they were made from the same inputs before.
 
@@ -48,10 +72,23 @@ def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.n
         inputs: all that they follow from: arrays, and values whose ``repr`` says all about them.
         make: makes them.
     """
+    digest = _digest(name, inputs)
+    return _of_file(f"{name}-{digest[:20]}/") or _of_folder(f"{name}-{digest[:20]}.safetensors", make)
+
+
+def _of_file(prefix: str) -> dict[str, np.ndarray]:
+    path = _FILE.get()
+    if path is None or not path.is_file():
+        return {}
+    with safe_open(path, "numpy") as file:
+        return {key.removeprefix(prefix): file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}  # noqa: SIM118
+
+
+def _of_folder(file_name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     folder = _FOLDER.get()
     if folder is None:
         return make()
-    path = folder / f"{name}-{_digest(name, inputs)[:20]}.safetensors"
+    path = folder / file_name
     with locked(path, f"the arrays {path}"):
         with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is made again
             return load_file(path)

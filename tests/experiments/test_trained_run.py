@@ -23,6 +23,7 @@ from recbole_drex.experiments.batch_output import recommendations
 from recbole_drex.explain.explanation_text import render
 from recbole_drex.model.factorization.itemmean import ItemMean
 from recbole_drex.model.vectors import vectors_of
+from recbole_drex.results.run_result import read_interactions
 from recbole_drex.utils.table_files import read_texts, write_table
 
 SHORT = {"epochs": 2, "train_batch_size": 256, "explained_users": 0, "measured_users": 0}
@@ -400,3 +401,15 @@ def test_paths_of_vectors_are_not_changed(run, tmp_path):
     """NumPy would add an ending of its own."""
     assert main(["export", "--run", str(run.folder), "--vectors", str(tmp_path / "a.npz")]) == 0
     assert [path.name for path in Path(tmp_path).iterdir()] == ["a.npz"]
+
+
+def test_loading_a_run_fits_nothing_again(comparison, monkeypatch):
+    """Directions of taste come from the run's own file, and predictions are those of the run."""
+    run = next(run for run in comparison.runs if run.label == "DReX")
+    monkeypatch.setattr("recbole_drex.utils.array_cache._LATEST", {})
+    monkeypatch.setattr("recbole_drex.model.drex.taste.item_coordinates", lambda *_: pytest.fail("fitted again"))
+    loaded = rd.load(run.folder)
+    stored = read_interactions(run.folder)
+    rows = stored[stored["split"] == "test"].head(20)
+    predicted = loaded.predict(rows[["user_id", "item_id"]])
+    np.testing.assert_allclose(np.asarray(predicted), rows["prediction"], atol=1e-5)

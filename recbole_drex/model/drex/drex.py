@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -295,6 +296,10 @@ class DReX(StateModel):
     def predict(self, interaction) -> torch.Tensor:
         """Predicted (expected) ratings of pairs, shape ``(b,)``."""
         return self._of_pairs(self.head.mean, interaction)
+
+    def write_fitted(self, path: Path) -> None:
+        if self.taste is not None:
+            self.taste.write_fitted(path)
 
     def predict_distribution(self, interaction) -> torch.Tensor | None:
         """Probability of each rating level for pairs, shape ``(b, K)``; None but for ordinal output."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from recbole_drex.model.drex.item_text import item_coordinates
 from recbole_drex.model.drex.review_features import ReviewFeatures
 from recbole_drex.model.layers.common import sums_of_blocks
 from recbole_drex.model.layers.evidence_table import EvidenceTable
-from recbole_drex.utils.array_cache import kept, latest
+from recbole_drex.utils.array_cache import kept, latest, write_kept
 
 _T = TypeVar("_T")
 _BLOCK = 1 << 20  # numbers held at once while the regressions of many users are solved
@@ -77,6 +78,7 @@ class TextTaste(nn.Module):
 
         inputs = {**self._inputs, "item": item, "size": size}
         arrays = _shared("tastes", inputs, lambda: kept("tastes", inputs, fitted))
+        self._fitted = inputs, arrays
         found = {name: torch.from_numpy(value) for name, value in arrays.items()}
         buffers = {
             **found,
@@ -93,6 +95,10 @@ class TextTaste(nn.Module):
     def _sums(part: torch.Tensor, table: EvidenceTable) -> torch.Tensor:
         """Of the items, (n_items, k), over the reviews' (n, k)."""
         return sums_of_blocks(lambda place: part[place].float(), table.item, torch.zeros(table.n_items, part.shape[1]))
+
+    def write_fitted(self, path: Path) -> None:
+        """Write the directions and coordinates, so that a loaded model need not fit them again."""
+        write_kept(path, "tastes", *self._fitted)
 
     @cached_property
     def text(self) -> ReviewFeatures:
