@@ -320,7 +320,7 @@ def test_a_finished_run_is_not_trained_again(small, uninterrupted, capsys):
 
 @pytest.mark.parametrize("block", ["full", "sampled"])
 def test_candidates_choose_the_block_shown_first(small, tmp_path, capsys, block):
-    more = ["--model", "EASE", "--candidates", block, "--sampled_candidates", "5"]
+    more = ["--model", "EASE", "--candidates", block, "--sampled_candidates", "5", "--verbose"]
     assert main(_arguments(small, tmp_path, *more)) == 0
     headers = [line for line in capsys.readouterr().out.splitlines() if "candidates=" in line]
     assert f"candidates={block}," in headers[0]
@@ -335,7 +335,7 @@ def test_candidates_choose_the_block_shown_first(small, tmp_path, capsys, block)
 
 def test_recbole_models_run_by_the_same_command(small, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    assert main(_arguments(small, tmp_path, "--model", "LightGCN,EASE", "--epochs", "2")) == 0
+    assert main(_arguments(small, tmp_path, "--model", "LightGCN,EASE", "--epochs", "2", "--verbose")) == 0
     lines = capsys.readouterr().out.splitlines()
     grid = [re.split(r" {2,}", line.strip()) for line in lines]
     header = next(cells for cells in grid if cells[0] == "model")

@@ -175,7 +175,7 @@ def sharing(rows: int, blocks: int) -> dict[str, Any]:
         own = torch.tensor([[1.0, 5.0], [2.0, 3.0]][collectives.rank()])
         failure = None
         try:
-            collectives.first_decides(lambda: check_processes({**HERE, "world_size": 1}))
+            collectives.first_decides(lambda: check_processes({**HERE, "train_batch_size": 1}))
         except ConfigError as error:
             failure = str(error)
         with collectives.alone():
@@ -213,7 +213,7 @@ def test_two_processes_share_rows_gradients_and_decisions():
     assert (seen["mean"], seen["largest"]) == (2.75, 5)
     assert seen["total"] == (3.0, (2.0, 4.0), None)
     assert seen["decided"] == ["first"] * 2
-    assert seen["failure"] == ["offset 0 and nproc 2 go beyond the 1 processes of world_size"] * 2
+    assert seen["failure"] == ["2 processes cannot share batches of 1 rows (train_batch_size)"] * 2
     assert seen["alone"] == [(1, 0, [1, 1])] * 2
 
 

@@ -19,7 +19,6 @@ from recbole_drex.analysis.significance import compare_models
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.report.figures import comparison_figures
 from recbole_drex.report.figures.style import DARK, LIGHT, looks
-from recbole_drex.report.figures.svg import _short_path
 from recbole_drex.results.comparison import Comparison, Run, Variant
 
 KS = [1, 2, 3, 4, 5, 10, 15, 20]
@@ -231,12 +230,6 @@ def test_two_values_of_two_parameters_give_lines():
     np.testing.assert_allclose(lines, [[0.1, 0.2], [0.45, 0.3]], atol=1e-9)
     assert figure.axes[0].get_xlabel() == "reg_weight"
     assert legend_of(figure) == ["DReX+start=mlp+learning_rate=0.01", "DReX+start=mlp+learning_rate=100000"]
-
-
-def test_curves_of_a_path_keep_their_lines():
-    """Corners of a box are curves, and what follows them must not be read as another curve."""
-    path = "M 0.25 0.25 " + "L 10.25 0.25 Q 12.25 0.25 12.25 2.25 L 12.25 9.25 " * 8 + "z"
-    assert _short_path(path).count("L") == 16
 
 
 def test_sensitivity_refuses_what_was_not_varied(comparison):

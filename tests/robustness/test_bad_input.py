@@ -224,8 +224,8 @@ RUN_PARAMETERS = [
     (["--eval_args", "{split: {XX: [1]}, order: RO, group_by: user, mode: full}"], "XX"),
     (["--eval_args", "{split: {RS: [0.8, 0.1, 0.1]}, order: OR, group_by: user, mode: full}"], "OR"),
     (
-        ["--eval_args", "{split: {RS: [1.0, 0.0, 0.0]}, order: RO, group_by: user, mode: full}"],
-        "shares of training, validation and test, all above 0",
+        ["--eval_args", "{split: {RS: [0.0, 0.5, 0.5]}, order: RO, group_by: user, mode: full}"],
+        "RS",
     ),
 ]
 

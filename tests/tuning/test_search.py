@@ -140,13 +140,13 @@ def test_a_search_is_not_overwritten_and_a_finished_one_is_left_as_it_is(search,
 
 
 def test_a_failed_trial_is_tried_again_and_reported_and_the_others_go_on(call, tmp_path):
-    found = call(tmp_path / "s", ["DReX"], "start: [zero, nothing]\nmodalities: [[rating]]\n", seeds=(2026,))
+    found = call(tmp_path / "s", ["DReX"], "modalities: [[rating], [smell]]\n", seeds=(2026,))
     finished, failed = found.trials["DReX"]
     assert (finished["status"], failed["status"]) == ("finished", "failed")
-    assert failed["parameters"]["start"] == "nothing" and failed["attempts"] == 2
-    assert "start" in failed["error"] and "ConfigError" in (failed["folder"] / "error.log").read_text()
+    assert failed["parameters"]["modalities"] == ["smell"] and failed["attempts"] == 2
+    assert "smell" in failed["error"] and "ConfigError" in (failed["folder"] / "error.log").read_text()
     assert found.winner("DReX") == finished and (tmp_path / "s" / "best" / "DReX.yaml").is_file()
-    assert trial_table(found)["modalities"].tolist() == ['["rating"]'] * 2
+    assert trial_table(found)["modalities"].tolist() == ['["rating"]', '["smell"]']
 
 
 @pytest.mark.slow

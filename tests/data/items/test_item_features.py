@@ -267,7 +267,7 @@ def test_files_of_vectors_that_cannot_be_used(shop, tmp_path, content, message):
         ({"item_features": {"../a": "a.npy"}}, r"modality name '\.\./a' is not legal"),
         ({"item_features": {"sound": 3}}, "3 is no path"),
         ({"images": "pictures"}, "'images' needs 'image_encoder'"),
-        ({"images": 3, "image_encoder": "x"}, "'images' must be a folder"),
+        ({"images": 3, "image_encoder": "x"}, "'images' must be str but is 3"),
         ({"images": "x", "image_encoder": "x", "item_features": {"image": "a.npy"}}, "'image' is given twice"),
     ],
 )

@@ -115,7 +115,7 @@ def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
     arguments += ["--epochs", "1", "--threads", "1", "--measured_users", "0"]
     assert main(["run", "--model", "BPR", "--raw", str(raw), *arguments]) == 0
     output = capsys.readouterr().out
-    assert "split: given with the data (train, valid, test)" in output
+    assert "split: given with the data (train, valid, test)" in " ".join(output.split())
     folder = tmp_path / "out" / "baby" / "BPR" / "seed-2026"
     result = read_result(folder)
     assert (result["data"]["users"], result["data"]["items"]) == (USERS, ITEMS)

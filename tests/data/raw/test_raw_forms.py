@@ -302,7 +302,7 @@ def test_item_files_have_columns_and_a_share_of_their_own(tmp_path):
     assert read_items(path, columns=columns, bad_line_share=0.5).to_numpy().tolist() == [
         ["1", "Toy Tale (i01)", "Film", ""]
     ]
-    with pytest.raises(DataError, match=r"allowed by bad_line_share\).*--item_columns.*m\.csv:3: item_id is ''"):
+    with pytest.raises(DataError, match=r"more than bad_line_share.*--item_columns.*m\.csv:3: item_id is ''"):
         read_items(path, columns=columns)
     with pytest.raises(ConfigError, match="did you mean 'title'"):
         read_items(path, columns={"titel": "name"})

@@ -133,7 +133,7 @@ def test_no_words_at_all(tmp_path):
         (b"plot 1 2 3\nunused 1 2\n", "line 2: not a word with 3 numbers"),
         (b"plot 1 2 3\ndull 1 two 3\n", "line 2: not a word with 3 numbers"),
         (b"plot 1 2 3\n\ndull 1 2 3\n", "line 2: not a word with 3 numbers"),
-        (b"plot 1 nan 3\n", "line 1: the vector of 'plot' holds values that are NaN or infinite"),
+        (b"plot 1 nan 3\n", "line 1: the vector of 'plot' holds values that are not finite"),
         (word2vec().replace(b"dull 0.25 3.0", b"dull 0.25"), "line 3: not a word with 3 numbers"),
         (b"5 4\n" + glove(), "word 1 of 5: the vector of 'plot' holds values that are not finite or above 1e6"),
         (binary()[:-9], "word 5 of 5: the file is cut off"),
