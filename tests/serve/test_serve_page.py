@@ -156,6 +156,20 @@ def matched(browser: Any) -> Any:
     return find(browser, "#user-matches button")[0]
 
 
+def press_first_match(browser: Any) -> None:
+    """The list is drawn again when more matches arrive, so a button may be replaced before it is pressed."""
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    def pressed(browser: Any) -> bool:
+        try:
+            matched(browser).click()
+        except StaleElementReferenceException:
+            return False
+        return True
+
+    wait(browser, pressed)
+
+
 def shown_for(browser: Any, title: str) -> list[Any]:
     """Cards of the recommendations, once those for ``title`` are there."""
 
@@ -366,7 +380,7 @@ def test_page_in_both_themes_and_on_a_phone(opened: Any, address: str) -> None:
     before = opened.execute_script(ground)
     opened.find_element("id", "theme").click()
     assert opened.execute_script(ground) != before
-    matched(opened).click()
+    press_first_match(opened)
     wait(opened, lambda browser: find(browser, "#result .items > li"))
     for width in (390, 1280):
         size = {"width": width, "height": 844 if width == 390 else 900, "deviceScaleFactor": 1, "mobile": width < 500}
