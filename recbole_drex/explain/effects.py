@@ -1,4 +1,4 @@
-"""Which past interactions, and which words in their reviews, moved a prediction, and how far."""
+"""The effects of past interactions, and of words in their reviews, on a prediction."""
 
 from __future__ import annotations
 
@@ -11,56 +11,55 @@ import torch
 
 from recbole_drex.data.text.tokenizer import ReviewWords
 from recbole_drex.explain.explanation import EvidenceEffect, Quote, WordEffect
-from recbole_drex.explain.faithfulness import ReviewCase, same_way
-from recbole_drex.explain.past_interactions import Past, PastReviews
+from recbole_drex.explain.faithfulness import ReviewCase, same_direction
+from recbole_drex.explain.past_interactions import PastInteraction, PastReviews
 from recbole_drex.explain.profiles.excerpts import marked
 from recbole_drex.explain.profiles.vocabulary import ShownWords
-from recbole_drex.explain.word_effects import PlaceOfWord, WordDeletion, furthest
+from recbole_drex.explain.word_effects import WordDeletion, WordOccurrence, furthest
 from recbole_drex.model.layers.common import Side
 
-SAME, OTHER = 4, 2  # interactions shown that moved the prediction where they together did, and that held against it
+SAME, OTHER = 4, 2  # interactions shown that moved the prediction in the main direction, and in the opposite one
 WORDS, USEFUL = 8, 3
-_MOVED = 0.01  # least effect of a word that is shown: less would be said to be 0.00
+_MOVED = 0.01  # smallest effect of a word that is shown
 
 
 def find_evidence(
-    counterfactual: Any, pasts: PastReviews, shown_words: ShownWords | None = None, word_effects: bool = True
+    counterfactual: Any, past_reviews: PastReviews, shown_words: ShownWords | None = None, word_effects: bool = True
 ) -> dict[str, Any]:
-    """What moved a prediction, found by leaving it out.
+    """The evidence that moved a prediction, measured by removing it.
 
     Args:
         counterfactual: the prediction, see :func:`~recbole_drex.explain.counterfactual.dispatch.counterfactual_for`.
-        pasts: to name and quote past interactions.
-        shown_words: which words may be named; None for all.
-        word_effects: find what single words did, too, which takes most of the time.
+        past_reviews: names and quotes past interactions.
+        shown_words: words that may be shown; None for all.
+        word_effects: also measure the effects of single words, which takes most of the time.
 
     Returns:
-        Fields of :class:`~recbole_drex.explain.explanation.Recommendation`. ``evidence``: interactions by falling
-        distance that they moved the prediction, at most :data:`SAME` that moved it where the foremost of them together
-        did and :data:`OTHER` that held against it. ``words``: of models with attention over words, the :data:`WORDS`
-        words of the reviews behind the prediction that moved it furthest. ``reviews``: of models that weigh reviews,
-        the :data:`USEFUL` reviews of the item that weigh most.
+        Fields of :class:`~recbole_drex.explain.explanation.Recommendation`. ``evidence``: interactions by descending
+        absolute effect, at most :data:`SAME` in the main direction and :data:`OTHER` in the opposite one. ``words``:
+        for models with attention over words, the :data:`WORDS` words with the largest effects. ``reviews``: for models
+        with review weights, the :data:`USEFUL` reviews of the item with the largest weights.
     """
     reads_words = counterfactual.reads_words
     words = WordDeletion(counterfactual) if word_effects and reads_words else None
     deltas = ReviewCase(counterfactual, base=words.base if words is not None else None).deltas()
-    way = same_way(deltas, SAME)
-    against = sorted(deltas.keys() - set(way), key=lambda unit: (-abs(deltas[unit]), unit))
-    shown = [unit for unit in [*way[:SAME], *against[:OTHER]] if deltas[unit] != 0]
+    agreeing = same_direction(deltas, SAME)
+    opposing = sorted(deltas.keys() - set(agreeing), key=lambda unit: (-abs(deltas[unit]), unit))
+    shown = [unit for unit in [*agreeing[:SAME], *opposing[:OTHER]] if deltas[unit] != 0]
     shown.sort(key=lambda unit: (-abs(deltas[unit]), unit))
     weights = counterfactual.weights
     useful = [unit for unit in deltas if unit[0] == Side.ITEM][:USEFUL] if weights is not None else []
     quotes: list[Quote | None] = [None] * len(shown)
     effects: tuple[WordEffect, ...] = ()
     if words is not None:
-        quotes, effects = _told_by_words(words, shown, pasts, shown_words)
+        quotes, effects = _word_effects(words, shown, past_reviews, shown_words)
 
     def evidence(unit: tuple[Side, int], quote: Quote | None = None) -> EvidenceEffect:
-        side, place = unit
-        share = None if weights is None else float(weights[side][place])
-        review = pasts.review(_past(counterfactual, unit), quote)
+        side, index = unit
+        share = None if weights is None else float(weights[side][index])
+        review = past_reviews.review(_interaction(counterfactual, unit), quote)
         if side == Side.USER and counterfactual.is_new_user:
-            rating = float(counterfactual.user.rating[place])  # what somebody posted is in no data
+            rating = float(counterfactual.user.rating[index])  # posted ratings are not in the data set
             review = dataclasses.replace(review, user="", rating=None if np.isnan(rating) else rating)
         return EvidenceEffect(side.name.lower(), review, deltas[unit], share)
 
@@ -71,50 +70,50 @@ def find_evidence(
     }
 
 
-def _past(counterfactual: Any, unit: tuple[Side, int]) -> Past:
-    side, place = unit
-    return Past(*(int(column[place]) for column in counterfactual.pasts[side]))
+def _interaction(counterfactual: Any, unit: tuple[Side, int]) -> PastInteraction:
+    side, index = unit
+    return PastInteraction(*(int(column[index]) for column in counterfactual.past_interactions[side]))
 
 
-def _told_by_words(
-    words: WordDeletion, units: Sequence[tuple[Side, int]], pasts: PastReviews, shown_words: ShownWords | None
+def _word_effects(
+    words: WordDeletion, units: Sequence[tuple[Side, int]], past_reviews: PastReviews, shown_words: ShownWords | None
 ) -> tuple[list[Quote | None], tuple[WordEffect, ...]]:
-    """Excerpts of the reviews of ``units`` around the word of most attention, each word with the effect of leaving out
-    this occurrence; and the words of all reviews that moved the prediction furthest."""
+    """Excerpts of the reviews of ``units`` around the word with the highest attention, with the effect of removing each
+    occurrence; and the words of all reviews with the largest effects."""
     quotes: list[Quote | None] = []
-    places: list[PlaceOfWord] = []
-    for side, place in units:
-        text, of_side = pasts.read(_past(words.counterfactual, (side, place)).row), words.words[side]
-        tokens = (of_side.place == place).nonzero().flatten()
+    occurrences: list[WordOccurrence] = []
+    for side, index in units:
+        text, of_side = past_reviews.read(_interaction(words.counterfactual, (side, index)).row), words.words[side]
+        tokens = (of_side.index == index).nonzero().flatten()
         if text is None or not _reads(words, of_side.word[tokens], text):
             quotes.append(None)
             continue
         attention = of_side.attention[tokens].tolist()
         quote, inside = marked(text, int(np.argmax(attention)), 1, attention)
         quotes.append(quote)
-        places += [PlaceOfWord(side, int(tokens[number])) for number in inside if number < len(tokens)]
+        occurrences += [WordOccurrence(side, int(tokens[number])) for number in inside if number < len(tokens)]
     lemmas = words.candidates(2 * WORDS)
     if shown_words is not None:
         named = zip(lemmas, words.names(lemmas), strict=True)
         lemmas = [lemma for lemma, name in named if not shown_words.hides(name)]
-    deltas = words.effects([*([lemma] for lemma in lemmas), *places])  # at once, which is cheaper
+    deltas = words.effects([*([lemma] for lemma in lemmas), *occurrences])  # one batch is cheaper
     of_places = iter(deltas[len(lemmas) :])
-    found = [one for one in furthest(lemmas, deltas[: len(lemmas)])[:WORDS] if abs(one[1]) >= _MOVED]
+    strongest = [one for one in furthest(lemmas, deltas[: len(lemmas)])[:WORDS] if abs(one[1]) >= _MOVED]
     effects = []
-    for (number, delta), lemma in zip(found, words.names([number for number, _ in found]), strict=True):
-        form = _written(words, number, lemma, pasts, units)
-        form = form if shown_words is None else shown_words.written(lemma, form)
-        effects.append(WordEffect(form, lemma, delta, words.reviews(number)))
+    for (number, delta), lemma in zip(strongest, words.names([number for number, _ in strongest]), strict=True):
+        written = _written_form(words, number, lemma, past_reviews, units)
+        written = written if shown_words is None else shown_words.written(lemma, written)
+        effects.append(WordEffect(written, lemma, delta, words.reviews(number)))
     return [quote and _with_effects(quote, of_places) for quote in quotes], tuple(effects)
 
 
 def _reads(words: WordDeletion, numbers: torch.Tensor, text: ReviewWords) -> bool:
-    """Whether a text holds the words that were encoded; another version of the lemmatizer may find others."""
+    """Whether a text yields the words that were encoded; another version of the lemmatizer may yield others."""
     return bool(len(numbers)) and words.names(numbers.tolist()) == text.lemmas[: len(numbers)]
 
 
 def _with_effects(quote: Quote, deltas: Iterator[float]) -> Quote:
-    """The quote with the next deltas at its marks; those without attention stand for words that are not read."""
+    """The quote with the next deltas at its marks; marks without attention are words beyond the model's input."""
     marks = [
         mark if mark.attention is None else dataclasses.replace(mark, delta=round(next(deltas), 5))
         for mark in quote.marks
@@ -122,14 +121,14 @@ def _with_effects(quote: Quote, deltas: Iterator[float]) -> Quote:
     return dataclasses.replace(quote, marks=tuple(marks))
 
 
-def _written(
-    words: WordDeletion, number: int, lemma: str, pasts: PastReviews, shown: Sequence[tuple[Side, int]]
+def _written_form(
+    words: WordDeletion, number: int, lemma: str, past_reviews: PastReviews, shown: Sequence[tuple[Side, int]]
 ) -> str:
-    """As a review writes a lemma: one of the ``shown`` interactions, else the first of the item, else of the user."""
-    holding = [(side, int(place)) for side in (Side.ITEM, Side.USER) for place in words.places(side, number)]
-    for unit in [*(unit for unit in shown if unit in holding), *holding][:1]:
-        text = pasts.read(_past(words.counterfactual, unit).row)
+    """The written form of a lemma in a ``shown`` interaction, else in the item's first, else in the user's first."""
+    containing = [(side, int(index)) for side in (Side.ITEM, Side.USER) for index in words.indices(side, number)]
+    for unit in [*(unit for unit in shown if unit in containing), *containing][:1]:
+        text = past_reviews.read(_interaction(words.counterfactual, unit).row)
         if text is not None and lemma in text.lemmas:
-            place = text.lemmas.index(lemma)
-            return text.text[text.starts[place] : text.ends[place]].lower()
+            index = text.lemmas.index(lemma)
+            return text.text[text.starts[index] : text.ends[index]].lower()
     return lemma

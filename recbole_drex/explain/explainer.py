@@ -1,7 +1,7 @@
-"""Recommendations and their reasons, in one form for every model that gives any.
+"""Recommendations with explanations, in one form for all models.
 
-What a model offers decides: the parts of a prediction (DReX), the reviews of the item that count most (NARRE), what the
-user's neighbours say (EMF), a written sentence (PESI).
+An explanation contains what the model offers: the parts of a prediction (DReX), the item's most useful reviews (NARRE),
+ratings by the user's neighbours (EMF), or a generated sentence (PESI).
 """
 
 from __future__ import annotations
@@ -42,31 +42,33 @@ class Explainer:
     """Explains the recommendations of a trained run.
 
     Args:
-        experiment: a run that was loaded or has just been trained.
+        experiment: a loaded or newly trained run.
         words: number of keywords in a profile; default ``profile_words`` of the configuration.
-        quotes: reviews that each keyword of a user's profile quotes, at most.
-        word_effects: find what single words of the reviews did to each prediction, too. That takes several times as
-            long as all the rest.
+        quotes: maximum number of quotes per keyword of a user's profile.
+        word_effects: also measure the effect of single words on each prediction. This takes several times as long as
+            everything else.
 
     Raises:
-        DataError: the model gives no reasons.
+        DataError: the model offers no explanations.
     """
 
     def __init__(self, experiment: Experiment, words: int | None = None, quotes: int = 0, word_effects: bool = False):
         if not explains(experiment.model):
-            raise DataError(f"{experiment.config.model} explains nothing: it reads no reviews and has no neighbours")
+            raise DataError(
+                f"{experiment.config.model} offers no explanations: it reads no reviews and has no neighbours"
+            )
         self.experiment, self.model = experiment, experiment.model
         self.quotes, self.word_effects = quotes, word_effects
         self.recommender = Recommender(experiment)
-        self.pasts = PastReviews(self.recommender)
+        self.past_reviews = PastReviews(self.recommender)
         offered = contract_of(self.model)
-        self.keywords = KeywordProfiles(experiment, words, self.pasts) if offered.reads_words else None
+        self.keywords = KeywordProfiles(experiment, words, self.past_reviews) if offered.reads_words else None
         aspects = offered.aspect_reader()
         mentions = None
-        if (found := self.keywords) is not None and found.topics is not None and aspects:
-            mentions = AspectMentions(found.reviews, found.quotes, found.shown, found.topics, aspects)
+        if (keywords := self.keywords) is not None and keywords.topics is not None and aspects:
+            mentions = AspectMentions(keywords.reviews, keywords.quotes, keywords.shown, keywords.topics, aspects)
         self.parts = Parts(mentions)
-        # What the first request would wait for.
+        # Compute caches now, so that the first request need not wait.
         offered.make_ready()
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
@@ -75,23 +77,24 @@ class Explainer:
 
     def explain_users(self, n: int, top: int = 3) -> list[Explanation]:
         """Explain up to ``n`` users, spread evenly over all users with training reviews (or ratings, if the model reads
-        no reviews) from the most to the fewest; those with most come first, and equal ones by name.
+        no reviews), by descending number of these and then by name.
 
         Args:
             n: number of users, 0 or more.
-            top: recommendations of each, as in :meth:`explain`.
+            top: number of recommendations per user.
         """
         users = self.users_by_evidence()
-        places = np.unique(np.linspace(0, len(users) - 1, min(n, len(users))).round().astype(int))
-        return [self.explain(self.recommender.user_name(users[place]), top) for place in places]
+        positions = np.unique(np.linspace(0, len(users) - 1, min(n, len(users))).round().astype(int))
+        return [self.explain(self.recommender.user_name(users[position]), top) for position in positions]
 
-    def leaves_out(self, uid: int) -> bool:
-        """Whether what moved predictions for a user (internal id) is found by leaving it out."""
+    @property
+    def has_counterfactuals(self) -> bool:
+        """Whether the model offers counterfactual predictions."""
         return counterfactual_class(self.model) is not None
 
     def users_by_evidence(self) -> list[int]:
-        """Users (internal ids) with training reviews, or ratings if the model reads no reviews: those with most come
-        first, and equal ones by name."""
+        """Users (internal ids) with training reviews, or ratings if the model reads no reviews, by descending number of
+        these and then by name."""
         if self.keywords:
             counts = self.keywords.quotes.user_counts()
         else:
@@ -99,22 +102,22 @@ class Explainer:
         return sorted(counts, key=lambda uid: (-counts[uid], self.recommender.user_name(uid)))
 
     def explain(self, user: str, top: int = 3) -> Explanation:
-        """Recommend the ``top`` items the user has not interacted with, by the model's score, and explain them.
+        """Recommend the ``top`` items that the user has not interacted with, by the model's score, and explain them.
 
         Raises:
-            DataError: no such user.
+            DataError: unknown user.
         """
         uid = self.recommender.user_id(user)
         return self._explanation(user, uid, self.recommender.best(uid, top))
 
     def explain_pair(self, user: str, item: str) -> Explanation:
-        """Explain one item to a user, be it recommended or not, as the only recommendation of the explanation.
+        """Explain one item to a user, as the only recommendation of the explanation. It need not be a recommended item.
 
-        Of an item that the user has interacted with in training, ``known`` has that interaction; quotes, shared
-        keywords and whatever else is said leave it out.
+        If the user has a training interaction with the item, ``known`` contains it, and everything else of the
+        explanation excludes it.
 
         Raises:
-            DataError: no such user or item.
+            DataError: unknown user or item.
         """
         uid, iid = self.recommender.user_id(user), self.recommender.item_id(item)
         dataset = self.experiment.dataset
@@ -125,14 +128,13 @@ class Explainer:
         return self._explanation(user, uid, chosen, asked=True)
 
     def explain_new(self, interactions: Sequence[PostedInteraction], top: int = 3) -> Explanation:
-        """Recommend ``top`` items to somebody who is not in the data, and explain them by what they posted.
+        """Recommend ``top`` items to a new user, and explain them by the posted interactions.
 
-        The user's name is empty. They have no keyword profile: how much a word means is told by all reviews of a user
-        against those of others, not by a few.
+        The user's name is empty. A new user has no keyword profile, since word scores need many reviews of a user.
 
         Args:
-            interactions: what they rate and write, of each item once.
-            top: number of recommendations, fewer if fewer items are left.
+            interactions: ratings and reviews of distinct items.
+            top: maximum number of recommendations.
 
         Raises:
             DataError, ConfigError: as :class:`~recbole_drex.explain.new_user_input.NewUsers`.
@@ -143,21 +145,21 @@ class Explainer:
         for iid, predicted in best:
             between_steps()
             profile = self.keywords.profile("item", names.item_name(iid), quotes=0) if self.keywords else ()
-            reasons = {**self._means(0, iid), **self._moved(counterfactual_for_new(view, iid)), "profile": profile}
+            reasons = {**self._means(0, iid), **self._effects(counterfactual_for_new(view, iid)), "profile": profile}
             recommendations.append(Recommendation(names.item_name(iid), names.title(iid), predicted, **reasons))
-        return _told(Explanation("", float(np.mean(rated)) if rated else None, (), tuple(recommendations)))
+        return _with_sentences(Explanation("", float(np.mean(rated)) if rated else None, (), tuple(recommendations)))
 
     @cached_property
     def new_users(self) -> NewUsers:
-        """Takes what new users post."""
+        """Recommends to new users."""
         return NewUsers(self.recommender)
 
     def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended], asked: bool = False) -> Explanation:
         total, number = self._sums["user"]
         mean = float(total[uid] / number[uid]) if number[uid] else None
         profile = self.profile("user", user, self.quotes)
-        found = tuple(dataclasses.replace(one, asked=asked) for one in self._explained(uid, chosen))
-        return _told(Explanation(user, mean, profile, found))
+        recommendations = tuple(dataclasses.replace(one, asked=asked) for one in self._explained(uid, chosen))
+        return _with_sentences(Explanation(user, mean, profile, recommendations))
 
     def _explained(self, uid: int, chosen: Sequence[Recommended]) -> tuple[Recommendation, ...]:
         names, model = self.recommender, self.model
@@ -166,11 +168,11 @@ class Explainer:
             between_steps()
             if self.keywords:
                 user, item = names.user_name(uid), names.item_name(iid)
-                # Its reviews are quoted by the words that it shares with the user; the whole profile would be long.
+                # Only shared keywords quote the item's reviews; quotes for its whole profile would be long.
                 profile = self.keywords.profile("item", item, quotes=0)
                 reason |= {"profile": profile, "keywords": self.keywords.overlap(user, item)}
-            if self.leaves_out(uid):
-                reason |= self._moved(counterfactual_for(model, uid, iid))
+            if self.has_counterfactuals:
+                reason |= self._effects(counterfactual_for(model, uid, iid))
             reason["neighbours"] = neighbours_of(model, uid, iid)
         if contract_of(model).writes:
             items = [iid for iid, _ in chosen]
@@ -182,37 +184,37 @@ class Explainer:
         )
 
     def _known(self, uid: int, iid: int) -> PastReview | None:
-        """The user's own interaction with an item in the training part, or without a rating."""
-        past = self.pasts.find(uid, iid)
-        return past and self.pasts.review(past)
+        """The user's own interaction with an item, from the training part or without a rating."""
+        interaction = self.past_reviews.find(uid, iid)
+        return interaction and self.past_reviews.review(interaction)
 
-    def _moved(self, counterfactual: Any) -> dict[str, Any]:
-        """What a prediction is made of, and what moved it."""
+    def _effects(self, counterfactual: Any) -> dict[str, Any]:
+        """The parts of a prediction, and the evidence that moved it."""
         shown = self.keywords.shown if self.keywords else None
-        found = find_evidence(counterfactual, self.pasts, shown, self.word_effects)
-        return {**self.parts.of(counterfactual)._asdict(), **found} if counterfactual.sums else found
+        evidence = find_evidence(counterfactual, self.past_reviews, shown, self.word_effects)
+        return {**self.parts.of(counterfactual)._asdict(), **evidence} if counterfactual.sums else evidence
 
     def _means(self, uid: int, iid: int) -> dict[str, Any]:
-        """Mean and number of the ratings of an item by others than a user."""
+        """Mean and number of the item's ratings by other users."""
         total, number = (float(column[iid]) for column in self._sums["item"])
-        own = self.pasts.find(uid, iid) if uid else None
-        rating = own and self.pasts.rating(own)
+        own = self.past_reviews.find(uid, iid) if uid else None
+        rating = own and self.past_reviews.rating(own)
         if rating is not None:
             total, number = total - rating, number - 1
         return {"mean_rating": total / number if number else None, "ratings": int(number)}
 
     @cached_property
     def _sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Sums and numbers of the training ratings of users and items, by internal id."""
+        """Sum and number of training ratings per user and per item, by internal id."""
         part = self.experiment.parts.train_dataset
-        rating, found = part.inter_feat[part.rating_field].double().numpy(), {}
+        rating, sums = part.inter_feat[part.rating_field].double().numpy(), {}
         for side, field, n in (("user", part.uid_field, part.user_num), ("item", part.iid_field, part.item_num)):
             owner = part.inter_feat[field].numpy()
-            found[side] = np.bincount(owner, rating, n), np.bincount(owner, minlength=n)
-        return found
+            sums[side] = np.bincount(owner, rating, n), np.bincount(owner, minlength=n)
+        return sums
 
 
-def _told(explanation: Explanation) -> Explanation:
-    """The explanation with its sentences, which speak of all the rest."""
-    told = (dataclasses.replace(one, sentence=sentence(explanation, one)) for one in explanation.recommendations)
-    return dataclasses.replace(explanation, recommendations=tuple(told))
+def _with_sentences(explanation: Explanation) -> Explanation:
+    """Add the sentences, which summarise the other fields."""
+    explained = (dataclasses.replace(one, sentence=sentence(explanation, one)) for one in explanation.recommendations)
+    return dataclasses.replace(explanation, recommendations=tuple(explained))

@@ -1,6 +1,6 @@
-"""What an explanation holds: plain values that become one JSON document.
+"""The values of an explanation, which are written as one JSON document.
 
-Texts are those of training reviews, in one line and without tags; whoever shows them in HTML must escape them.
+Texts come from training reviews, on one line and without tags. Escape them before showing them in HTML.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import dataclasses
 from collections.abc import Sequence
 
 PRAISED, CRITICISED, NEUTRAL = "praised", "criticised", "neutral"
-"""Sides of a keyword."""
+"""Sentiments of a keyword."""
 SMALLEST = 0.05
-"""Effect on the rating below which nothing is called a reason, and an aspect is not shown by itself."""
+"""Smallest effect on the rating of a reason, and of an aspect that is shown by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NeighbourExplanation:
-    """What a user's neighbours say about an item, from training ratings alone.
+    """Training ratings of an item by a user's neighbours.
 
     Attributes:
-        neighbours: number of the user's neighbours: k, or fewer if fewer users have an item in common.
-        rated: how many of them rated the item.
-        relevant: how many of them rated it with ``threshold`` or more.
-        mean_rating: mean of their ratings of it; None if none rated it.
-        threshold: the rating level that counts as relevant.
+        neighbours: number of the user's neighbours, at most k.
+        rated: number of neighbours who rated the item.
+        relevant: number of neighbours who rated it ``threshold`` or higher.
+        mean_rating: mean of their ratings; None if no neighbour rated it.
+        threshold: lowest rating that counts as relevant.
     """
 
     neighbours: int
@@ -41,15 +41,15 @@ class NeighbourExplanation:
 
 @dataclasses.dataclass(frozen=True)
 class Mark:
-    """A word of a quote that the model reads.
+    """A word of a quote that the model reads, ``text[start:end]``.
 
     Attributes:
-        start, end: its place in the quote's text.
-        attention: its attention weight within the whole review; None of a model without attention over words.
-        delta: by how much it raised the prediction (the prediction less the one without this word, in rating units, or
-            score units of models that rank); None where that was not computed.
-        sentiment: what the text says at this word by the model's reading, from -1 (blame) to 1 (praise); None of words
-            that a quote is not about.
+        start, end: its position in the quote's text.
+        attention: its attention weight within the whole review; None for models without attention over words.
+        delta: the prediction minus the prediction without this word, in rating units, or in score units for ranking
+            models; None if not computed.
+        sentiment: sentiment of the text at this word by the model, from -1 (blame) to 1 (praise); None for words that
+            the quote does not support.
     """
 
     start: int
@@ -61,7 +61,7 @@ class Mark:
 
 @dataclasses.dataclass(frozen=True)
 class Quote:
-    """An excerpt of a training review, on one line; ``marks`` in the order of the text."""
+    """An excerpt of a training review, on one line; ``marks`` are in text order."""
 
     text: str
     marks: tuple[Mark, ...] = ()
@@ -73,9 +73,9 @@ class PastReview:
 
     Attributes:
         user, item: names.
-        title: of the item, empty if the data have none.
-        rating: None without one.
-        quote: None without a review, or where the data set has no texts.
+        title: of the item; empty if the data set has no titles.
+        rating: None without a rating.
+        quote: None without a review, or if the data set has no texts.
     """
 
     user: str
@@ -90,15 +90,14 @@ class Keyword:
     """A word of a profile.
 
     Attributes:
-        word: the written form that is met most often in the owner's reviews; of equally frequent ones the first by
-            name.
-        lemma: what it is counted by; two lemmas with a blank between them for a phrase.
+        word: the most frequent written form in the owner's reviews; ties are broken by name.
+        lemma: its lemma; for a phrase, two lemmas separated by a blank.
         score: see :class:`~recbole_drex.explain.profiles.keywords.KeywordProfiles`.
-        reviews: number of the owner's training reviews that hold it.
-        mean_rating: of those reviews that have a rating; None if none has.
-        side: ``praised`` or ``criticised``, by what these reviews say where they hold the word; ``neutral`` where they
-            disagree, or the model does not tell.
-        quotes: from reviews of that side, those first in which the model attends to it the most.
+        reviews: number of the owner's training reviews that contain it.
+        mean_rating: mean rating of these reviews; None if no review has a rating.
+        side: ``praised`` or ``criticised``, by the sentiment of these reviews at the word; ``neutral`` if they disagree
+            or the model reads no sentiment.
+        quotes: from reviews with that sentiment, by descending attention to the word.
     """
 
     word: str
@@ -112,14 +111,14 @@ class Keyword:
 
 @dataclasses.dataclass(frozen=True)
 class SharedKeyword:
-    """A word that stands in the profiles of a user and of an item.
+    """A keyword in the profiles of both a user and an item.
 
     Attributes:
-        word: as the item's reviews write it most often.
-        lemma: what it is counted by.
-        user_score, item_score: its score in either profile.
-        user_quote: from the user's training review that speaks for the word; None if there is none.
-        item_quote: the same of another user's training review of the item.
+        word: the most frequent written form in the item's reviews.
+        lemma: its lemma.
+        user_score, item_score: its scores in the two profiles.
+        user_quote: from the user's training review with the highest attention to the word; None without a quote.
+        item_quote: the same, from another user's training review of the item.
     """
 
     word: str
@@ -132,14 +131,14 @@ class SharedKeyword:
 
 @dataclasses.dataclass(frozen=True)
 class EvidenceEffect:
-    """A past interaction and what it did to a prediction.
+    """A past interaction and its effect on a prediction.
 
     Attributes:
-        side: ``user``: one of the user's; ``item``: another user's, of the recommended item.
+        side: ``user`` for an interaction of the user, ``item`` for one of another user with the recommended item.
         review: the interaction.
-        delta: the prediction less the one without this interaction: above 0 if it raised the prediction. In rating
-            units; score units of models that rank.
-        weight: the model's own weight of the review (NARRE's usefulness); None of models without.
+        delta: the prediction minus the prediction without this interaction: above 0 if it raised the prediction. In
+            rating units, or in score units for ranking models.
+        weight: the model's weight of the review (NARRE's usefulness); None for models without weights.
     """
 
     side: str
@@ -150,12 +149,12 @@ class EvidenceEffect:
 
 @dataclasses.dataclass(frozen=True)
 class WordEffect:
-    """A word and what it did to a prediction.
+    """A word and its effect on a prediction.
 
     Attributes:
         word, lemma: as in :class:`Keyword`.
-        delta: the prediction less the one without all occurrences of the word in the reviews of user and item.
-        reviews: number of these reviews that hold it.
+        delta: the prediction minus the prediction without all occurrences of the word in the reviews of user and item.
+        reviews: number of these reviews that contain it.
     """
 
     word: str
@@ -166,12 +165,12 @@ class WordEffect:
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-    """A review that a claim about an aspect counts.
+    """A review that mentions an aspect.
 
     Attributes:
         user, item: names of the review's user and item.
-        words: lemmas of the occurrences that belong to the aspect.
-        sentiment: what it says at these occurrences, weighted by their importance: above 0 praise, below 0 blame.
+        words: lemmas of the words that belong to the aspect.
+        sentiment: sentiment at these words, weighted by importance: above 0 praise, below 0 blame.
     """
 
     user: str
@@ -182,14 +181,14 @@ class Mention:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What the reviews of one side say of an aspect. The pair's own review is never among them.
+    """What the reviews of one side say about an aspect. The pair's own review is never counted.
 
     Attributes:
-        total: number of reviews by the user, or of the item by others.
-        reviews: number of those that mention the aspect.
-        praise, blame: number of mentions of either kind.
-        quote: one of these reviews, with the very word marked; None where nothing can be quoted.
-        mentions: all of them.
+        total: number of reviews by the user, or by other users of the item.
+        reviews: number of reviews that mention the aspect.
+        praise, blame: number of positive and negative mentions.
+        quote: one of these reviews, with the words of the aspect marked; None without a quote.
+        mentions: the reviews that mention the aspect.
     """
 
     total: int
@@ -205,16 +204,16 @@ class Part:
     """A part of a prediction. The values of all parts sum to the score, their ratings to the predicted rating.
 
     Attributes:
-        kind: ``average`` (what is predicted of an unknown user for an unknown item), ``user``, ``item``, ``aspect``
-            (what the user writes about, times what reviewers say of it), ``taste`` (what reviews of the item say, as
-            the user's ratings of other items weigh it) or ``rest`` (patterns in past ratings and reviews).
-        name: to be shown; of an aspect its foremost words in these reviews, as they are mostly written.
+        kind: ``average`` (prediction for an unknown user and an unknown item), ``user``, ``item``, ``aspect`` (aspects
+            that the user writes about, times the item's opinions), ``taste`` (the item's reviews, weighted by the
+            user's ratings of other items) or ``rest`` (patterns in past ratings and reviews).
+        name: display name; for an aspect, its main words in these reviews in their common written forms.
         value: in units of the score, see ``scale`` of :class:`Recommendation`.
-        rating: in rating units; those of the score for models that rank.
-        words: of an aspect, the lemmas of the name; empty for all small aspects together.
-        user: of a named aspect, what the user's reviews say of it.
-        item: of a named aspect, what other users' reviews of the item say of it; of all small aspects together, what
-            they say at these words, if most of them say what the part's direction says.
+        rating: in rating units; in score units for ranking models.
+        words: for an aspect, the lemmas of the name; empty for the sum of all small aspects.
+        user: for a named aspect, what the user's reviews say about it.
+        item: for a named aspect, what other users' reviews of the item say about it. For the sum of all small aspects,
+            what they say at these words, if most of them agree with the part's sign.
     """
 
     kind: str
@@ -228,27 +227,27 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
-    """An item recommended to a user, and why; what the model does not offer is empty.
+    """An item recommended to a user, with its explanation; fields that the model does not offer are empty.
 
     Attributes:
-        item, title: its name, and its title if the data have one.
-        predicted: rating, clipped to the range of the training ratings; None of a model whose scores are no ratings.
-        score: what the parts' values sum to; None of models without parts.
-        scale: of the score: ``rating``, ``ordinal score`` (a function of which is the rating) or ``ranking score``;
-            empty without parts.
-        parts: of the score, see :class:`Part`; in a fixed order of kinds, aspects by falling effect.
-        mean_rating: of the other users' training ratings of the item; None without any.
+        item, title: its name, and its title if the data set has titles.
+        predicted: rating, clipped to the range of the training ratings; None for models that do not predict ratings.
+        score: sum of the parts' values; None for models without parts.
+        scale: scale of the score: ``rating``, ``ordinal score`` (from which the rating is computed) or ``ranking
+            score``; empty without parts.
+        parts: parts of the score, see :class:`Part`, in a fixed order of kinds; aspects by descending effect.
+        mean_rating: mean of the other users' training ratings of the item; None without ratings.
         ratings: number of these ratings.
-        sentence: the reasons below in words.
+        sentence: the explanation in words.
         profile: the item's keywords.
-        keywords: those that the user's profile holds too.
-        evidence: past interactions of user and item, those that moved the prediction furthest first.
-        words: the words of these reviews that moved the prediction furthest.
-        reviews: the item's most useful reviews by the model's own weights, the most useful first.
-        neighbours: what the user's neighbours say.
-        written: a sentence that the model itself wrote.
-        asked: whether the item was asked about, be it recommended or not.
-        known: the user's own training interaction with the item, which no reason is taken from; None of new items.
+        keywords: keywords that are also in the user's profile.
+        evidence: past interactions of user and item with the largest effects, largest first.
+        words: the words of these reviews with the largest effects.
+        reviews: the item's most useful reviews by the model's weights, most useful first.
+        neighbours: ratings by the user's neighbours.
+        written: a sentence generated by the model.
+        asked: whether the user asked about this item.
+        known: the user's own training interaction with the item, which the explanation excludes; None for new items.
     """
 
     item: str
@@ -272,13 +271,13 @@ class Recommendation:
 
 
 def agrees(part: Part) -> bool:
-    """Whether most of the item's reviews that an aspect's claim counts say what the part's direction says."""
+    """Whether most of the item's reviews that mention an aspect agree with the part's sign."""
     agreeing = 0 if part.item is None else part.item.praise if part.rating > 0 else part.item.blame
     return part.item is not None and 2 * agreeing > part.item.reviews
 
 
 def adding_up(values: Sequence[float], digits: int) -> tuple[float, list[float]]:
-    """Numbers rounded so that they sum to the rounded sum: what would be off goes to those nearest to a half.
+    """Round numbers so that they sum to the rounded sum; numbers closest to a half absorb the difference.
 
     Returns:
         The rounded sum and the rounded numbers.

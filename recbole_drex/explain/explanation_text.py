@@ -1,4 +1,4 @@
-"""An explanation, and the same as text, with the model's attention as colour if wanted, or as HTML."""
+"""An explanation, and its rendering as text (optionally with colours) and as HTML."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ COLORS = ("auto", "always", "never")
 
 _WORDS = 10  # of a profile
 _SHARED = 5  # keywords of both the user and the item
-_SHOWN = 3  # keywords with quotes, or reviews, of a list
+_SHOWN = 3  # entries of a list of quoted keywords, reviews or interactions
 _BLACK = "\x1b[38;5;16m"
 _RESET = "\x1b[0m"
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
-# Backgrounds of the 256 colours, from weak to strong: yellow for attention, green and red for what raised and lowered.
+# Background colours (of 256), weak to strong: yellow for attention, green for raising and red for lowering words.
 _ATTENTION = (230, 229, 228, 227, 226)
 _RAISED = (194, 157, 120, 83, 46)
 _LOWERED = (224, 217, 210, 203, 196)
@@ -28,15 +28,15 @@ _LOWERED = (224, 217, 210, 203, 196)
 
 @dataclasses.dataclass(frozen=True)
 class Explanation:
-    """A user's keyword profile (empty, if the model makes none) and explained recommendations.
+    """A user's keyword profile (empty if the model offers none) and explained recommendations.
 
-    ``print`` shows it as text; ``dataclasses.asdict`` makes one JSON document of it.
+    ``print`` shows it as text; ``dataclasses.asdict`` converts it to one JSON document.
 
     Attributes:
-        user: name; of a user who is not in the data, what the caller calls them.
-        mean_rating: of the user's training ratings; None without any.
+        user: name; for a new user, the name given by the caller.
+        mean_rating: mean of the user's training ratings; None without ratings.
         profile: the user's keywords.
-        recommendations: the best first.
+        recommendations: by descending score.
 
     Example:
         >>> print(Explanation("ada", 3.8, (), (Recommendation("g1", "Abyss", 4.4, "Predicted 4.4."),)))
@@ -51,7 +51,7 @@ class Explanation:
     recommendations: tuple[Recommendation, ...]
 
     def __str__(self) -> str:
-        """The explanation as text, as the terminal shows it."""
+        """The explanation as plain text."""
         return render(self)
 
     def __repr__(self) -> str:
@@ -68,7 +68,7 @@ class Explanation:
 
 
 def html_table(caption: str, header: list[str], rows: list[list[str]]) -> str:
-    """A small table of texts for notebooks; all texts are escaped.
+    """An HTML table for notebooks; all texts are escaped.
 
     Example:
         >>> html_table("a < b", ["x"], [["<b>"]])
@@ -82,12 +82,12 @@ def html_table(caption: str, header: list[str], rows: list[list[str]]) -> str:
 
 
 def use_color(choice: str, stream: TextIO) -> bool:
-    """Whether to colour what goes to ``stream``.
+    """Whether to colour output to ``stream``.
 
     Args:
-        choice: one of :data:`COLORS`; ``auto`` colours for terminals, unless the environment has ``NO_COLOR``
-            (https://no-color.org) or says that the terminal is a dumb one.
-        stream: where the text goes.
+        choice: one of :data:`COLORS`; ``auto`` colours for terminals, unless the environment variable ``NO_COLOR``
+            (https://no-color.org) is set or ``TERM`` is ``dumb``.
+        stream: output stream.
     """
     if choice == "auto":
         return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
@@ -98,26 +98,26 @@ def render(explanation: Explanation, color: bool = False, width: int = 100, quot
     """An explanation as text for the terminal.
 
     Args:
-        explanation: what is shown.
-        color: colour the words of quotes by the model's attention, or in evidence by what they did to the prediction.
-            Words that got less than a fifth of the strongest one's share stay plain.
-        width: characters of a line; longer ones are wrapped at words.
-        quoted: number of reasons that are quoted, without the user's keywords; default: all, with the keywords.
+        explanation: the explanation.
+        color: colour the words of quotes by attention, or in evidence by their effect on the prediction. Words below a
+            fifth of the maximum are not coloured.
+        width: maximum line length; longer lines are wrapped at words.
+        quoted: number of reasons to quote, without the user's keywords; default: all reasons and the keywords.
     """
     lines = [f"User {printable(explanation.user)}"]
     if explanation.mean_rating is not None:
         lines[0] += f", average rating {explanation.mean_rating:.2f}"
     if quoted is None and explanation.profile:
         lines.append(f"  profile: {', '.join(map(_keyword, explanation.profile[:_WORDS]))}")
-    for place, item in enumerate(explanation.recommendations, 1):
+    for rank, item in enumerate(explanation.recommendations, 1):
         rating = "" if item.predicted is None else f": predicted {item.predicted:.2f}"
-        lines.append(f"  {place}. {printable(item.title or item.item)}{rating}")
+        lines.append(f"  {rank}. {printable(item.title or item.item)}{rating}")
         lines += [f"     {line}" for line in _reasons(item, color, quoted)]
     return "\n".join(wrapped for line in lines for wrapped in _wrap(line, width))
 
 
 def _wrap(line: str, width: int) -> list[str]:
-    """The line in pieces of at most ``width`` characters that end at words; later ones are indented by two more.
+    """Wrap a line at words to at most ``width`` characters; continuation lines are indented by two more.
 
     Example:
         >>> _wrap("  story: praised by many", 16)
@@ -166,7 +166,7 @@ def _reasons(item: Recommendation, color: bool, quoted: int | None) -> list[str]
         for who, quote in (("user", keyword.user_quote), ("item", keyword.item_quote)):
             if quote:
                 lines.append(f'  {printable(keyword.word)}, this {who}: "{_quoted(quote, color)}"')
-    lines += [_moved(one, color) for one in item.evidence[:_SHOWN]]
+    lines += [_effect(one, color) for one in item.evidence[:_SHOWN]]
     if item.words:
         words = ", ".join(f"{printable(one.word)} {one.delta:+.2f}" for one in item.words)
         lines.append(f"words that moved it: {words}")
@@ -174,27 +174,35 @@ def _reasons(item: Recommendation, color: bool, quoted: int | None) -> list[str]
 
 
 def _claims(part: Part, color: bool) -> list[str]:
-    """A quote of the user's and one of the item's reviews of an aspect."""
+    """Quotes of a user's review and of an item's review about an aspect."""
     lines = []
     for claim, who in ((part.user, "this user on {title}"), (part.item, "{user} on this item")):
-        past = None if claim is None else claim.quote
-        if past is not None and past.quote is not None:
-            words = dict.fromkeys(past.quote.text[mark.start : mark.end].lower() for mark in past.quote.marks)
-            of = printable(f"{', '.join(words)}, {who.format(title=past.title or past.item, user=past.user)}")
-            lines.append(f'  {of}: "{_quoted(past.quote, color)}"')
+        interaction = None if claim is None else claim.quote
+        if interaction is not None and interaction.quote is not None:
+            words = dict.fromkeys(
+                interaction.quote.text[mark.start : mark.end].lower() for mark in interaction.quote.marks
+            )
+            of = printable(
+                f"{', '.join(words)}, {who.format(title=interaction.title or interaction.item, user=interaction.user)}"
+            )
+            lines.append(f'  {of}: "{_quoted(interaction.quote, color)}"')
     return lines
 
 
-def _moved(evidence: EvidenceEffect, color: bool) -> str:
-    past = evidence.review
-    who = f"this user on {past.title or past.item}" if evidence.side == "user" else f"{past.user} on this item"
-    rating = "" if past.rating is None else f", rated {past.rating:g}"
-    quote = f': "{_quoted(past.quote, color)}"' if past.quote else ""
+def _effect(evidence: EvidenceEffect, color: bool) -> str:
+    interaction = evidence.review
+    who = (
+        f"this user on {interaction.title or interaction.item}"
+        if evidence.side == "user"
+        else f"{interaction.user} on this item"
+    )
+    rating = "" if interaction.rating is None else f", rated {interaction.rating:g}"
+    quote = f': "{_quoted(interaction.quote, color)}"' if interaction.quote else ""
     return f"{evidence.delta:+.2f} by {printable(who)}{rating}{quote}"
 
 
 def _quoted(quote: Quote, color: bool) -> str:
-    """A quote with its marks coloured: by what they did to the prediction if that is known, else by attention."""
+    """A quote with coloured marks: by effect on the prediction or sentiment if known, else by attention."""
     if not color or not quote.marks:
         return printable(quote.text)
     strengths = [_strength(mark) for mark in quote.marks]

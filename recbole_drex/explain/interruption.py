@@ -1,4 +1,4 @@
-"""Where work that may take long can be interrupted."""
+"""Points at which long computations can be interrupted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 BETWEEN_STEPS: ContextVar[Callable[[], None]] = ContextVar("BETWEEN_STEPS", default=lambda: None)
-"""What :func:`between_steps` calls in this thread. It may use the model; an exception that it raises ends the work."""
+"""Called by :func:`between_steps` in this thread. It may use the model; its exceptions end the computation."""
 
 
 def between_steps() -> None:
-    """Called between the steps of explanations, and of reading what new users post."""
+    """Call the hook; explanations and the processing of new users do so between their steps."""
     BETWEEN_STEPS.get()()

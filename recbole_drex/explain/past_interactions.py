@@ -1,4 +1,4 @@
-"""Past interactions by their names, ratings and texts."""
+"""Past interactions with names, ratings and texts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from recbole_drex.explain.profiles.excerpts import marked, read_review
 from recbole_drex.explain.recommender import Recommender
 
 
-class Past(NamedTuple):
-    """An interaction by internal ids, and the row of its review in the feature store, -1 without one."""
+class PastInteraction(NamedTuple):
+    """An interaction by internal ids, and the row of its review in the feature store, -1 without a review."""
 
     user: int
     item: int
@@ -23,14 +23,14 @@ class Past(NamedTuple):
 
 
 class PastReviews:
-    """Turns interactions that are evidence into what people can read.
+    """Looks up names, ratings and texts of interactions that are evidence.
 
     Args:
-        names: of a trained run.
+        names: recommender of a trained run.
 
     Attributes:
-        texts: the reviews as they were written, None without them.
-        processor: finds the words in them that the model reads.
+        texts: the original reviews; None if the data set has no texts.
+        processor: finds the words that the model reads.
     """
 
     def __init__(self, names: Recommender):
@@ -50,27 +50,33 @@ class PastReviews:
 
         self.read = read
 
-    def find(self, user: int, item: int) -> Past | None:
-        """The evidence of a user (internal id) on an item; None if there is none."""
-        place = self._place(user, item)
-        return None if place is None else Past(user, item, int(self._rows[place]))
+    def find(self, user: int, item: int) -> PastInteraction | None:
+        """The evidence of a user (internal id) about an item; None without evidence."""
+        position = self._position(user, item)
+        return None if position is None else PastInteraction(user, item, int(self._rows[position]))
 
-    def rating(self, past: Past) -> float | None:
-        """The rating of an interaction that is evidence; None without one."""
-        place = self._place(past.user, past.item)
-        return None if place is None or np.isnan(self._ratings[place]) else float(self._ratings[place])
+    def rating(self, interaction: PastInteraction) -> float | None:
+        """The rating of an interaction; None without a rating."""
+        position = self._position(interaction.user, interaction.item)
+        return None if position is None or np.isnan(self._ratings[position]) else float(self._ratings[position])
 
-    def _place(self, user: int, item: int) -> int | None:
+    def _position(self, user: int, item: int) -> int | None:
         key = user * self.names.dataset.item_num + item
-        place = int(np.searchsorted(self._keys, key))
-        return place if place < len(self._keys) and self._keys[place] == key else None
+        position = int(np.searchsorted(self._keys, key))
+        return position if position < len(self._keys) and self._keys[position] == key else None
 
-    def beginning(self, past: Past) -> Quote | None:
-        """The beginning of its review; None without one."""
-        words = self.read(past.row)
+    def beginning(self, interaction: PastInteraction) -> Quote | None:
+        """The beginning of its review; None without a review."""
+        words = self.read(interaction.row)
         return marked(words, 0)[0] if words is not None and words.text else None
 
-    def review(self, past: Past, quote: Quote | None = None) -> PastReview:
-        """The interaction with a quote, by default of its review's beginning."""
-        user, item = self.names.user_name(past.user), self.names.item_name(past.item)
-        return PastReview(user, item, self.names.title(past.item), self.rating(past), quote or self.beginning(past))
+    def review(self, interaction: PastInteraction, quote: Quote | None = None) -> PastReview:
+        """The interaction with a quote, by default the beginning of its review."""
+        user, item = self.names.user_name(interaction.user), self.names.item_name(interaction.item)
+        return PastReview(
+            user,
+            item,
+            self.names.title(interaction.item),
+            self.rating(interaction),
+            quote or self.beginning(interaction),
+        )

@@ -1,4 +1,4 @@
-"""A prediction as a sum of parts, each with what it rests on."""
+"""A prediction as a sum of parts, each with its evidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from recbole_drex.explain.aspect_mentions import AspectMentions, Occurrences, named
+from recbole_drex.explain.aspect_mentions import AspectMentions, Occurrences, nameable
 from recbole_drex.explain.explanation import SMALLEST, Part, agrees
 from recbole_drex.model.abstract_recommender import OrdinalHead, RankingHead
 
@@ -22,8 +22,8 @@ RATING, ORDINAL, RANKING = "rating", "ordinal score", "ranking score"
 
 OTHER_ASPECTS = "other aspects"
 _NAMES = {"average": "average", "user": "you", "item": "the item", "taste": "your taste", "rest": "other patterns"}
-_WORDS = 3  # that name an aspect
-_STEP = 1e-2  # of the difference quotient, where a score is the average one
+_WORDS = 3  # maximum number of words in the name of an aspect
+_STEP = 1e-2  # step of the difference quotient for scores close to the average
 
 
 class Sum(NamedTuple):
@@ -32,7 +32,7 @@ class Sum(NamedTuple):
     Attributes:
         score: sum of the parts' values.
         scale: of the score, one of :data:`RATING`, :data:`ORDINAL` and :data:`RANKING`.
-        parts: in the order average, user, item, aspects by falling effect, small aspects, taste, rest.
+        parts: in the order average, user, item, aspects by descending effect, small aspects, taste, rest.
     """
 
     score: float
@@ -41,9 +41,9 @@ class Sum(NamedTuple):
 
 
 def in_ratings(
-    average: float, total: float, of_nobody: Callable[[float], float], of_user: Callable[[float], float]
+    average: float, total: float, global_rating: Callable[[float], float], user_rating: Callable[[float], float]
 ) -> tuple[float, float, float]:
-    r"""How parts of a score become parts of the rating that it stands for.
+    r"""Convert the parts of a score to parts of the corresponding rating.
 
     With g the rating of a score by the user's thresholds and :math:`g_0` by the global ones, the average part becomes
     :math:`g_0(\text{average})`; every other part is multiplied by the mean slope of g between the average and the whole
@@ -52,21 +52,21 @@ def in_ratings(
 
     Args:
         average, total: the average part and the whole score.
-        of_nobody: :math:`g_0`.
-        of_user: g.
+        global_rating: :math:`g_0`.
+        user_rating: g.
 
     Returns:
-        The average part's rating, the slope, and what is added to the user's part.
+        The average part's rating, the slope, and the addition to the user's part.
 
     Example:
         >>> in_ratings(1.0, 3.0, lambda score: score**2, lambda score: score**2 + 1)
         (1.0, 4.0, 1.0)
     """
-    start, own = of_nobody(average), of_user(average)
+    start, own = global_rating(average), user_rating(average)
     if abs(total - average) > _STEP:
-        slope = (of_user(total) - own) / (total - average)
+        slope = (user_rating(total) - own) / (total - average)
     else:
-        slope = (of_user(average + _STEP) - of_user(average - _STEP)) / (2 * _STEP)
+        slope = (user_rating(average + _STEP) - user_rating(average - _STEP)) / (2 * _STEP)
     return start, slope, own - start
 
 
@@ -74,7 +74,7 @@ class Parts:
     """Splits predictions into parts.
 
     Args:
-        mentions: looks aspects up in reviews; None of a model without aspects.
+        mentions: finds aspects in reviews; None for models without aspects.
     """
 
     def __init__(self, mentions: AspectMentions | None):
@@ -84,18 +84,18 @@ class Parts:
     def of(self, counterfactual: DReXCounterfactual) -> Sum:
         """The parts of a prediction."""
         model, view = counterfactual.model, counterfactual.user
-        found = counterfactual.parts()
-        single = {name: float(getattr(found, name)[0]) for name in _NAMES}
-        aspects = found.aspects[0].double().tolist()
+        score = counterfactual.parts()
+        single = {name: float(getattr(score, name)[0]) for name in _NAMES}
+        aspects = score.aspects[0].double().tolist()
         total = sum(single.values()) + sum(aspects)
 
-        def of_nobody(score: float) -> float:
+        def global_rating(score: float) -> float:
             return float(model.rating_of_nobody(torch.tensor(score, device=model.mean.device)))
 
-        def of_user(score: float) -> float:
+        def user_rating(score: float) -> float:
             return float(view.rating_of(torch.tensor([score], device=model.mean.device)))
 
-        start, slope, own = in_ratings(single["average"], total, of_nobody, of_user)
+        start, slope, own = in_ratings(single["average"], total, global_rating, user_rating)
         parts = {kind: Part(kind, name, single[kind], single[kind] * slope) for kind, name in _NAMES.items()}
         parts["average"] = dataclasses.replace(parts["average"], rating=start)
         parts["user"] = dataclasses.replace(parts["user"], rating=parts["user"].rating + own)
@@ -107,44 +107,44 @@ class Parts:
         return Sum(total, _scale(model.head), (*shown, parts["rest"]))
 
     def _aspects(self, counterfactual: DReXCounterfactual, total: float, slope: float) -> list[Part]:
-        """The part of aspects, by the words of the item's reviews that it comes from.
+        """The part of aspects, split by words of the item's reviews.
 
-        It is a sum over the occurrences of these words. Words that may be named are put together by aspect; where these
-        sums are small, by the direction in which they move the rating, since several words together may be a reason.
+        It is a sum over the occurrences of these words. Words that may be named are grouped by aspect. Small groups are
+        merged by the direction in which they move the rating, since several words together may be a reason.
         """
         mentions = self.mentions
         assert mentions is not None
         pair, posted = (counterfactual.user.entity, counterfactual.item.entity), counterfactual.user.posted
         mine = mentions.of("user", pair[0], pair) if posted is None else mentions.of_new(posted)
         its = mentions.of("item", pair[1], pair)
-        groups, small = mentions.groups(its[0], counterfactual.user.now.aspects[0]), dict[int, float]()
-        found, used = [], list[int]()
+        groups, small = mentions.groups(its[0], counterfactual.user.full_state.aspects[0]), dict[int, float]()
+        shown, used = [], list[int]()
 
         def add(added: dict[int, float], user: Occurrences) -> None:
             part = self._part(counterfactual, added, slope, (user, mine[1]), its)
-            # What is said must be what most reviewers say.
+            # A part is named only if most reviewers agree with its sign.
             if agrees(part):
-                found.append(part)
+                shown.append(part)
                 used.extend(added)
 
         for aspect, added in groups.items():
             if abs(sum(added.values()) * slope) >= SMALLEST:
-                add(added, named(mine[0][mine[0].aspect == aspect]))
+                add(added, nameable(mine[0][mine[0].aspect == aspect]))
             else:
-                small.update({one: add for one, add in added.items() if mentions.judged[one]})
+                small.update({one: add for one, add in added.items() if mentions.is_subject[one]})
         for sign in (1, -1):
             added = {one: add for one, add in small.items() if sign * slope * add > 0}
             if abs(sum(added.values()) * slope) >= SMALLEST:
                 add(added, mine[0][np.isin(mine[0].word, list(added))])
-        found.sort(key=lambda part: (-abs(part.rating), part.name))
-        rest = total - sum(part.value for part in found)
+        shown.sort(key=lambda part: (-abs(part.rating), part.name))
+        rest = total - sum(part.value for part in shown)
         other = Part("aspect", OTHER_ASPECTS, rest, rest * slope)
         if abs(other.rating) >= SMALLEST:
-            left = its[0][~np.isin(its[0].word, used)]
-            told = dataclasses.replace(other, item=mentions.claim(left, its[1], (), 1 if rest > 0 else -1))
-            if agrees(told):
-                other = told
-        return [*found, other]
+            unused = its[0][~np.isin(its[0].word, used)]
+            claimed = dataclasses.replace(other, item=mentions.claim(unused, its[1], (), 1 if rest > 0 else -1))
+            if agrees(claimed):
+                other = claimed
+        return [*shown, other]
 
     def _part(
         self,

@@ -1,4 +1,4 @@
-"""Measures of explanations: how often there is one, how specific and varied it is, and whether it is faithful."""
+"""Evaluation of explanations: coverage, specificity, diversity and faithfulness."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import torch
 from recbole_drex.explain import faithfulness
 from recbole_drex.explain.counterfactual.dispatch import counterfactual_class, counterfactual_for
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.faithfulness import Explains, measure
+from recbole_drex.explain.faithfulness import UnitSelection, measure
 from recbole_drex.training.run_record import Experiment
 from recbole_drex.utils.files import read_json
 
-TOP = 3  # recommendations of a user that are looked at
-_GRID = (8, 4)  # users and items that are explained to each other, for specificity
-_UNITS = 5  # units of an explanation that are compared
-_PAIRS, _DEPTH = 16, 10  # pairs of which every run notes the foremost units, so that runs can be compared
-_REVIEWS = 20  # training reviews from which on a user's profile is compared with planted tastes
+TOP = 3  # recommendations per user
+_GRID = (8, 4)  # users and items whose pairs are explained, to measure specificity
+_UNITS = 5  # units per explanation that are compared
+_PAIRS, _DEPTH = 16, 10  # pairs and their top units that every run stores, to compare runs
+_REVIEWS = 20  # fewest training reviews of a user whose profile is compared with planted tastes
 
 
 _ORDERS = {
@@ -35,49 +35,51 @@ _ORDERS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
-    """A way to explain: its units for a user and an item, the foremost first, and how its faithfulness is measured.
+class ExplanationMethod:
+    """An explanation method: its units for a user and an item, most important first, and its faithfulness selection.
 
-    ``name`` says what a unit is in words that hold for any run.
+    ``name`` converts a unit to a name that does not depend on the run.
     """
 
     unit: str
     by: str
     units: Callable[[int, int], Sequence[Hashable]]
     name: Callable[[Any], str]
-    faithful: Explains | None
+    faithful: UnitSelection | None
 
 
-def ways_of(explainer: Explainer) -> list[Way]:
-    """The ways in which a model's predictions are explained; none of a model that only writes sentences."""
+def explanation_methods(explainer: Explainer) -> list[ExplanationMethod]:
+    """The explanation methods of a model; empty for models that only generate sentences."""
     model, names = explainer.model, explainer.recommender
-    found: list[Way] = []
-    # All ways to explain a pair share what they read of it.
+    methods: list[ExplanationMethod] = []
+    # All methods share the counterfactual of a pair.
     counterfactual_of = lru_cache(maxsize=1)(lambda user, item: counterfactual_for(model, user, item))
 
-    def foremost(way: Explains) -> Callable[[int, int], Sequence[Hashable]]:
+    def units_of(selection: UnitSelection) -> Callable[[int, int], Sequence[Hashable]]:
         def units(user: int, item: int) -> Sequence[Hashable]:
-            if not explainer.leaves_out(user):
+            if not explainer.has_counterfactuals:
                 return []
             counterfactual = counterfactual_of(user, item)
-            case, chosen = way.choose(counterfactual)
+            case, chosen = selection.choose(counterfactual)
             if isinstance(case, faithfulness.WordCase):
                 return list(chosen)
-            # A place is one of this prediction; who wrote about what is the same in all of them.
-            pasts = [(part[0].tolist(), part[1].tolist()) for part in counterfactual.pasts]
-            return [(pasts[side][0][place], pasts[side][1][place]) for side, place in chosen]
+            # An index is only valid for this prediction; the pair of user and item identifies the interaction.
+            pairs = [(part[0].tolist(), part[1].tolist()) for part in counterfactual.past_interactions]
+            return [(pairs[side][0][index], pairs[side][1][index]) for side, index in chosen]
 
         return units
 
-    def past(unit: tuple[int, int]) -> str:
+    def interaction(unit: tuple[int, int]) -> str:
         return f"{names.user_name(unit[0])} {names.item_name(unit[1])}"
 
     def word(unit: int) -> str:
         return str(model.attention.store.vocabulary[unit])  # type: ignore[union-attr,index]
 
     def add(unit: str, by: str, k: int, choose: Callable[[Any], Any]) -> None:
-        way = Explains(unit, by, k, choose)
-        found.append(Way(unit, by, foremost(way), word if unit == "words" else past, way))
+        selection = UnitSelection(unit, by, k, choose)
+        methods.append(
+            ExplanationMethod(unit, by, units_of(selection), word if unit == "words" else interaction, selection)
+        )
 
     if explainer.keywords is not None:
         keywords = explainer.keywords
@@ -85,7 +87,7 @@ def ways_of(explainer: Explainer) -> list[Way]:
         def shared(user: int, item: int) -> Sequence[Hashable]:
             return [one.lemma for one in keywords.overlap(names.user_name(user), names.item_name(item))]
 
-        found.append(Way("words", "keywords", shared, str, None))
+        methods.append(ExplanationMethod("words", "keywords", shared, str, None))
         add("reviews", "evidence", 3, faithfulness.by_evidence)
         add("words", "evidence", 5, faithfulness.words_by_evidence)
         add("words", "attention", 5, faithfulness.words_by_attention)
@@ -93,60 +95,60 @@ def ways_of(explainer: Explainer) -> list[Way]:
     elif (kind := counterfactual_class(model)) is not None:
         for order in kind.orders:
             add(kind.unit, order, 3, _ORDERS[order])
-    return found
+    return methods
 
 
 def explanation_quality(explainer: Explainer, users: int, seed: int) -> list[dict[str, Any]]:
-    """Measure every way in which a model explains, on recommendations to some users.
+    """Evaluate every explanation method of a model, on recommendations to some users.
 
     Args:
-        explainer: of a trained run.
-        users: how many, drawn at random among those with training interactions, if these can be left out.
-        seed: of all random choices.
+        explainer: explainer of a trained run.
+        users: number of users, drawn at random from those with training interactions.
+        seed: seed of all random choices.
 
     Returns:
-        Per way ``unit``, ``by``, ``users`` and
+        Per method ``unit``, ``by``, ``users`` and
 
         * ``coverage``: share of the users' three best recommendations that have at least one unit;
-        * ``user_specificity``: how little explanations of one item to two users share, 1 less the mean Jaccard index of
-          their five foremost units, over pairs of explanations of which at least one has units;
+        * ``user_specificity``: difference between explanations of one item to two users: 1 minus the mean Jaccard index
+          of their top five units, over pairs of explanations of which at least one has units;
         * ``item_specificity``: the same for explanations of two items to one user;
-        * ``diversity``: distinct units among all units shown for the recommendations;
-        * ``foremost``: of some pairs that do not depend on ``seed``, by name, the foremost units; runs with other seeds
+        * ``diversity``: share of distinct units among all units shown for the recommendations;
+        * ``foremost``: names of the top units of some pairs that do not depend on ``seed``; runs with different seeds
           are compared by them (:func:`~recbole_drex.analysis.overlap.rank_biased_overlap`);
         * ``faithfulness``: as :func:`~recbole_drex.explain.faithfulness.measure`, on one of each user's ten best items,
-          with ``untrained``, the same of the model before training, and ``excess``, by how much the ratio against
-          units of the same direction exceeds that one's; None where a way names no part of the prediction's evidence;
-        * ``planted``: of keywords, where the data set comes with a truth, as :func:`planted_agreement`; None otherwise.
+          with ``untrained``, the same for the model before training, and ``excess``, the difference of the two ratios
+          against units of the same direction; None for methods whose units are not evidence of the prediction;
+        * ``planted``: for keywords, :func:`planted_agreement` if the data set has a known truth; None otherwise.
 
-        Values are None where there is nothing to measure.
+        Undefined values are None.
     """
-    if not (ways := ways_of(explainer)):
+    if not (methods := explanation_methods(explainer)):
         return []
     rng = np.random.default_rng(seed)
-    who = [user for user in explainer.users_by_evidence() if explainer.leaves_out(user)]
-    chosen = [who[place] for place in sorted(rng.permutation(len(who))[:users])]
+    candidates = explainer.users_by_evidence() if explainer.has_counterfactuals else []
+    chosen = [candidates[index] for index in sorted(rng.permutation(len(candidates))[:users])]
     names = explainer.recommender
     best = {user: [item for item, _ in names.best(user, 10)] for user in chosen}
     cases = [(user, items[rng.integers(len(items))]) for user, items in best.items() if items]
     grid, fixed = _grid(best, explainer), _fixed_pairs(explainer)
     shown = [(user, item) for user, items in best.items() for item in items[:TOP]]
-    asked = dict.fromkeys([*shown, *filter(None, itertools.chain.from_iterable(grid)), *fixed])
-    units = {pair: [way.units(*pair) for way in ways] for pair in asked}
-    faithful = _faithfulness(cases, explainer, [way.faithful for way in ways if way.faithful], seed)
-    found = []
-    for number, way in enumerate(ways):
-        of_way = {pair: each[number] for pair, each in units.items()}
-        measured = _quality(way, len(best), shown, grid, of_way)
-        measured["faithfulness"] = next(faithful) if way.faithful else None
-        measured["foremost"] = [[way.name(unit) for unit in of_way[pair][:_DEPTH]] for pair in fixed]
-        measured["planted"] = planted_agreement(explainer) if way.by == "keywords" else None
-        found.append(measured)
-    return found
+    pairs_to_explain = dict.fromkeys([*shown, *filter(None, itertools.chain.from_iterable(grid)), *fixed])
+    units = {pair: [method.units(*pair) for method in methods] for pair in pairs_to_explain}
+    faithful = _faithfulness(cases, explainer, [method.faithful for method in methods if method.faithful], seed)
+    results = []
+    for number, method in enumerate(methods):
+        of_method = {pair: each[number] for pair, each in units.items()}
+        measured = _quality(method, len(best), shown, grid, of_method)
+        measured["faithfulness"] = next(faithful) if method.faithful else None
+        measured["foremost"] = [[method.name(unit) for unit in of_method[pair][:_DEPTH]] for pair in fixed]
+        measured["planted"] = planted_agreement(explainer) if method.by == "keywords" else None
+        results.append(measured)
+    return results
 
 
 def _fixed_pairs(explainer: Explainer) -> list[tuple[int, int]]:
-    """Pairs of users and items that every run on a data set agrees on, whatever its split."""
+    """Pairs of users and items that are the same in every run on a data set, for any split."""
     names, dataset = explainer.recommender, explainer.recommender.dataset
     rng = np.random.default_rng(0)
     by_name = [
@@ -159,15 +161,16 @@ def _fixed_pairs(explainer: Explainer) -> list[tuple[int, int]]:
 
 
 def planted_agreement(explainer: Explainer, k: int = 5) -> dict[str, Any] | None:
-    """How well users' profiles name the aspects that the data set's generator planted; None where it has no truth.
+    """Agreement of users' profiles with the aspects planted by the data set's generator; None without a known truth.
 
     Args:
-        explainer: of a run on a data set whose raw files include ``truth_<data set>.json``.
-        k: keywords of a profile that count.
+        explainer: explainer of a run on a data set whose raw files include ``truth_<data set>.json``.
+        k: number of keywords per profile.
 
     Returns:
-        ``users`` (with 20 training reviews or more), ``k``, ``precision``: share of their keywords that name an aspect
-        which the user was planted to care for, and ``recall``: share of these aspects that a keyword names; means.
+        ``users`` (number of users with at least 20 training reviews), ``k``, ``precision`` (mean share of their
+        keywords that name one of the user's planted aspects) and ``recall`` (mean share of these aspects that a keyword
+        names).
     """
     dataset = explainer.recommender.dataset
     path = Path(dataset.dataset_path).parent / "raw" / f"truth_{dataset.dataset_name}.json"
@@ -189,7 +192,7 @@ def planted_agreement(explainer: Explainer, k: int = 5) -> dict[str, Any] | None
 
 
 def _grid(best: dict[int, list[int]], explainer: Explainer) -> list[list[tuple[int, int] | None]]:
-    """Some users by some of the items that are recommended most; None where a user knows the item."""
+    """Pairs of some users with some of the items recommended most; None for items that the user has interacted with."""
     counts = Counter(itertools.chain.from_iterable(best.values()))
     items = sorted(counts, key=lambda item: (-counts[item], item))[: _GRID[1]]
     users = list(best)[: _GRID[0]]
@@ -198,17 +201,19 @@ def _grid(best: dict[int, list[int]], explainer: Explainer) -> list[list[tuple[i
 
 
 def _untrained(experiment: Experiment) -> Any:
-    """The model with the parameters that training starts from, on the same evidence."""
+    """The model with its initial parameters, on the same evidence."""
     config = experiment.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         return config.model_class(config, experiment.parts.train_dataset).to(config["device"]).eval()
 
 
-def _faithfulness(cases, explainer: Explainer, ways: Sequence[Explains], seed: int) -> Iterator[dict[str, Any]]:
-    """Of each way, of the trained model beside the untrained one."""
-    models = (explainer.model, _untrained(explainer.experiment)) if ways else ()
-    for trained, untrained in zip(*(measure(cases, model, ways, seed) for model in models), strict=True):
+def _faithfulness(
+    cases, explainer: Explainer, selections: Sequence[UnitSelection], seed: int
+) -> Iterator[dict[str, Any]]:
+    """Faithfulness of each selection, for the trained and the untrained model."""
+    models = (explainer.model, _untrained(explainer.experiment)) if selections else ()
+    for trained, untrained in zip(*(measure(cases, model, selections, seed) for model in models), strict=True):
         ratios = [one["same_direction"]["ratio"] for one in (trained, untrained)]
         yield {
             **trained,
@@ -217,26 +222,28 @@ def _faithfulness(cases, explainer: Explainer, ways: Sequence[Explains], seed: i
         }
 
 
-def _quality(way: Way, users: int, pairs, grid, units: Mapping[tuple[int, int], Sequence[Hashable]]) -> dict[str, Any]:
+def _quality(
+    method: ExplanationMethod, users: int, pairs, grid, units: Mapping[tuple[int, int], Sequence[Hashable]]
+) -> dict[str, Any]:
     shown = [units[pair][:_UNITS] for pair in pairs]
-    together = list(itertools.chain.from_iterable(shown))
+    all_units = list(itertools.chain.from_iterable(shown))
     by_user = [[units[pair][:_UNITS] if pair else None for pair in row] for row in grid]
     return {
-        "unit": way.unit,
-        "by": way.by,
+        "unit": method.unit,
+        "by": method.by,
         "users": users,
         "coverage": float(np.mean([bool(one) for one in shown])) if shown else None,
-        "user_specificity": _apart(zip(*by_user, strict=True)),
-        "item_specificity": _apart(by_user),
-        "diversity": len(set(together)) / len(together) if together else None,
+        "user_specificity": _specificity(zip(*by_user, strict=True)),
+        "item_specificity": _specificity(by_user),
+        "diversity": len(set(all_units)) / len(all_units) if all_units else None,
     }
 
 
-def _apart(groups: Iterable[Sequence[Sequence[Hashable] | None]]) -> float | None:
-    """One less the mean Jaccard index of two explanations of a group, over all pairs with at least one unit."""
-    found = []
+def _specificity(groups: Iterable[Sequence[Sequence[Hashable] | None]]) -> float | None:
+    """One minus the mean Jaccard index of two explanations of a group, over all pairs with at least one unit."""
+    distances = []
     for group in groups:
         for one, other in itertools.combinations([set(units) for units in group if units is not None], 2):
             if one or other:
-                found.append(1 - len(one & other) / len(one | other))
-    return float(np.mean(found)) if found else None
+                distances.append(1 - len(one & other) / len(one | other))
+    return float(np.mean(distances)) if distances else None

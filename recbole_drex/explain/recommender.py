@@ -1,4 +1,4 @@
-"""Names instead of numbers: the best items for a user of a trained run, without reasons."""
+"""Recommendations of a trained run by user and item names, without explanations."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from recbole_drex.model.contract import contract_of
 from recbole_drex.recbole import Interaction
 from recbole_drex.training.run_record import Experiment
 
-_PAIRS = 4096  # that are scored at a time
+_PAIRS = 4096  # pairs scored in one batch
 
 
 @dataclasses.dataclass(frozen=True)
 class PostedInteraction:
-    """What somebody who is not in the data says about an item; a rating, a review or both.
+    """A new user's rating or review of an item, or both.
 
     Attributes:
-        item: its name in the data.
-        rating: None without one.
-        review: as written; empty without one.
+        item: its name in the data set.
+        rating: None without a rating.
+        review: the original text; empty without a review.
     """
 
     item: str
@@ -40,7 +40,7 @@ class PostedInteraction:
 
 
 class Recommended(NamedTuple):
-    """An item and its predicted rating, clipped to the range of the training ratings; None of models that rank."""
+    """An item and its predicted rating, clipped to the range of the training ratings; None for ranking models."""
 
     item: int
     predicted: float | None
@@ -50,7 +50,7 @@ class Recommender:
     """Recommends items by name.
 
     Args:
-        experiment: a run that was loaded or has just been trained.
+        experiment: a loaded or newly trained run.
     """
 
     def __init__(self, experiment: Experiment):
@@ -65,7 +65,7 @@ class Recommender:
         """Internal id of a user.
 
         Raises:
-            DataError: no such user.
+            DataError: unknown user.
         """
         return _id("user", user, self._users)
 
@@ -73,25 +73,25 @@ class Recommender:
         """Internal id of an item.
 
         Raises:
-            DataError: no such item.
+            DataError: unknown item.
         """
         return _id("item", item, self._items)
 
     def ids(self, kind: str) -> dict[str, int]:
         """Internal ids of all ``user``s or ``item``s by name."""
         known = self._users if kind == "user" else self._items
-        return {str(name): place for name, place in known.items() if name != "[PAD]"}
+        return {str(name): index for name, index in known.items() if name != "[PAD]"}
 
     def user_name(self, user: int) -> str:
-        """The user's name in the data."""
+        """The user's name in the data set."""
         return str(self.dataset.field2id_token[self.dataset.uid_field][user])
 
     def item_name(self, item: int) -> str:
-        """The item's name in the data."""
+        """The item's name in the data set."""
         return str(self.dataset.field2id_token[self.dataset.iid_field][item])
 
     def title(self, item: int) -> str:
-        """The item's title, empty if the data have none."""
+        """The item's title; empty if the data set has no titles."""
         return self._titles.get(self.item_name(item), "")
 
     @cached_property
@@ -107,27 +107,27 @@ class Recommender:
     # Recommendations --------------------------------------------------------------------------------------------
 
     def best(self, user: int, top: int) -> list[Recommended]:
-        """The ``top`` items by the model's score that the user has not interacted with, fewer if fewer are left."""
+        """The ``top`` items by the model's score that the user has not interacted with; fewer if fewer remain."""
         return self.best_of(self._scores(user), self.known(user), top)
 
     def best_of(self, scores: torch.Tensor, known: torch.Tensor, top: int) -> list[Recommended]:
-        """The ``top`` of all items by their scores (n_items,), which are written into, but for the ``known`` ones."""
+        """The ``top`` items by score (n_items,), except ``known`` items; ``scores`` is overwritten."""
         items, values = _highest(scores, known, top)
         return [Recommended(*one) for one in zip(items.tolist(), self._ratings(values), strict=True)]
 
     def table(self, users: Sequence[int], top: int) -> pd.DataFrame:
-        """What :meth:`best` gives several users, one row per recommendation, the best of each user first.
+        """The results of :meth:`best` for several users: one row per recommendation, the best of each user first.
 
         Returns:
-            ``user_id``, ``item_id``, ``title`` (empty where the data have none), and ``predicted`` (the rating) or, of
-            models that rank, ``score``.
+            Columns ``user_id``, ``item_id``, ``title`` (empty if the data set has no titles), and ``predicted`` (the
+            rating) or, for ranking models, ``score``.
         """
-        found = [_highest(self._scores(user), self.known(user), top) for user in users]
-        items = [item for one, _ in found for item in one.tolist()]
-        values = torch.cat([values for _, values in found]) if found else torch.zeros(0)
+        results = [_highest(self._scores(user), self.known(user), top) for user in users]
+        items = [item for one, _ in results for item in one.tolist()]
+        values = torch.cat([values for _, values in results]) if results else torch.zeros(0)
         return pd.DataFrame(
             {
-                "user_id": [self.user_name(user) for user, (one, _) in zip(users, found, strict=True) for _ in one],
+                "user_id": [self.user_name(user) for user, (one, _) in zip(users, results, strict=True) for _ in one],
                 "item_id": [self.item_name(item) for item in items],
                 "title": [self.title(item) for item in items],
                 self.value: self.values(values),
@@ -135,26 +135,25 @@ class Recommender:
         )
 
     def predict(self, users: Sequence[int], items: Sequence[int]) -> np.ndarray:
-        """The model's predictions for pairs of internal ids, (n,): ratings as they are shown, or scores.
+        """The model's predictions for pairs of internal ids, (n,): clipped ratings, or scores.
 
-        A pair that the model was trained on is predicted as in evaluation: without its own rating and review, by the
-        models of this project.
+        Models of this project predict a training pair as in evaluation, without its own rating and review.
         """
         pairs = zip(torch.tensor(users).split(_PAIRS), torch.tensor(items).split(_PAIRS), strict=True)
-        found = [self._predicted(user, item) for user, item in pairs if len(user)]
-        return self.values(torch.cat(found)) if found else np.zeros(0)
+        results = [self._predicted(user, item) for user, item in pairs if len(user)]
+        return self.values(torch.cat(results)) if results else np.zeros(0)
 
     @property
     def value(self) -> str:
-        """What predictions are called in tables: ``predicted`` if they are ratings, else ``score``."""
+        """Column name of predictions: ``predicted`` if they are ratings, else ``score``."""
         return "predicted" if self._range else "score"
 
     def values(self, scores: torch.Tensor) -> np.ndarray:
-        """Scores as tables show them: clipped to the range of the training ratings if they are ratings."""
+        """Predictions for tables: ratings are clipped to the range of the training ratings, scores are unchanged."""
         return (scores.clamp(*self._range) if self._range else scores).double().cpu().numpy()
 
     def _scores(self, user: int) -> torch.Tensor:
-        """The scores of a user with all items, (n_items,), which may be written into."""
+        """The scores of a user for all items, (n_items,), which callers may overwrite."""
         scores = contract_of(self.model).predict_unknown(user)
         if scores is not None:
             return scores
@@ -162,7 +161,7 @@ class Recommender:
         try:
             with torch.no_grad():
                 return self.model.full_sort_predict(wanted.to(self.experiment.config["device"])).flatten().clone()  # type: ignore[operator]
-        except NotImplementedError:  # NeuMF, ConvNCF and NNCF of RecBole score pairs alone
+        except NotImplementedError:  # RecBole's NeuMF, ConvNCF and NNCF score only pairs
             blocks = torch.arange(self.dataset.item_num).split(_PAIRS)
             return torch.cat([self._predicted(torch.full_like(items, user), items) for items in blocks])
 
@@ -173,7 +172,7 @@ class Recommender:
             return self.model.predict(pairs.to(self.experiment.config["device"])).flatten()  # type: ignore[operator]
 
     def rating(self, score: torch.Tensor) -> float | None:
-        """A predicted rating as it is shown: clipped; None of models whose scores are no ratings."""
+        """A predicted rating, clipped; None for models that do not predict ratings."""
         return self._ratings(score[None])[0]
 
     def _ratings(self, scores: torch.Tensor) -> list[float] | list[None]:
@@ -187,13 +186,13 @@ class Recommender:
         return float(levels[0]), float(levels[-1])
 
     def known(self, user: int) -> torch.Tensor:
-        """Items that a user has interacted with, in whatever part."""
+        """Items that a user has interacted with, in any part of the split."""
         items, bounds = self._interactions
         return items[bounds[user] : bounds[user + 1]]
 
     @cached_property
     def _interactions(self) -> tuple[torch.Tensor, list[int]]:
-        """Items of all interactions, user by user, and where those of each user begin."""
+        """Items of all interactions, sorted by user, and the start of each user's items."""
         feats = (self.dataset.inter_feat, self.dataset.unrated)
         user, item = (
             torch.cat([feat[field] for feat in feats]).long()
@@ -204,7 +203,7 @@ class Recommender:
 
 
 def _highest(scores: torch.Tensor, known: torch.Tensor, top: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The ``top`` items by their scores (n_items,), which are written into, but for the ``known`` ones; and theirs."""
+    """The ``top`` items by score (n_items,), except ``known`` items, and their scores; ``scores`` is overwritten."""
     scores[0] = -torch.inf
     scores[known] = -torch.inf
     values, items = torch.topk(scores, min(top, len(scores)))
@@ -218,7 +217,7 @@ def _id(kind: str, name: str, known: dict[str, int]) -> int:
     names = [one for one in known if one != "[PAD]"]
     if len(names) <= 20:
         raise DataError(unknown_name(kind, name, names))
-    # Longer texts are no misspelt names, and comparing them takes long.
+    # Longer texts are not misspelt names, and comparing them is slow.
     near = difflib.get_close_matches(name, names, n=3) if len(name) <= 100 else []
     if near:
         question = f"did you mean {' or '.join(repr(str(one)) for one in near)}?"

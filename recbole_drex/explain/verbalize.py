@@ -1,7 +1,7 @@
-"""A recommendation's reasons in words: always the same sentences for the same explanation, from templates alone.
+"""Explanations in words: deterministic sentences from templates.
 
-Every number and every word that is said stands in the explanation; nothing is looked up or computed but to be rounded.
-*Because* holds only what raises the prediction, *although* only what lowers it, each by 0.05 or more.
+Every number and name in a sentence is a value of the explanation, rounded for display. *Because* lists only what raises
+the prediction and *although* only what lowers it, each by at least 0.05.
 """
 
 from __future__ import annotations
@@ -19,31 +19,30 @@ from recbole_drex.explain.explanation import (
 )
 from recbole_drex.explain.wording import ENGLISH, Language
 
-_REASONS = (3, 2)  # that are named at most, for and against
-_ASPECTS = 4  # that are named in a sum, those that move the rating most
-_SELDOM = 0.1  # share of a user's reviews below which nothing is said of the user's writing about an aspect
-_REASONED = ("item", "aspect", "taste")  # kinds of parts that may be reasons for this item
+_REASONS = (3, 2)  # maximum number of reasons for and against
+_ASPECTS = 4  # aspects named in a sum, by descending effect
+_RARE = 0.1  # if fewer of the user's reviews mention an aspect, the sentence omits the user's side
+_REASONED = ("item", "aspect", "taste")  # kinds of parts that may be reasons
 
 
-class Explained(Protocol):
-    """What is read of an :class:`~recbole_drex.explain.explanation_text.Explanation` beside the recommendation."""
+class HasMeanRating(Protocol):
+    """The field of an :class:`~recbole_drex.explain.explanation_text.Explanation` that sentences use."""
 
     @property
     def mean_rating(self) -> float | None:
-        """Of the user's training ratings; None without any."""
+        """Mean of the user's training ratings; None without ratings."""
 
 
-def sentence(explanation: Explained, item: Recommendation, language: Language = ENGLISH) -> str:
-    """Say why an item is recommended to a user.
+def sentence(explanation: HasMeanRating, item: Recommendation, language: Language = ENGLISH) -> str:
+    """Explain in words why an item is recommended to a user.
 
     Args:
-        explanation: of the user; its mean rating is read.
+        explanation: the user's explanation, of which the mean rating is used.
         item: the recommendation.
         language: the wording.
 
     Returns:
-        One or several sentences on a line, provided that no name in them has a line break; empty where there is nothing
-        to say.
+        Sentences on one line, if no name contains a line break; empty if there is no reason, rating or mean to state.
 
     Example:
         >>> from recbole_drex.explain.explanation import Claim, Part
@@ -57,18 +56,20 @@ def sentence(explanation: Explained, item: Recommendation, language: Language = 
         Predicted 4.4
         Its average is 4.2 from 31 ratings, your average is 3.8.
     """
-    told = _of_parts(item, language) if item.parts else _of_evidence(item, language)
+    sentences = _of_parts(item, language) if item.parts else _of_evidence(item, language)
     if item.known is not None:
         rating = item.known.rating
-        told.append(language.known_unrated if rating is None else language.known.format(rating=language.number(rating)))
+        sentences.append(
+            language.known_unrated if rating is None else language.known.format(rating=language.number(rating))
+        )
     if item.predicted is not None:
-        told.append(language.predicted.format(predicted=language.number(item.predicted)))
+        sentences.append(language.predicted.format(predicted=language.number(item.predicted)))
     means = _means(explanation, item, language)
-    return " ".join([*told, means] if means else told)
+    return " ".join([*sentences, means] if means else sentences)
 
 
 def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
-    """The parts of a prediction in one line, rounded so that they add up; empty without parts.
+    """The parts of a prediction on one line, rounded so that they add up; empty without parts.
 
     Example:
         >>> from recbole_drex.explain.explanation import Part
@@ -78,58 +79,58 @@ def sum_in_words(item: Recommendation, language: Language = ENGLISH) -> str:
     """
     if not item.parts:
         return ""
-    parts = _together(item, language)
+    parts = _merged(item, language)
     total, ratings = adding_up([part.rating for part in parts], 2)
-    told = ""
+    terms = ""
     for part, rating in zip(parts, ratings, strict=True):
         if rating or part.kind == "average":
-            sign = ("-" if rating < 0 else "") if not told else " - " if rating < 0 else " + "
+            sign = ("-" if rating < 0 else "") if not terms else " - " if rating < 0 else " + "
             name = part.name.split(", ")[0] if part.words else language.parts[part.kind]
-            told += f"{sign}{language.number(abs(rating), 2)} {name}"
+            terms += f"{sign}{language.number(abs(rating), 2)} {name}"
     whole = language.number(total, 2)
     if item.predicted is not None and language.number(item.predicted, 2) != whole:
         whole = language.before_limit.format(sum=whole, predicted=language.number(item.predicted, 2))
-    return f"{whole} = {told}"
+    return f"{whole} = {terms}"
 
 
-def _together(item: Recommendation, language: Language) -> list[Part]:
-    """The parts of a prediction; of the aspects only the largest and the reasons, and the others as one part."""
+def _merged(item: Recommendation, language: Language) -> list[Part]:
+    """The parts of a prediction, with all aspects merged except the largest ones and the reasons."""
     parts, named = item.parts, sorted((part for part in item.parts if part.words), key=lambda part: -abs(part.rating))
     raised, lowered = reasons_of(item)
     kept = [part for part in parts if part.kind != "aspect" or part in [*named[:_ASPECTS], *raised, *lowered]]
     rest = [part for part in parts if part not in kept]
     if not rest:
         return kept
-    together = Part("aspect", language.parts["aspect"], sum(one.value for one in rest), sum(one.rating for one in rest))
-    place = max(parts.index(part) for part in rest)
-    before = sum(part in kept for part in parts[:place])
-    return [*kept[:before], together, *kept[before:]]
+    merged = Part("aspect", language.parts["aspect"], sum(one.value for one in rest), sum(one.rating for one in rest))
+    position = max(parts.index(part) for part in rest)
+    before = sum(part in kept for part in parts[:position])
+    return [*kept[:before], merged, *kept[before:]]
 
 
 def is_reason(part: Part) -> bool:
-    """Whether a part is named as a reason: it moves the rating far enough, and reviewers say so."""
-    said = part.item is None or agrees(part)
-    return part.kind in _REASONED and said and abs(part.rating) >= SMALLEST
+    """Whether a part is a reason: it moves the rating by at least 0.05, and most reviewers agree with its sign."""
+    confirmed = part.item is None or agrees(part)
+    return part.kind in _REASONED and confirmed and abs(part.rating) >= SMALLEST
 
 
 def reasons_of(item: Recommendation) -> tuple[list[Part], list[Part]]:
-    """The parts that the sentence names: what raised the prediction most, and what lowered it most. Of aspects that are
-    too small or too vague to be named only their sum is known, so it comes last."""
-    found = sorted(
+    """The parts named in the sentence: those that raised the prediction most, and those that lowered it most. The sum
+    of all unnamed aspects comes last."""
+    reasons = sorted(
         filter(is_reason, item.parts), key=lambda part: (part.kind == "aspect" and not part.words, -abs(part.rating))
     )
-    raised, lowered = ([part for part in found if sign * part.rating > 0] for sign in (1, -1))
+    raised, lowered = ([part for part in reasons if sign * part.rating > 0] for sign in (1, -1))
     return raised[: _REASONS[0]], lowered[: _REASONS[1]]
 
 
 def _of_parts(item: Recommendation, language: Language) -> list[str]:
     reasons = [[_reason(item, part, language) for part in parts] for parts in reasons_of(item)]
-    told = _for_and_against(item, reasons, language)
+    sentences = _for_and_against(item, reasons, language)
     if not any(part.kind in ("aspect", "taste") and abs(part.rating) >= SMALLEST for part in item.parts):
         rest = sum(part.rating for part in item.parts if part.kind == "rest")
         by = f"{'-' if rest < 0 else '+'}{language.number(abs(rest), 2)}"
-        told.append(language.patterns.format(by=by) if abs(rest) >= SMALLEST else language.averages)
-    return told
+        sentences.append(language.patterns.format(by=by) if abs(rest) >= SMALLEST else language.averages)
+    return sentences
 
 
 def _for_and_against(item: Recommendation, reasons: Sequence[Sequence[str]], language: Language) -> list[str]:
@@ -162,7 +163,7 @@ def _reason(item: Recommendation, part: Part, language: Language) -> str:
         template = (language.others_praise if some_named else language.all_praise)[kind]
         return template.format(n=agree, total=its.reviews)
     mine = part.user
-    both = mine.reviews >= max(1, _SELDOM * mine.total)
+    both = mine.reviews >= max(1, _RARE * mine.total)
     aspect = language.choice(part.name.split(", "))
     claims = (mine, its) if both else (its,)
     counted = {word for claim in claims for mention in claim.mentions for word in mention.words}
@@ -177,45 +178,47 @@ def _reason(item: Recommendation, part: Part, language: Language) -> str:
 
 def _of_evidence(item: Recommendation, language: Language) -> list[str]:
     moved = [[one for one in item.evidence if sign * one.delta >= SMALLEST] for sign in (1, -1)]
-    told = _for_and_against(item, [[_effect(one, language) for one in some] for some in moved], language)
-    if item.evidence and not told:
-        told.append(language.nothing)
+    sentences = _for_and_against(item, [[_effect(one, language) for one in some] for some in moved], language)
+    if item.evidence and not sentences:
+        sentences.append(language.nothing)
     if item.reviews:
         users = language.join([review.review.user for review in item.reviews])
-        told.append((language.useful_one if len(item.reviews) == 1 else language.useful_many).format(users=users))
+        sentences.append((language.useful_one if len(item.reviews) == 1 else language.useful_many).format(users=users))
     near = item.neighbours
     if near is not None and (not near.rated or near.mean_rating is None):
-        told.append(language.no_neighbours.format(neighbours=near.neighbours))
+        sentences.append(language.no_neighbours.format(neighbours=near.neighbours))
     elif near is not None and near.mean_rating is not None:
         numbers = {"neighbours": near.neighbours, "rated": near.rated, "relevant": near.relevant}
         threshold = f"{near.threshold:g}".replace(".", language.decimal)
-        told.append(language.neighbours.format(**numbers, threshold=threshold, mean=language.number(near.mean_rating)))
-    return told
+        sentences.append(
+            language.neighbours.format(**numbers, threshold=threshold, mean=language.number(near.mean_rating))
+        )
+    return sentences
 
 
 def _effect(evidence: EvidenceEffect, language: Language) -> str:
-    past, mine = evidence.review, evidence.side == "user"
-    if past.quote is not None:
+    interaction, mine = evidence.review, evidence.side == "user"
+    if interaction.quote is not None:
         template = language.wrote if mine else language.they_wrote
-    elif past.rating is not None:
+    elif interaction.rating is not None:
         template = language.rated if mine else language.they_rated
     else:
         template = language.reviewed if mine else language.they_reviewed
-    what = template.format(title=past.title or past.item, user=past.user)
-    if past.rating is not None:
-        what = language.with_rating.format(what=what, rating=language.number(past.rating))
+    what = template.format(title=interaction.title or interaction.item, user=interaction.user)
+    if interaction.rating is not None:
+        what = language.with_rating.format(what=what, rating=language.number(interaction.rating))
     effect = language.raises if evidence.delta > 0 else language.lowers
     return effect.format(what=what, by=language.number(abs(evidence.delta), 2))
 
 
-def _means(explanation: Explained, item: Recommendation, language: Language) -> str:
-    """The mean ratings of item and user, in one sentence."""
+def _means(explanation: HasMeanRating, item: Recommendation, language: Language) -> str:
+    """The mean ratings of item and user in one sentence."""
     mine, its = explanation.mean_rating, item.mean_rating
     if its is not None:
         template = language.its_one_rating if item.ratings == 1 else language.its_mean
-        told = [template.format(mean=language.number(its), n=item.ratings)]
+        clauses = [template.format(mean=language.number(its), n=item.ratings)]
     else:
-        told = [language.its_none]
+        clauses = [language.its_none]
     if mine is not None:
-        told.append(language.your_mean.format(mean=language.number(mine)))
-    return f"{language.separator.join(told)}."
+        clauses.append(language.your_mean.format(mean=language.number(mine)))
+    return f"{language.separator.join(clauses)}."

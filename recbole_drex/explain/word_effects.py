@@ -1,4 +1,4 @@
-"""What single words of the reviews behind a prediction did to it."""
+"""The effect of single words of the reviews on a prediction."""
 
 from __future__ import annotations
 
@@ -11,53 +11,53 @@ import torch
 from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.counterfactual.review_words import (
     EvidenceWords,
+    coordinate_change,
     pooled_change,
-    said_change,
     without_words,
     words_of,
 )
 from recbole_drex.explain.counterfactual.scenarios import Changes, SideEvidence
 from recbole_drex.model.layers.common import Side
 
-_CANDIDATES = 12  # words whose effect is computed exactly, the foremost by its linear approximation
+_CANDIDATES = 12  # words whose effect is computed exactly, selected by its linear approximation
 
 
 @dataclasses.dataclass(frozen=True)
-class PlaceOfWord:
-    """An occurrence of a word in the evidence of a side."""
+class WordOccurrence:
+    """One occurrence of a word in the evidence of a side."""
 
     side: Side
     token: int
 
 
 class WordDeletion:
-    """The prediction of a pair without some words of the reviews behind it.
+    """The prediction for a pair without some words of its reviews.
 
     Args:
-        counterfactual: the prediction; its model reads reviews.
+        counterfactual: the prediction of a model that reads reviews.
     """
 
     def __init__(self, counterfactual: DReXCounterfactual):
         self.counterfactual = counterfactual
         posted = counterfactual.user.posted
         self.words = (words_of(counterfactual.user) if posted is None else posted.words, words_of(counterfactual.item))
-        self._more = posted.lemmas if posted is not None else []
+        self._new_lemmas = posted.lemmas if posted is not None else []
         self.base = float(counterfactual.predict().detach())
 
     @classmethod
     def of(cls, counterfactual: DReXCounterfactual) -> WordDeletion:
-        """Made once for a prediction, since several ways to explain it ask for the same words."""
-        if counterfactual.read is None:
-            counterfactual.read = cls(counterfactual)
-        return counterfactual.read
+        """The word deletion of a prediction; cached, since several explanation methods use it."""
+        if counterfactual.word_deletion is None:
+            counterfactual.word_deletion = cls(counterfactual)
+        return counterfactual.word_deletion
 
     @cached_property
     def lemmas(self) -> torch.Tensor:
-        """Numbers of the distinct lemmas in these reviews, ascending, (w,)."""
+        """Indices of the distinct lemmas in these reviews, ascending, (w,)."""
         return torch.cat([words.word for words in self.words]).unique()
 
     def attention(self) -> torch.Tensor:
-        """Sum of the attention weights of each of :attr:`lemmas`, (w,)."""
+        """Summed attention weight of each of :attr:`lemmas`, (w,)."""
         return self._sums([words.attention for words in self.words])
 
     def occurrences(self) -> torch.Tensor:
@@ -65,70 +65,72 @@ class WordDeletion:
         return self._sums([torch.ones_like(words.attention) for words in self.words])
 
     def _sums(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
-        place = torch.searchsorted(self.lemmas, torch.cat([words.word for words in self.words]))
-        return torch.zeros(len(self.lemmas), device=place.device).index_add(0, place, torch.cat(list(values)))
+        index = torch.searchsorted(self.lemmas, torch.cat([words.word for words in self.words]))
+        return torch.zeros(len(self.lemmas), device=index.device).index_add(0, index, torch.cat(list(values)))
 
     def names(self, lemmas: Sequence[int]) -> list[str]:
-        """Lemmas by their numbers."""
+        """The lemmas with these indices."""
         attention = self.counterfactual.model.attention
         assert attention is not None
         known = attention.store.vocabulary
-        return [known[lemma] if lemma < len(known) else self._more[lemma - len(known)] for lemma in lemmas]
+        return [known[lemma] if lemma < len(known) else self._new_lemmas[lemma - len(known)] for lemma in lemmas]
 
-    def places(self, side: Side, lemma: int) -> list[int]:
-        """Interactions of a side whose reviews hold a lemma, as places among them, ascending."""
+    def indices(self, side: Side, lemma: int) -> list[int]:
+        """Indices of a side's interactions whose reviews contain a lemma, ascending."""
         words = self.words[side]
-        return words.place[words.word == lemma].unique().tolist()
+        return words.index[words.word == lemma].unique().tolist()
 
     def reviews(self, lemma: int) -> int:
-        """How many of the reviews hold a lemma."""
-        return sum(len(self.places(side, lemma)) for side in Side)
+        """Number of reviews that contain a lemma."""
+        return sum(len(self.indices(side, lemma)) for side in Side)
 
-    def foremost(self, top: int) -> list[tuple[int, float]]:
-        """The lemmas that moved the prediction furthest, with the exact effect of each: (lemma, delta).
+    def strongest(self, top: int) -> list[tuple[int, float]]:
+        """The lemmas with the largest effects on the prediction, as pairs of lemma and exact effect.
 
         Args:
-            top: how many at most.
+            top: maximum number of lemmas.
         """
         candidates = self.candidates(top)
         return furthest(candidates, self.effects([[lemma] for lemma in candidates]))[:top]
 
     def candidates(self, top: int) -> list[int]:
-        """Lemmas, ``top`` of them or somewhat more, that move the prediction far by a linear approximation."""
+        """At least ``top`` lemmas with the largest effects by a linear approximation, if there are enough."""
         if not len(self.lemmas):
             return []
         return self.lemmas[self.linear.abs().argsort(descending=True)[: max(top, _CANDIDATES)]].tolist()
 
-    def effects(self, removals: Sequence[Sequence[int] | PlaceOfWord]) -> list[float]:
-        """The prediction less those of :meth:`without`."""
+    def effects(self, removals: Sequence[Sequence[int] | WordOccurrence]) -> list[float]:
+        """The prediction minus the predictions of :meth:`without`."""
         return (self.base - self.without(removals)).tolist() if removals else []
 
     @torch.no_grad()
-    def without(self, removals: Sequence[Sequence[int] | PlaceOfWord]) -> torch.Tensor:
-        """Predictions (n,) without some words, exact but for rounding.
+    def without(self, removals: Sequence[Sequence[int] | WordOccurrence]) -> torch.Tensor:
+        """Predictions (n,) without some words, exact up to rounding.
 
         Args:
-            removals: what each of n scenarios lacks: all occurrences of some lemmas, or a single occurrence.
+            removals: what each of n scenarios removes: all occurrences of some lemmas, or a single occurrence.
         """
         lemmas = [
-            (k, one) for k, chosen in enumerate(removals) if not isinstance(chosen, PlaceOfWord) for one in chosen
+            (k, one) for k, chosen in enumerate(removals) if not isinstance(chosen, WordOccurrence) for one in chosen
         ]
         changes = []
         for number, side in zip(Side, self.counterfactual.sides, strict=True):
-            at = [
-                (k, one.token) for k, one in enumerate(removals) if isinstance(one, PlaceOfWord) and one.side == number
+            single = [
+                (k, one.token)
+                for k, one in enumerate(removals)
+                if isinstance(one, WordOccurrence) and one.side == number
             ]
-            found = torch.cat([self._holding(number, lemmas), self._pairs(at)], 1)
-            changes.append(self._taken(side, self.words[number], *found))
-        # What follows from a side that nothing is taken from need not be made again.
+            targets = torch.cat([self._occurrences_of(number, lemmas), self._pairs(single)], 1)
+            changes.append(self._changes(side, self.words[number], *targets))
+        # The state of a side without changes is not recomputed.
         user, item = (one if len(one.scenario) else None for one in changes)
         return self.counterfactual.predict(user, item, len(removals))
 
     def _pairs(self, pairs: Sequence[tuple[int, int]]) -> torch.Tensor:
-        return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.to(self.words[0].place.device)
+        return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T.to(self.words[0].index.device)
 
-    def _holding(self, side: Side, lemmas: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """All occurrences of lemmas on a side, scenario and token, (2, k)."""
+    def _occurrences_of(self, side: Side, lemmas: Sequence[tuple[int, int]]) -> torch.Tensor:
+        """All occurrences of lemmas on a side as scenario and token, (2, k)."""
         scenario, lemma = self._pairs(lemmas)
         order, ordered = self._by_lemma[side]
         first, end = torch.searchsorted(ordered, torch.stack([lemma, lemma + 1]))
@@ -138,24 +140,26 @@ class WordDeletion:
 
     @cached_property
     def _by_lemma(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per side, tokens by ascending lemma, and these lemmas."""
+        """Per side, tokens sorted by lemma, and these lemmas."""
         orders = [torch.argsort(words.word, stable=True) for words in self.words]
         return [(order, words.word[order]) for order, words in zip(orders, self.words, strict=True)]
 
-    def _taken(self, side: SideEvidence, words: EvidenceWords, scenario: torch.Tensor, token: torch.Tensor) -> Changes:
+    def _changes(
+        self, side: SideEvidence, words: EvidenceWords, scenario: torch.Tensor, token: torch.Tensor
+    ) -> Changes:
         m = max(len(side), 1)
-        cases, case = (scenario * m + words.place[token]).unique(return_inverse=True)
+        cases, case = (scenario * m + words.index[token]).unique(return_inverse=True)
         return without_words(side, words, cases // m, cases % m, case, token)
 
     @cached_property
     def linear(self) -> torch.Tensor:
-        """Effects of all :attr:`lemmas` (w,), by the gradient of the prediction to the evidence."""
+        """Effects of all :attr:`lemmas` (w,), approximated by the gradient of the prediction."""
         lemmas = self.lemmas
-        none = [_no_change(side) for side in self.counterfactual.sides]
+        unchanged = [_no_change(side) for side in self.counterfactual.sides]
         with torch.enable_grad():
-            inputs = [one for changes in none for one in (changes.row, changes.coordinates)]
-            predicted = self.counterfactual.predict(none[0], none[1])
-            # Zeros where a score reads no states, or no tastes.
+            inputs = [one for changes in unchanged for one in (changes.row, changes.coordinates)]
+            predicted = self.counterfactual.predict(unchanged[0], unchanged[1])
+            # Zeros where the score does not depend on states or tastes.
             slopes = torch.autograd.grad(predicted.sum(), inputs, allow_unused=True, materialize_grads=True)
         effect = torch.zeros(len(lemmas), device=lemmas.device)
         for number, (side, words) in enumerate(zip(self.counterfactual.sides, self.words, strict=True)):
@@ -163,30 +167,30 @@ class WordDeletion:
                 continue
             by_row, by_coordinates = slopes[2 * number : 2 * number + 2]
             lemma = torch.searchsorted(lemmas, words.word)
-            pairs, case = (words.place * len(lemmas) + lemma).unique(return_inverse=True)
-            place = pairs // len(lemmas)
-            moved = pooled_change(side, words, by_row, place, case)
+            pairs, case = (words.index * len(lemmas) + lemma).unique(return_inverse=True)
+            index = pairs // len(lemmas)
+            moved = pooled_change(side, words, by_row, index, case)
             if by_coordinates.shape[1]:
-                # Coordinates are summed up, so the slope is the same for all reviews.
-                moved = moved + said_change(side, words, by_coordinates[0], place, case)
+                # Coordinates are summed over reviews, so the slope is the same for all of them.
+                moved = moved + coordinate_change(side, words, by_coordinates[0], index, case)
             effect.index_add_(0, pairs % len(lemmas), -moved)
         return effect
 
 
 def furthest(lemmas: Sequence[int], deltas: Sequence[float]) -> list[tuple[int, float]]:
-    """Lemmas with their effects, by falling distance that they moved the prediction."""
+    """Pairs of lemma and effect, by descending absolute effect."""
     return sorted(zip(lemmas, deltas, strict=True), key=lambda one: (-abs(one[1]), one[0]))
 
 
 def _no_change(side: SideEvidence) -> Changes:
-    """A change of every interaction of a side in one scenario, which changes nothing but lets gradients through."""
-    place = torch.arange(len(side), device=side.rows.device)
-    coordinates, spoken = side.coordinates(place)
+    """A zero change of every interaction of a side in one scenario, through which gradients flow."""
+    index = torch.arange(len(side), device=side.rows.device)
+    coordinates, n_reviews = side.coordinates(index)
     return side.changes(
-        torch.zeros_like(place),
-        place,
+        torch.zeros_like(index),
+        index,
         torch.zeros_like(side.rows).requires_grad_(),
-        torch.zeros_like(place, dtype=torch.bool),
+        torch.zeros_like(index, dtype=torch.bool),
         torch.zeros_like(coordinates).requires_grad_(),
-        torch.zeros_like(spoken),
+        torch.zeros_like(n_reviews),
     )

@@ -1,4 +1,4 @@
-"""The wording of explanations; a translation is one more :class:`Language`."""
+"""The wording of explanations. A translation is another instance of :class:`Language`."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ class Language:
 
     Attributes:
         decimal: decimal point of numbers.
-        separator, last_separator: between the entries of a list, and before its last one.
+        separator, last_separator: between the entries of a list, and before its last entry.
         reasons: between reasons.
-        either: before the last of several words of which any may be meant.
-        alike: the ``words`` of an aspect, where reviews with related words count too.
-        because, although: a sentence of what raised the prediction and of what lowered it (``reasons``).
-        in_favour, against: the same of an item that was asked about.
-        rated_high, rated_low: the item's part, where its mean says so (``usual``: the average of all ratings).
-        item_raises, item_lowers: the item's part (``by``), where its mean does not.
-        you_write, you_wrote: the user's side of an aspect (``aspect``, ``n``, ``total``), and that of a single review.
+        either: before the last of several alternative words.
+        alike: the ``words`` of an aspect, if reviews with related words are counted, too.
+        because, although: sentences that list what raised and what lowered the prediction (``reasons``).
+        in_favour, against: the same for an item that the user asked about.
+        rated_high, rated_low: the item's part, if its mean agrees (``usual``: the average of all ratings).
+        item_raises, item_lowers: the item's part (``by``), if its mean does not agree.
+        you_write, you_wrote: the user's side of an aspect (``aspect``, ``n``, ``total``), for several reviews and one.
         they: the item's side, by ``praise`` and ``blame`` (``n`` of ``total`` who mention the aspect).
-        they_alone: the item's side of an aspect (``aspect``) that the user hardly writes about, by ``praise`` and
-            ``blame`` (``n``, ``total``).
+        they_alone: the item's side of an aspect (``aspect``) that the user rarely mentions, by ``praise`` and ``blame``
+            (``n``, ``total``).
         taste_raises, taste_lowers: the part of tastes.
-        others_raise, others_lower: the part of all aspects that are not named.
-        others_praise: the same by ``praise`` and ``blame``, where most reviews agree with it (``n``, ``total``).
-        all_praise: the same where no aspect is named.
-        averages: nothing about what reviews say moves the prediction.
-        patterns: the same, where the last part does (``by``).
-        nothing: no past interaction moves the prediction by itself.
-        wrote, rated, reviewed: a past interaction of the user's with ``title``: with a text, with a rating alone, and
-            with neither to show.
-        they_wrote, they_rated, they_reviewed: the same of another ``user``.
-        with_rating: one of these (``what``) and its ``rating``.
-        raises, lowers: what one of these does to the prediction: ``what``, ``by``.
-        useful_one, useful_many: whose reviews count most in the model (``users``).
-        neighbours, no_neighbours: what the nearest users say (``neighbours``, ``rated``, ``relevant``, ``threshold``,
+        others_raise, others_lower: the part of all unnamed aspects.
+        others_praise: the same by ``praise`` and ``blame``, if most reviews agree with it (``n``, ``total``).
+        all_praise: the same if no aspect is named.
+        averages: the reviews do not move the prediction.
+        patterns: the same, if the last part moves it (``by``).
+        nothing: no single past interaction moves the prediction.
+        wrote, rated, reviewed: a past interaction of the user with ``title``: with a text, with a rating only, and
+            with neither.
+        they_wrote, they_rated, they_reviewed: the same for another ``user``.
+        with_rating: one of these (``what``) with its ``rating``.
+        raises, lowers: its effect on the prediction: ``what``, ``by``.
+        useful_one, useful_many: the authors of the most useful reviews (``users``).
+        neighbours, no_neighbours: ratings of the nearest users (``neighbours``, ``rated``, ``relevant``, ``threshold``,
             ``mean``).
         predicted: the ``predicted`` rating.
-        its_mean, its_one_rating, its_none: the item's ``mean`` of ``n`` ratings by others.
+        its_mean, its_one_rating, its_none: the item's ``mean`` of ``n`` ratings by other users.
         your_mean: the user's ``mean``.
-        known, known_unrated: the user knows the item already (``rating``).
-        parts: names of the parts that are no aspects, by kind, and of all small aspects together (``aspect``).
-        before_limit: a sum that is beyond the scale (``sum``, ``predicted``).
+        known, known_unrated: the user has already interacted with the item (``rating``).
+        parts: names of all parts other than named aspects, by kind; ``aspect`` is the sum of all small aspects.
+        before_limit: a sum outside the rating scale (``sum``, ``predicted``).
     """
 
     decimal: str
@@ -98,19 +98,19 @@ class Language:
     before_limit: str
 
     def join(self, parts: Sequence[str]) -> str:
-        """A list in words: "a, b and c"."""
+        """Join the entries of a list: "a, b and c"."""
         if len(parts) < 2:
             return "".join(parts)
         return f"{self.separator.join(parts[:-1])}{self.last_separator}{parts[-1]}"
 
     def choice(self, words: Sequence[str]) -> str:
-        """Words of which any may be meant: "a, b or c"."""
+        """Join alternative words: "a, b or c"."""
         if len(words) < 2:
             return "".join(words)
         return f"{self.separator.join(words[:-1])}{self.either}{words[-1]}"
 
     def number(self, value: float, digits: int = 1) -> str:
-        """A number with so many digits behind the decimal point."""
+        """Format a number with ``digits`` digits after the decimal point."""
         return f"{value:.{digits}f}".replace(".", self.decimal)
 
 
@@ -172,10 +172,10 @@ ENGLISH = Language(
     predicted="Predicted {predicted}.",
     its_mean="Its average is {mean} from {n} ratings",
     its_one_rating="Its only rating is {mean}",
-    its_none="Nobody else rated it",
+    its_none="No other user has rated it",
     your_mean="your average is {mean}",
-    known="You rated it {rating} already; no reason is taken from that.",
-    known_unrated="You reviewed it already; no reason is taken from that.",
+    known="You have already rated it {rating}; this rating is not used as a reason.",
+    known_unrated="You have already reviewed it; this review is not used as a reason.",
     parts={
         "average": "average",
         "user": "you",
@@ -186,4 +186,4 @@ ENGLISH = Language(
     },
     before_limit="{sum}, shown as {predicted},",
 )
-"""The wording unless another one is given."""
+"""The default wording."""

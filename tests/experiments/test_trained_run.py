@@ -164,7 +164,7 @@ def test_predictions_keep_the_index_and_name_what_is_unknown(run, neumf):
     for k in (0, True, 2.5):
         with pytest.raises(ConfigError, match="must be a whole number of 1 or more"):
             run.recommend("user_03", k)
-    with pytest.raises(DataError, match="explains nothing"):
+    with pytest.raises(DataError, match="offers no explanations"):
         neumf.explain("user_03")
 
 
@@ -313,7 +313,7 @@ def test_unknown_users_are_named_and_the_rest_is_written(run, tmp_path, capsys):
     assert len(shown.splitlines()) == 6 and f"{table['predicted'][0]:.4f}" in shown
     users.write_text("nobody\n")
     assert main(words) == 2
-    assert "no user in" in capsys.readouterr().err
+    assert "names no user of" in capsys.readouterr().err
 
 
 def test_predictions_of_a_file_of_pairs(run, tmp_path, capsys):

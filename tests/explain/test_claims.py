@@ -1,4 +1,4 @@
-"""What explanations say of words, against the words that the demo's generator wrote them with."""
+"""Claims about words, compared with the sentences of the demo's generator."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def explanations(make_experiment, train):
 
 
 def test_claims_agree_with_the_generator(explanations):
-    """On the whole demo it is .97 of users' claims and .99 of items'; here are a third of its reviews."""
-    found = agreement(explanations)
-    for agreeing, number in found.values():
+    """On the whole demo, .97 of users' and .99 of items' claims agree; here a third of its reviews is used."""
+    results = agreement(explanations)
+    for agreeing, number in results.values():
         assert number > 100 and agreeing / number >= 0.9
 
 

@@ -1,4 +1,4 @@
-"""Reasons of every kind through one interface."""
+"""All kinds of explanations through one interface."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from recbole_drex.explain.quality import explanation_quality
 def explained(make_experiment, train, model, **parameters):
     experiment = make_experiment(model, **parameters)
     train(experiment)
-    # The busiest users of the small data set have nothing left to be recommended.
-    return experiment, [found for found in Explainer(experiment).explain_users(8) if found.recommendations]
+    # The most active users of the small data set have interacted with all items.
+    return experiment, [
+        explanation for explanation in Explainer(experiment).explain_users(8) if explanation.recommendations
+    ]
 
 
 def test_neighbours_are_counted_from_training_ratings(make_experiment, train):
@@ -28,7 +30,7 @@ def test_neighbours_are_counted_from_training_ratings(make_experiment, train):
     known = {
         (int(u), int(i)): float(r) for u, i, r in zip(feat["user_id"], feat["item_id"], feat["rating"], strict=True)
     }
-    found = 0
+    n_ratings = 0
     for explanation in explanations:
         uid = dataset.token2id("user_id", explanation.user)
         assert explanation.profile == ()
@@ -37,9 +39,9 @@ def test_neighbours_are_counted_from_training_ratings(make_experiment, train):
             ratings = [known[v, iid] for v in model.neighbourhood.of(uid).tolist() if (v, iid) in known]
             assert item.neighbours is not None and item.neighbours.rated == len(ratings)
             assert item.neighbours.relevant == sum(rating >= 4 for rating in ratings)
-            found += len(ratings)
+            n_ratings += len(ratings)
         assert "nearest users rated it" in render(explanation)
-    assert found
+    assert n_ratings
     assert json.dumps([dataclasses.asdict(explanation) for explanation in explanations])
 
 
@@ -62,10 +64,10 @@ def test_useful_reviews_are_training_reviews_of_other_users(make_experiment, tra
     assert quoted
 
 
-def test_a_model_without_reasons_says_so(make_experiment, train):
+def test_a_model_without_explanations_is_rejected(make_experiment, train):
     experiment = make_experiment("BiasedMF")
     train(experiment)
-    with pytest.raises(DataError, match="BiasedMF explains nothing"):
+    with pytest.raises(DataError, match="BiasedMF offers no explanations"):
         Explainer(experiment)
 
 
@@ -80,8 +82,8 @@ def test_a_model_without_reasons_says_so(make_experiment, train):
     ],
     ids=str,
 )
-def test_of_whom_or_what_nothing_is_known(make_experiment, train, model, parameters):
-    """Reviews are all that is read, and some users and items have none."""
+def test_users_and_items_without_reviews(make_experiment, train, model, parameters):
+    """The model reads reviews only, and some users and items have no reviews."""
     if model != "NARRE":
         parameters = {"modalities": ["review"], **parameters}
     experiment = make_experiment(model, hide_reviews=0.9, explained_users=0, **parameters)
@@ -95,13 +97,18 @@ def test_of_whom_or_what_nothing_is_known(make_experiment, train, model, paramet
         count = np.bincount(side.numpy()[written], minlength=n)[1:]
         assert count.min() == 0 < count.max()
         pairs.append((int(count.argmin()) + 1, int(count.argmax()) + 1))
-    (silent, writer), (unknown, reviewed) = pairs
-    for user, item in ((silent, unknown), (silent, reviewed), (writer, unknown), (writer, reviewed)):
-        found = explainer.explain_pair(names[0](user), names[1](item))
-        (one,) = found.recommendations
-        assert render(found) and (one.sentence or one.predicted is None)
-        said = {(part.side, part.review.user, part.review.item) for part in (*one.evidence, *one.reviews)}
-        assert not any(side == "user" for side, *_ in said) or user == writer
-        assert not any(side == "item" for side, *_ in said) or item == reviewed
-    assert explainer.explain(names[0](silent), 3).recommendations
+    (no_reviews, writer), (unknown, reviewed) = pairs
+    for user, item in (
+        (no_reviews, unknown),
+        (no_reviews, reviewed),
+        (writer, unknown),
+        (writer, reviewed),
+    ):
+        explanation = explainer.explain_pair(names[0](user), names[1](item))
+        (one,) = explanation.recommendations
+        assert render(explanation) and (one.sentence or one.predicted is None)
+        reviews = {(part.side, part.review.user, part.review.item) for part in (*one.evidence, *one.reviews)}
+        assert not any(side == "user" for side, *_ in reviews) or user == writer
+        assert not any(side == "item" for side, *_ in reviews) or item == reviewed
+    assert explainer.explain(names[0](no_reviews), 3).recommendations
     assert explanation_quality(explainer, 3, 2026)

@@ -1,4 +1,4 @@
-"""What the terminal shows of an explanation: colours where wanted, and nothing that a terminal would obey."""
+"""Explanations as terminal text: colours on request, and no control sequences from the data."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_colour_is_for_terminals_that_want_it(monkeypatch):
+def test_colour_depends_on_the_terminal(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     assert use_color("auto", Terminal()) and not use_color("auto", io.StringIO())
@@ -97,9 +97,9 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch):
 
 
 @given(st.text(st.characters(), min_size=1), st.booleans())
-def test_nothing_that_a_terminal_obeys_is_printed(text, color):
+def test_no_control_sequences_are_printed(text, color):
     shown = _COLOR.sub("", render(explanation(text), color, width=10**6))
-    # Letters that this Python's Unicode does not know yet are left alone.
+    # Letters unknown to this Python's Unicode version are unchanged.
     assert not {unicodedata.category(one) for one in shown.replace("\n", "")} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]", shown)
     assert len(shown.split("\n")) == 13
@@ -120,12 +120,12 @@ ODD = {
 
 
 def test_odd_reviews_and_titles_are_quoted_safely(small, make_experiment, tmp_path):
-    """The texts of a data set are not what was encoded any more, or only here and there: nothing may break."""
+    """Texts that differ from those that were encoded, fully or partly, cause no errors."""
     shutil.copytree(small.root / small.name, tmp_path / small.name)
     texts = ReviewTexts(tmp_path / small.name / TEXTS)
     rows = texts[range(len(texts))]
     odd = list(ODD.values())
-    # The words that were encoded come first, so that they are found again.
+    # The encoded words come first, so that they match.
     changed = [f"{text} {odd[k % len(odd)]}" if k % 2 else odd[k % len(odd)] for k, text in enumerate(rows)]
     write_texts(tmp_path / small.name / TEXTS, [changed])
     items = tmp_path / small.name / f"{small.name}.item"
@@ -164,11 +164,11 @@ def test_a_user_without_reviews(small, make_experiment, tmp_path):
         lines[k] = "\t".join(cells)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     explainer = Explainer(make_experiment("DReX", data_path=str(tmp_path)))
-    found = explainer.explain(user)
-    assert found.profile == () and found.mean_rating is not None
-    for item in found.recommendations:
+    explanation = explainer.explain(user)
+    assert explanation.profile == () and explanation.mean_rating is not None
+    for item in explanation.recommendations:
         assert item.keywords == () and "you write about" not in item.sentence
-    assert "profile:" not in render(found).splitlines()[1]
+    assert "profile:" not in render(explanation).splitlines()[1]
     known = explainer.explain_pair(user, line.split("\t")[1])
     assert known.recommendations[0].profile
 
@@ -189,8 +189,10 @@ def test_explaining_a_known_pair_leaves_it_out(make_experiment, train, model):
         for keyword in one.keywords:
             words += 1
             for side, token in (("user", user), ("item", item)):
-                held = explainer.keywords.quotes.holding(side, explainer.keywords._owner(side, token), keyword.lemma)
-                pairs = {(int(reviews.user[r]), int(reviews.item[r])) for r, _ in held}
+                containing = explainer.keywords.quotes.containing(
+                    side, explainer.keywords._owner(side, token), keyword.lemma
+                )
+                pairs = {(int(reviews.user[r]), int(reviews.item[r])) for r, _ in containing}
                 assert pairs - {(int(part["user_id"][k]), int(part["item_id"][k]))}
     assert words or model != "DReX"
     held_out = experiment.parts.test.rows._dataset.inter_feat

@@ -1,4 +1,4 @@
-"""Faithfulness: that it tells true reasons from false ones, and what NARRE and EMF predict without their evidence."""
+"""Faithfulness separates true from random evidence, and counterfactual predictions of NARRE and EMF are correct."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.explain import faithfulness
 from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
-from recbole_drex.explain.faithfulness import Effect, Explains, effect, measure, ratio, same_way
+from recbole_drex.explain.faithfulness import Effect, UnitSelection, effect, measure, ratio, same_direction
 
 
 class Sum:
@@ -33,20 +33,20 @@ class Sum:
 
 def test_effects_of_a_sum_are_known():
     case = Sum([0.5, 0.25, -0.125, 0.0, 0.0, 0.0])
-    found = effect(case, [0, 1], np.random.default_rng(0), draws=2000)
+    result = effect(case, [0, 1], np.random.default_rng(0), draws=2000)
     mean = np.mean([abs(case.contributions[[a, b]].sum()) for a in range(6) for b in range(a)])
-    assert (found.deleted, found.inserted) == (0.75, 0.75)
-    assert found.deleted_random == pytest.approx(mean, rel=0.05)
-    assert found.deleted_same == 0.75  # only these two raise the sum
-    assert found.inserted_random == pytest.approx(mean, rel=0.1)
-    assert isinstance(found, Effect)
+    assert (result.deleted, result.inserted) == (0.75, 0.75)
+    assert result.deleted_random == pytest.approx(mean, rel=0.05)
+    assert result.deleted_same == 0.75  # only these two raise the sum
+    assert result.inserted_random == pytest.approx(mean, rel=0.1)
+    assert isinstance(result, Effect)
 
 
 def test_a_ratio_and_its_interval():
     rng = np.random.default_rng(0)
     random = rng.exponential(size=400)
-    found = ratio(3 * random + rng.normal(scale=0.1, size=400), random)
-    assert found.ratio == pytest.approx(3, abs=0.05) and found.low < 3 < found.high < found.low + 0.2
+    result = ratio(3 * random + rng.normal(scale=0.1, size=400), random)
+    assert result.ratio == pytest.approx(3, abs=0.05) and result.low < 3 < result.high < result.low + 0.2
     assert ratio([], []).ratio is None
     assert ratio([1.0, 1.0], [0.0, 0.0]).ratio is None
     two = ratio([1.0, 3.0], [1.0, 1.0])
@@ -54,12 +54,12 @@ def test_a_ratio_and_its_interval():
 
 
 @given(st.dictionaries(st.integers(0, 30), st.floats(-1, 1), max_size=12), st.integers(1, 4))
-def test_reasons_pull_the_same_way(deltas, k):
-    found = same_way(deltas, k)
-    signs = {np.sign(deltas[unit]) for unit in found}
+def test_selected_units_have_the_same_direction(deltas, k):
+    result = same_direction(deltas, k)
+    signs = {np.sign(deltas[unit]) for unit in result}
     assert len(signs) <= 1 and 0 not in signs
-    assert [abs(deltas[unit]) for unit in found] == sorted((abs(deltas[unit]) for unit in found), reverse=True)
-    chosen = sum(abs(deltas[unit]) for unit in found[:k])
+    assert [abs(deltas[unit]) for unit in result] == sorted((abs(deltas[unit]) for unit in result), reverse=True)
+    chosen = sum(abs(deltas[unit]) for unit in result[:k])
     for sign in (1, -1):
         assert chosen >= sum(sorted((sign * value for value in deltas.values() if sign * value > 0), reverse=True)[:k])
 
@@ -81,12 +81,14 @@ def test_narre_without_reviews_is_narre_on_fewer_reviews(narre):
             [[], [0, 2], list(range(len(counterfactual.reviews[0])))], [[], [1], []]
         ).tolist()
         assert whole == pytest.approx(predict(narre, user, item), abs=1e-4)
-        gone = {0: counterfactual.reviews[0][[0, 2]].tolist(), 1: counterfactual.reviews[1][[1]].tolist()}
+        removed = {0: counterfactual.reviews[0][[0, 2]].tolist(), 1: counterfactual.reviews[1][[1]].tolist()}
         states = []
         for side, entity in enumerate((user, item)):
             own = int(documents.find(torch.tensor(user), torch.tensor(item)))
             read = [
-                one for one in documents.of(side, torch.tensor([entity]))[0].tolist() if one not in (own, *gone[side])
+                one
+                for one in documents.of(side, torch.tensor([entity]))[0].tolist()
+                if one not in (own, *removed[side])
             ]
             weight = torch.softmax(narre._usefulness[side][narre._slot[read]], 0)
             pooled = weight @ narre._answers[narre._slot[read]]
@@ -96,12 +98,12 @@ def test_narre_without_reviews_is_narre_on_fewer_reviews(narre):
         assert np.isfinite(none)
 
 
-def test_emf_without_ratings_is_the_minimum_of_the_loss_that_is_left(make_experiment):
+def test_emf_without_ratings_minimises_the_remaining_loss(make_experiment):
     model = shake(make_experiment("EMF", explainability_weight=0.7, reg_weight=0.3)).model.eval()
     user, item = 3, 5
     counterfactual = counterfactual_for(model, user, item)
-    (found,) = counterfactual.without([[]], [[0, 4]]).tolist()
-    raters = [one for place, one in enumerate(counterfactual.raters.tolist()) if place not in (0, 4)]
+    (result,) = counterfactual.without([[]], [[0, 4]]).tolist()
+    raters = [one for index, one in enumerate(counterfactual.raters.tolist()) if index not in (0, 4)]
     assert user not in raters
     p = model.user_factors.weight[raters].detach().double()
     r = torch.tensor(model.neighbourhood.ratings[raters, item].toarray().ravel())
@@ -116,42 +118,42 @@ def test_emf_without_ratings_is_the_minimum_of_the_loss_that_is_left(make_experi
         return value
 
     optimizer.step(loss)
-    assert found == pytest.approx(float(model.user_factors.weight[user].double() @ q), abs=1e-4)
+    assert result == pytest.approx(float(model.user_factors.weight[user].double() @ q), abs=1e-4)
     raters, near = counterfactual.raters.tolist(), model.neighbourhood.of(user, without=item)
     assert counterfactual.neighbours == [raters.index(v) for v in near if v in raters]
     assert np.isfinite(counterfactual.without([[]], [list(range(len(counterfactual.raters)))]).tolist()).all()
 
 
-def test_reasons_found_by_removal_are_more_faithful_than_chance(make_experiment, train):
+def test_evidence_by_removal_is_more_faithful_than_chance(make_experiment, train):
     experiment = make_experiment("DReX", epochs=8)
     train(experiment)
     model = experiment.model.eval()
     cases = [(user, 1 + user % 30) for user in range(1, 16)]
-    for way, least in (
-        (Explains("reviews", "evidence", 3, faithfulness.by_evidence), 3.0),
-        (Explains("words", "evidence", 5, faithfulness.words_by_evidence), 2.0),
+    for selection, least in (
+        (UnitSelection("reviews", "evidence", 3, faithfulness.by_evidence), 3.0),
+        (UnitSelection("words", "evidence", 5, faithfulness.words_by_evidence), 2.0),
     ):
-        (found,) = measure(cases, model, [way], seed=0)
-        assert 10 <= found["predictions"] <= len(cases)
-        assert found["deletion"]["ratio"] > least and found["deletion"]["low"] > 1.5
-    way = Explains(
+        (result,) = measure(cases, model, [selection], seed=0)
+        assert 10 <= result["predictions"] <= len(cases)
+        assert result["deletion"]["ratio"] > least and result["deletion"]["low"] > 1.5
+    selection = UnitSelection(
         "reviews", "chance", 3, lambda counterfactual: (case := faithfulness.ReviewCase(counterfactual), case.pool)
     )
-    assert 0.3 < measure(cases, model, [way], seed=0)[0]["deletion"]["ratio"] < 2.5
+    assert 0.3 < measure(cases, model, [selection], seed=0)[0]["deletion"]["ratio"] < 2.5
 
 
-def test_ways_measured_together_are_measured_as_alone(make_experiment, monkeypatch):
+def test_selections_do_not_depend_on_each_other(make_experiment, monkeypatch):
     model = shake(make_experiment("DReX")).model.eval()
     cases = [(user, 1 + user % 30) for user in range(1, 5)]
-    ways = [
-        Explains("reviews", "evidence", 3, faithfulness.by_evidence),
-        Explains("words", "evidence", 5, faithfulness.words_by_evidence),
-        Explains("words", "frequency", 5, faithfulness.words_by_frequency),
+    selections = [
+        UnitSelection("reviews", "evidence", 3, faithfulness.by_evidence),
+        UnitSelection("words", "evidence", 5, faithfulness.words_by_evidence),
+        UnitSelection("words", "frequency", 5, faithfulness.words_by_frequency),
     ]
-    together = measure(cases, model, ways, seed=3)
+    together = measure(cases, model, selections, seed=3)
     monkeypatch.setattr(faithfulness, "_WORDS", 1)  # one scenario at a time
-    for way, found in zip(ways, together, strict=True):
-        (alone,) = measure(cases, model, [way], seed=3)
-        assert found["predictions"] == alone["predictions"] > 0
+    for selection, result in zip(selections, together, strict=True):
+        (alone,) = measure(cases, model, [selection], seed=3)
+        assert result["predictions"] == alone["predictions"] > 0
         for kind in ("deletion", "same_direction", "insertion"):
-            assert found[kind] == pytest.approx(alone[kind], rel=1e-4, abs=1e-6)
+            assert result[kind] == pytest.approx(alone[kind], rel=1e-4, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Predictions as sums: the parts add up, and what is said of aspects is what is counted and quoted."""
+"""Predictions as sums: the parts add up, and claims about aspects match the counted and quoted reviews."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def explained(request, make_experiment, train):
 
 
 def check(item, scale: str) -> None:
-    """All that holds of the parts of any recommendation."""
+    """Check the invariants of a recommendation's parts."""
     assert item.scale == scale
     assert item.score == pytest.approx(sum(part.value for part in item.parts), abs=1e-4)
     kinds = [part.kind for part in item.parts]
@@ -57,15 +57,17 @@ def check(item, scale: str) -> None:
         assert item.predicted == pytest.approx(min(max(total, 1.0), 5.0), abs=2e-3)
     for part in named:
         for claim in (part.user, part.item):
-            said = [mention.sentiment for mention in claim.mentions]
-            assert claim.reviews == len(said) <= claim.total
-            assert claim.praise == sum(value > 0 for value in said) and claim.blame == sum(value < 0 for value in said)
+            sentiments = [mention.sentiment for mention in claim.mentions]
+            assert claim.reviews == len(sentiments) <= claim.total
+            assert claim.praise == sum(value > 0 for value in sentiments) and claim.blame == sum(
+                value < 0 for value in sentiments
+            )
 
 
 def test_parts_add_up(explained):
     explainer, scale = explained
     names, model = explainer.recommender, explainer.model
-    found = 0
+    n_recommendations = 0
     for explanation in explainer.explain_users(10):
         for item in explanation.recommendations:
             check(item, scale)
@@ -76,11 +78,11 @@ def test_parts_add_up(explained):
                 rating = float(model.predict(pair).flatten()[0])
             assert item.score == pytest.approx(float(score[0]), abs=1e-3)
             assert sum(part.rating for part in item.parts) == pytest.approx(rating, abs=1e-3)
-            found += 1
-    assert found >= 20
+            n_recommendations += 1
+    assert n_recommendations >= 20
 
 
-def test_of_known_pairs_too(explained):
+def test_parts_of_known_pairs(explained):
     explainer, scale = explained
     part = explainer.experiment.parts.train_dataset.inter_feat
     ratings = part["rating"].double().numpy()
@@ -96,7 +98,7 @@ def test_of_known_pairs_too(explained):
             assert claim.quote is None or (claim.quote.user, claim.quote.item) != names
 
 
-def test_of_new_users_too(explained):
+def test_parts_for_new_users(explained):
     explainer, scale = explained
     posted = [
         PostedInteraction("game_00", 5.0, "The story is superb. What brilliant music!"),
@@ -136,16 +138,16 @@ scores = st.floats(-20, 20)
 
 @given(scores, scores, st.floats(0.1, 3), st.floats(-2, 2), st.floats(-2, 2))
 def test_ratings_of_parts_sum_to_the_rating(average, total, slope, shift, own):
-    def of_nobody(score: float) -> float:
+    def global_rating(score: float) -> float:
         return 3 + 2 * math.tanh(slope * (score - shift))
 
-    def of_user(score: float) -> float:
+    def user_rating(score: float) -> float:
         return 3 + 2 * math.tanh(slope * (score - own))
 
-    start, factor, added = in_ratings(average, total, of_nobody, of_user)
-    assert start == pytest.approx(of_nobody(average))
-    # Close to the average the slope is that of the curve, and what it leaves is of second order.
-    assert start + added + factor * (total - average) == pytest.approx(of_user(total), abs=2e-3)
+    start, factor, added = in_ratings(average, total, global_rating, user_rating)
+    assert start == pytest.approx(global_rating(average))
+    # Close to the average, the slope is that of the curve, with an error of second order.
+    assert start + added + factor * (total - average) == pytest.approx(user_rating(total), abs=2e-3)
     assert factor >= -1e-9
 
 

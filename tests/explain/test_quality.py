@@ -1,4 +1,4 @@
-"""Measures of explanations, recounted in plain loops."""
+"""Explanation measures, recomputed in plain loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from planted_runs import write_run
 from recbole_drex.analysis.explanation_table import explanation_table, shown, to_text
 from recbole_drex.analysis.overlap import rank_biased_overlap
 from recbole_drex.explain.explainer import Explainer
-from recbole_drex.explain.quality import explanation_quality, planted_agreement, ways_of
+from recbole_drex.explain.quality import explanation_methods, explanation_quality, planted_agreement
 from recbole_drex.results.comparison import comparison_of
 from recbole_drex.results.run_result import read_result
 
@@ -26,30 +26,30 @@ RANKINGS = st.lists(st.integers(0, 12), unique=True, max_size=10)
 
 @given(RANKINGS, RANKINGS)
 def test_overlap_of_rankings(one, other):
-    found = rank_biased_overlap(one, other)
-    assert found == pytest.approx(rank_biased_overlap(other, one))
-    assert -1e-9 <= found <= 1 + 1e-9
+    results = rank_biased_overlap(one, other)
+    assert results == pytest.approx(rank_biased_overlap(other, one))
+    assert -1e-9 <= results <= 1 + 1e-9
     if one:
         assert rank_biased_overlap(one, one) == pytest.approx(1)
     k = min(len(one), len(other))
     if not k:
-        assert found == 0
+        assert results == 0
         return
-    # The definition, with the agreement of the last common depth going on for ever.
+    # The definition, with the agreement at the last common depth extended to infinity.
     agreement = [len(set(one[:d]) & set(other[:d])) / d for d in range(1, k + 1)]
     endless = sum(0.1 * 0.9 ** (d - 1) * agreement[min(d, k) - 1] for d in range(1, 600))
-    assert found == pytest.approx(endless, abs=1e-6)
+    assert results == pytest.approx(endless, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
 def explainers(make_experiment, train):
-    found = {}
+    results = {}
     for model, epochs in (("DReX", 6), ("NARRE", 2), ("EMF", 2)):
         experiment = make_experiment(model, epochs=epochs)
         train(experiment)
         experiment.model.eval()
-        found[model] = Explainer(experiment)
-    return found
+        results[model] = Explainer(experiment)
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ def measured(explainers):
     return {model: explanation_quality(explainer, 8, seed=1) for model, explainer in explainers.items()}
 
 
-def test_every_way_is_measured(measured):
-    ways = {model: [(one["unit"], one["by"]) for one in found] for model, found in measured.items()}
-    assert ways == {
+def test_every_method_is_measured(measured):
+    methods = {model: [(one["unit"], one["by"]) for one in results] for model, results in measured.items()}
+    assert methods == {
         "DReX": [("words", by) for by in ("keywords",)]
         + [("reviews", "evidence"), ("words", "evidence"), ("words", "attention"), ("words", "frequency")],
         "NARRE": [("reviews", "usefulness"), ("reviews", "evidence")],
@@ -77,33 +77,33 @@ def test_every_way_is_measured(measured):
                 assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
             controls = [one["same_direction"]["ratio"] for one in (faithful, faithful["untrained"])]
             assert faithful["excess"] == pytest.approx(controls[0] - controls[1])
-            # Whatever pulls against the explanation makes random units of any direction move less.
+            # Random units of any direction move the prediction less, since opposite effects cancel.
             assert faithful["same_direction"]["random"] >= 0.9 * faithful["deletion"]["random"]
 
 
 def test_reasons_by_evidence_are_better_than_chance(measured):
-    for model, found in measured.items():
-        for one in found:
+    for model, results in measured.items():
+        for one in results:
             if one["by"] == "evidence":
                 assert one["faithfulness"]["deletion"]["ratio"] > 1.5, model
 
 
-def test_useful_reviews_are_those_of_the_item_whoever_asks(measured):
+def test_useful_reviews_do_not_depend_on_the_user(measured):
     usefulness = measured["NARRE"][0]
-    assert usefulness["user_specificity"] < 0.2  # only a user's own review is left out
+    assert usefulness["user_specificity"] < 0.2  # only the user's own review is excluded
     assert usefulness["item_specificity"] == 1.0
 
 
 def test_coverage_and_diversity_are_shares(explainers):
     explainer = explainers["EMF"]
-    found = explanation_quality(explainer, 1000, seed=0)[0]
-    names, (way, _) = explainer.recommender, ways_of(explainer)
+    results = explanation_quality(explainer, 1000, seed=0)[0]
+    names, (method, _) = explainer.recommender, explanation_methods(explainer)
     users = explainer.users_by_evidence()
-    assert found["users"] == len(users)
-    reasons = [way.units(user, item)[:5] for user in users for item, _ in names.best(user, 3)]
-    assert found["coverage"] == pytest.approx(np.mean([bool(one) for one in reasons]))
+    assert results["users"] == len(users)
+    reasons = [method.units(user, item)[:5] for user in users for item, _ in names.best(user, 3)]
+    assert results["coverage"] == pytest.approx(np.mean([bool(one) for one in reasons]))
     units = [unit for one in reasons for unit in one]
-    assert found["diversity"] == pytest.approx(len(set(units)) / len(units))
+    assert results["diversity"] == pytest.approx(len(set(units)) / len(units))
 
 
 def test_agreement_with_planted_tastes(small, explainers):
@@ -113,7 +113,7 @@ def test_agreement_with_planted_tastes(small, explainers):
     path.parent.mkdir()
     shutil.copy(small.raw["truth"], path)
     try:
-        found = planted_agreement(explainer)
+        results = planted_agreement(explainer)
     finally:
         shutil.rmtree(path.parent)
     truth, precision, recall = json.loads(small.raw["truth"].read_text()), [], []
@@ -124,30 +124,34 @@ def test_agreement_with_planted_tastes(small, explainers):
         hits = [aspect for aspect in tastes if set(truth["aspects"][aspect]) & set(top)]
         precision.append(sum(any(word in truth["aspects"][aspect] for aspect in tastes) for word in top) / len(top))
         recall.append(len(hits) / len(tastes))
-    assert found["users"] == len(precision) > 10
-    assert (found["precision"], found["recall"]) == pytest.approx((np.mean(precision), np.mean(recall)))
+    assert results["users"] == len(precision) > 10
+    assert (results["precision"], results["recall"]) == pytest.approx((np.mean(precision), np.mean(recall)))
 
 
 def test_results_carry_the_measures(comparison):
     for run in comparison.runs:
         assert ("explanations" in run.result) == run.label.startswith("DReX")
     table = explanation_table(comparison)
-    # One that reads ratings only names no words: the ratings that moved its predictions are its reasons.
+    # A model without reviews names no words; its explanations are ratings.
     assert table.groupby("model")["unit"].apply(set).to_dict() == {
         "DReX": {"words", "reviews"},
         "DReX+modalities=[rating]": {"ratings"},
     }
     assert set(table["runs"]) == {2} and len(table) == 2 * (5 + 1)
     one = table[(table["unit"] == "reviews") & (table["dataset"] == comparison.datasets[0])].iloc[0]
-    found = [
-        way
+    results = [
+        method
         for run in comparison.of("DReX", comparison.datasets[0])
-        for way in run.result["explanations"]
-        if way["unit"] == "reviews"
+        for method in run.result["explanations"]
+        if method["unit"] == "reviews"
     ]
-    assert one["deletion"] == pytest.approx(np.mean([way["faithfulness"]["deletion"]["ratio"] for way in found]))
+    assert one["deletion"] == pytest.approx(
+        np.mean([method["faithfulness"]["deletion"]["ratio"] for method in results])
+    )
     overlaps = [
-        rank_biased_overlap(*pair) for pair in zip(*(way["foremost"] for way in found), strict=True) if any(pair)
+        rank_biased_overlap(*pair)
+        for pair in zip(*(method["foremost"] for method in results), strict=True)
+        if any(pair)
     ]
     assert one["stability"] == pytest.approx(np.mean(overlaps))
 

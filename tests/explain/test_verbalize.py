@@ -1,4 +1,4 @@
-"""Sentences: always the same, translatable, and never saying anything that is not in the explanation."""
+"""Sentences are deterministic and translatable, and contain only values of the explanation."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_aspects_for_and_against():
     assert "Recommended" not in asked
 
 
-def test_the_item_is_said_to_be_rated_high_only_where_its_mean_is():
+def test_an_item_is_called_highly_rated_only_if_its_mean_is_high():
     item_part = Part("item", "the item", 0.9, 0.9)
     story = aspect("story", 0.4, claim(40, 1, 0), claim(31, 1, 0))
     explanation, item = summed(item_part, story)
@@ -149,12 +149,12 @@ def test_the_item_is_said_to_be_rated_high_only_where_its_mean_is():
     assert sentence(explanation, against).startswith("Recommended although others rate it below the average of 3.6.")
 
 
-def test_where_reviews_move_nothing_the_averages_are_named():
+def test_averages_are_named_if_reviews_have_no_effect():
     explanation, item = summed(aspect("story", 0.04, claim(9, 1, 0), claim(9, 1, 0)), Part("rest", "", 0.04, 0.04))
     assert sentence(explanation, item) == f"{ENGLISH.averages} {MEANS}"
     explanation, item = summed(Part("rest", "", -0.31, -0.31), mean=None, mean_rating=None, ratings=0)
     assert sentence(explanation, item).endswith(
-        "patterns in past ratings (-0.31). Predicted 4.4. Nobody else rated it."
+        "patterns in past ratings (-0.31). Predicted 4.4. No other user has rated it."
     )
     explanation, item = summed(Part("taste", "your taste", 0.1, 0.1), Part("aspect", "other aspects", -0.2, -0.2))
     assert sentence(explanation, item).startswith(
@@ -162,12 +162,12 @@ def test_where_reviews_move_nothing_the_averages_are_named():
         "although what else its reviewers say speaks against it. Predicted"
     )
     others = dataclasses.replace(item.parts[-1], item=claim(31, 8, 20))
-    told = dataclasses.replace(item, parts=(*item.parts[:-1], others))
-    assert "although its reviews criticise more than they praise (20 of 28)." in sentence(explanation, told)
+    changed = dataclasses.replace(item, parts=(*item.parts[:-1], others))
+    assert "although its reviews criticise more than they praise (20 of 28)." in sentence(explanation, changed)
     story = aspect("story", 0.4, claim(40, 12, 11), claim(31, 9, 2))
-    told = dataclasses.replace(item, parts=(*item.parts[:-1], story, others))
+    changed = dataclasses.replace(item, parts=(*item.parts[:-1], story, others))
     assert "although apart from that, its reviews criticise more than they praise (20 of 28)." in sentence(
-        explanation, told
+        explanation, changed
     )
 
 
@@ -184,7 +184,7 @@ def test_sums_add_up_as_shown():
     assert sum_in_words(Recommendation("g1", "", None)) == ""
 
 
-def test_without_parts_the_evidence_speaks():
+def test_without_parts_sentences_name_evidence():
     evidence = (
         EvidenceEffect("user", past("Dunmere", 5.0, "Great"), 0.213),
         EvidenceEffect("item", past("Abyss", None, "Dull", "bob"), -0.104),
@@ -204,10 +204,13 @@ def test_without_parts_the_evidence_speaks():
     assert sentence(explanation, small).startswith("No past interaction moves the prediction by 0.05.")
 
 
-def test_what_is_known_already():
+def test_items_that_the_user_already_knows():
     bare = Recommendation("g1", "", None, known=past("", 4.0, None))
     newcomer = Explanation("new", None, (), (bare,))
-    assert sentence(newcomer, bare) == "You rated it 4.0 already; no reason is taken from that. Nobody else rated it."
+    assert (
+        sentence(newcomer, bare)
+        == "You have already rated it 4.0; this rating is not used as a reason. No other user has rated it."
+    )
     unrated = dataclasses.replace(bare, known=past("", None, "Fine"))
     assert sentence(newcomer, unrated, GERMAN).startswith("Sie haben es schon rezensiert; das ist hier kein Grund.")
 
@@ -281,14 +284,16 @@ folded = st.builds(lambda rating: Part("aspect", "other aspects", rating, rating
     st.none() | reviews,
     st.sampled_from([ENGLISH, GERMAN]),
 )
-def test_nothing_is_invented(parts, more, small, predicted, mean, its_mean, moved, has_parts, near, known, language):
-    """Take away the words of the templates; what is left are values of the explanation, rounded."""
+def test_sentences_contain_only_values_of_the_explanation(
+    parts, more, small, predicted, mean, its_mean, moved, has_parts, near, known, language
+):
+    """All words that are not from the templates are rounded values of the explanation."""
     fields = {"predicted": predicted, "mean": mean, "mean_rating": its_mean, "evidence": moved, "neighbours": near}
     explanation, item = summed(*parts, *more, small, known=known, **fields)
     if not has_parts:
         item = dataclasses.replace(item, parts=())
-    told = sentence(explanation, item, language)
-    assert told == sentence(explanation, item, language)
+    text = sentence(explanation, item, language)
+    assert text == sentence(explanation, item, language)
     shown = [predicted, mean, its_mean, known and known.rating, near and near.mean_rating]
     shown += [one.review.rating for one in moved]
     numbers = {language.number(value) for value in [3.6, *shown] if value is not None} | {str(item.ratings)}
@@ -302,7 +307,7 @@ def test_nothing_is_invented(parts, more, small, predicted, mean, its_mean, move
         numbers |= {str(near.neighbours), str(near.rated), str(near.relevant), threshold}
     free = {word for part in parts for word in part.words}
     free |= {value for one in moved for value in (one.review.title, one.review.user, "g8")}
-    rest = told
+    rest = text
     for name in sorted(free - {""}, key=len, reverse=True):
         rest = rest.replace(name, " ")
     assert set(re.findall(r"\d+(?:[.,]\d+)?", rest)) <= numbers
@@ -312,38 +317,38 @@ def test_nothing_is_invented(parts, more, small, predicted, mean, its_mean, move
         for text in (value.values() if isinstance(value, dict) else [value])
     )
     assert set(re.findall(r"[^\W\d_]+", rest)) <= set(re.findall(r"[^\W\d_]+", templates))
-    assert "{" not in rest and "\n" not in told
+    assert "{" not in rest and "\n" not in text
 
 
 @settings(deadline=None)
 @given(st.lists(aspects, max_size=6), others, folded, evidence, st.booleans())
-def test_because_is_what_raised_and_although_what_lowered(parts, more, small, moved, has_parts):
+def test_because_lists_what_raised_and_although_what_lowered(parts, more, small, moved, has_parts):
     explanation, item = summed(*parts, *more, small, evidence=moved)
     if not has_parts:
         item = dataclasses.replace(item, parts=())
-    told = sentence(explanation, item)
+    text = sentence(explanation, item)
     if has_parts:
         raised, lowered = reasons_of(item)
         assert all(part.rating >= 0.05 for part in raised) and all(part.rating <= -0.05 for part in lowered)
         assert all(part.kind in ("item", "aspect", "taste") for part in (*raised, *lowered))
     else:
         raised, lowered = ([one for one in moved if sign * one.delta >= 0.05] for sign in (1, -1))
-    assert ("Recommended because" in told) == bool(raised) and ("Recommended although" in told) == bool(lowered)
-    because = told.partition("Recommended because")[2].partition("Recommended although")[0] if raised else ""
-    although = told.partition("Recommended although")[2] if lowered else ""
-    for text, wrong in (
+    assert ("Recommended because" in text) == bool(raised) and ("Recommended although" in text) == bool(lowered)
+    because = text.partition("Recommended because")[2].partition("Recommended although")[0] if raised else ""
+    although = text.partition("Recommended although")[2] if lowered else ""
+    for clause, wrong in (
         (because, "lowers"),
         (although, "raises"),
         (because, "reviewers criticise"),
         (although, "reviewers praise"),
     ):
-        assert wrong not in text
+        assert wrong not in clause
     if has_parts:
-        # What reviewers are said to do is what most of them do.
+        # Most reviewers agree with what the sentence says.
         for part in (*raised, *lowered):
-            if part.words and "praise it" in told and part.rating > 0 and len(raised) == 1:
+            if part.words and "praise it" in text and part.rating > 0 and len(raised) == 1:
                 assert 2 * part.item.praise > part.item.reviews
-    assert "Its average is 4.2 from 31 ratings, your average is 3.6." in told
+    assert "Its average is 4.2 from 31 ratings, your average is 3.6." in text
 
 
 @given(st.lists(aspects, max_size=6), others)
@@ -369,7 +374,7 @@ def test_every_recommendation_gets_its_sentence(make_experiment, train):
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Language)])
-def test_both_languages_fill_the_same_places(field):
+def test_both_languages_use_the_same_fields(field):
     first, second = (getattr(language, field) for language in (ENGLISH, GERMAN))
     pairs = zip(first.values(), second.values(), strict=True) if isinstance(first, dict) else [(first, second)]
     for one, other in pairs:

@@ -1,4 +1,4 @@
-"""A prediction, and what it would be without some of its evidence: what every model's class for this offers."""
+"""The interface of counterfactual predictions: what a model would predict without some of its evidence."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Interactions = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Counterfactual(ABC):
-    """The prediction of one user for one item, in scenarios that lack some of its evidence.
+    """The prediction for one user and one item, in scenarios that lack some of its evidence.
 
     Attributes:
-        unit: what is left out, ``ratings`` or ``reviews``.
-        orders: in which orders the model itself ranks this evidence: a subset of ``neighbours``, ``usefulness``,
-            ``evidence``; the last is by the effect of leaving it out.
+        unit: kind of evidence that is removed, ``ratings`` or ``reviews``.
+        orders: rankings of this evidence that the model offers: a subset of ``neighbours``, ``usefulness`` and
+            ``evidence``. ``evidence`` ranks by the effect of removal.
         sums: whether the prediction is a sum of parts (method ``parts``).
-        reads_words: whether single words can be left out.
-        is_new_user: whether the user is not in the data.
+        reads_words: whether single words can be removed.
+        is_new_user: whether the user is not in the data set.
         weights: per side, the weight of each piece of evidence; None of models without weights.
     """
 
@@ -40,14 +40,14 @@ class Counterfactual(ABC):
 
     @property
     @abstractmethod
-    def pasts(self) -> Sequence[Interactions]:
-        """The evidence of the user's side and of the item's."""
+    def past_interactions(self) -> Sequence[Interactions]:
+        """The evidence of the user and of the item."""
 
     @abstractmethod
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
-        """Predictions (n,) without the evidence at these places of either side, one list of places a scenario."""
+        """Predictions (n,) without the evidence at these positions; one list of positions per side and scenario."""
 
     def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predictions without each single piece of the user's evidence, (m,), and of the item's, likewise."""
-        user, item = ([[place] for place in range(len(past[0]))] for past in self.pasts)
+        """Predictions without each single piece of the user's evidence, (m,), and of the item's, (k,)."""
+        user, item = ([[index] for index in range(len(interactions[0]))] for interactions in self.past_interactions)
         return self.without(user, [[]] * len(user)), self.without([[]] * len(item), item)

@@ -1,6 +1,6 @@
-"""Finds what explains a model's predictions, by the class of the model.
+"""Selects the explanation functions of a model by its class.
 
-A model of one's own is explained, too, once a function is registered for its class::
+To explain your own model, register a function for its class::
 
     @counterfactual_for.register
     def _(model: MyModel, user: int, item: int) -> Counterfactual: ...
@@ -25,14 +25,14 @@ from recbole_drex.model.review_based.narre import NARRE
 
 @singledispatch
 def counterfactual_for(model: Any, user: int, item: int) -> Counterfactual:
-    """The prediction of a model for a user and an item, and what it would be without some of its evidence.
+    """The prediction of a model for a user and an item, with counterfactual predictions.
 
     Args:
         model: trained.
         user, item: internal ids.
 
     Raises:
-        DataError: nothing is registered for this model.
+        DataError: no function is registered for this model.
     """
     raise DataError(f"no counterfactual predictions are defined for {type(model).__name__}")
 
@@ -44,7 +44,7 @@ counterfactual_for.register(NARRE, NARRECounterfactual)
 
 @singledispatch
 def neighbours_of(model: Any, user: int, item: int) -> NeighbourExplanation | None:
-    """What users near to a user say of an item; None of models without neighbours."""
+    """Ratings of an item by a user's neighbours; None for models without neighbours."""
     return None
 
 
@@ -52,14 +52,14 @@ neighbours_of.register(EMF, explain_by_neighbours)
 
 
 def explains(model: Any) -> bool:
-    """Whether a model gives reasons of any kind: what its predictions rest on, or a sentence."""
+    """Whether a model offers explanations of any kind: counterfactual predictions or generated sentences."""
     return counterfactual_class(model) is not None or contract_of(model).writes
 
 
 def counterfactual_class(model: Any) -> type[Counterfactual] | None:
-    """The class of what :func:`counterfactual_for` returns for a model; None if nothing is registered for it."""
-    found = counterfactual_for.dispatch(type(model))
-    if found is counterfactual_for.dispatch(object):
+    """The class that :func:`counterfactual_for` returns for a model; None if no function is registered for it."""
+    function = counterfactual_for.dispatch(type(model))
+    if function is counterfactual_for.dispatch(object):
         return None
-    owner = getattr(found, "__self__", found)
+    owner = getattr(function, "__self__", function)
     return owner if isinstance(owner, type) else Counterfactual

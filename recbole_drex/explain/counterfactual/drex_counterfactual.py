@@ -13,16 +13,16 @@ from recbole_drex.model.drex.drex import DReX, ScoreParts
 from recbole_drex.model.drex.states import SideState
 from recbole_drex.model.layers.common import Side
 
-_USERS = 64  # whose evidence is remembered
+_USERS = 64  # users whose evidence is cached
 
 
 class ItemView(SideEvidence):
-    """An item: what others sent it, and what their reviews say of it.
+    """The evidence about an item.
 
     Args:
-        model: its remembered states are up to date.
+        model: its cached states must be up to date.
         item: internal id.
-        left_out: row of the table that is left aside, -1 for none.
+        left_out: row of the table to leave out, -1 for no row.
     """
 
     def __init__(self, model: DReX, item: int, left_out: int = -1):
@@ -32,19 +32,19 @@ class ItemView(SideEvidence):
         columns = (table.rows_at(row), table.user[row], table.relative_rating[row], table.time[row], row)
         super().__init__(model, Side.ITEM, item, *columns, left_out)
 
-    def coordinates(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def coordinates(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         taste = self.model.taste
         if taste is None:
-            return super().coordinates(place)
-        return taste.coordinates[self.row[place]].float(), taste.spoken[self.row[place]].float()
+            return super().coordinates(index)
+        return taste.coordinates[self.row[index]].float(), taste.spoken[self.row[index]].float()
 
     def described(self, changes: Changes, n: int) -> torch.Tensor:
-        """z of the item, (n, k)."""
+        """The item's vector z for tastes in n scenarios, (n, k)."""
         taste = self.model.taste
         assert taste is not None
         sums, counts = (
             total[self.entity].expand(n, -1).index_add(0, changes.scenario, part)
-            for total, part in ((taste.sums, changes.coordinates), (taste.counts, changes.spoken))
+            for total, part in ((taste.sums, changes.coordinates), (taste.counts, changes.n_reviews))
         )
         if self.left_out >= 0:
             sums, counts = sums - taste.coordinates[self.left_out], counts - taste.spoken[self.left_out]
@@ -52,15 +52,15 @@ class ItemView(SideEvidence):
 
 
 class DReXCounterfactual(Counterfactual):
-    """The prediction of one user for one item in n scenarios, exact but for rounding.
+    """The prediction for one user and one item in n scenarios, exact up to rounding.
 
-    Parameters stay as they were trained; what follows from evidence (states, deviations, aspects, tastes) is computed
-    from what is left. So a scenario without an interaction is what the model would predict had it never been given that
-    evidence, and an interaction of the pair itself is never part of it. Two things stay: the residuals of the other
-    ratings, which tastes are fitted to, and what the other side's ratings explain of each rating.
+    Trained parameters are kept. States, deviations, aspects and tastes are recomputed from the remaining evidence.
+    A scenario without an interaction thus gives the prediction of the same model without that evidence. The pair's own
+    interaction is never part of the evidence. Two quantities are not recomputed: the residuals of the other ratings,
+    to which tastes are fitted, and what the other side's ratings explain of each rating.
 
     Args:
-        user: who; for a user of the data whose own interaction with the item is in the table, the view without it.
+        user: view of the user, without the user's own interaction with the item.
         item: internal id.
     """
 
@@ -69,11 +69,11 @@ class DReXCounterfactual(Counterfactual):
     def __init__(self, user: UserView, item: int):
         self.user, self.item = user, ItemView(user.model, item, user.left_out)
         self.model = user.model
-        self.read: Any = None  # for explanations, which read its words: made once
+        self.word_deletion: Any = None  # cache of :meth:`WordDeletion.of`
 
     @classmethod
     def of(cls, model: DReX, user: int, item: int) -> DReXCounterfactual:
-        """The prediction for a user of the data."""
+        """The prediction for a user of the data set."""
         model.make_ready()
         row = int(model.table.find(*(torch.tensor(one, device=model.mean.device) for one in (user, item))))
         return cls(view_of(model, user) if row < 0 else UserView.known(model, user, row), item)
@@ -92,64 +92,68 @@ class DReXCounterfactual(Counterfactual):
         return self.user, self.item
 
     @property
-    def pasts(self) -> tuple[Interactions, ...]:
+    def past_interactions(self) -> tuple[Interactions, ...]:
         """Per side, user, item and row of the feature store (-1: no review) of each interaction, (m,) each."""
-        table, found = self.model.table, []
+        table, interactions = self.model.table, []
         for side in self.sides:
             entity = torch.full_like(side.other, side.entity)
             review = torch.where(side.row >= 0, table.review[side.row.clamp(min=0)], -1)
-            found.append((side.other, entity, review) if side.side == Side.ITEM else (entity, side.other, review))
-        return tuple(found)
+            interactions.append(
+                (side.other, entity, review) if side.side == Side.ITEM else (entity, side.other, review)
+            )
+        return tuple(interactions)
 
     def parts(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> ScoreParts:
-        """The score as a sum of parts in n scenarios, (n, ...).
+        """The parts of the score in n scenarios, (n, ...).
 
         Args:
-            user, item: what is different on either side; nothing by default.
+            user, item: changes of the evidence of either side; none by default.
             n: number of scenarios.
         """
-        return self._parts(self.user.summary(user or self.user.nothing, n), user, item, n)
+        return self._parts(self.user.summary(user or self.user.no_change, n), user, item, n)
 
     def _parts(self, known: SideState, user: Changes | None, item: Changes | None, n: int) -> ScoreParts:
-        """As :meth:`parts`, given what is known of the user in the n scenarios."""
-        by_user, by_item = user or self.user.nothing, item or self.item.nothing
+        """As :meth:`parts`, given the user's state in the n scenarios."""
+        by_user, by_item = user or self.user.no_change, item or self.item.no_change
         model, index = self.model, torch.full((n,), self.item.entity, device=self.model.mean.device)
         taste = torch.zeros(n, device=index.device)
-        # As everywhere: tastes that are fitted to residuals know the message of the pair.
+        # As in training: tastes that are fitted to residuals contain the pair's own message, so they are not used here.
         if model.taste is not None and (model.ranks or self.user.left_out < 0):
             if user is None:
-                tastes = self.user.tastes_now
+                tastes = self.user.full_tastes
             else:
-                tastes = self.user.tastes_without_each if user is self.user.each_gone else self.user.tastes(by_user, n)
+                tastes = (
+                    self.user.tastes_without_each if user is self.user.each_removed else self.user.tastes(by_user, n)
+                )
             taste = (tastes * self.item.described(by_item, n)).sum(-1)
         return model.parts_of(known, self.item.summary(by_item, n), taste, self.user.product(index))
 
     def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
-        """Predicted ratings (scores of models that rank) in n scenarios, (n,); arguments as of :meth:`parts`."""
-        known = self.user.summary(user or self.user.nothing, n)
+        """Predicted ratings (scores for ranking models) in n scenarios, (n,); arguments as for :meth:`parts`."""
+        known = self.user.summary(user or self.user.no_change, n)
         return self.user.rating_of(self._parts(known, user, item, n).total, known)
 
     @torch.no_grad()
     def without_each(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predictions without each single interaction of the user, (m,), and of the item, likewise."""
+        """Predictions without each single interaction of the user, (m,), and of the item, (k,)."""
         user, item = self.sides
-        return self.predict(user.each_gone, None, len(user)), self.predict(None, item.each_gone, len(item))
+        return self.predict(user.each_removed, None, len(user)), self.predict(None, item.each_removed, len(item))
 
     @torch.no_grad()
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
-        """Predictions (n,) without the interactions at these places of either side, one list of places a scenario."""
+        """Predictions (n,) without the interactions at these positions; one list of positions per side and scenario."""
         changes = []
-        for side, places in zip(self.sides, (user, item), strict=True):
-            scenario = [number for number, one in enumerate(places) for _ in one]
-            place = [where for one in places for where in one]
+        for side, positions in zip(self.sides, (user, item), strict=True):
+            scenario = [number for number, one in enumerate(positions) for _ in one]
+            removed = [position for one in positions for position in one]
             device = side.rows.device
             changes.append(side.without(torch.tensor(scenario, device=device, dtype=torch.int64),
-                                        torch.tensor(place, device=device, dtype=torch.int64)))  # fmt: skip
+                                        torch.tensor(removed, device=device, dtype=torch.int64)))  # fmt: skip
         return self.predict(changes[0], changes[1], len(user))
 
 
 def view_of(model: DReX, user: int) -> UserView:
-    """A user of the data as evidence; remembered until the model learns."""
+    """The view of a user of the data set; cached until the model is trained further."""
     if user not in model.explained:
         if len(model.explained) >= _USERS:
             model.explained.clear()

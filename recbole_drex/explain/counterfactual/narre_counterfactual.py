@@ -1,4 +1,4 @@
-"""Counterfactual NARRE predictions: what NARRE would predict without some of the reviews."""
+"""Counterfactual NARRE predictions: what NARRE would predict without some reviews."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from recbole_drex.model.review_based.narre import NARRE
 
 
 class NARRECounterfactual(Counterfactual):
-    """The prediction of one user for one item in scenarios that lack reviews; embeddings and biases stay.
+    """The prediction for one user and one item in scenarios that lack reviews; embeddings and biases are kept.
 
     Args:
         model: trained.
         user, item: internal ids; a review of the pair itself is never part of the prediction.
 
     Attributes:
-        reviews: per side, the numbers of the reviews that are read, by falling weight.
-        weights: per side, their shares in the user's or item's state; they sum to 1.
+        reviews: per side, the indices of the reviews that are read, by descending weight.
+        weights: per side, their attention weights; they sum to 1.
     """
 
     unit = "reviews"
@@ -27,27 +27,27 @@ class NARRECounterfactual(Counterfactual):
     def __init__(self, model: NARRE, user: int, item: int):
         self.model = model
         self.entities = [torch.tensor([one], device=model.mean.device) for one in (user, item)]
-        own = model.documents.find(*self.entities)
-        found = [model.weights_of(side, self.entities[side], own) for side in Side]
-        self.reviews = [reviews for reviews, _ in found]
-        self.weights: list[torch.Tensor] = [weights for _, weights in found]
+        own_review = model.documents.find(*self.entities)
+        weighted = [model.weights_of(side, self.entities[side], own_review) for side in Side]
+        self.reviews = [reviews for reviews, _ in weighted]
+        self.weights: list[torch.Tensor] = [weights for _, weights in weighted]
 
     @property
-    def pasts(self) -> tuple[Interactions, ...]:
+    def past_interactions(self) -> tuple[Interactions, ...]:
         """Per side, user, item and row of the feature store of each review, (m,) each."""
         documents = self.model.documents
         return tuple((documents.user[one], documents.item[one], documents.row[one]) for one in self.reviews)
 
     @torch.no_grad()
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
-        """Predictions (n,) without the reviews at these places of either side, one list of places a scenario."""
-        shares = [self._shares(side, places) for side, places in zip(Side, (user, item), strict=True)]
+        """Predictions (n,) without the reviews at these positions; one list of positions per side and scenario."""
+        shares = [self._shares(side, positions) for side, positions in zip(Side, (user, item), strict=True)]
         return self.model.rating_without(self.entities, self.reviews, shares)
 
-    def _shares(self, side: Side, places: list[list[int]]) -> torch.Tensor:
-        weight = self.weights[side].repeat(len(places), 1)
-        for scenario, gone in enumerate(places):
-            weight[scenario, gone] = 0.0
+    def _shares(self, side: Side, positions: list[list[int]]) -> torch.Tensor:
+        weight = self.weights[side].repeat(len(positions), 1)
+        for scenario, removed in enumerate(positions):
+            weight[scenario, removed] = 0.0
         total = weight.sum(1, keepdim=True)
-        # The softmax over those that stay is what they had, made to sum to one.
+        # The softmax over the remaining reviews equals their old weights, normalised.
         return torch.where(total > 0, weight / total.clamp(min=1e-30), 0.0)

@@ -1,4 +1,4 @@
-"""Somebody who is not in the data, as what they rate and write: no parameter of the model is trained for them."""
+"""New users, represented by the ratings and reviews that they post; the model is not retrained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recbole_drex.model.layers.word_attention import softmax_within
 if TYPE_CHECKING:
     from recbole_drex.model.drex.drex import DReX
 
-_STEPS = 30  # of L-BFGS, for factors and tastes of models that rank
+_STEPS = 30  # L-BFGS iterations that fit factors and tastes of ranking models
 
 
 def view_of_new(
@@ -30,45 +30,45 @@ def view_of_new(
     lemmas: Sequence[Sequence[str]],
     begins: Sequence[Sequence[bool]],
 ) -> UserView:
-    r"""What the model makes of interactions that it has never seen.
+    r"""The view of a new user, from interactions that the model has never seen.
 
-    The state, the deviation, what the user writes about, the thresholds of ordinal output and (for ratings) the tastes
-    follow from the interactions as they do for any user. For models that rank, factors and tastes are those that
-    maximise the likelihood of the n items among all items, with a normal prior of the variance that those of the users
-    of the data have.
+    The state, the deviation, the aspects that the user writes about, the thresholds of ordinal output and (for ratings)
+    the tastes are computed from the interactions, as for any user. For ranking models, factors and tastes are maximum a
+    posteriori estimates: they maximise the likelihood of the posted items among all items, under a normal prior whose
+    variance is that of the users in the data set.
 
     Args:
         model: trained.
-        item: internal ids, each once, (m,).
+        item: distinct internal ids, (m,).
         rating: (m,), one of the levels or NaN.
-        reviews: embeddings of the words of each review, (words, width); without words none.
+        reviews: embeddings of the words of each review, (words, width).
         lemmas: of these words.
-        begins: whether a sentence begins with each of them.
+        begins: whether each word begins a sentence.
 
     Returns:
-        The view; interactions without rating and review (or other modality) are not part of it.
+        The view, without interactions that have neither a rating nor a review (or other modality).
     """
     model.make_ready()
     table = model.table
-    spoken = torch.tensor([len(review) > 0 for review in reviews], dtype=torch.bool, device=rating.device)
+    has_words = torch.tensor([len(review) > 0 for review in reviews], dtype=torch.bool, device=rating.device)
     pooled = torch.zeros(len(reviews), 0, device=rating.device)
     if model.attention is not None:
         vector = model.attention.scoring_vector().detach()
         pooled = vector.new_zeros(len(reviews), len(vector))
-        for place, review in enumerate(reviews):
+        for index, review in enumerate(reviews):
             if len(review):
-                pooled[place] = (torch.softmax(review @ vector, 0) @ review).detach()
-    said = _said(model, lemmas, begins, rating.device)
-    rows = table.rows_of_nobody(item, rating, pooled, said, spoken)
-    says = torch.cat([present for _, present in table.named(rows).modalities.values()], 1).any(1)
-    rows, item, rating = rows[says], item[says], rating[says]
-    kept = torch.nonzero(says).flatten().tolist()
+                pooled[index] = (torch.softmax(review @ vector, 0) @ review).detach()
+    aspect_values = _aspect_values(model, lemmas, begins, rating.device)
+    rows = table.rows_of_nobody(item, rating, pooled, aspect_values, has_words)
+    has_evidence = torch.cat([present for _, present in table.named(rows).modalities.values()], 1).any(1)
+    rows, item, rating = rows[has_evidence], item[has_evidence], rating[has_evidence]
+    kept = torch.nonzero(has_evidence).flatten().tolist()
     words = _words(model, [reviews[k] for k in kept], [lemmas[k] for k in kept], [begins[k] for k in kept])
     time = torch.arange(len(item), dtype=torch.float64, device=item.device)
-    none = torch.full_like(item, -1)
+    no_row = torch.full_like(item, -1)
 
     def view(own: OwnParameters) -> UserView:
-        return UserView(model, 0, rows, item, rating, time, none, own, posted=words)
+        return UserView(model, 0, rows, item, rating, time, no_row, own, posted=words)
 
     zeros = OwnParameters(
         torch.zeros(model.factor_size, device=item.device) if model.factor_size else None,
@@ -79,19 +79,19 @@ def view_of_new(
 
 
 def counterfactual_for_new(view: UserView, item: int) -> Counterfactual:
-    """The prediction for a new user and an item (internal id), and what it would be without some of its evidence."""
+    """The prediction for a new user and an item (internal id), with counterfactual predictions."""
     return DReXCounterfactual(view, item)
 
 
-def _said(
+def _aspect_values(
     model: DReX, lemmas: Sequence[Sequence[str]], begins: Sequence[Sequence[bool]], device: torch.device
 ) -> torch.Tensor:
     """Mentions and opinions of posted reviews, (m, 2 A)."""
     aspects = model.aspects
     if aspects is None:
         return torch.zeros(len(lemmas), 0, device=device)
-    place = {word: number for number, word in enumerate(aspects.store.vocabulary)}
-    words = [place.get(word, -1) for review in lemmas for word in review]
+    index = {word: number for number, word in enumerate(aspects.store.vocabulary)}
+    words = [index.get(word, -1) for review in lemmas for word in review]
     count = torch.tensor([len(review) for review in lemmas], dtype=torch.int64, device=device)
     number = aspects.lemma[torch.tensor(words, dtype=torch.int64, device=device)]
     read = Words(number, count.cumsum(0) - count, _sentences(begins, device))
@@ -99,8 +99,8 @@ def _said(
 
 
 def _sentences(begins: Sequence[Sequence[bool]], device: torch.device) -> torch.Tensor:
-    """Number of the sentence of each word; the first word of a review begins one."""
-    flags = [place == 0 or bool(flag) for review in begins for place, flag in enumerate(review)]
+    """Sentence index of each word; the first word of a review begins a sentence."""
+    flags = [index == 0 or bool(flag) for review in begins for index, flag in enumerate(review)]
     return torch.tensor(flags, dtype=torch.int64, device=device).cumsum(0)
 
 
@@ -118,21 +118,21 @@ def _words(
     number = [vocabulary.setdefault(word, len(vocabulary)) for review in lemmas for word in review]
     device = model.mean.device
     count = torch.tensor([len(review) for review in reviews], dtype=torch.int64, device=device)
-    place = torch.repeat_interleave(torch.arange(len(reviews), device=device), count)
+    interaction = torch.repeat_interleave(torch.arange(len(reviews), device=device), count)
     vector = torch.cat([*reviews, torch.zeros(0, attention.width, device=device)])
     score = (vector @ attention.scoring_vector()).detach()
     word = torch.tensor(number, dtype=torch.int64, device=device)
-    weight = softmax_within(score, place, len(reviews))
+    weight = softmax_within(score, interaction, len(reviews))
     sentence = _sentences(begins, device)
-    words = EvidenceWords(place, torch.full_like(place, -1), word, vector, score, weight, sentence)
+    words = EvidenceWords(interaction, torch.full_like(interaction, -1), word, vector, score, weight, sentence)
     return PostedWords(words, list(vocabulary)[known:])
 
 
 def _learned(blank: UserView) -> OwnParameters:
-    """Factors and tastes of a user by maximum a posteriori, given the scores without them."""
+    """Maximum a posteriori factors and tastes of a user, given the scores without them."""
     model, item = blank.model, blank.item
     with torch.no_grad():
-        everything = blank.scores()
+        scores = blank.scores()
         own = blank.scores_of(blank.without_each(), model.without_own(Side.ITEM, item, blank.row), item)
     tables = [model.item_factors.weight.detach()] if model.factor_size else []
     spread = [model.user_factors.weight.detach()] if model.factor_size else []
@@ -151,7 +151,7 @@ def _learned(blank: UserView) -> OwnParameters:
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         gained = vectors @ value
-        rest = torch.logsumexp((everything + gained)[others], 0)
+        rest = torch.logsumexp((scores + gained)[others], 0)
         score = own + gained[item]
         total = (torch.logaddexp(rest, score) - score).sum() + (precision * value.square()).sum() / 2
         total.backward()
@@ -159,6 +159,6 @@ def _learned(blank: UserView) -> OwnParameters:
 
     with torch.enable_grad():
         optimizer.step(loss)
-    found = value.detach()
+    solution = value.detach()
     width = model.factor_size
-    return OwnParameters(found[:width] if width else None, found[width:] if model.taste is not None else None)
+    return OwnParameters(solution[:width] if width else None, solution[width:] if model.taste is not None else None)

@@ -1,4 +1,4 @@
-"""The evidence of one user or one item, and its state were some of that evidence not there."""
+"""The evidence of one user or one item, and its state without some of that evidence."""
 
 from __future__ import annotations
 
@@ -17,40 +17,41 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What is different in n scenarios: p changes, each of one interaction in one scenario.
+    """Changes of the evidence of one side in n scenarios: p changes, each of one interaction in one scenario.
 
     Attributes:
-        scenario: which scenario, below n, (p,).
-        place: which interaction of the side, (p,); no pair of scenario and place comes twice.
-        row: what is added to its row of numbers, mentions and opinions included, (p, width).
-        message: what that adds to its message, (p, d).
-        gone: whether the whole interaction is taken away, (p,).
-        coordinates: what is added to its review's coordinates of taste, (p, k); only the item's side has any.
-        spoken: what is added to the number of reviews there, (p, 1).
+        scenario: index of the scenario, below n, (p,).
+        index: index of the interaction of the side, (p,); pairs of scenario and index are distinct.
+        row: change of its table row, including mentions and opinions, (p, width).
+        message: resulting change of its message, (p, d).
+        removed: whether the whole interaction is removed, (p,).
+        coordinates: change of its review's taste coordinates, (p, k); k is 0 on the user's side.
+        n_reviews: change of its number of reviews, (p, 1).
     """
 
     scenario: torch.Tensor
-    place: torch.Tensor
+    index: torch.Tensor
     row: torch.Tensor
     message: torch.Tensor
-    gone: torch.Tensor
+    removed: torch.Tensor
     coordinates: torch.Tensor
-    spoken: torch.Tensor
+    n_reviews: torch.Tensor
 
 
 class SideEvidence:
-    """Interactions of one user or one item, the messages they send, and the state these make.
+    """Interactions of one user or one item, their messages, and the state computed from them.
 
     Args:
-        model: its remembered sums and states are up to date.
-        side: of the user or of the item.
-        entity: internal id; 0 for somebody who is not in the data, whose free parameters are those of nobody.
-        rows: rows of numbers as in the model's table, (m, width).
-        other: item of each interaction of a user, user of each one of an item, (m,).
-        value: rating divided by the highest, 0 without one, (m,): what start states are made of.
+        model: its cached sums and states must be up to date.
+        side: user or item.
+        entity: internal id; 0 for a new user, who has no free parameters.
+        rows: numeric rows as in the model's table, (m, width).
+        other: the item of each interaction of a user, or the user of each interaction of an item, (m,).
+        value: rating divided by the highest one, 0 without a rating, (m,); start states are computed from it.
         time: (m,).
-        row: rows of the model's table, -1 for those that are not in it, (m,).
-        left_out: row of the model's table that is in no message above and must not be in a start state; -1 for none.
+        row: index of each interaction in the model's table, -1 for interactions that are not in it, (m,).
+        left_out: row of the model's table that is not among ``rows`` and is excluded from start states, too; -1 for
+            no row.
     """
 
     def __init__(self, model: DReX, side: Side, entity: int, rows, other, value, time, row, left_out: int = -1):
@@ -65,57 +66,57 @@ class SideEvidence:
         return len(self.rows)
 
     @cached_property
-    def nothing(self) -> Changes:
-        """No change at all."""
-        none = torch.zeros(0, dtype=torch.int64, device=self.rows.device)
-        return self.without(none, none)
+    def no_change(self) -> Changes:
+        """Changes that leave all evidence as it is."""
+        empty = torch.zeros(0, dtype=torch.int64, device=self.rows.device)
+        return self.without(empty, empty)
 
     @cached_property
-    def each_gone(self) -> Changes:
-        """As many scenarios as interactions, each without one of them."""
-        place = torch.arange(len(self), device=self.rows.device)
-        return self.without(place, place)
+    def each_removed(self) -> Changes:
+        """One scenario per interaction, without this interaction."""
+        index = torch.arange(len(self), device=self.rows.device)
+        return self.without(index, index)
 
-    def without(self, scenario: torch.Tensor, place: torch.Tensor) -> Changes:
-        """Take whole interactions away: those at ``place`` (p,) in ``scenario`` (p,)."""
-        coordinates, spoken = self.coordinates(place)
-        gone = torch.ones_like(place, dtype=torch.bool)
-        return Changes(scenario, place, -self.rows[place], -self.messages[place], gone, -coordinates, -spoken)
+    def without(self, scenario: torch.Tensor, index: torch.Tensor) -> Changes:
+        """Remove whole interactions: ``index`` (p,) in ``scenario`` (p,)."""
+        coordinates, n_reviews = self.coordinates(index)
+        removed = torch.ones_like(index, dtype=torch.bool)
+        return Changes(scenario, index, -self.rows[index], -self.messages[index], removed, -coordinates, -n_reviews)
 
-    def changes(self, scenario: torch.Tensor, place: torch.Tensor, row: torch.Tensor, *others: torch.Tensor) -> Changes:
-        """What follows from adding ``row`` (p, width) to the rows at ``place``; ``others`` as in :class:`Changes`."""
-        return Changes(scenario, place, row, self.model.messages(row, self.side), *others)
+    def changes(self, scenario: torch.Tensor, index: torch.Tensor, row: torch.Tensor, *others: torch.Tensor) -> Changes:
+        """Changes that add ``row`` (p, width) to the rows of ``index``; ``others`` as in :class:`Changes`."""
+        return Changes(scenario, index, row, self.model.messages(row, self.side), *others)
 
-    def coordinates(self, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Coordinates of taste (p, k) and numbers of reviews (p, 1) of the interactions at ``place`` (p,)."""
-        return self.rows.new_zeros(len(place), 0), self.rows.new_zeros(len(place), 1)
+    def coordinates(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Taste coordinates (p, k) and numbers of reviews (p, 1) of the interactions (p,)."""
+        return self.rows.new_zeros(len(index), 0), self.rows.new_zeros(len(index), 1)
 
     def _start(self, n: int, scenario: torch.Tensor, other: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """n start states, after ``value`` has been taken from the rating of ``other`` in ``scenario``: (n, d)."""
+        """n start states, with ``value`` subtracted from the rating of ``other`` in ``scenario``: (n, d)."""
         changes = [(scenario, other, -value)]
-        everywhere = torch.arange(n, device=self.rows.device)
+        all_scenarios = torch.arange(n, device=self.rows.device)
         if not self.entity:
-            changes.append((everywhere.repeat_interleave(len(self)), self.other.repeat(n), self.value.repeat(n)))
+            changes.append((all_scenarios.repeat_interleave(len(self)), self.other.repeat(n), self.value.repeat(n)))
         if self.left_out >= 0:
             table = self.model.table
             own = (table.item, table.user)[self.side][self.left_out]
-            changes.append((everywhere, own.expand(n), -table.relative_rating[self.left_out].expand(n)))
+            changes.append((all_scenarios, own.expand(n), -table.relative_rating[self.left_out].expand(n)))
         return self.start.several(self.entity, n, *(torch.cat(part) for part in zip(*changes, strict=True)))
 
     def summary(self, changes: Changes, n: int) -> SideState:
-        """What all evidence comes to, in each of n scenarios."""
-        gone = changes.gone
-        lost = changes.place[gone]
-        start = self._start(n, changes.scenario[gone], self.other[lost], self.value[lost])
+        """The state computed from all evidence, in each of n scenarios."""
+        removed = changes.removed
+        lost = changes.index[removed]
+        start = self._start(n, changes.scenario[removed], self.other[lost], self.value[lost])
         if self.model.refinement == "sequential":
             return self._in_order(changes, n, start)
         return self.model.side_state(self.side, self._sums(changes, n), start)
 
     def without_each(self) -> SideState:
-        """What the evidence comes to without each single interaction: what predicts that one, (m, ...)."""
-        m, sums = len(self), self._sums(self.nothing, 1)
-        place = torch.arange(m, device=self.rows.device)
-        start = self._start(m, place, self.other, self.value)
+        """The states without each single interaction, which predict that interaction, (m, ...)."""
+        m, sums = len(self), self._sums(self.no_change, 1)
+        index = torch.arange(m, device=self.rows.device)
+        start = self._start(m, index, self.other, self.value)
         if self.model.refinement == "sequential":
             return self._before_each(start)
         return self.model.side_state(self.side, sums - self.rows, start)
@@ -125,26 +126,26 @@ class SideEvidence:
         return self.rows.sum(0).repeat(n, 1).index_add(0, changes.scenario, changes.row)
 
     def _in_order(self, changes: Changes, n: int, start: torch.Tensor) -> SideState:
-        """Sequential rule: one step per message that is left, in time order."""
-        at = (changes.scenario, changes.place)
+        """Sequential rule: one step per remaining message, in time order."""
+        at = (changes.scenario, changes.index)
         messages = self.messages.expand(n, len(self), -1)
-        messages = messages.index_put(at, self.messages[changes.place] + changes.message)
-        there = self.precedes.expand(n, -1).index_put(at, ~changes.gone & self.precedes[changes.place])
+        messages = messages.index_put(at, self.messages[changes.index] + changes.message)
+        available = self.precedes.expand(n, -1).index_put(at, ~changes.removed & self.precedes[changes.index])
         state = start
-        for place in torch.argsort(self.time, stable=True).tolist():
-            state = torch.where(there[:, place, None], self.refiner.step(messages[:, place], state), state)
-        there = self.precedes[:, None]
-        sums = (self.rows * there).sum(0).repeat(n, 1)
-        sums = sums.index_add(0, changes.scenario, changes.row * there[changes.place])
+        for index in torch.argsort(self.time, stable=True).tolist():
+            state = torch.where(available[:, index, None], self.refiner.step(messages[:, index], state), state)
+        available = self.precedes[:, None]
+        sums = (self.rows * available).sum(0).repeat(n, 1)
+        sums = sums.index_add(0, changes.scenario, changes.row * available[changes.index])
         return self.model.in_sequence(self.side, state, self.model.table.named(sums).ratings)
 
     def _before_each(self, start: torch.Tensor) -> SideState:
-        """Sequential rule: just before each message, with a start state of its own, (m, d)."""
+        """Sequential rule: the state before each message, each with its own start state, (m, d)."""
         order = torch.argsort(self.time, stable=True)
         rank = torch.empty_like(order).index_put((order,), torch.arange(len(order), device=order.device))
         state = start
-        for step, place in enumerate(order.tolist()):
-            new = self.refiner.step(self.messages[place].expand_as(state), state)
+        for step, index in enumerate(order.tolist()):
+            new = self.refiner.step(self.messages[index].expand_as(state), state)
             state = torch.where((rank > step)[:, None], new, state)
         values = self.rows[order]
         before = torch.empty_like(values).index_put((order,), values.cumsum(0) - values)

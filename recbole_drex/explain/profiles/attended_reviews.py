@@ -1,4 +1,4 @@
-"""The reviews that a model attends to, one entry a review: whose they are, their rating, their words."""
+"""The reviews that a model attends to, with their users, items, ratings and words."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from recbole_drex.training.run_record import Experiment
 
 @dataclasses.dataclass(frozen=True)
 class AttendedReviews:
-    """Reviews that are evidence and keep at least one word, by user and then by item.
+    """Reviews that are evidence and contain at least one known word, sorted by user and then by item.
 
-    Only training reviews and reviews of rows without a rating are evidence, so nothing made of these values holds
-    anything of a validation or test row.
+    Only training reviews and reviews of rows without a rating are evidence, so these values contain no information
+    from validation or test rows.
 
     Attributes:
         user, item: internal ids of each review's user and item, (n,).
         row: rows of the feature store and of the texts, (n,).
-        rating: NaN without one, (n,).
-        bounds: words of review r are ``bounds[r]`` to ``bounds[r + 1]`` of the following two, (n + 1,).
-        word: positions in ``vocabulary``, (words,).
+        rating: NaN without a rating, (n,).
+        bounds: words of review r are entries ``bounds[r]`` to ``bounds[r + 1]`` of ``word`` and ``weight``, (n + 1,).
+        word: indices in ``vocabulary``, (words,).
         weight: attention weight of each word within its review, (words,).
         vocabulary: lemmas.
-        aspect: aspect of each word, -1 for none, (words,); None of models without aspects, as the following two.
-        importance: of each word, from 0 to 1, (words,).
-        sentiment: what the text says at each word, from -1 to 1, (words,).
+        aspect: aspect of each word, -1 without one, (words,); None for models without aspects, as are the next two.
+        importance: importance of each word, from 0 to 1, (words,).
+        sentiment: sentiment of the text at each word, from -1 to 1, (words,).
     """
 
     user: np.ndarray
@@ -47,27 +47,27 @@ class AttendedReviews:
 
     @classmethod
     def of(cls, experiment: Experiment) -> AttendedReviews:
-        """Read them from a trained run.
+        """Read the reviews of a trained run.
 
         Raises:
-            DataError: the model reads no reviews, or not by attention over their words.
+            DataError: the model has no attention over the words of reviews.
         """
         words = contract_of(experiment.model).attended_words()
         if words is None:
             raise DataError(f"{experiment.config.model} has no attention over words, so it has no keyword profiles")
         dataset, evidence = experiment.dataset, experiment.parts.train_dataset.evidence()
-        # The words of a review lie together, and a user has one review of an item.
+        # The words of a review are contiguous, and a user has one review per item.
         pair = words.user.astype(np.int64) * dataset.item_num + words.item
         first = np.flatnonzero(np.diff(pair, prepend=-1))
         reviewed = evidence.review_row >= 0
         known = dataset.pair_key(evidence.user, evidence.item)[reviewed].numpy()
         order = np.argsort(known)
-        place = order[np.searchsorted(known, pair[first], sorter=order)]
+        index = order[np.searchsorted(known, pair[first], sorter=order)]
         return cls(
             user=words.user[first].astype(np.int64),
             item=words.item[first].astype(np.int64),
-            row=evidence.review_row[reviewed].numpy()[place],
-            rating=evidence.rating[reviewed].double().numpy()[place],
+            row=evidence.review_row[reviewed].numpy()[index],
+            rating=evidence.rating[reviewed].double().numpy()[index],
             bounds=np.append(first, len(pair)),
             word=np.asarray(words.word, dtype=np.int64),
             weight=words.weight,
@@ -91,7 +91,6 @@ class AttendedReviews:
 
 
 def review_texts(experiment: Experiment) -> ReviewTexts | None:
-    """The reviews as they were written; None if the data set has no texts, or reviews are shuffled, since then they
-    are not those of their users."""
+    """The original reviews; None if the data set has no texts, or if reviews are shuffled and thus not their users'."""
     path = Path(experiment.dataset.dataset_path) / TEXTS
     return ReviewTexts(path) if path.is_file() and not experiment.config["shuffle_reviews"] else None

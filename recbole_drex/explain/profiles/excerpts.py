@@ -1,4 +1,4 @@
-"""Short excerpts of reviews, with a mark at every word that a model reads."""
+"""Short excerpts of reviews, with marks at the words that a model reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CUT = "\u2026"
 
 
 def window(text: str, start: int, end: int, longest: int = LONGEST) -> tuple[int, int]:
-    """Where an excerpt of ``text`` around ``text[start:end]`` begins and ends; see :func:`excerpt`."""
+    """Start and end of an excerpt of ``text`` around ``text[start:end]``; see :func:`excerpt`."""
     if len(text) <= longest:
         return 0, len(text)
     room = longest - 2 * len(_CUT)
@@ -30,15 +30,15 @@ def window(text: str, start: int, end: int, longest: int = LONGEST) -> tuple[int
 
 
 def excerpt(text: str, start: int, end: int, longest: int = LONGEST) -> str:
-    """Cut ``text`` to at most ``longest`` characters around the word ``text[start:end]``, at blanks if there are any.
+    """Cut ``text`` to at most ``longest`` characters around the word ``text[start:end]``, at blanks if possible.
 
     Args:
-        text: one line with single blanks.
-        start, end: where the word stands.
-        longest: characters of the result, the ellipsis at a cut end included; the word must fit in.
+        text: one line without repeated blanks.
+        start, end: position of the word.
+        longest: maximum length of the result, including ellipses; the word must fit.
 
     Example:
-        >>> text = "a film with a plot that nobody could have foreseen"
+        >>> text = "a film with a plot that surprises until the end"
         >>> excerpt(text, 14, 18, longest=24)
         '\u2026with a plot that\u2026'
     """
@@ -50,31 +50,31 @@ def _cut(text: str, first: int, last: int) -> str:
 
 
 def read_review(texts: ReviewTexts, row: int, processor: TextProcessor) -> ReviewWords:
-    """A review as it was written but for tags and blanks, with the words that a model reads of it.
+    """The original text of a review without tags and repeated blanks, with the words that a model reads.
 
     Args:
         texts: all reviews.
-        row: of the feature store.
-        processor: that found the words when the reviews were encoded.
+        row: row of the feature store.
+        processor: the processor with which the reviews were encoded.
     """
     (text,) = texts[row]
     review, shown = processor(text), clean(text, lower=False)
-    # A few letters are longer in lower case; places would shift.
+    # A few letters are longer in lower case, so positions would shift.
     return dataclasses.replace(review, text=shown) if len(shown) == len(review.text) else review
 
 
-def marked(words: ReviewWords, place: int, length: int = 1, attention: Sequence[float] = ()) -> tuple[Quote, range]:
+def marked(words: ReviewWords, index: int, length: int = 1, attention: Sequence[float] = ()) -> tuple[Quote, range]:
     """Excerpt of a review around some of its words.
 
     Args:
         words: the review.
-        place, length: which of its words stand in the middle; without any words the review is quoted from its start.
-        attention: weights of the words; of words beyond, and where none are given, marks have no attention.
+        index, length: the words in the middle of the excerpt; a review without words is quoted from its start.
+        attention: weights of the words; marks of words beyond its length have no attention.
 
     Returns:
-        The quote, and which of the review's words its marks stand for.
+        The quote, and the indices of the words that are marked.
     """
-    start, end = (words.starts[place], words.ends[place + length - 1]) if words.starts else (0, 1)
+    start, end = (words.starts[index], words.ends[index + length - 1]) if words.starts else (0, 1)
     first, last = window(words.text, start, end)
     shift = (len(_CUT) if first > 0 else 0) - first
     inside = [k for k, (a, b) in enumerate(zip(words.starts, words.ends, strict=True)) if first <= a and b <= last]
@@ -85,15 +85,15 @@ def marked(words: ReviewWords, place: int, length: int = 1, attention: Sequence[
     return Quote(_cut(words.text, first, last), marks), range(inside[0], inside[-1] + 1) if inside else range(0)
 
 
-def around(words: ReviewWords, place: int, sentiments: Mapping[int, float]) -> Quote:
+def around(words: ReviewWords, index: int, sentiments: Mapping[int, float]) -> Quote:
     """Excerpt of a review around one of its words.
 
     Args:
         words: the review.
-        place: which of its words stands in the middle.
-        sentiments: of the words that are marked, by their places.
+        index: the word in the middle of the excerpt.
+        sentiments: sentiment of each marked word, by index.
     """
-    first, last = window(words.text, words.starts[place], words.ends[place])
+    first, last = window(words.text, words.starts[index], words.ends[index])
     shift = (len(_CUT) if first > 0 else 0) - first
     marks = tuple(
         Mark(words.starts[k] + shift, words.ends[k] + shift, sentiment=round(sentiments[k], 4))

@@ -1,8 +1,8 @@
-"""Keyword profiles from attention weights, and what the profiles of a user and an item share (paper, section 3.6).
+"""Keyword profiles from attention weights, and keywords shared by a user and an item (paper, section 3.6).
 
-A word's score in the profile of a user is made of the attention that it gets in the user's training reviews, see
-:mod:`recbole_drex.explain.profiles.word_scores`, and likewise for items; the n words with the highest scores are the
-profile. A recommendation is explained by the words that stand in both profiles, each with a quote from both sides.
+The score of a word in a user's profile is computed from its attention weights in the user's training reviews, see
+:mod:`recbole_drex.explain.profiles.word_scores`; items are treated likewise. The profile consists of the n words with
+the highest scores. A recommendation is explained by the words in both profiles, each with a quote from both sides.
 """
 
 from __future__ import annotations
@@ -33,46 +33,46 @@ from recbole_drex.utils.files import replacing, write_json
 from recbole_drex.utils.parquet import read_table
 
 PROFILES = "profiles"
-"""Name of the files of all profiles beside a run, without ``.parquet`` and ``.json``."""
+"""Name of the files of all profiles in a run's folder, without ``.parquet`` and ``.json``."""
 
 _SIDES = ("user", "item")
-_BLOCK = 4096  # reviews whose texts are read at once
+_BLOCK = 4096  # reviews whose texts are read in one batch
 
 
 class KeywordProfiles:
-    """Keyword profiles of all users and items, and what they share.
+    """Keyword profiles of all users and items, and their shared keywords.
 
-    All of them are computed at once; the written forms of words, which the texts are read for, when they are asked for.
+    All profiles are computed on construction. Written forms need the review texts and are computed on demand.
 
     Args:
-        experiment: a run that was loaded or has just been trained. ``profile_score`` and ``profile_phrases`` of its
-            configuration decide how words are scored, and whether there are phrases.
+        experiment: a loaded or newly trained run. ``profile_score`` and ``profile_phrases`` of its configuration select
+            the word score and enable phrases.
         words: number of keywords in a profile; default ``profile_words`` of the configuration.
-        pasts: names and texts of the run, if they have been read before.
+        past_reviews: names and texts of the run; read from the run by default.
 
     Raises:
-        DataError: the model reads no reviews, or not by attention over their words.
-        CheckpointError: the profiles that the run has stored are damaged.
+        DataError: the model has no attention over the words of reviews.
+        CheckpointError: the stored profiles of the run are damaged.
     """
 
-    def __init__(self, experiment: Experiment, words: int | None = None, pasts: PastReviews | None = None):
+    def __init__(self, experiment: Experiment, words: int | None = None, past_reviews: PastReviews | None = None):
         config = experiment.config
         score = config["profile_score"]
-        self.pasts = pasts = pasts or PastReviews(Recommender(experiment))
-        self.names = pasts.names
+        self.past_reviews = past_reviews = past_reviews or PastReviews(Recommender(experiment))
+        self.names = past_reviews.names
         self.reviews = reviews = AttendedReviews.of(experiment)
         term, weight, vocabulary = reviews.word, reviews.weight, reviews.vocabulary
         if config["profile_phrases"]:
-            term, weight, vocabulary = merge_phrases(reviews, pasts.texts, pasts.processor)
+            term, weight, vocabulary = merge_phrases(reviews, past_reviews.texts, past_reviews.processor)
         aspects = contract_of(experiment.model).aspect_reader()
         lemmas = {lemma for names in aspects.names for lemma in names} if aspects is not None else set()
-        self.shown = shown_words = ShownWords(reviews, pasts.texts, pasts.processor, lemmas)
-        self.topics = None if reviews.aspect is None else topics(reviews, shown_words, pasts.processor)
-        said = None
+        self.shown = shown_words = ShownWords(reviews, past_reviews.texts, past_reviews.processor, lemmas)
+        self.topics = None if reviews.aspect is None else topics(reviews, shown_words, past_reviews.processor)
+        opinions = None
         if self.topics is not None and reviews.sentiment is not None:
-            said = np.where(self.topics[reviews.word], reviews.sentiment, 0.0)
-        self.quotes = Quotes(reviews, pasts, term, vocabulary, said)
-        counts = count_words(reviews, term, weight, len(vocabulary), said)
+            opinions = np.where(self.topics[reviews.word], reviews.sentiment, 0.0)
+        self.quotes = Quotes(reviews, past_reviews, term, vocabulary, opinions)
+        counts = count_words(reviews, term, weight, len(vocabulary), opinions)
         hidden = np.array([word in JUDGING_WORDS or shown_words.hides(word) for word in vocabulary], dtype=bool)
         scores = score_words(counts, score, len(vocabulary))
         n = words or config["profile_words"]
@@ -87,81 +87,80 @@ class KeywordProfiles:
         self._first = {
             side: np.searchsorted(table["owner"], np.arange(sizes[side] + 1)) for side, table in self._tables.items()
         }
-        # "not" and "very" are kept for what they do to other words; alone they name nothing that one could like.
         shown = pd.concat([table["lemma"] for table in self._tables.values()]).unique()
-        self._forms = WrittenForms(self.pasts.processor, shown)
-        self._written: dict[tuple[str, int], list[str]] = {}
+        self._word_forms = WrittenForms(self.past_reviews.processor, shown)
+        self._cached_forms: dict[tuple[str, int], list[str]] = {}
         if experiment.folder is not None and (experiment.folder / f"{PROFILES}.parquet").is_file():
-            self._written = self._written_before(experiment.folder / f"{PROFILES}.parquet")
+            self._cached_forms = self._stored_forms(experiment.folder / f"{PROFILES}.parquet")
 
         @lru_cache(maxsize=4096)
         def keywords(side: str, owner: int, quotes: int) -> tuple[Keyword, ...]:
             table, (first, last) = self._tables[side], self._first[side][owner : owner + 2]
-            forms = self._forms_of(side, owner)
+            word_forms = self._word_forms_of(side, owner)
             return tuple(
-                self._keyword(side, owner, form, row, quotes)
-                for form, row in zip(forms, table.iloc[first:last].itertuples(), strict=True)
+                self._keyword(side, owner, word_form, row, quotes)
+                for word_form, row in zip(word_forms, table.iloc[first:last].itertuples(), strict=True)
             )
 
         self._keywords = keywords
 
     def profile(self, side: str, token: str, quotes: int = 2) -> tuple[Keyword, ...]:
-        """Keywords of a ``user`` or an ``item``, by falling score; empty without reviews.
+        """Keywords of a ``user`` or an ``item``, by descending score; empty without reviews.
 
         Args:
             side: ``user`` or ``item``.
             token: its name.
-            quotes: reviews that each keyword quotes, at most.
+            quotes: maximum number of quotes per keyword.
 
         Raises:
-            DataError: no such user or item.
+            DataError: unknown user or item.
         """
         return self._keywords(side, self._owner(side, token), quotes)
 
     def _owner(self, side: str, token: str) -> int:
         return self.names.user_id(token) if side == "user" else self.names.item_id(token)
 
-    def _keyword(self, side: str, owner: int, form: str, row: Any, quotes: int) -> Keyword:
+    def _keyword(self, side: str, owner: int, word_form: str, row: Any, quotes: int) -> Keyword:
         return Keyword(
-            word=self.shown.written(row.lemma, form),
+            word=self.shown.written(row.lemma, word_form),
             lemma=row.lemma,
             score=row.score,
             reviews=row.reviews,
             mean_rating=None if np.isnan(row.mean_rating) else row.mean_rating,
             side=row.sentiment,
-            quotes=self.quotes.past_reviews(side, owner, row.lemma, quotes, row.sentiment)
-            if self.pasts.texts and quotes
+            quotes=self.quotes.quoted_reviews(side, owner, row.lemma, quotes, row.sentiment)
+            if self.past_reviews.texts and quotes
             else (),
         )
 
     def overlap(self, user: str, item: str) -> tuple[SharedKeyword, ...]:
-        """Words in both profiles, by falling sum of both scores.
+        """Words in both profiles, by descending sum of both scores.
 
-        Where the user has reviewed the item, that review is not quoted, and a word that stands in no other review of
-        the user, or of the item, is no shared one.
+        The user's own review of the item is not quoted, and words that occur in no other review of the user, or of the
+        item, are excluded.
 
         Raises:
-            DataError: no such user or item.
+            DataError: unknown user or item.
         """
         uid, iid = self._owner("user", user), self._owner("item", item)
         mine, its = self._by_lemma("user", uid), self._by_lemma("item", iid)
         shared = sorted(mine.keys() & its.keys(), key=lambda word: (-(mine[word].score + its[word].score), word))
         pair = (uid, iid)
         own = np.flatnonzero((self.reviews.user == uid) & (self.reviews.item == iid)) if shared else np.empty(0)
-        found = []
+        keywords = []
         for word in shared:
-            if len(own) and not self._stands_elsewhere(word, pair, int(own[0])):
+            if len(own) and not self._occurs_elsewhere(word, pair, int(own[0])):
                 continue
-            said, heard = self.quotes.quote("user", uid, word, pair), self.quotes.quote("item", iid, word, pair)
-            found.append(SharedKeyword(its[word].word, word, mine[word].score, its[word].score, said, heard))
-        return tuple(found)
+            quotes = (self.quotes.quote("user", uid, word, pair), self.quotes.quote("item", iid, word, pair))
+            keywords.append(SharedKeyword(its[word].word, word, mine[word].score, its[word].score, *quotes))
+        return tuple(keywords)
 
     def _by_lemma(self, side: str, owner: int) -> dict[str, Keyword]:
         return {keyword.lemma: keyword for keyword in self._keywords(side, owner, 0)}
 
-    def _stands_elsewhere(self, word: str, pair: tuple[int, int], own: int) -> bool:
-        holding = (self.quotes.holding(side, owner, word) for side, owner in zip(_SIDES, pair, strict=True))
-        return all({review for review, _ in found} - {own} for found in holding)
+    def _occurs_elsewhere(self, word: str, pair: tuple[int, int], own: int) -> bool:
+        containing = (self.quotes.containing(side, owner, word) for side, owner in zip(_SIDES, pair, strict=True))
+        return all({review for review, _ in reviews} - {own} for reviews in containing)
 
     # Written forms ----------------------------------------------------------------------------------------------
 
@@ -169,67 +168,67 @@ class KeywordProfiles:
         first, last = self._first[side][owner : owner + 2]
         return self._lemmas[side][first:last]
 
-    def _forms_of(self, side: str, owner: int) -> list[str]:
+    def _word_forms_of(self, side: str, owner: int) -> list[str]:
         """The written forms of an owner's keywords."""
-        found = self._written.get((side, owner))
-        if found is None:
+        word_forms = self._cached_forms.get((side, owner))
+        if word_forms is None:
             counts = FormCounts(self._lemmas_of(side, owner))
-            if self.pasts.texts is not None:
-                for text in self.pasts.texts[self.reviews.row[self.quotes.of_owner(side, owner)]]:
-                    counts.add(self._forms.of(text))
-            found = self._written[side, owner] = counts.chosen()
-        return found
+            if self.past_reviews.texts is not None:
+                for text in self.past_reviews.texts[self.reviews.row[self.quotes.of_owner(side, owner)]]:
+                    counts.add(self._word_forms.of(text))
+            word_forms = self._cached_forms[side, owner] = counts.chosen()
+        return word_forms
 
-    def _written_before(self, path: Path) -> dict[tuple[str, int], list[str]]:
-        """The forms that the run itself found, of owners whose keywords are still the same: texts need not be read."""
+    def _stored_forms(self, path: Path) -> dict[tuple[str, int], list[str]]:
+        """The run's stored written forms, for owners whose keywords have not changed; this avoids reading texts."""
         check_sum(path.parent, path.name)
         try:
             table = read_table(path).select(["side", "id", "word", "lemma"]).to_pandas()
         except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors are among these
             raise CheckpointError(f"{path} is damaged: {error}") from error
-        found = {}
+        result = {}
         for (side, name), part in table.groupby(["side", "id"], sort=False):
             owner = self._owner(str(side), str(name))
             if part["lemma"].tolist() == self._lemmas_of(str(side), owner):
-                found[str(side), owner] = part["word"].tolist()
-        return found
+                result[str(side), owner] = part["word"].tolist()
+        return result
 
-    def find_forms(self) -> None:
-        """Find the written forms of all owners' keywords in one pass over the texts, so that no look-up has to."""
+    def find_word_forms(self) -> None:
+        """Find the written forms of all owners' keywords in one pass over the texts, and cache them."""
         reviews = self.reviews
         owners = {(side, owner) for side in _SIDES for owner in np.unique(reviews.owner(side)).tolist()}
-        if self.pasts.texts is None or owners <= self._written.keys():
+        if self.past_reviews.texts is None or owners <= self._cached_forms.keys():
             return
         counts = {owner: FormCounts(self._lemmas_of(*owner)) for owner in owners}
         order = np.argsort(reviews.row)
         for start in range(0, len(order), _BLOCK):
             block = order[start : start + _BLOCK]
-            for review, text in zip(block.tolist(), self.pasts.texts[reviews.row[block]], strict=True):
-                forms = list(self._forms.of(text))
+            for review, text in zip(block.tolist(), self.past_reviews.texts[reviews.row[block]], strict=True):
+                word_forms = list(self._word_forms.of(text))
                 for side in _SIDES:
-                    counts[side, int(reviews.owner(side)[review])].add(forms)
-        self._written.update({owner: count.chosen() for owner, count in counts.items()})
+                    counts[side, int(reviews.owner(side)[review])].add(word_forms)
+        self._cached_forms.update({owner: count.chosen() for owner, count in counts.items()})
 
     # All profiles -----------------------------------------------------------------------------------------------
 
     def table(self) -> pd.DataFrame:
-        """All profiles, one row a keyword: users before items, owners by internal id, keywords by falling score.
+        """All profiles, one row per keyword: users before items, owners by internal id, keywords by descending score.
 
         Returns:
             Columns ``side`` (user, item), ``id`` (name), ``rank`` (from 1), ``word``, ``lemma``, ``score``,
-            ``reviews``, ``mean_rating`` (NaN without) and ``sentiment`` (praised, criticised, neutral).
+            ``reviews``, ``mean_rating`` (NaN without ratings) and ``sentiment`` (praised, criticised, neutral).
         """
-        self.find_forms()
+        self.find_word_forms()
         parts = []
         for side, name in zip(_SIDES, (self.names.user_name, self.names.item_name), strict=True):
             table, first = self._tables[side], self._first[side]
             owners = table["owner"].unique().tolist()
-            forms = [form for owner in owners for form in self._forms_of(side, owner)]
+            word_forms = [word_form for owner in owners for word_form in self._word_forms_of(side, owner)]
             part = table.assign(
                 side=side,
                 id=table["owner"].map({owner: name(owner) for owner in owners}),
                 rank=np.arange(len(table)) - first[table["owner"]] + 1,
-                word=pd.Series(forms, index=table.index, dtype=object),
+                word=pd.Series(word_forms, index=table.index, dtype=object),
             )
             parts.append(part)
         columns = ["side", "id", "rank", "word", "lemma", "score", "reviews", "mean_rating", "sentiment"]
@@ -239,10 +238,10 @@ class KeywordProfiles:
 def _best(
     counts: WordCounts, score: np.ndarray, vocabulary: list[str], by_name: np.ndarray, n: int, hidden: np.ndarray
 ) -> pd.DataFrame:
-    """The ``n`` words of each owner with the highest scores that are not ``hidden`` (words,), by owner; of equal ones
-    the first ``by_name``."""
+    """The ``n`` words of each owner with the highest scores that are not ``hidden`` (words,), sorted by owner; ties are
+    broken ``by_name``."""
     use = np.flatnonzero(~hidden[counts.word])
-    # Rounded, so that sums which are equal but for their order are ties.
+    # Scores are rounded, so that equal sums in different order are ties.
     order = use[np.lexsort((by_name[counts.word[use]], -score[use].round(9), counts.owner[use]))]
     owner = counts.owner[order]
     chosen = order[np.arange(len(order)) - np.searchsorted(owner, owner) < n]
@@ -259,13 +258,13 @@ def _best(
 
 
 def write_profiles(profiles: KeywordProfiles, run_dir: str | Path) -> None:
-    """Write all profiles as ``profiles.parquet``, see :meth:`KeywordProfiles.table`, and ``profiles.json``.
+    """Write all profiles to ``profiles.parquet``, see :meth:`KeywordProfiles.table`, and to ``profiles.json``.
 
     The JSON document is ``{"users": {name: [keyword, ...]}, "items": {...}}``; each keyword has the fields of
-    :class:`~recbole_drex.explain.explanation.Keyword` but the quotes.
+    :class:`~recbole_drex.explain.explanation.Keyword` except the quotes.
 
     Args:
-        profiles: of a trained run.
+        profiles: profiles of a trained run.
         run_dir: folder of the run.
 
     Raises:

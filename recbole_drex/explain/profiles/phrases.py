@@ -1,4 +1,4 @@
-"""Two-word phrases: neighbouring words that stand together more often than chance would have it ("battery life")."""
+"""Two-word phrases: adjacent words that occur together more often than by chance ("battery life")."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from recbole_drex.data.text.review_texts import ReviewTexts
 from recbole_drex.data.text.tokenizer import JUDGING_WORDS, TextProcessor
 from recbole_drex.explain.profiles.attended_reviews import AttendedReviews
 
-_REVIEWS = 5  # fewest reviews that hold a phrase
+_REVIEWS = 5  # minimum number of reviews that contain a phrase
 _ASSOCIATION = 0.3  # smallest normalised pointwise mutual information
-_BLOCK = 1024  # reviews whose texts are read at once
+_BLOCK = 1024  # reviews whose texts are read in one batch
 
 Terms = tuple[np.ndarray, np.ndarray, list[str]]
 
 
 def merge_phrases(reviews: AttendedReviews, texts: ReviewTexts | None, processor: TextProcessor) -> Terms:
-    """Find phrases in the attended reviews, and let the words of a phrase count for the phrase alone.
+    """Find phrases in the attended reviews, and replace the words of each phrase by the phrase.
 
-    A phrase is two kept words with nothing but blanks between them in the cleaned text, that at least five reviews
-    hold, with a normalised pointwise mutual information of 0.3 or more (Bouma 2009, "Normalized (pointwise) mutual
-    information in collocation extraction", GSCL), which is 0 for independent words and 1 for words that never stand
-    alone. Of overlapping phrases the first one in the text counts. Judging words ("not", "very") are in none.
+    A phrase is two words separated only by blanks in the cleaned text. At least five reviews contain it, and its
+    normalised pointwise mutual information is at least 0.3 (Bouma 2009, "Normalized (pointwise) mutual information in
+    collocation extraction", GSCL). This measure is 0 for independent words and 1 for words that only occur together.
+    Of overlapping phrases, the first one in the text counts. Phrases contain no judging words ("not", "very").
 
     Args:
-        reviews: what the model attends to.
-        texts: the reviews as they were written; without them no phrases are found, which is logged.
-        processor: as the features were made with.
+        reviews: reviews that the model attends to.
+        texts: the original reviews; without them no phrases are found and a warning is logged.
+        processor: the processor with which the features were made.
 
     Returns:
-        What each word counts for, its attention, and the vocabulary with the phrases at its end. The first word of a
-        phrase counts for it, with the sum of both words' attention; the second for nothing, -1.
+        The term of each word, its attention, and the vocabulary extended by the phrases. The first word of a phrase has
+        the phrase as its term, with the summed attention of both words; the second word has no term, -1.
     """
     if texts is None:
         logging.getLogger().warning("profile_phrases: the data set has no texts of reviews, so no phrases are found")
@@ -42,40 +42,40 @@ def merge_phrases(reviews: AttendedReviews, texts: ReviewTexts | None, processor
     n_words = len(reviews.vocabulary)
     pair = reviews.word[neighbours] * n_words + reviews.word[neighbours + 1]
     kept = _associated(reviews, pair, reviews.of_words()[neighbours], n_words)
-    place = neighbours[np.isin(pair, kept)]
+    index = neighbours[np.isin(pair, kept)]
     # In "a b c" with phrases "a b" and "b c", the second is dropped: its first word is taken.
-    free = np.ones(len(place), dtype=bool)
-    for k in np.flatnonzero(np.diff(place) == 1).tolist():
+    free = np.ones(len(index), dtype=bool)
+    for k in np.flatnonzero(np.diff(index) == 1).tolist():
         free[k + 1] = not free[k]
-    place = place[free]
+    index = index[free]
     term, weight = reviews.word.copy(), reviews.weight.copy()
-    term[place] = n_words + np.searchsorted(kept, reviews.word[place] * n_words + reviews.word[place + 1])
-    weight[place] += weight[place + 1]
-    term[place + 1] = -1
+    term[index] = n_words + np.searchsorted(kept, reviews.word[index] * n_words + reviews.word[index + 1])
+    weight[index] += weight[index + 1]
+    term[index + 1] = -1
     names = reviews.vocabulary
     phrases = [f"{names[first]} {names[second]}" for first, second in zip(kept // n_words, kept % n_words, strict=True)]
     return term, weight, [*names, *phrases]
 
 
 def _neighbours(reviews: AttendedReviews, texts: ReviewTexts, processor: TextProcessor) -> np.ndarray:
-    """Places of words that are followed by the next kept word with nothing but blanks between, ascending."""
-    found = [np.empty(0, dtype=np.int64)]
+    """Indices of words that only blanks separate from the next word, ascending."""
+    parts = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(reviews), _BLOCK):
         block = range(start, min(start + _BLOCK, len(reviews)))
         for review, text in zip(block, texts[reviews.row[start : block.stop]], strict=True):
             words = processor(text)
             first, last = reviews.bounds[review : review + 2].tolist()
             n = min(last - first, len(words.lemmas))
-            # Another version of the lemmatizer may find other words than those that were encoded.
+            # Another version of the lemmatizer may yield words that differ from those that were encoded.
             if [reviews.vocabulary[word] for word in reviews.word[first : first + n].tolist()] != words.lemmas[:n]:
                 continue
             gaps = zip(words.ends[: n - 1], words.starts[1:n], strict=True) if n else ()
-            found.append(first + np.flatnonzero([words.text[end:start].isspace() for end, start in gaps]))
-    return np.concatenate(found)
+            parts.append(first + np.flatnonzero([words.text[end:start].isspace() for end, start in gaps]))
+    return np.concatenate(parts)
 
 
 def _associated(reviews: AttendedReviews, pair: np.ndarray, review: np.ndarray, n_words: int) -> np.ndarray:
-    """The pairs that are phrases, ascending, given the pair and the review of every two neighbours."""
+    """The pairs that are phrases, ascending, given the pair and the review of all adjacent words."""
     from nltk.collocations import BigramAssocMeasures, BigramCollocationFinder
     from nltk.probability import FreqDist
 

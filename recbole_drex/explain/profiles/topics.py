@@ -1,4 +1,4 @@
-"""Which words name something that reviews talk about and judge, as "story" does and "superb" or "simply" do not."""
+"""Selects words that name what reviews judge, such as "story", but not "superb" or "simply"."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from recbole_drex.explain.profiles.attended_reviews import AttendedReviews
 from recbole_drex.explain.profiles.vocabulary import ShownWords
 from recbole_drex.explain.profiles.word_scores import count_words, residual_idf
 
-_IMPORTANT = 0.5  # least importance
-_ONE_SIDED = 0.85  # share of occurrences with one sentiment from which on a word judges and is not judged
-_RETURNED_TO = 0.1  # least residual inverse document frequency over users
-_NOUN = 0.3  # least share of occurrences that stand as a noun does
-_ENGLISH_NOUNS = 0.05  # share of all words below which nothing is known of nouns: another language
-_TEXTS, _CHARACTERS = 4000, 4_000_000  # that nouns are looked for in, at most
+_IMPORTANT = 0.5  # minimum importance
+_ONE_SIDED = 0.85  # maximum share of occurrences with the same sentiment; above it a word is a judgement
+_RETURNED_TO = 0.1  # minimum residual inverse document frequency over users
+_NOUN = 0.3  # minimum share of occurrences in noun position
+_ENGLISH_NOUNS = 0.05  # share of nouns among all words; below it the language is not English, and nouns are unknown
+_TEXTS, _CHARACTERS = 4000, 4_000_000  # maximum sample in which nouns are counted
 
 _TOKEN = re.compile(r"[^\W\d_]+(?:['\-][^\W\d_]+)*|[.,;:!?()\"]")
-# Behind these, at once or with one word between, and before the others stands a noun.
+# A noun follows these words, directly or after one other word, and precedes the words of _AFTER.
 _BEFORE = frozenset(
     ("the", "a", "an", "this", "that", "these", "those", "its", "his", "her", "their", "my", "your", "our", "no", "any")
 ).union(("some", "every", "each", "of", "in", "with", "for", "about", "by", "such", "what", "and", "or", "as"))
@@ -35,8 +35,8 @@ _AFTER = frozenset(
 
 
 def noun_shares(texts: Iterable[str], processor: TextProcessor) -> dict[str, float]:
-    """How often each lemma stands as a noun does: behind an article, a possessive or a preposition, perhaps with one
-    word between, and before a function word or the end of a clause.
+    """Share of each lemma's occurrences in noun position: after an article, a possessive or a preposition, possibly
+    with one word in between, and before a function word or the end of a clause.
 
     Example:
         >>> shares = noun_shares(["The slow plot is simply odd", "a plot, simply of its own"], TextProcessor())
@@ -46,38 +46,38 @@ def noun_shares(texts: Iterable[str], processor: TextProcessor) -> dict[str, flo
     number: dict[str, int] = {}
     tokens = (token for text in texts for token in ("", "", *_TOKEN.findall(clean(text)), "."))
     code = np.array([number.setdefault(token, len(number)) for token in tokens], dtype=np.int64)
-    before, after = (np.array([form in words for form in number], dtype=bool)[code] for words in (_BEFORE, _AFTER))
-    stands = after[3:] & (before[1:-2] | (before[:-3] & ~after[1:-2]))
+    before, after = (
+        np.array([word_form in words for word_form in number], dtype=bool)[code] for words in (_BEFORE, _AFTER)
+    )
+    is_noun = after[3:] & (before[1:-2] | (before[:-3] & ~after[1:-2]))
     nouns, total = (
         Counter(dict(zip(number, np.bincount(codes, minlength=len(number)).tolist(), strict=True)))
-        for codes in (code[2:-1][stands], code)
+        for codes in (code[2:-1][is_noun], code)
     )
-    forms = [form for form in total if form]
-    words = processor(" ".join(forms))
+    word_forms = [word_form for word_form in total if word_form]
+    words = processor(" ".join(word_forms))
     counts: dict[str, list[int]] = {}
     for lemma, start, end in zip(words.lemmas, words.starts, words.ends, strict=True):
-        form = words.text[start:end]
+        word_form = words.text[start:end]
         count = counts.setdefault(lemma, [0, 0])
-        count[0] += total[form]
-        count[1] += nouns[form]
+        count[0] += total[word_form]
+        count[1] += nouns[word_form]
     return {lemma: of_noun / number for lemma, (number, of_noun) in counts.items() if number}
 
 
 def topics(reviews: AttendedReviews, shown: ShownWords, processor: TextProcessor) -> np.ndarray:
     """Whether each lemma of the vocabulary may name an aspect, (words,).
 
-    Such a word may be shown at all, is important to the model, is written by fewer users than chance would have it
-    (they return to it), is both praised and blamed, and mostly stands where nouns stand. The last two are told from the
-    texts: a word that is nearly always found good, or bad, is itself the judgement. In languages of which no articles
-    are known, nouns are not told apart.
+    Such a word may be shown, is important to the model, is used repeatedly by fewer users than expected by chance, is
+    both praised and blamed, and mostly occurs in noun position. A word with nearly always the same sentiment is itself
+    a judgement. Nouns are recognised in English only; in other languages this condition is dropped.
 
-    What the reviews of many things judge (:data:`~recbole_drex.data.text.stop_words.SUBJECTS`) may be named whatever
-    these
-    counts say: critics praise acting nearly always, and most of them write about it.
+    Common subjects of reviews (:data:`~recbole_drex.data.text.stop_words.SUBJECTS`) may be named regardless of these
+    conditions. For example, most reviewers of films write about acting and praise it.
 
     Args:
-        reviews: what a model with aspects attends to.
-        shown: which words may be shown.
+        reviews: reviews that a model with aspects attends to.
+        shown: words that may be shown.
         processor: finds lemmas.
     """
     assert reviews.importance is not None and reviews.sentiment is not None
@@ -87,15 +87,17 @@ def topics(reviews: AttendedReviews, shown: ShownWords, processor: TextProcessor
     praised = np.bincount(word, reviews.sentiment > 0, n)
     one_sided = (np.maximum(praised, times - praised) + 1) / (times + 2)
     counts, _ = count_words(reviews, word, reviews.weight, n)
-    found = ~shown.hidden & (importance >= _IMPORTANT) & (one_sided <= _ONE_SIDED)
-    found &= residual_idf(counts, n) >= _RETURNED_TO
+    may_name = ~shown.hidden & (importance >= _IMPORTANT) & (one_sided <= _ONE_SIDED)
+    may_name &= residual_idf(counts, n) >= _RETURNED_TO
     shares = noun_shares(shown.texts(_TEXTS, _CHARACTERS), processor)
     noun = np.array([shares.get(lemma, 0.0) for lemma in reviews.vocabulary])
     if (noun * times).sum() >= _ENGLISH_NOUNS * times.sum():
-        found &= noun >= _NOUN
-    return found | subjects(reviews.vocabulary) & ~np.array([word in shown.names.alone for word in reviews.vocabulary])
+        may_name &= noun >= _NOUN
+    return may_name | subjects(reviews.vocabulary) & ~np.array(
+        [word in shown.names.alone for word in reviews.vocabulary]
+    )
 
 
 def subjects(vocabulary: Iterable[str]) -> np.ndarray:
-    """Which words of a vocabulary are known to be what reviews judge."""
+    """Whether each word of a vocabulary is a known subject of reviews."""
     return np.array([word in SUBJECTS for word in vocabulary], dtype=bool)

@@ -1,7 +1,7 @@
-"""Which words an explanation may name, and how they are written.
+"""Selects the words that explanations may name, and their written forms.
 
-A word that most users write tells nothing about one of them. A first name alone tells nothing either: "john" in one
-review is another person than "john" in the next. Both are found in the data themselves.
+Two kinds of words are hidden, both detected from the data. A word that most users write is not specific to any of them.
+A first name alone is ambiguous: "john" may be a different person in every review.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from recbole_drex.data.text.tokenizer import TextProcessor, clean
 from recbole_drex.explain.profiles.attended_reviews import AttendedReviews
 from recbole_drex.explain.profiles.word_forms import FormCounts, WrittenForms
 
-_MOST_USERS = 0.5  # share of users from which on a word is everybody's
-_FEW_USERS = 5  # that many must write it
-_SAMPLE, _BLOCK = 10_000, 2048  # reviews that are read for names, and that are read at once
-_FORMS = 2_000  # reviews that are read for written forms
-# Shares of a word's occurrences that stand in the same whole name, which is shown then; of its last word less will do.
+_MOST_USERS = 0.5  # a word written by more than this share of users is hidden
+_FEW_USERS = 5  # minimum number of users who write a hidden word
+_SAMPLE, _BLOCK = 10_000, 2048  # reviews that are searched for names, and batch size
+_FORMS = 2_000  # reviews that are searched for written forms
+# A word is shown as a full name if this share of its occurrences is part of it; the second value is for last names.
 _TOGETHER, _LAST_TOGETHER = 0.6, 0.4
-_LONGEST = 4  # words of a whole name
-_CAPITALISED = 0.25  # share of capitals among all words from which on they mark no names (German nouns, headlines)
+_LONGEST = 4  # maximum number of words of a full name
+_CAPITALISED = 0.25  # above this share of capitalised words, capitals do not mark names (German, headlines)
 
 _CAPITALS = "".join(filter(str.isupper, map(chr, range(0x600))))
 _NAME = re.compile(rf"[{_CAPITALS}][^\W\d_]+(?:['\-][^\W\d_]+)*")
 
 
 class Names:
-    """Proper names, found by their capitals within sentences.
+    """Proper names, detected by capitals within sentences.
 
     Args:
-        texts: reviews as they were written.
-        times: how often each lemma stands in them.
+        texts: original reviews.
+        times: number of occurrences of each lemma in these texts.
         processor: finds lemmas.
 
     Attributes:
-        alone: lemmas that are names, of which no whole name is known: first names, mostly.
-        whole: lemma of a name to the whole name that it mostly is a part of.
+        alone: lemmas that are names without a known full name, mostly first names.
+        whole: for each lemma of a name, the full name to which it mostly belongs.
 
     Example:
         >>> texts = ["I saw John Malkovich, and John Boyega", "so was John Malkovich here", "the plots of John Sayles"]
@@ -51,88 +51,88 @@ class Names:
     """
 
     def __init__(self, texts: Iterable[str], times: Mapping[str, int], processor: TextProcessor):
-        anywhere: Counter[str] = Counter()
-        within: Counter[str] = Counter()
-        runs: Counter[tuple[str, ...]] = Counter()  # of names that follow one another
+        name_counts: Counter[str] = Counter()
+        within_sentence: Counter[str] = Counter()
+        sequences: Counter[tuple[str, ...]] = Counter()  # adjacent names
         for text in texts:
             line, end = clean(text, lower=False), -2
-            run: list[str] = []
+            sequence: list[str] = []
             for match in _NAME.finditer(line):
                 name, start = match[0], match.start()
-                anywhere[name] += 1
-                # Behind another word or a comma; of a sentence's first word a capital says nothing.
+                name_counts[name] += 1
+                # Only after another word or a comma: the first word of a sentence is always capitalised.
                 inside = start > 1 and line[start - 1] == " " and (line[start - 2].isalpha() or line[start - 2] in ",;")
                 if start != end + 1 or not inside or line[start - 2] in ",;":
-                    runs[tuple(run)] += 1
-                    run = []
+                    sequences[tuple(sequence)] += 1
+                    sequence = []
                 if inside:
-                    within[name] += 1
-                    run.append(name)
+                    within_sentence[name] += 1
+                    sequence.append(name)
                 end = match.end()
-            runs[tuple(run)] += 1
-        lemma = _lemmas(anywhere.keys(), processor)
-        capital, everywhere = (_by_lemma(counts, lemma) for counts in (within, anywhere))
-        small = {one: max(times.get(one, 0) - number, 0) for one, number in everywhere.items()}
-        marked = capital.total() <= _CAPITALISED * max(sum(times.values()), 1)
-        found = {one for one, number in capital.items() if marked and number > small[one]}
-        self.whole = _whole_names(found, capital, runs, lemma)
-        self.alone = frozenset(found - self.whole.keys())
+            sequences[tuple(sequence)] += 1
+        lemma = _lemmas(name_counts.keys(), processor)
+        capitalised, all_counts = (_by_lemma(counts, lemma) for counts in (within_sentence, name_counts))
+        lower_case = {one: max(times.get(one, 0) - number, 0) for one, number in all_counts.items()}
+        capitals_mark_names = capitalised.total() <= _CAPITALISED * max(sum(times.values()), 1)
+        names = {one for one, number in capitalised.items() if capitals_mark_names and number > lower_case[one]}
+        self.whole = _whole_names(names, capitalised, sequences, lemma)
+        self.alone = frozenset(names - self.whole.keys())
 
 
-def _lemmas(forms: Iterable[str], processor: TextProcessor) -> dict[str, str]:
-    """Lemma of each written form but those in capitals only; none of forms that are no single kept word."""
+def _lemmas(word_forms: Iterable[str], processor: TextProcessor) -> dict[str, str]:
+    """Lemma of each written form that is a single known word and not in capitals only."""
     lower: dict[str, list[str]] = defaultdict(list)
-    for form in forms:
-        if not form.isupper():
-            lower[form.lower()].append(form)
+    for word_form in word_forms:
+        if not word_form.isupper():
+            lower[word_form.lower()].append(word_form)
     words = processor(" ".join(lower))
-    found = {}
+    result = {}
     for lemma, start, end in zip(words.lemmas, words.starts, words.ends, strict=True):
         first, last = words.text.rfind(" ", 0, start) + 1, words.text.find(" ", end)
-        for form in lower.get(words.text[first : last if last >= 0 else None], ()):
-            found[form] = lemma
-    return found
+        for word_form in lower.get(words.text[first : last if last >= 0 else None], ()):
+            result[word_form] = lemma
+    return result
 
 
 def _by_lemma(counts: Counter[str], lemma: Mapping[str, str]) -> Counter[str]:
     total: Counter[str] = Counter()
-    for form, number in counts.items():
-        if form in lemma:
-            total[lemma[form]] += number
+    for word_form, number in counts.items():
+        if word_form in lemma:
+            total[lemma[word_form]] += number
     return total
 
 
 def _whole_names(
-    found: set[str], times: Counter[str], runs: Counter[tuple[str, ...]], lemma: Mapping[str, str]
+    names: set[str], times: Counter[str], sequences: Counter[tuple[str, ...]], lemma: Mapping[str, str]
 ) -> dict[str, str]:
     parts: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
-    for run, number in runs.items():
-        if 2 <= len(run) <= _LONGEST and all(form in lemma for form in run):
-            for form in {lemma[form] for form in run} & found:
-                parts[form][run] += number
+    for sequence, number in sequences.items():
+        if 2 <= len(sequence) <= _LONGEST and all(word_form in lemma for word_form in sequence):
+            for word_form in {lemma[word_form] for word_form in sequence} & names:
+                parts[word_form][sequence] += number
     whole: dict[str, str] = {}
     for one in sorted(parts):
-        run, number = min(parts[one].items(), key=lambda entry: (-entry[1], entry[0]))
-        last = lemma[run[-1]]
-        # One word of a name is enough: the last, by which people are known, if it belongs to this name.
-        known_by_last = last in parts and parts[last][run] > _LAST_TOGETHER * times[last]
+        sequence, number = min(parts[one].items(), key=lambda entry: (-entry[1], entry[0]))
+        last = lemma[sequence[-1]]
+        # One word per name is enough: the last name, if it belongs to this full name.
+        known_by_last = last in parts and parts[last][sequence] > _LAST_TOGETHER * times[last]
         share = _LAST_TOGETHER if one == last else _TOGETHER
         if number >= 2 and number > share * times[one] and (one == last or not known_by_last):
-            whole[one] = " ".join(run)
+            whole[one] = " ".join(sequence)
     return whole
 
 
 class ShownWords:
-    """Which lemmas of a vocabulary may be named, and how.
+    """Selects the lemmas of a vocabulary that may be shown, and their written forms.
 
     Args:
-        reviews: what the model reads.
-        texts: the reviews as they were written; without them there are no names.
+        reviews: reviews that the model reads.
+        texts: the original reviews; without them no names are detected.
         processor: finds lemmas.
-        lemmas: those whose common written forms are wanted.
+        lemmas: lemmas whose common written forms are computed.
 
     Attributes:
-        hidden: whether each lemma of the vocabulary must not be named, (words,).
+        hidden: whether each lemma of the vocabulary must not be shown, (words,).
     """
 
     def __init__(
@@ -148,23 +148,23 @@ class ShownWords:
         times = np.bincount(reviews.word[held], minlength=len(vocabulary)).tolist()
         self.names = Names(self._read(chosen), dict(zip(vocabulary, times, strict=True)), processor)
         self.hidden = written_by_most(reviews) | np.array([word in self.names.alone for word in vocabulary], dtype=bool)
-        self._hidden = {vocabulary[place] for place in np.flatnonzero(self.hidden).tolist()}
-        self._forms = self._common_forms(sorted(lemmas), processor)
+        self._hidden = {vocabulary[index] for index in np.flatnonzero(self.hidden).tolist()}
+        self._word_forms = self._common_word_forms(sorted(lemmas), processor)
 
     def hides(self, lemma: str) -> bool:
-        """Whether a lemma, or every word of a phrase, must not be named."""
+        """Whether a lemma, or every word of a phrase, must not be shown."""
         return all(part in self._hidden for part in lemma.split(" "))
 
-    def written(self, lemma: str, form: str | None = None) -> str:
-        """A lemma as it is shown: as the whole name that it belongs to, else as ``form``, else in its common form."""
-        return self.names.whole.get(lemma) or form or self._forms.get(lemma, lemma)
+    def written(self, lemma: str, word_form: str | None = None) -> str:
+        """The displayed form of a lemma: its full name, else ``word_form``, else its common written form."""
+        return self.names.whole.get(lemma) or word_form or self._word_forms.get(lemma, lemma)
 
     def texts(self, most: int, characters: int) -> Iterator[str]:
-        """Some reviews as they were written, spread evenly over all of them.
+        """Some original reviews, spread evenly over all of them.
 
         Args:
-            most: number of reviews.
-            characters: of all of them together, or little more.
+            most: maximum number of reviews.
+            characters: approximate maximum of their total length.
         """
         for text in self._read(self._sample(most)):
             if characters <= 0:
@@ -172,10 +172,10 @@ class ShownWords:
             characters -= len(text)
             yield text
 
-    def _common_forms(self, lemmas: list[str], processor: TextProcessor) -> dict[str, str]:
-        forms, counts = WrittenForms(processor, lemmas), FormCounts(lemmas)
+    def _common_word_forms(self, lemmas: list[str], processor: TextProcessor) -> dict[str, str]:
+        word_forms, counts = WrittenForms(processor, lemmas), FormCounts(lemmas)
         for text in self._read(self._sample(_FORMS)) if lemmas else ():
-            counts.add(forms.of(text))
+            counts.add(word_forms.of(text))
         return dict(zip(lemmas, counts.chosen(), strict=True))
 
     def _sample(self, most: int) -> np.ndarray:
@@ -190,7 +190,7 @@ class ShownWords:
 
 
 def written_by_most(reviews: AttendedReviews) -> np.ndarray:
-    """Whether more than half of the users with reviews, and five or more, write each word of the vocabulary."""
+    """Whether more than half of the users with reviews, and at least five, write each word of the vocabulary."""
     n = len(reviews.vocabulary)
     pairs = np.unique(reviews.user[reviews.of_words()] * n + reviews.word)
     users = np.bincount(pairs % n, minlength=n) if n else np.zeros(0)

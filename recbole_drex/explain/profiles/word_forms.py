@@ -1,4 +1,4 @@
-"""The written forms of words: "battles" for the lemma "battle", where that is what an owner writes most often."""
+"""The written forms of words, for example "battles" for the lemma "battle" if an owner mostly writes it so."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from recbole_drex.data.text.tokenizer import TextProcessor, clean
 
 _Form = tuple[str, str]  # lemma and written form, in lower case
 
-# Of these, no word has one inside.
+# Characters that no word contains.
 _BETWEEN = str.maketrans(dict.fromkeys((c for c in map(chr, range(128)) if not c.isalpha() and c not in "'-"), " "))
 
 
 class WrittenForms:
     """Finds the written forms of some lemmas in texts.
 
-    Texts are cut into pieces where no word can be, and each distinct piece is taken apart only once. That is many times
-    faster than taking every review apart.
+    Texts are split at characters that no word contains, and each distinct piece is tokenised only once. This is much
+    faster than tokenising every review.
 
     Args:
-        processor: as the features were made with.
-        lemmas: the only ones that are looked for; phrases are looked for word by word.
+        processor: the processor with which the features were made.
+        lemmas: the lemmas to find; the words of phrases are found separately.
 
     Example:
         >>> forms = WrittenForms(TextProcessor(), ["battle", "save", "battery life", "film"])
@@ -36,19 +36,19 @@ class WrittenForms:
     def __init__(self, processor: TextProcessor, lemmas: Iterable[str]):
         self._processor = processor
         self._lemmas = {part for lemma in lemmas for part in lemma.split(" ")}
-        self._forms: dict[str, list[_Form]] = {}  # of pieces that hold such a lemma
-        self._known: set[str] = set()
+        self._word_forms: dict[str, list[_Form]] = {}  # by piece
+        self._seen: set[str] = set()
 
     def of(self, text: str) -> Iterator[tuple[str, str, int]]:
-        """Lemma, written form and number of times of the looked-for words in a review as it was written."""
+        """Lemma, written form and number of occurrences of the given lemmas in an original review."""
         pieces = Counter(clean(text).translate(_BETWEEN).split())
-        new = pieces.keys() - self._known
+        new = pieces.keys() - self._seen
         if new:
-            self._known |= new
+            self._seen |= new
             self._learn(" ".join(new))
-        for piece in pieces.keys() & self._forms.keys():
-            for lemma, form in self._forms[piece]:
-                yield lemma, form, pieces[piece]
+        for piece in pieces.keys() & self._word_forms.keys():
+            for lemma, word_form in self._word_forms[piece]:
+                yield lemma, word_form, pieces[piece]
 
     def _learn(self, pieces: str) -> None:
         words = self._processor(pieces)
@@ -56,7 +56,7 @@ class WrittenForms:
             if lemma in self._lemmas:
                 first, last = words.text.rfind(" ", 0, start) + 1, words.text.find(" ", end)
                 piece = words.text[first : last if last >= 0 else None]
-                self._forms.setdefault(piece, []).append((lemma, words.text[start:end]))
+                self._word_forms.setdefault(piece, []).append((lemma, words.text[start:end]))
 
 
 class FormCounts:
@@ -68,19 +68,19 @@ class FormCounts:
 
     def __init__(self, lemmas: Sequence[str]):
         self.lemmas = lemmas
-        self._forms: dict[str, Counter[str]] = {part: Counter() for lemma in lemmas for part in lemma.split(" ")}
+        self._word_forms: dict[str, Counter[str]] = {part: Counter() for lemma in lemmas for part in lemma.split(" ")}
 
-    def add(self, forms: Iterable[tuple[str, str, int]]) -> None:
-        """Count what :meth:`WrittenForms.of` found in one of the owner's reviews; other lemmas are passed over."""
-        for lemma, form, times in forms:
-            if lemma in self._forms:
-                self._forms[lemma][form] += times
+    def add(self, word_forms: Iterable[tuple[str, str, int]]) -> None:
+        """Count the results of :meth:`WrittenForms.of` for one of the owner's reviews; other lemmas are ignored."""
+        for lemma, word_form, times in word_forms:
+            if lemma in self._word_forms:
+                self._word_forms[lemma][word_form] += times
 
     def chosen(self) -> list[str]:
-        """The most common form of each lemma; of equally common ones the first by name, and the lemma itself where none
-        was found. A phrase is made of the forms of its two words."""
+        """The most common form of each lemma; ties are broken by name, and a lemma without any form is returned itself.
+        Phrases are composed of the forms of their two words."""
         best = {
-            lemma: min(forms, key=lambda form: (-forms[form], form), default=lemma)
-            for lemma, forms in self._forms.items()
+            lemma: min(word_forms, key=lambda word_form: (-word_forms[word_form], word_form), default=lemma)
+            for lemma, word_forms in self._word_forms.items()
         }
         return [" ".join(best[part] for part in lemma.split(" ")) for lemma in self.lemmas]

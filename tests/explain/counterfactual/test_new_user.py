@@ -1,4 +1,4 @@
-"""Users who are not in the data: the same prediction as if they were, and what they may not post."""
+"""New users get the same predictions as users of the data set, and invalid posts are rejected."""
 
 import math
 
@@ -21,20 +21,20 @@ from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommender
 from recbole_drex.training.trainer import make_trainer
 
-FORMS = [
+MODELS = [
     {},
     {"output": "point"},
     {"aspects": 0, "adjust_rating": False, "output": "point"},
     {"start": "mlp", "taste": []},
-    # Not "sequential": there an item is, to somebody of the data, what it was when they rated it.
+    # Not "sequential": there, an item's state for a known user is that at the time of the rating.
     {"modalities": ["rating"]},
 ]
 
 
-@pytest.mark.parametrize("form", FORMS, ids=str)
-def test_somebody_new_is_predicted_as_if_they_had_been_there(form, make_experiment):
-    """A model from whose evidence a user was removed predicts for what they post what the whole model predicts."""
-    experiment = shake(make_experiment("DReX", embedding_size=8, taste_size=8, **form))
+@pytest.mark.parametrize("parameters", MODELS, ids=str)
+def test_a_new_user_is_predicted_like_a_known_user(parameters, make_experiment):
+    """A model without a user's evidence makes the same predictions from the posted interactions as the whole model."""
+    experiment = shake(make_experiment("DReX", embedding_size=8, taste_size=8, **parameters))
     model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
     unrated = set(experiment.dataset.unrated["user_id"].tolist())
     user = next(user for user in range(1, model.n_users) if user not in unrated)
@@ -71,7 +71,7 @@ def names(trained, *items):
     return [str(trained.dataset.field2id_token["item_id"][item]) for item in items]
 
 
-def test_what_is_posted_is_not_recommended_and_decides_what_is(trained, new_users):
+def test_posted_items_are_not_recommended_and_determine_predictions(trained, new_users):
     items = names(trained, *range(1, 9))
     view, best = new_users.best([PostedInteraction(item, 5.0) for item in items], 5)
     assert len(view) == 8 and len(best) == 5
@@ -104,7 +104,7 @@ def demo(tmp_path_factory):
     [("DReX", 5), pytest.param("DReX", 40, marks=pytest.mark.slow)],
 )
 def test_predictions_rise_with_posted_ratings(name, epochs, demo):
-    """From the first one on; and without any, an item is predicted to be what it is to the average user."""
+    """From the first rating on; without ratings, predictions are those for the average user."""
     model, rng = demo(name, epochs=epochs), np.random.default_rng(0)
     empty, levels = torch.zeros(0, model.attention.width), model.table.levels
 
@@ -113,9 +113,9 @@ def test_predictions_rise_with_posted_ratings(name, epochs, demo):
         view = view_of_new(model, torch.from_numpy(items), torch.full((n,), rating), [empty] * n, [[]] * n, [[]] * n)
         return float(view.scores().detach()[1:].mean())
 
-    nobody = mean(np.zeros(0, dtype=np.int64), 0.0)
+    without_ratings = mean(np.zeros(0, dtype=np.int64), 0.0)
     average = float(torch.cat([model.predict_unknown(user)[1:] for user in range(1, model.n_users)]).mean())
-    assert nobody == pytest.approx(average, abs=0.25)
+    assert without_ratings == pytest.approx(average, abs=0.25)
     spread = {}
     for n in (1, 2, 3, 5):
         draws = [rng.choice(np.arange(1, model.n_items), n, replace=False) for _ in range(20)]
@@ -127,10 +127,10 @@ def test_predictions_rise_with_posted_ratings(name, epochs, demo):
 
 def test_words_count(trained, new_users):
     (item,) = names(trained, 4)
-    said = [
+    scores = [
         new_users.view([PostedInteraction(item, 4.0, text)]).scores() for text in ("", "superb story", "awful story")
     ]
-    assert not torch.equal(said[0], said[1]) and not torch.equal(said[1], said[2])
+    assert not torch.equal(scores[0], scores[1]) and not torch.equal(scores[1], scores[2])
     alone = new_users.view([PostedInteraction(item, None, "superb story")])
     assert len(alone) == 1 and torch.isfinite(alone.scores()).all()
 
@@ -162,7 +162,7 @@ def test_a_rating_between_levels_is_the_nearer_level(trained, new_users):
 @pytest.mark.parametrize(
     ("posted", "message"),
     [
-        ([], "nothing was posted"),
+        ([], "no interaction was posted"),
         ([("nothing like it", 4.0, "")], "unknown item"),
         ([(1, 4.0, ""), (1, 3.0, "")], "posted twice"),
         ([(1, 11.0, "")], "is not between 1 and 5"),
@@ -178,7 +178,7 @@ def test_what_may_not_be_posted(trained, new_users, posted, message):
 
 
 def test_users_of_other_models_are_not_made(make_experiment):
-    with pytest.raises(ConfigError, match="knows only the users it was trained with"):
+    with pytest.raises(ConfigError, match="cannot recommend to new users"):
         NewUsers(Recommender(make_experiment("NARRE")))
 
 

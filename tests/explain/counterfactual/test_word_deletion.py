@@ -6,7 +6,7 @@ import torch
 from altered import literal_reading, shake
 
 from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
-from recbole_drex.explain.word_effects import PlaceOfWord, WordDeletion
+from recbole_drex.explain.word_effects import WordDeletion, WordOccurrence
 
 
 @pytest.fixture(
@@ -26,11 +26,11 @@ def deletion(experiment):
     return WordDeletion(DReXCounterfactual.of(model, user, item))
 
 
-def literal(deletion, gone) -> float:
-    """The prediction after the pooled reviews of both sides were made again, word by word, without those that are gone.
+def literal(deletion, is_removed) -> float:
+    """The prediction from reviews of both sides that are pooled again, word by word, without the removed words.
 
     Args:
-        gone: takes side, place in ``words`` and lemma, and says whether this occurrence is taken away.
+        is_removed: takes side, index in ``words`` and lemma, and returns whether this occurrence is removed.
     """
     counterfactual, model = deletion.counterfactual, deletion.counterfactual.model
     table, taste = model.table, model.taste
@@ -39,11 +39,11 @@ def literal(deletion, gone) -> float:
     review = next(one for one in table.modalities if one.name == "review")
     others = [one.presence for one in table.modalities if one is not review]
     for number, (side, words) in enumerate(zip(counterfactual.sides, deletion.words, strict=True)):
-        for place, row in enumerate(side.row.tolist()):
-            inside = torch.nonzero(words.place == place).flatten().tolist()
-            lost = [k for k in inside if gone(number, k, int(words.word[k]))]
-            stays = [k for k in inside if k not in lost]
-            if not lost:
+        for index, row in enumerate(side.row.tolist()):
+            inside = torch.nonzero(words.index == index).flatten().tolist()
+            removed = [k for k in inside if is_removed(number, k, int(words.word[k]))]
+            stays = [k for k in inside if k not in removed]
+            if not removed:
                 continue
             if model.aspects is not None:
                 read = literal_reading(model.aspects, words.word[stays].tolist(), words.sentence[stays].tolist())
@@ -56,8 +56,8 @@ def literal(deletion, gone) -> float:
                 if not table.rows_at(torch.tensor([row]))[0, others].any():
                     table.features[row], table.ratings[row] = 0.0, 0.0
             if taste is not None and side is counterfactual.item:
-                positions = words.position[lost].numpy()
-                left = taste.text.without(np.array([row]), np.zeros(len(lost), dtype=int), positions)[0]
+                positions = words.position[removed].numpy()
+                left = taste.text.without(np.array([row]), np.zeros(len(removed), dtype=int), positions)[0]
                 change = torch.from_numpy(left - taste.text.rows(np.array([row]))[0]) @ taste.directions
                 item = counterfactual.item.entity
                 taste.sums[item] += change if stays else -taste.coordinates[row]
@@ -79,38 +79,38 @@ def test_without_lemmas(deletion):
     lemmas = deletion.lemmas
     frequent = lemmas[deletion.occurrences().argsort(descending=True)[:6]].tolist()
     sets = [[frequent[0]], frequent, [int(lemmas[0])], []]
-    found = deletion.without(sets)
-    assert float(found[-1]) == pytest.approx(deletion.base, abs=1e-5)
-    for chosen, prediction in zip(sets, found.tolist(), strict=True):
+    results = deletion.without(sets)
+    assert float(results[-1]) == pytest.approx(deletion.base, abs=1e-5)
+    for chosen, prediction in zip(sets, results.tolist(), strict=True):
         expected = literal(deletion, lambda side, token, lemma, chosen=chosen: lemma in chosen)
         assert prediction == pytest.approx(expected, abs=2e-4)
 
 
 def test_without_single_occurrences(deletion):
-    places = [PlaceOfWord(side, token) for side in (0, 1) for token in (0, 3, len(deletion.words[side]) - 1)]
-    found = deletion.without(places)
-    for place, prediction in zip(places, found.tolist(), strict=True):
-        expected = literal(deletion, lambda side, token, lemma, place=place: PlaceOfWord(side, token) == place)
+    occurrences = [WordOccurrence(side, token) for side in (0, 1) for token in (0, 3, len(deletion.words[side]) - 1)]
+    results = deletion.without(occurrences)
+    for index, prediction in zip(occurrences, results.tolist(), strict=True):
+        expected = literal(deletion, lambda side, token, lemma, index=index: WordOccurrence(side, token) == index)
         assert prediction == pytest.approx(expected, abs=2e-4)
 
 
-def test_foremost_words_are_those_of_the_largest_effects(deletion):
+def test_strongest_words_have_the_largest_effects(deletion):
     every = {lemma: deletion.base - float(deletion.without([[lemma]])[0]) for lemma in deletion.lemmas.tolist()}
-    found = deletion.foremost(5)
-    assert [abs(delta) for _, delta in found] == sorted((abs(delta) for _, delta in found), reverse=True)
-    for lemma, delta in found:
+    results = deletion.strongest(5)
+    assert [abs(delta) for _, delta in results] == sorted((abs(delta) for _, delta in results), reverse=True)
+    for lemma, delta in results:
         assert delta == pytest.approx(every[lemma], abs=2e-4)
     largest = sorted(map(abs, every.values()), reverse=True)[:5]
-    np.testing.assert_allclose([abs(delta) for _, delta in found], largest, atol=3e-3)
+    np.testing.assert_allclose([abs(delta) for _, delta in results], largest, atol=3e-3)
 
 
-def test_all_words_may_go(deletion):
+def test_all_words_can_be_removed(deletion):
     assert np.isfinite(float(deletion.without([deletion.lemmas.tolist()])[0]))
 
 
 def test_sums_over_words(deletion):
     attention, times = deletion.attention(), deletion.occurrences()
-    reviews = sum(len(words.place.unique()) for words in deletion.words)
+    reviews = sum(len(words.index.unique()) for words in deletion.words)
     assert float(attention.detach().sum()) == pytest.approx(reviews, abs=1e-3)  # the weights of each review sum to one
     assert int(times.sum()) == sum(map(len, deletion.words))
     lemma = int(deletion.lemmas[times.argmax()])
@@ -119,7 +119,7 @@ def test_sums_over_words(deletion):
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_one_side_without_words(make_experiment, side):
-    """Beside somebody or something of whom nothing is known, the words of the other side have effects."""
+    """If one side has no words, the words of the other side still have effects."""
     model = shake(make_experiment("DReX", embedding_size=8, modalities=["review"], hide_reviews=0.9)).model.eval()
     table = model.table
     known = [torch.bincount(table.user, minlength=table.n_users), torch.bincount(table.item, minlength=table.n_items)]
@@ -128,7 +128,7 @@ def test_one_side_without_words(make_experiment, side):
     assert known[side][pair[side]] == 0
     deletion = WordDeletion(DReXCounterfactual.of(model, *pair))
     assert not len(deletion.words[side]) and len(deletion.words[1 - side])
-    found = deletion.foremost(5)
-    assert len(found) == 5 and all(delta for _, delta in found)
-    every = {lemma: deletion.base - float(deletion.without([[lemma]])[0]) for lemma, _ in found}
-    assert all(delta == pytest.approx(every[lemma], abs=1e-5) for lemma, delta in found)
+    results = deletion.strongest(5)
+    assert len(results) == 5 and all(delta for _, delta in results)
+    every = {lemma: deletion.base - float(deletion.without([[lemma]])[0]) for lemma, _ in results}
+    assert all(delta == pytest.approx(every[lemma], abs=1e-5) for lemma, delta in results)

@@ -1,4 +1,4 @@
-"""Keyword profiles and explanations, against a literal sum over words and against the tastes that the demo planted."""
+"""Keyword profiles and explanations, compared with literal sums over words and with the demo's planted tastes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def explainer(trained):
 
 
 def literal(experiment) -> dict[tuple[str, str, str], list[tuple[float, float]]]:
-    """Attention and rating of every training review that holds a word of a user or an item, in plain loops: a softmax
+    """Attention and rating of every training review, per user or item and word, computed in plain loops by a softmax
     over the projected words of each review."""
     dataset, model = experiment.dataset, experiment.model
     store, attention = model.attention.store, model.attention
-    found: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
+    result: dict[tuple[str, str, str], list[tuple[float, float]]] = defaultdict(list)
     for feat in (experiment.parts.train_dataset.inter_feat, dataset.unrated):
         ratings = feat["rating"].tolist() if "rating" in feat else [math.nan] * len(feat)
         rows = zip(feat["user_id"], feat["item_id"], feat["review_row"].long(), ratings, strict=True)
@@ -51,12 +51,12 @@ def literal(experiment) -> dict[tuple[str, str, str], list[tuple[float, float]]]
             for word, weight in zip(store.word_ids[words], weights.tolist(), strict=True):
                 sums[store.vocabulary[word]] += weight
             for word, weight in sums.items():
-                found["user", str(dataset.id2token("user_id", user)), word].append((weight, rating))
-                found["item", str(dataset.id2token("item_id", item)), word].append((weight, rating))
-    return found
+                result["user", str(dataset.id2token("user_id", user)), word].append((weight, rating))
+                result["item", str(dataset.id2token("item_id", item)), word].append((weight, rating))
+    return result
 
 
-def everything(experiment, score: str):
+def full_table(experiment, score: str):
     experiment.config["profile_score"] = score
     table = KeywordProfiles(experiment, words=10**6).table()
     experiment.config["profile_score"] = "attention_lift"
@@ -70,13 +70,13 @@ def test_sums_of_attention_equal_literal_ones(trained):
     names = {"christmas", "easter", "boston", "january", "vienna"}  # of the generator's fillers
     shown = {word for word, n in writers.items() if n <= users / 2}.difference(JUDGING_WORDS)
     expected = {key: entry for key, entry in everywhere.items() if key[2] in shown}
-    table = everything(trained, "attention")
-    found = {(row.side, row.id, row.lemma): row for row in table.itertuples()}
-    hidden = {word for *_, word in expected.keys() - found.keys()}
-    assert found.keys() <= expected.keys() and all(key[2] in hidden for key in expected.keys() - found.keys())
+    table = full_table(trained, "attention")
+    result = {(row.side, row.id, row.lemma): row for row in table.itertuples()}
+    hidden = {word for *_, word in expected.keys() - result.keys()}
+    assert result.keys() <= expected.keys() and all(key[2] in hidden for key in expected.keys() - result.keys())
     assert names & {word for *_, word in everywhere} <= hidden and len(hidden) < 40
-    expected = {key: expected[key] for key in found}
-    for key, row in found.items():
+    expected = {key: expected[key] for key in result}
+    for key, row in result.items():
         weights, ratings = zip(*expected[key], strict=True)
         assert row.score == pytest.approx(sum(weights), abs=1e-4) and row.reviews == len(weights)
         rated = [rating for rating in ratings if not math.isnan(rating)]
@@ -93,14 +93,16 @@ def test_the_lift_equals_a_literal_one(trained):
         ).items()
     }
     total = sum(n for (side, _), n in reviews.items() if side == "user")
-    table = everything(trained, "attention_lift")
+    table = full_table(trained, "attention_lift")
     for row in table[::37].itertuples():
         lift = 0.0
         for side in ("user", "item"):
-            found = {owner: len(entry) for (s, owner, word), entry in entries.items() if (s, word) == (side, row.lemma)}
-            share = sum(found.values()) / total
+            result = {
+                owner: len(entry) for (s, owner, word), entry in entries.items() if (s, word) == (side, row.lemma)
+            }
+            share = sum(result.values()) / total
             expected = sum(1 - (1 - share) ** n for (s, _), n in reviews.items() if s == side)
-            lift += max(0.0, math.log(expected / len(found)))
+            lift += max(0.0, math.log(expected / len(result)))
         weights = [weight for weight, _ in entries[row.side, row.id, row.lemma]]
         damped = sum(weights) - 0.9 * math.sqrt(sum(weight**2 for weight in weights))
         assert row.score == pytest.approx(damped * min(max(lift, 1e-6), 1.0), abs=1e-4)
@@ -157,5 +159,5 @@ def test_unknown_user_and_models_without_words(explainer, make_experiment, train
     for model, parameters in (("Bias", {}), ("BPR", {})):
         experiment = make_experiment(model, **parameters)
         train(experiment)
-        with pytest.raises(DataError, match="explains nothing"):
+        with pytest.raises(DataError, match="offers no explanations"):
             Explainer(experiment)

@@ -1,4 +1,4 @@
-"""Quotes: from training reviews alone, where the model attends to the word the most, short and in whole words."""
+"""Quotes come from the training review with the highest attention to the word, and are short and cut at words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from recbole_drex.explain.verbalize import reasons_of
 
 @pytest.fixture(scope="module")
 def marked(small, tmp_path_factory) -> Path:
-    """``small`` with the number of its review after every word of every text: ``great [17] fun [17]``."""
+    """``small`` with the review's row after every word of every text: ``great [17] fun [17]``."""
     root = tmp_path_factory.mktemp("marked")
     shutil.copytree(small.root / small.name, root / small.name)
     texts = ReviewTexts(small.root / small.name / TEXTS)
@@ -44,14 +44,14 @@ def explanations(trained):
 
 
 def _evidence(experiment) -> dict[int, tuple[str, str]]:
-    """User and item of every review that may be known, by its row, read from the parts of the split."""
+    """User and item of every training review, by row, read from the parts of the split."""
     dataset = experiment.dataset
-    found = {}
+    result = {}
     for feat in (experiment.parts.train_dataset.inter_feat, dataset.unrated):
         for user, item, row in zip(feat["user_id"], feat["item_id"], feat["review_row"].long().tolist(), strict=True):
             if row >= 0:
-                found[row] = (str(dataset.id2token("user_id", user)), str(dataset.id2token("item_id", item)))
-    return found
+                result[row] = (str(dataset.id2token("user_id", user)), str(dataset.id2token("item_id", item)))
+    return result
 
 
 def test_quotes_come_from_training_reviews_of_the_user_and_of_others_about_the_item(trained, explanations):
@@ -77,18 +77,18 @@ def test_quotes_come_from_training_reviews_of_the_user_and_of_others_about_the_i
 
 
 def _heaviest(experiment, word: str, rows: list[int]) -> int:
-    """The row of the review with the highest single weight of ``word``, by a softmax over each review's words."""
+    """The row of the review with the highest single weight of ``word``, from a softmax over each review's words."""
     attention = experiment.model.attention
     store, vector = attention.store, attention.scoring_vector().detach().numpy()
-    best, found = -np.inf, -1
+    best, result = -np.inf, -1
     for row in rows:
         words = slice(store.offsets[row], store.offsets[row + 1])
         score = store.read(np.arange(words.start, words.stop)).numpy() @ vector
         weight = np.exp(score - score.max()) / np.exp(score - score.max()).sum()
         there = [w for w, index in zip(weight, store.word_ids[words], strict=True) if store.vocabulary[index] == word]
         if there and max(there) > best:
-            best, found = max(there), row
-    return found
+            best, result = max(there), row
+    return result
 
 
 def test_the_review_with_the_highest_attention_weight_is_quoted_around_the_word(trained, explanations):
@@ -172,14 +172,14 @@ def test_users_are_spread_from_most_reviews_to_fewest(trained):
     st.integers(0, 79),
     st.integers(34, 200),
 )
-def test_an_excerpt_holds_the_word_and_is_cut_between_words(words, place, longest):
-    place %= len(words)
-    text, start = " ".join(words), sum(len(word) + 1 for word in words[:place])
-    cut = excerpt(text, start, start + len(words[place]), longest)
+def test_an_excerpt_holds_the_word_and_is_cut_between_words(words, index, longest):
+    index %= len(words)
+    text, start = " ".join(words), sum(len(word) + 1 for word in words[:index])
+    cut = excerpt(text, start, start + len(words[index]), longest)
     assert len(cut) <= longest
     kept = cut.strip("\u2026").split(" ")
-    assert words[place] in kept
-    assert any(words[first : first + len(kept)] == kept for first in range(place + 1))
+    assert words[index] in kept
+    assert any(words[first : first + len(kept)] == kept for first in range(index + 1))
     assert (cut == text) == (len(text) <= longest)
 
 

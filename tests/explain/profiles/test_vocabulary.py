@@ -1,4 +1,4 @@
-"""What profiles say of their words: written form, side of the ratings, phrases; and the files of all profiles."""
+"""Written forms, sentiments and phrases of profiles, and the files of all profiles."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def test_the_form_that_the_owner_writes_most_often_is_shown(trained, profiles, s
     assert len(changed) > 3
     for row in pd.concat([changed[:20], table[::41]]).itertuples():
         owner = trained.dataset.token2id(f"{row.side}_id", row.id)
-        forms: Counter[str] = Counter()
+        word_forms: Counter[str] = Counter()
         for text in texts[reviews.row[reviews.owner(row.side) == owner]]:
             words = processor(text)
             spans = zip(words.lemmas, words.starts, words.ends, strict=True)
-            forms.update(words.text[start:end] for lemma, start, end in spans if lemma == row.lemma)
-        assert row.word == min(forms, key=lambda form: (-forms[form], form))
+            word_forms.update(words.text[start:end] for lemma, start, end in spans if lemma == row.lemma)
+        assert row.word == min(word_forms, key=lambda word_form: (-word_forms[word_form], word_form))
 
 
 def test_single_look_ups_equal_the_table_and_are_fast(trained, profiles):
@@ -57,10 +57,10 @@ def test_single_look_ups_equal_the_table_and_are_fast(trained, profiles):
         tokens = trained.dataset.field2id_token[f"{side}_id"][1:20]
         fresh = KeywordProfiles(trained)
         for token in map(str, tokens):
-            found = [(k.word, k.lemma, k.score, k.reviews, k.side) for k in fresh.profile(side, token)]
+            result = [(k.word, k.lemma, k.score, k.reviews, k.side) for k in fresh.profile(side, token)]
             rows = profiles.table().query("side == @side and id == @token")
             columns = rows[["word", "lemma", "score", "reviews", "sentiment"]]
-            assert found == list(columns.itertuples(index=False, name=None)) and len(found) <= 20
+            assert result == list(columns.itertuples(index=False, name=None)) and len(result) <= 20
         start = time.perf_counter()
         for token in map(str, tokens):
             fresh.profile(side, token)
@@ -83,9 +83,9 @@ def test_keywords_quote_training_reviews_with_the_attention_of_each_word(trained
     dataset, seen = trained.dataset, 0
     rows = dict(zip(zip(evidence.user.tolist(), evidence.item.tolist(), strict=True), evidence.review_row, strict=True))
     weight = {
-        (int(reviews.row[k]), place): value
+        (int(reviews.row[k]), index): value
         for k in range(len(reviews))
-        for place, value in enumerate(reviews.weight[reviews.bounds[k] : reviews.bounds[k + 1]].tolist())
+        for index, value in enumerate(reviews.weight[reviews.bounds[k] : reviews.bounds[k + 1]].tolist())
     }
     for side in ("user", "item"):
         for token in map(str, dataset.field2id_token[f"{side}_id"][1:8]):
@@ -97,8 +97,8 @@ def test_keywords_quote_training_reviews_with_the_attention_of_each_word(trained
                     words, quote = processor(texts[row][0]), past.quote
                     shown = [quote.text[mark.start : mark.end].lower() for mark in quote.marks]
                     assert shown == processor_words(quote.text, processor)
-                    place = words.text.index(quote.text.strip("\u2026").lower())
-                    first = sum(start < place for start in words.starts)
+                    index = words.text.index(quote.text.strip("\u2026").lower())
+                    first = sum(start < index for start in words.starts)
                     expected = [weight[row, first + k] for k in range(len(shown))]
                     assert [mark.attention for mark in quote.marks] == pytest.approx(expected, abs=1e-5)
                     assert all(mark.delta is None for mark in quote.marks)
@@ -116,7 +116,7 @@ def processor_words(text: str, processor: TextProcessor) -> list[str]:
 
 
 def reviews_of(rows: list[tuple[int, list[int], float]], words: int = 8) -> AttendedReviews:
-    """Reviews by users (every one of another item) that hold words, with a rating."""
+    """Reviews by users, each of a different item, with words and a rating."""
     lengths = [len(held) for _, held, _ in rows]
     return AttendedReviews(
         user=np.array([user for user, _, _ in rows]),
@@ -130,18 +130,18 @@ def reviews_of(rows: list[tuple[int, list[int], float]], words: int = 8) -> Atte
     )
 
 
-def user_sides(rows: list[tuple[int, list[int], float]], said: list[float]) -> dict[tuple[int, int], str]:
+def user_sides(rows: list[tuple[int, list[int], float]], opinions: list[float]) -> dict[tuple[int, int], str]:
     reviews = reviews_of(rows)
-    counts, _ = count_words(reviews, reviews.word, reviews.weight, len(reviews.vocabulary), np.array(said))
+    counts, _ = count_words(reviews, reviews.word, reviews.weight, len(reviews.vocabulary), np.array(opinions))
     return dict(zip(zip(counts.owner.tolist(), counts.word.tolist(), strict=True), sides(counts).tolist(), strict=True))
 
 
 def test_sides_follow_what_is_said_and_not_the_ratings():
     rows = [(1, [0, 1], 1.0), (1, [0, 1], 1.0), (1, [0, 0, 2], 1.0), (2, [0], 5.0)]
-    found = user_sides(rows, [0.9, -0.9, 0.4, 0.1, -0.5, 0.4, 0.3, -0.2])
-    assert found[1, 0] == "praised"  # two of three; the two occurrences in the third sum to blame
-    assert found[1, 1] == "neutral"  # one of each
-    assert found[1, 2] == "neutral" == found[2, 0]  # one review is not enough
+    result = user_sides(rows, [0.9, -0.9, 0.4, 0.1, -0.5, 0.4, 0.3, -0.2])
+    assert result[1, 0] == "praised"  # two of three; the two occurrences in the third sum to blame
+    assert result[1, 1] == "neutral"  # one of each
+    assert result[1, 2] == "neutral" == result[2, 0]  # one review is not enough
     assert set(user_sides(rows, [0.0] * 8).values()) == {"neutral"}
 
 
@@ -154,16 +154,16 @@ def test_sides_follow_what_is_said_and_not_the_ratings():
     st.randoms(use_true_random=False),
 )
 def test_sides_are_what_most_reviews_say(rows, random):
-    said = [random.choice([-1.0, -0.5, 0.0, 0.5, 1.0]) for _, held, _ in rows for _ in held]
-    found, place, opinions = user_sides(rows, said), 0, {}
+    sentiments = [random.choice([-1.0, -0.5, 0.0, 0.5, 1.0]) for _, held, _ in rows for _ in held]
+    result, index, opinions = user_sides(rows, sentiments), 0, {}
     for user, held, _ in rows:
         sums = Counter()
         for word in held:
-            sums[word] += said[place]
-            place += 1
+            sums[word] += sentiments[index]
+            index += 1
         for word in set(held):
             opinions.setdefault((user, word), []).append(sums[word])
-    for key, side in found.items():
+    for key, side in result.items():
         praise, blame = (sum(sign * value > 0 for value in opinions[key]) for sign in (1, -1))
         enough = max(2, len(opinions[key]) * 2 / 3)
         assert side == ("praised" if praise >= enough else "criticised" if blame >= enough else "neutral")
@@ -233,8 +233,8 @@ def test_files_hold_all_profiles(profiles, tmp_path):
         for rank, keyword in enumerate(keywords, 1)
     ]
     columns = ["side", "id", "rank", "word", "lemma", "score", "reviews", "mean_rating", "sentiment"]
-    found = pd.DataFrame(rows, columns=columns)
-    pd.testing.assert_frame_equal(found.astype({"mean_rating": float}), table, check_dtype=False)
+    result = pd.DataFrame(rows, columns=columns)
+    pd.testing.assert_frame_equal(result.astype({"mean_rating": float}), table, check_dtype=False)
     assert set(table["sentiment"]) <= {"praised", "criticised", "neutral"}
     assert table["mean_rating"].dropna().between(1, 5).all()
 

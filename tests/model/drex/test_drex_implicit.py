@@ -103,7 +103,7 @@ def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):
 def test_reviews_move_nothing_where_only_factors_and_tastes_are_scored(taste, make_experiment):
     experiment = make_experiment("DReX-implicit", use_bilinear=False, taste=taste, taste_size=8)
     words = WordDeletion(DReXCounterfactual.of(experiment.model.eval(), 3, 5))
-    effects = [abs(delta) for _, delta in words.foremost(5)]
+    effects = [abs(delta) for _, delta in words.strongest(5)]
     assert len(effects) == 5 and (max(effects) > 1e-6) == bool(taste)  # less is rounding
     explanation = Explainer(experiment).explain(str(experiment.dataset.field2id_token["user_id"][3]))
     assert len(explanation.recommendations) == 3

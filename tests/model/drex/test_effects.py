@@ -65,8 +65,10 @@ def test_deltas_are_those_of_removal(explained):
         base = float(counterfactual.without([[]], [[]])[0])
         for one in item.evidence:
             side = ("user", "item").index(one.side)
-            pasts = list(zip(*(part.tolist() for part in counterfactual.pasts[side][:2]), strict=True))
-            place = pasts.index((names.user_id(one.review.user), names.item_id(one.review.item)))
+            interactions = list(
+                zip(*(part.tolist() for part in counterfactual.past_interactions[side][:2]), strict=True)
+            )
+            place = interactions.index((names.user_id(one.review.user), names.item_id(one.review.item)))
             places = [[place]], [[]]
             left = float(counterfactual.without(*(places if side == 0 else places[::-1]))[0])
             assert one.delta == pytest.approx(base - left, abs=1e-4)

@@ -324,7 +324,7 @@ def test_without_a_generator_there_is_nothing_to_explain_with(make_experiment):
     assert explains(make_experiment("PESI").model)
     experiment = make_experiment("PESI", generator_sentences=0)
     assert not explains(experiment.model)
-    with pytest.raises(DataError, match="explains nothing"):
+    with pytest.raises(DataError, match="offers no explanations"):
         Explainer(experiment)
 
 

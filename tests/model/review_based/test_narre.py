@@ -127,7 +127,10 @@ def test_the_reviews_that_are_read_and_their_weights(experiment):
     model, documents = experiment.model.eval(), experiment.model.documents
     counterfactual = counterfactual_for(model, 4, 6)
     for side, (own, entity) in enumerate(((documents.user, 4), (documents.item, 6))):
-        pasts, weights = [part.tolist() for part in counterfactual.pasts[side]], counterfactual.weights[side].tolist()
+        pasts, weights = (
+            [part.tolist() for part in counterfactual.past_interactions[side]],
+            counterfactual.weights[side].tolist(),
+        )
         assert set(zip(*pasts, strict=True)) <= set(
             zip(documents.user.tolist(), documents.item.tolist(), documents.row.tolist(), strict=True)
         )
