@@ -1,4 +1,4 @@
-"""Commands that write what a trained model says of many users, pairs or items, and the list of models."""
+"""Commands that write the outputs of a trained model for many users, pairs or items, and the list of models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recbole_drex.utils.table_files import check_format, read_texts, write_table
 
 
 def recommend(folder: str, users: str, top: int, out: str | None, explain: bool) -> int:
-    """Write or print the best items of all users, or of those in a file; unknown ones are named and left out."""
+    """Write or print the best items of all users, or of the users in a file; unknown users are reported and skipped."""
     check_length(top)
     if out is not None:
         check_format(out)
@@ -30,17 +30,17 @@ def recommend(folder: str, users: str, top: int, out: str | None, explain: bool)
         unknown = [user for user in wanted if user not in known]
         wanted = [user for user in wanted if user in known]
         if not wanted:
-            raise DataError(f"no user in {users} is in the data of {folder}: {some_of(unknown)}")
+            raise DataError(f"{users} names no user of the data of {folder}: {some_of(unknown)}")
         if unknown:
             names, total = ", ".join(printable(user) for user in unknown), len(unknown) + len(wanted)
             share = f"{len(unknown):,} of {total:,} users in {users}"
-            print(f"note: left out, since they are not in the data: {names} ({share})", file=sys.stderr)
+            print(f"note: skipped users that are not in the data: {names} ({share})", file=sys.stderr)
     with stage(f"recommending to {len(wanted) if wanted is not None else run.experiment.dataset.user_num - 1:,} users"):
         return _show(recommendations(run, wanted, top, explain), out)
 
 
 def predict(folder: str, pairs: str, out: str | None) -> int:
-    """Write or print the rows of a file of pairs with the predictions of a run."""
+    """Write or print the pairs of a file with the predictions of a run."""
     if out is not None:
         check_format(out)
     table = read_texts(pairs)
@@ -51,7 +51,7 @@ def predict(folder: str, pairs: str, out: str | None) -> int:
 
 
 def export(folder: str, vectors: str) -> int:
-    """Write the vectors of users and items of a run."""
+    """Write the user and item vectors of a run."""
     if Path(vectors).suffix != ".npz":
         raise ConfigError(f"--vectors {vectors}: the file must end in .npz")
     with stage(f"loading {folder}"):
@@ -62,7 +62,7 @@ def export(folder: str, vectors: str) -> int:
 
 
 def list_models() -> int:
-    """Print all models, one a line: those of this project, then RecBole's."""
+    """Print all models, one per line: those of this project, then RecBole's."""
     for title, names in (("This project", own_models()), ("RecBole", recbole_models())):
         print(f"{title}:")
         width = max(map(len, names)) + 2

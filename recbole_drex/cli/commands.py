@@ -1,6 +1,6 @@
-"""What the commands of the command line do; heavy imports happen inside, so that ``--help`` answers at once.
+"""The functions behind the commands. Heavy imports are local, so that ``--help`` is fast.
 
-Each takes its options and the command as it was typed, and returns the exit status.
+Each function takes the parsed options and the command as typed, and returns the exit status.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def compare(options: argparse.Namespace, command: str) -> int:
 
     vary = dict(options.vary)
     if len(vary) < len(options.vary):
-        raise ConfigError("--vary names a parameter twice; give all its values at once")
+        raise ConfigError("--vary names a parameter twice; give all its values in one --vary")
     datasets = options.datasets or names_in(merged_files(options.config_files).get("dataset") or "demo")
     if options.rank_test and len(set(datasets)) < 2:
         raise ConfigError("--rank_test compares ranks over data sets; name two or more with --datasets")
@@ -97,12 +97,14 @@ def tune(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.tuning.search import resume, tune
 
     named = {"parallel": options.parallel, "cpus": options.cpus_per_trial, "gpus": options.gpus_per_trial}
-    asked = {key: value for key, value in named.items() if value is not None}
-    resources = Resources(**asked) if asked else None
+    given_resources = {key: value for key, value in named.items() if value is not None}
+    resources = Resources(**given_resources) if given_resources else None
     if options.resume is not None:
         given = [options.models, options.parameters, options.space, options.trials, options.minutes]
         if any(one for one in given):
-            raise ConfigError("--resume continues with a search as it was begun: give it nothing but resources")
+            raise ConfigError(
+                "--resume continues a search with its original settings: only resource options can be changed"
+            )
         search = resume(options.resume, address=options.address, resources=resources)
     else:
         search = tune(
@@ -137,7 +139,7 @@ def report(options: argparse.Namespace, command: str) -> int:
     except StorageError as error:
         if options.output:
             raise
-        raise StorageError(f"{error}; name another place for the page with --output FILE") from error
+        raise StorageError(f"{error}; choose another file for the page with --output FILE") from error
     return 0
 
 
@@ -218,15 +220,15 @@ def serve(options: argparse.Namespace, command: str) -> int:
 def verify(options: argparse.Namespace, command: str) -> int:
     from recbole_drex.cli.verify import verify
 
-    found = verify(options.folder)
-    for fault in found.faults:
+    verified = verify(options.folder)
+    for fault in verified.faults:
         print(fault)
     print(
-        f"{found.checked:,} files checked, {len(found.faults):,} faults"
-        if found.faults
-        else f"{found.checked:,} files checked, all are whole"
+        f"{verified.checked:,} files checked, {len(verified.faults):,} damaged or missing"
+        if verified.faults
+        else f"{verified.checked:,} files checked, all are undamaged"
     )
-    return 1 if found.faults else 0
+    return 1 if verified.faults else 0
 
 
 def doctor(options: argparse.Namespace, command: str) -> int:

@@ -1,4 +1,4 @@
-"""What is installed, what is found and what is missing, with the line that adds it; nothing here needs RecBole."""
+"""Reports what is installed and what is missing, with the commands that install it; does not need RecBole."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ TESTED: dict[str, str] = {
     "nltk": "3.10.4",
     "simplemma": "2.0.0",
 }
-"""The set that the tests run with; the pins of ``constraints.txt``, where a checkout has it, win."""
+"""The tested versions; pins in ``constraints.txt`` of a checkout take precedence."""
 TESTED_PYTHON = ("3.10", "3.11", "3.12", "3.13")
 
 
 def diagnose(data_path: Path) -> tuple[str, bool]:
-    """Examine this machine for the main job.
+    """Check whether this machine can run the main job.
 
     Args:
         data_path: folder of prepared data sets; it need not exist.
 
     Returns:
-        A report in plain text, and whether all is there that the main job on ``demo`` needs: the libraries, and the
-        encoder's weights undamaged. Untested versions, an absent corpus or no data sets are told, and are no fault.
+        A report in plain text, and whether the main job can run on ``demo``: the libraries are installed and the
+        encoder's weights are undamaged. Untested versions, a missing corpus or missing data sets are only reported.
     """
     report = _Report()
     _versions(report, {**TESTED, **_pins(Path(__file__).parents[2] / "constraints.txt")})
@@ -53,7 +53,7 @@ def diagnose(data_path: Path) -> tuple[str, bool]:
 
 
 class _Report:
-    """Sections of lines, and what must be done before the main job can run."""
+    """Sections of lines, and what is missing for the main job."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -71,7 +71,7 @@ class _Report:
 
 
 def _pins(path: Path) -> dict[str, str]:
-    """The versions that a file of ``name==version`` lines pins; empty where there is no such file."""
+    """The versions pinned in a file of ``name==version`` lines; empty without a file."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     pinned = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;#]+)", text, re.MULTILINE)
     return {name.lower(): version for name, version in pinned if name.lower() in TESTED}
@@ -91,7 +91,7 @@ def _versions(report: _Report, tested: Mapping[str, str]) -> None:
             line = RECBOLE_LINE if name == "recbole" else f'pip install "{name}=={expected}"'
             report.missing.append(f"{name}: {line}")
             continue
-        # The part after "+" says how a wheel was built (2.13.0+cpu), not what is in it.
+        # The part after "+" (2.13.0+cpu) describes the build of a wheel, not its version.
         same = version.partition("+")[0] == expected.partition("+")[0]
         report.line(name, f"{version:12} {'tested' if same else 'untested: tested with ' + expected}")
 
@@ -99,7 +99,7 @@ def _versions(report: _Report, tested: Mapping[str, str]) -> None:
 def _device(report: _Report) -> None:
     report.section("Device")
     if importlib.util.find_spec("torch") is None:
-        report.line("torch", "not installed, so nothing is known of the device")
+        report.line("torch", "not installed, so the device is unknown")
         return
     import torch
 
@@ -128,19 +128,19 @@ def _encoder(report: _Report) -> None:
 
 
 def _corpus(report: _Report) -> None:
-    """WordNet serves ``lemmatizer: wordnet`` alone, so its absence is no fault."""
+    """WordNet is needed for ``lemmatizer: wordnet`` only, so it may be missing."""
     if importlib.util.find_spec("nltk") is None:
         return
     import nltk
 
-    found = False
+    is_installed = False
     for name in ("corpora/wordnet", "corpora/wordnet.zip"):
         try:
             nltk.data.find(name)
-            found = True
+            is_installed = True
         except LookupError:
             continue
-    text = "found" if found else "absent; `lemmatizer: wordnet` needs: python -m nltk.downloader wordnet"
+    text = "installed" if is_installed else "missing; `lemmatizer: wordnet` needs: python -m nltk.downloader wordnet"
     report.line("wordnet", text)
 
 
@@ -151,14 +151,14 @@ def _prepared(report: _Report, data_path: Path) -> None:
     for name in names:
         report.line(name, _describe(data_path / name, name))
     if not names:
-        report.line("none", "the main job makes `demo`: python run_recbole_drex.py")
+        report.line("none", "create `demo` with: python run_recbole_drex.py")
 
 
 def _describe(folder: Path, name: str) -> str:
     path = folder / f"{name}.json"
-    again = f"it is made again by: recbole-drex prepare --dataset {name} --rebuild [--raw FILE]"
+    again = f"rebuild it with: recbole-drex prepare --dataset {name} --rebuild [--raw FILE]"
     if not path.is_file():
-        return "atomic files without a manifest: used as they are, or made again where raw reviews are there"
+        return "atomic files without a manifest: used as they are, or rebuilt if raw reviews are available"
     try:
         manifest = read_json(path, "manifest")
         counts = manifest["statistics"]
@@ -176,11 +176,11 @@ def _raw(report: _Report) -> None:
     report.section("Raw reviews")
     folder = os.environ.get("RECBOLE_DREX_RAW")
     if not folder:
-        report.line("none", "RECBOLE_DREX_RAW names no folder; name files with --raw FILE")
+        report.line("none", "RECBOLE_DREX_RAW is not set; name files with --raw FILE")
         return
     files = sorted(path for path in Path(folder).glob("*.jsonl.gz") if not path.name.startswith("meta_"))
     for path in files:
         meta = "with items" if (path.parent / f"meta_{path.name}").is_file() else "without items"
         report.line(path.name.removesuffix(".jsonl.gz"), f"{path}, {path.stat().st_size / 1e6:,.1f} MB, {meta}")
     if not files:
-        report.line("none", f"RECBOLE_DREX_RAW={folder} holds no *.jsonl.gz")
+        report.line("none", f"RECBOLE_DREX_RAW={folder} contains no *.jsonl.gz")

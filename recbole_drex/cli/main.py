@@ -1,6 +1,6 @@
 """The command line: ``recbole-drex prepare``, ``run``, ``evaluate``, ``compare``, ``tune``, ``report`` and others.
 
-Each command is a thin call. Heavy imports happen inside the commands, so that ``--help`` answers at once.
+Each command is a thin call. Heavy imports are local to the commands, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from recbole_drex.cli.options import make_parser, option_names
 from recbole_drex.errors import ConfigError, DrexError, UnknownNameError, nearest, unknown_name
 from recbole_drex.utils.progress import never_silent
 
-# What the system refuses: no room, no permission, a broken disk (libraries meet them at files of their own, as
-# TensorBoard does), or a name that is too long.
+# File errors that the user can fix: no space, no permission, a broken disk or a name that is too long. Libraries such
+# as TensorBoard raise them for their own files.
 _REFUSED = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; errors that the user can put right are printed as one line, with exit status 2."""
+    """Run a command; errors that the user can fix are printed on one line, with exit status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = make_parser()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a title shows "?" in it.
+        # A terminal that cannot show a character shows "?".
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
     try:
@@ -54,14 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return options.command(options, shlex.join(["recbole-drex", *arguments]))
     except UnknownNameError as error:
         names = option_names(commands[arguments[0]])
-        is_option = error.name in options.parameters and error.name not in names  # not in a file, nor of other models
+        is_option = error.name in options.parameters and error.name not in names  # from the command line
         print(f"error: {error.among(names) if is_option else error}", file=sys.stderr)
         return 2
     except (DrexError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever read the output (head, less) has left; what is still buffered must not be written at exit.
+        # The reader of the output (head, less) has closed it; buffered output must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
@@ -71,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         hints = {
-            "run": "; the same command with --resume continues from the last finished epoch",
-            "compare": "; the same command continues from the last finished epoch",
-            "tune": "; recbole-drex tune --resume DIR continues with the search in that folder",
+            "run": "; run the same command with --resume to continue from the last finished epoch",
+            "compare": "; run the same command to continue from the last finished epoch",
+            "tune": "; run recbole-drex tune --resume DIR to continue the search in that folder",
         }
         hint = hints.get(arguments[0], "")
         print(f"\nstopped{hint}", file=sys.stderr)
@@ -84,7 +84,7 @@ def _check_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) ->
     """Check the names of the options of a command that takes no parameters.
 
     Raises:
-        ConfigError: one does not exist.
+        ConfigError: unknown option.
     """
     legal = option_names(parser)
     for argument in arguments[1:]:

@@ -17,7 +17,7 @@ PARAMETERS = (
 
 
 def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser, and those of its commands by their names."""
+    """The parser, and the parsers of its commands by name."""
     parser = argparse.ArgumentParser("recbole-drex", description="Review-based recommendation models for RecBole.")
     parser.add_argument("--version", action="version", version=f"recbole_drex {__version__}")
     subparsers = parser.add_subparsers(metavar="command", required=True)
@@ -74,21 +74,21 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     run.add_argument(
         "--seeds",
         type=seed_list,
-        help="comma-separated; each has its own split (default: the seed of --config_files, or 2026)",
+        help="comma-separated; each seed has its own split (default: the seed of --config_files, or 2026)",
     )
-    run.add_argument("--resume", action="store_true", help="continue with an interrupted run, keep finished ones")
+    run.add_argument("--resume", action="store_true", help="continue an interrupted run, and keep finished runs")
     overwrite(run)
     run.add_argument("--verbose", action="store_true", help="print all metrics, tests and the quality of explanations")
-    run.add_argument("--no_references", action="store_true", help="do not train the reference models as well")
+    run.add_argument("--no_references", action="store_true", help="do not train the reference models")
 
     evaluate = command(
         "evaluate", commands.evaluate, "Evaluate a model that RecBole trained, from its checkpoint.", parameters=True
     )
     evaluate.add_argument("checkpoint", metavar="FILE", help="a .pth file that RecBole 1.2 saved")
     evaluate.add_argument(
-        "--trust-checkpoint", action="store_true", help="read the file, which runs whatever code is in it"
+        "--trust-checkpoint", action="store_true", help="load the file, which runs any code that it contains"
     )
-    evaluate.add_argument("--data_path", metavar="DIR", help="data sets (default: where the checkpoint says)")
+    evaluate.add_argument("--data_path", metavar="DIR", help="data sets (default: the path in the checkpoint)")
     output_options(evaluate)
     overwrite(evaluate)
 
@@ -101,7 +101,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     prepare.add_argument(
         "--address",
         metavar="ADDRESS",
-        help="Ray cluster: host:port, ray://host:port or auto (default: one on this machine alone)",
+        help="Ray cluster: host:port, ray://host:port or auto (default: a local one on this machine)",
     )
 
     compare = command(
@@ -122,7 +122,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     compare.add_argument(
         "--seeds", type=seed_list, default=[2026, 2027, 2028], help="comma-separated (default: 2026,2027,2028)"
     )
-    compare.add_argument("--folds", type=int, metavar="N", help="N splits a seed, so that every row is tested once")
+    compare.add_argument("--folds", type=int, metavar="N", help="N splits per seed, so that every row is tested once")
     compare.add_argument(
         "--vary",
         type=_varied,
@@ -136,16 +136,16 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
     )
     output_options(compare)
     compare.add_argument(
-        "--name", default="comparison", help="folder of the comparison inside that (default: comparison)"
+        "--name", default="comparison", help="folder of the comparison in --output_dir (default: comparison)"
     )
     compare.add_argument("--data_path", metavar="DIR", help="prepared data sets (default: atomic_data)")
     compare.add_argument(
         "--config_files", type=file_list, default=[], metavar="A.yaml,B.yaml", help="files of parameters"
     )
     overwrite(compare)
-    compare.add_argument("--no_references", action="store_true", help="do not run the reference models as well")
+    compare.add_argument("--no_references", action="store_true", help="do not run the reference models")
     compare.add_argument(
-        "--reference", metavar="MODEL", help="the model that all others are tested against (default: the first)"
+        "--reference", metavar="MODEL", help="the model against which all others are tested (default: the first)"
     )
     compare.add_argument("--rank_test", action="store_true", help="Friedman and Nemenyi tests over the data sets")
 
@@ -161,57 +161,64 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         "--space", metavar="FILE", help="YAML of values per parameter, or a folder of <Model>.yaml (default: built in)"
     )
     tune.add_argument("--algo", default="grid", help="grid, random, optuna or asha (default: grid)")
-    tune.add_argument("--trials", type=int, metavar="N", help="of each model (default: the whole grid, or 20)")
-    tune.add_argument("--minutes", type=float, metavar="M", help="wall time of each model's search")
+    tune.add_argument("--trials", type=int, metavar="N", help="trials per model (default: the whole grid, or 20)")
+    tune.add_argument("--minutes", type=float, metavar="M", help="wall time of the search per model")
     tune.add_argument(
-        "--seeds", type=seed_list, default=[2026], help="of each trial; scores are means over them (default: 2026)"
+        "--seeds",
+        type=seed_list,
+        default=[2026],
+        help="seeds of each trial; scores are means over them (default: 2026)",
     )
-    tune.add_argument("--parallel", type=int, metavar="N", help="trials at once (default: as many as there are cores)")
-    tune.add_argument("--cpus_per_trial", type=int, metavar="N", help="cores of a trial (default: 1)")
-    tune.add_argument("--gpus_per_trial", type=float, metavar="G", help="may be a fraction (default: 0)")
-    output_options(tune, "results/search", "folder of the search")
-    tune.add_argument("--resume", metavar="DIR", help="continue with the search in this folder")
+    tune.add_argument("--parallel", type=int, metavar="N", help="concurrent trials (default: number of cores)")
+    tune.add_argument("--cpus_per_trial", type=int, metavar="N", help="cores per trial (default: 1)")
     tune.add_argument(
-        "--address", help="of a running Ray: auto, host:port or ray://host:port (default: start one here)"
+        "--gpus_per_trial", type=float, metavar="G", help="GPUs per trial, possibly a fraction (default: 0)"
+    )
+    output_options(tune, "results/search", "folder of the search")
+    tune.add_argument("--resume", metavar="DIR", help="continue the search in this folder")
+    tune.add_argument(
+        "--address", help="running Ray cluster: auto, host:port or ray://host:port (default: start one locally)"
     )
     tune.add_argument("--yes", action="store_true", help="search a grid of more than 10,000 combinations")
 
     report = command("report", commands.report, "Write a comparison, a run or a search as one HTML page.")
-    report.add_argument("folder", metavar="FOLDER", help="of a comparison, a run or a search, e.g. results/comparison")
-    report.add_argument("--output", metavar="FILE", help="the page (default: report.html in the folder)")
+    report.add_argument(
+        "folder", metavar="FOLDER", help="folder of a comparison, run or search, e.g. results/comparison"
+    )
+    report.add_argument("--output", metavar="FILE", help="output file (default: report.html in the folder)")
 
     paper = command("paper", commands.paper, "Make a table or figure of the paper from stored runs.")
     paper.add_argument("item", metavar="ITEM", help="table-1, table-4, table-5, figure-3, ..., figure-7")
-    paper.add_argument("folder", metavar="FOLDER", help="of a comparison, e.g. results/comparison")
-    paper.add_argument("--output", metavar="DIR", help="where the files go (default: paper/ in the folder)")
-    paper.add_argument("--user", metavar="ID", help="the user of figure-6")
+    paper.add_argument("folder", metavar="FOLDER", help="folder of a comparison, e.g. results/comparison")
+    paper.add_argument("--output", metavar="DIR", help="output folder (default: paper/ in the folder)")
+    paper.add_argument("--user", metavar="ID", help="user shown in figure-6")
 
     verify = command("verify", commands.verify, "Check the files of a run, comparison, search or prepared data set.")
-    verify.add_argument("folder", metavar="DIR", help="of one of these, or a folder that holds some")
+    verify.add_argument("folder", metavar="DIR", help="folder of one of these, or a folder that contains some")
 
     explain = command("explain", commands.explain, "Explain a user's recommendations from a finished run.")
     explain.add_argument(
         "--run", required=True, metavar="DIR", help="folder of the run, e.g. results/demo/DReX/seed-2026"
     )
-    explain.add_argument("--user", required=True, metavar="ID", help="user as named in the data")
-    explain.add_argument("--item", metavar="ID", help="explain this item, instead of the best ones")
+    explain.add_argument("--user", required=True, metavar="ID", help="user name in the data set")
+    explain.add_argument("--item", metavar="ID", help="explain this item instead of the best ones")
     explain.add_argument("--top", type=int, default=3, help="number of recommendations (default: 3)")
     explain.add_argument("--json", action="store_true", help="print one JSON document")
     explain.add_argument(
         "--color",
         choices=("auto", "always", "never"),
         default="auto",
-        help="colour words by the model's attention (default: auto, if the output is a terminal)",
+        help="colour quoted words (default: auto, that is, if the output is a terminal)",
     )
 
     recommend = command("recommend", commands.recommend, "Write the best items of many users from a finished run.")
     recommend.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
     recommend.add_argument(
-        "--users", default="all", metavar="FILE", help="all, or a file with one user a line (default: all)"
+        "--users", default="all", metavar="FILE", help="all, or a file with one user per line (default: all)"
     )
-    recommend.add_argument("--top", type=int, default=10, metavar="K", help="items of each user (default: 10)")
+    recommend.add_argument("--top", type=int, default=10, metavar="K", help="items per user (default: 10)")
     recommend.add_argument("--out", metavar="FILE", help=".parquet, .csv or .jsonl (default: a table on the terminal)")
-    recommend.add_argument("--explain", action="store_true", help="say why, in a column of its own")
+    recommend.add_argument("--explain", action="store_true", help="add a column with explanations")
 
     predict = command("predict", commands.predict, "Predict the ratings of pairs of users and items.")
     predict.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
@@ -222,28 +229,36 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
 
     export = command("export", commands.export, "Write the vectors of all users and items of a finished run.")
     export.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
-    export.add_argument("--vectors", required=True, metavar="FILE.npz", help="NumPy archive to be written")
+    export.add_argument("--vectors", required=True, metavar="FILE.npz", help="NumPy archive to write")
 
-    command("models", commands.models, "List the models that can be trained, one a line.")
+    command("models", commands.models, "List the models that can be trained, one per line.")
 
-    serve = command("serve", commands.serve, "Answer requests for recommendations and their reasons, and show a page.")
+    serve = command("serve", commands.serve, "Serve recommendations and explanations over HTTP, with a web page.")
     serve.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
-    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default: 127.0.0.1)")
-    serve.add_argument("--port", type=int, default=8000, help="0 for any free one (default: 8000)")
-    serve.add_argument("--max_body", type=int, default=1 << 20, metavar="BYTES", help="of a request (default: 1048576)")
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"
+    )
+    serve.add_argument("--port", type=int, default=8000, help="0 for any free port (default: 8000)")
+    serve.add_argument(
+        "--max_body",
+        type=int,
+        default=1 << 20,
+        metavar="BYTES",
+        help="maximum size of a request body (default: 1048576)",
+    )
     serve.add_argument(
         "--hosts",
         type=name_list,
         default=[],
         metavar="A,B",
-        help="names that requests may be for (default: this machine's own names; any, if --host is another address)",
+        help="allowed Host headers (default: names of this machine; any, if --host is not a loopback address)",
     )
     serve.add_argument(
         "--remember",
         type=int,
         default=10_000,
         metavar="USERS",
-        help="whose best items are kept in memory (default: 10000)",
+        help="number of users whose best items are cached (default: 10000)",
     )
 
     doctor = command("doctor", commands.doctor, "Print versions, device, encoder and data sets, and what is missing.")
@@ -257,7 +272,7 @@ def option_names(parser: argparse.ArgumentParser) -> list[str]:
 
 
 class _OldOutput(argparse.Action):
-    """``--output``: the parameter of that name, or the folder that was named so before ``--output_dir``."""
+    """``--output``: the parameter of that name, or the deprecated name of ``--output_dir``."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         from recbole_drex.model.output_parameters import OUTPUTS
@@ -270,17 +285,17 @@ class _OldOutput(argparse.Action):
 
 
 def file_list(text: str) -> list[str]:
-    """Files between commas or, as RecBole has them, between spaces; a space may also be part of a name."""
+    """Files separated by commas or, as in RecBole, by spaces; names of existing files may contain spaces."""
     return [file for name in name_list(text) for file in ([name] if Path(name).is_file() else name.split())]
 
 
 def name_list(text: str) -> list[str]:
-    """Names between commas; a comma inside brackets, as in ``DReX+modalities=[rating,review]``, separates nothing."""
+    """Names separated by commas, except commas in brackets, as in ``DReX+modalities=[rating,review]``."""
     return [name.strip() for name in re.split(r",(?![^\[]*\])", text) if name.strip()]
 
 
 def seed_list(text: str) -> list[int]:
-    """Whole numbers between commas."""
+    """Whole numbers separated by commas."""
     try:
         return [int(seed) for seed in name_list(text)]
     except ValueError:
@@ -288,7 +303,7 @@ def seed_list(text: str) -> list[int]:
 
 
 def _varied(text: str) -> tuple[str, list[Any]]:
-    """``learning_rate=0.1,0.01``: a parameter and its values, each read as YAML."""
+    """A parameter and its values, each read as YAML, as in ``learning_rate=0.1,0.01``."""
     from recbole_drex.config.yaml_values import parse_value
 
     name, equals, values = text.partition("=")

@@ -1,4 +1,4 @@
-"""What the main job and ``prepare`` print when they are done."""
+"""Terminal output of finished runs, comparisons, searches and ``prepare``."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ from recbole_drex.tuning.search_summary import (
 )
 
 _TESTED = ("mae", "rmse", "ndcg@10")
-_BEST_TRIALS, _FAILED_TRIALS = 10, 5  # that are printed
+_BEST_TRIALS, _FAILED_TRIALS = 10, 5  # numbers of printed trials
 _RANKED = ("mae", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5")
 
 
 def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
-    """Print the result tables, explained recommendations of three users, and where the files are."""
+    """Print the result tables, explained recommendations for three users, and the paths of the files."""
     first = results[0]
     folders = [output / result["dataset"] / result["model"] / f"seed-{result['seed']}" for result in results]
     comparison = comparison_of(folders, references=[name for name in REFERENCES if name != first["model"]])
@@ -66,15 +66,15 @@ def print_run(results: Sequence[dict[str, Any]], output: Path) -> None:
     for folder in folders:
         print(f"  {folder}{os.sep}")
     print("  each with result.json, interactions.parquet, users.parquet, model.safetensors, history.json, train.log,")
-    print("  tensorboard/ and, of models that explain, explanations.json and profiles.json, profiles.parquet")
+    print("  tensorboard/ and, for models with explanations, explanations.json, profiles.json and profiles.parquet")
     print(f"  prepared data: {first['config']['data_path']}{os.sep}")
 
 
 def print_comparison(comparison: Comparison, rank_tests: bool) -> None:
-    """Write a comparison's tables into its folder and print them, with rank tests over data sets if asked for.
+    """Write a comparison's tables to its folder and print them, with rank tests over data sets on request.
 
     Raises:
-        DataError: runs do not belong together, or rank tests are asked for where there is one data set.
+        DataError: runs are not comparable, or rank tests are requested for one data set only.
     """
     for table in write_tables(comparison, comparison.folder).values():
         _print_table(table)
@@ -93,7 +93,7 @@ def print_comparison(comparison: Comparison, rank_tests: bool) -> None:
 
 
 def print_search(search: Search) -> None:
-    """Print of each model of a search the best trials, what failed, the winner and its test metrics; and the files."""
+    """Print for each model the best and failed trials, the winner and its test metrics; then the paths of the files."""
     for budget in budgets(search):
         model = budget.model
         metric = search.described["metrics"][model]["metric"]
@@ -104,37 +104,37 @@ def print_search(search: Search) -> None:
             print(_trials_table(best, list(search.described["spaces"][model]), metric))
         counts = ", ".join(f"{number} {STATUSES[status]}" for status, number in budget.counts.items() if number)
         time = f"; {seconds(budget.seconds)} of wall time" if budget.seconds is not None else ""
-        print(f"{trials_text(budget.trials)}: {counts or 'none begun'}{time}")
+        print(f"{trials_text(budget.trials)}: {counts or 'none started'}{time}")
         failed = [trial for trial in search.trials[model] if trial["status"] == "failed"]
         for trial in failed[:_FAILED_TRIALS]:
-            said = f"{parameters_text(trial['parameters'])}: {trial['error']}"
-            print(f"  failed: {printable(said)} (log {log_of(trial)})")
+            failure = f"{parameters_text(trial['parameters'])}: {trial['error']}"
+            print(f"  failed: {printable(failure)} (log {log_of(trial)})")
         if len(failed) > _FAILED_TRIALS:
-            print(f"  and {len(failed) - _FAILED_TRIALS:,} more that failed, see {TRIALS}.csv")
+            print(f"  and {len(failed) - _FAILED_TRIALS:,} more failed trials, see {TRIALS}.csv")
         winner = winner_of(search, model)
         if winner is None:
             print("No trial has finished, so there is no winner.\n")
             continue
         print(f"winner {winner['name']}: {printable(parameters_text(winner['parameters']))}")
         metrics = tested(search.winner_runs(model))
-        said = ", ".join(f"{name} {mean:.4f}" + (f" ± {std:.4f}" if std is not None else "")
+        scores = ", ".join(f"{name} {mean:.4f}" + (f" ± {std:.4f}" if std is not None else "")
                          for name, (mean, std) in metrics.items())  # fmt: skip
-        print(f"on test: {said}\n" if said else "It has not been tested yet.\n")
+        print(f"on test: {scores}\n" if scores else "It has not been tested yet.\n")
     print(fairness(search), end="\n\n")
     _print_search_files(search)
 
 
 def _trials_table(trials: Sequence[dict[str, Any]], searched: Sequence[str], metric: str) -> str:
-    """A column per parameter, or one for all where they are wider than the terminal."""
+    """One column per parameter, or one column for all if the table would be wider than the terminal."""
     width = shutil.get_terminal_size((160, 24)).columns
     rows, short = [], []
     for trial in trials:
         std = spread_of(trial)
         score = f"{score_of(trial):.4f}" + (f" ± {std:.4f}" if std is not None else "")
-        said = [score, f"{trial['epochs']:,}", f"{trial['seconds']:.1f}"]
-        rows.append([*said, *(printable(plain_value(trial["parameters"].get(name))) for name in searched)])
+        cells = [score, f"{trial['epochs']:,}", f"{trial['seconds']:.1f}"]
+        rows.append([*cells, *(printable(plain_value(trial["parameters"].get(name))) for name in searched)])
         text = printable(parameters_text(trial["parameters"]))
-        short.append([*said, textwrap.fill(text, max(30, width - len(score) - len(metric) - 20))])
+        short.append([*cells, textwrap.fill(text, max(30, width - len(score) - len(metric) - 20))])
     headers, right = [metric, "epochs", "seconds"], ["right"] * 3
     table = tabulate(rows, [*headers, *searched], colalign=right, disable_numparse=True)
     if max(map(len, table.splitlines())) <= width:
@@ -199,7 +199,7 @@ def _print_explanations(run_dir: Path, users: int = 3) -> None:
     except DataError as error:
         print(f"No explanations: {error}.\n")
         return
-    # The users with most training reviews have the fullest profiles; ties go by name.
+    # The users with most training reviews have the fullest profiles; ties are broken by name.
     dataset = experiment.dataset
     counts = experiment.parts.train_dataset.user_counter
     best = sorted((user for user in counts if user), key=lambda user: (-counts[user], user))[:users]
@@ -210,7 +210,7 @@ def _print_explanations(run_dir: Path, users: int = 3) -> None:
 
 
 def print_statistics(manifest: dict[str, Any], folder: Path, keep_unrated: bool) -> None:
-    """Print what ``prepare`` made: the counts of each step, and a table like the paper's Table 1."""
+    """Print the results of ``prepare``: the counts of each step, and a table like the paper's Table 1."""
     if manifest["statistics"] is None:
         print(f"{manifest['dataset']}: atomic files that were not prepared by recbole_drex; used as they are")
         return
@@ -226,7 +226,7 @@ def print_statistics(manifest: dict[str, Any], folder: Path, keep_unrated: bool)
     print()
     print(statistics_table({manifest["dataset"]: manifest["statistics"]}))
     if not keep_unrated:
-        print("Rows without a rating are stored, and left aside by keep_unrated: false.")
+        print("Rows without a rating are stored, but not used (keep_unrated: false).")
     print()
     if "words" in manifest:
         words, lemmas = manifest["words"], manifest["vocabulary"]

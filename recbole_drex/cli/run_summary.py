@@ -1,4 +1,4 @@
-"""What ``run`` prints when it is done: data, training, one table, one explained recommendation, the next commands."""
+"""Summary of ``run``: data, training, one table, one explained recommendation, and the next commands."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from recbole_drex.results.comparison import REFERENCES, Comparison, Run, compari
 _COLUMNS = {"own_test": ("mae", "rmse"), "full": ("ndcg@10", "recall@10")}
 _NAMES = {"mae": "MAE", "rmse": "RMSE", "ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
 NO_TEST_PART = "There is no test part (eval_args), so nothing was evaluated."
-_TRIED = 20  # users whose best recommendation is looked at for one with two quotes
+_TRIED = 20  # users among whose best recommendations one with two quotes is sought
 
 
 def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
-    """Print at most a screen about the runs of one command.
+    """Print a summary of the runs of one command, at most one screen.
 
     Args:
-        results: of all models and seeds, those of the reference models last.
+        results: results of all models and seeds, reference models last.
         output: the folder of all runs.
     """
     first = results[0]
     width = shutil.get_terminal_size((80, 24)).columns
     folders = [output / result["dataset"] / result["model"] / f"seed-{result['seed']}" for result in results]
     data = first["data"]
-    _say(
+    _print_wrapped(
         "Data",
         f"{printable(first['dataset'])}: {data['users']:,} users, {data['items']:,} items, "
         f"{data['interactions']:,} interactions; split: {first['split']}",
@@ -48,9 +48,9 @@ def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
     )
     references = [name for name in REFERENCES if name != first["model"]]
     comparison = comparison_of(folders, references)
-    asked = [one for one in comparison.runs if one.label not in references]
-    for one in asked:
-        _say("Training", _training(one), width)
+    requested = [one for one in comparison.runs if one.label not in references]
+    for one in requested:
+        _print_wrapped("Training", _training(one), width)
     print()
     print(metric_table(comparison))
     print()
@@ -68,20 +68,20 @@ def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
     print(f"  recbole-drex report {run}        # the same and more as a page")
     dataset = shlex.quote(first["dataset"])
     print(f"  recbole-drex compare --datasets {dataset} --models {first['model']},NARRE,BiasedMF")
-    print("  --verbose prints all metrics, significance and the quality of the explanations")
+    print("  --verbose prints all metrics, significance and the quality of explanations")
     print("Files")
-    for one in asked:
+    for one in requested:
         print(f"  {one.folder}{os.sep}")
 
 
-def _say(about: str, text: str, width: int) -> None:
+def _print_wrapped(about: str, text: str, width: int) -> None:
     print(textwrap.fill(text, width, initial_indent=f"{about:10}", subsequent_indent=" " * 10))
 
 
 def metric_table(comparison: Comparison) -> str:
-    """Errors of ratings and the ranking of all items, one row per model; the best value of each column has a star.
+    """Rating errors and ranking metrics over all items, one row per model; the best value of each column has a star.
 
-    Columns that are equal in all rows, or equal to another column, are left out.
+    Columns that are equal in all rows, or equal to another column, are omitted.
     """
     columns: dict[str, pd.Series] = {}
     for block, metrics in _COLUMNS.items():
@@ -94,8 +94,8 @@ def metric_table(comparison: Comparison) -> str:
         for name in chosen:
             text = [_cell(row, name) for _, row in frame.iterrows()]
             column = pd.Series(text, index=frame.index)
-            told_apart = column.nunique() > 1 or len(column) == 1
-            if told_apart and not any(column.equals(other) for other in columns.values()):
+            differs = column.nunique() > 1 or len(column) == 1
+            if differs and not any(column.equals(other) for other in columns.values()):
                 columns[f"{_NAMES[name]} {'↓' if smaller_is_better(name) else '↑'}"] = column
     if not any(any(result["test"].values()) for result in comparison.results):
         return NO_TEST_PART
@@ -121,11 +121,11 @@ def _training(run: Run) -> str:
     epochs, best, seconds = result["epochs_run"], result["best_epoch"], result["seconds"]["train"]
     label, config = f"{printable(run.label)}, seed {result['seed']}", result["config"]
     if "validation" in absent_parts(config["eval_args"]):
-        return f"{label}: all {epochs} epochs in {seconds:.0f} s; no validation part chooses one"
+        return f"{label}: all {epochs} epochs in {seconds:.0f} s; there is no validation part to select an epoch"
     if best is None or not 0 <= best < len(history) or history[best]["valid_score"] is None:
         return f"{label}: computed in {seconds:.0f} s"
     metric, patience = config["valid_metric"], config["stopping_step"]
-    why = f"no better {metric} for {patience} evaluations" if epochs < config["epochs"] else "all epochs are done"
+    why = f"no better {metric} for {patience} evaluations" if epochs < config["epochs"] else "maximum number of epochs"
     return (
         f"{label}: best epoch {best + 1} of {epochs} "
         f"({metric} {history[best]['valid_score']:.4f} on validation) in {seconds:.0f} s; stopped: {why}"
@@ -136,15 +136,15 @@ def _explained(run_dir: Path) -> Explanation | None:
     """The best recommendation of a user with many reviews, preferably one with quotes of both sides."""
     try:
         explainer = Explainer(load_experiment(run_dir))
-    except DataError:  # a model that explains nothing
+    except DataError:  # a model without explanations
         return None
     users = explainer.users_by_evidence()[:_TRIED]
-    found = [explainer.explain(explainer.recommender.user_name(user), top=1) for user in users]
-    return max(found, key=_quotes, default=None)
+    explanations = [explainer.explain(explainer.recommender.user_name(user), top=1) for user in users]
+    return max(explanations, key=_quotes, default=None)
 
 
 def _quotes(explanation: Explanation) -> int:
-    """The number of quotes that are printed for a recommendation."""
+    """Number of quotes printed for a recommendation."""
     return sum(
         claim is not None and claim.quote is not None
         for item in explanation.recommendations

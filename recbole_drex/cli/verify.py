@@ -1,4 +1,4 @@
-"""Whether the files of runs, comparisons, searches and prepared data sets are those that were written."""
+"""Checks whether the files of runs, comparisons, searches and prepared data sets are unchanged."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from recbole_drex.utils.files import read_json, sha256
 
 @dataclasses.dataclass
 class Verified:
-    """What was found.
+    """The result of a check.
 
     Attributes:
         checked: number of files that were compared with their hashes.
-        faults: one line for everything that is wrong.
+        faults: one line per damaged or missing file.
     """
 
     checked: int = 0
@@ -30,31 +30,31 @@ class Verified:
 
 
 def verify(folder: str | Path) -> Verified:
-    """Check the files of a run, comparison, search or prepared data set, or of all that lie in a folder.
+    """Check the files of a run, comparison, search or prepared data set, or of all of them in a folder.
 
-    Of a comparison and a search, their runs are checked too. Nothing is written.
+    The runs of comparisons and searches are checked, too. Nothing is written.
 
     Raises:
-        DataError: there is none of these.
+        DataError: the folder contains none of these.
     """
-    folder, found = Path(folder), Verified()
-    places = dict.fromkeys(_places(folder))
-    if not places:
-        raise DataError(f"{folder} holds no run, comparison, search or prepared data set")
-    for place in places:
-        if (place / COMPARISON).is_file():
-            _comparison(place, found, places)
-        elif (place / SEARCH).is_file():
-            _recorded(place, found)
-            _reads(found, lambda place=place: read_search(place))
-        elif (place / RUN).is_file() or (place / RESULT).is_file():
-            _run(place, found)
+    folder, verified = Path(folder), Verified()
+    folders = dict.fromkeys(_folders(folder))
+    if not folders:
+        raise DataError(f"{folder} contains no run, comparison, search or prepared data set")
+    for part in folders:
+        if (part / COMPARISON).is_file():
+            _check_comparison(part, verified, folders)
+        elif (part / SEARCH).is_file():
+            _check_sums(part, verified)
+            _check_readable(verified, lambda part=part: read_search(part))
+        elif (part / RUN).is_file() or (part / RESULT).is_file():
+            _check_run(part, verified)
         else:
-            _data_set(place, found)
-    return found
+            _check_data_set(part, verified)
+    return verified
 
 
-def _places(folder: Path) -> Iterator[Path]:
+def _folders(folder: Path) -> Iterator[Path]:
     """Folders of runs, comparisons, searches and data sets: ``folder`` itself, or those below it."""
     name = folder.resolve().name
     is_data = (folder / f"{name}.json").is_file() and ((folder / SUMS).is_file() or interaction_files(folder, name))
@@ -63,62 +63,62 @@ def _places(folder: Path) -> Iterator[Path]:
     elif folder.is_dir():
         for path in sorted(folder.iterdir()):
             if path.is_dir() and not path.name.startswith("."):
-                yield from _places(path)
+                yield from _folders(path)
 
 
-def _comparison(folder: Path, found: Verified, others: dict[Path, None]) -> None:
-    _recorded(folder, found)
-    listed = read_json(folder / COMPARISON, "comparison", DataError) if not found.faults else {"runs": []}
+def _check_comparison(folder: Path, verified: Verified, others: dict[Path, None]) -> None:
+    _check_sums(folder, verified)
+    listed = read_json(folder / COMPARISON, "comparison", DataError) if not verified.faults else {"runs": []}
     runs = [folder / entry["folder"] for entry in listed["runs"] if entry["status"] == "finished"]
     known = {path.resolve() for path in others}
-    before = len(found.faults)
+    before = len(verified.faults)
     for run in runs:
         if run.resolve() not in known:
-            _run(run, found)
-    if len(found.faults) == before:
-        _reads(found, lambda: read_comparison(folder))
+            _check_run(run, verified)
+    if len(verified.faults) == before:
+        _check_readable(verified, lambda: read_comparison(folder))
 
 
-def _run(folder: Path, found: Verified) -> None:
+def _check_run(folder: Path, verified: Verified) -> None:
     if (folder / RESULT).is_file() or (folder / SUMS).is_file():
-        _recorded(folder, found)
+        _check_sums(folder, verified)
     else:
-        found.faults.append(unfinished(folder))
+        verified.faults.append(unfinished(folder))
 
 
-def _recorded(folder: Path, found: Verified) -> None:
-    """Check a folder against its own record."""
+def _check_sums(folder: Path, verified: Verified) -> None:
+    """Check a folder against its stored hashes."""
     try:
         sums = read_sums(folder)
-        found.checked += len(sums)
-        found.faults += faults(folder).values()
+        verified.checked += len(sums)
+        verified.faults += faults(folder).values()
         if not sums:
-            found.faults.append(
-                f"{folder} has no {SUMS}: it is unfinished or an earlier version made it, so it cannot be checked"
+            verified.faults.append(
+                f"{folder} has no {SUMS}: it is unfinished or was made by an earlier version, so it cannot be checked"
             )
     except CheckpointError as error:
-        found.faults.append(str(error))
+        verified.faults.append(str(error))
 
 
-def _data_set(folder: Path, found: Verified) -> None:
-    """Check a data set against its manifest, and its manifest against its record."""
+def _check_data_set(folder: Path, verified: Verified) -> None:
+    """Check a data set against its manifest, and the manifest against its stored hash."""
     path = folder / f"{folder.resolve().name}.json"
-    if (folder / SUMS).is_file():  # earlier versions wrote none, but the manifest names all other files
-        _recorded(folder, found)
+    if (folder / SUMS).is_file():  # not written by earlier versions; the manifest names all other files
+        _check_sums(folder, verified)
     try:
         files = read_json(path, "manifest")["files"]
         for name, digest in files.items():
-            found.checked += 1
+            verified.checked += 1
             if not (folder / name).is_file() or sha256(folder / name) != digest:
-                found.faults.append(f"{folder / name} is missing or damaged: its hash is not the manifest's")
+                verified.faults.append(f"{folder / name} is missing or damaged: its hash differs from the manifest's")
         if "features/features.json" in files:
             FeatureStore.open(folder / "features")
     except (DrexError, KeyError, TypeError, AttributeError, OSError) as error:
-        found.faults.append(f"{path} or a file it names is damaged: {error}")
+        verified.faults.append(f"{path} or a file it names is damaged: {error}")
 
 
-def _reads(found: Verified, read) -> None:
+def _check_readable(verified: Verified, read) -> None:
     try:
         read()
     except DrexError as error:
-        found.faults.append(str(error))
+        verified.faults.append(str(error))

