@@ -1,4 +1,4 @@
-"""Connections that keep a server waiting: uvicorn itself waits for a header without an end."""
+"""Closes idle connections; uvicorn has no timeout for request headers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from recbole_drex.serve import limits
 
 
-def make_protocol(seconds: float = limits.HEADER_SECONDS, most: int = limits.MAX_CONNECTIONS) -> type[asyncio.Protocol]:
-    """uvicorn's protocol, closing connections on which no request comes.
+def make_protocol(
+    seconds: float = limits.HEADER_SECONDS, max_waiting: int = limits.MAX_CONNECTIONS
+) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, extended to close connections without a complete request.
 
     Args:
-        seconds: time in which the header of a request must have come, after the connection was opened or the last
-            answer given; what is left of a body that was refused must have come by then, too.
-        most: connections that wait; one more closes the one that has been waiting for longest.
+        seconds: time limit for the header of a request, from the opening of the connection or the last response; it
+            also applies to the rest of a refused body.
+        max_waiting: maximum number of waiting connections; beyond it, the longest-waiting connection is closed.
     """
-    waiting: dict[asyncio.Protocol, asyncio.TimerHandle] = {}  # from the oldest to the newest
+    waiting: dict[asyncio.Protocol, asyncio.TimerHandle] = {}  # oldest first
 
     class Protocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
@@ -34,18 +36,18 @@ def make_protocol(seconds: float = limits.HEADER_SECONDS, most: int = limits.MAX
             self._watch()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._forget()
+            self._unwatch()
             super().connection_lost(exc)
 
         def _watch(self) -> None:
-            if self.cycle is not None and not self.cycle.response_complete:  # the server's turn
-                self._forget()
+            if self.cycle is not None and not self.cycle.response_complete:  # the server is responding
+                self._unwatch()
             elif self not in waiting:
                 waiting[self] = self.loop.call_later(seconds, self.transport.abort)
-                if len(waiting) > most:
+                if len(waiting) > max_waiting:
                     next(iter(waiting)).transport.abort()  # type: ignore[attr-defined]
 
-        def _forget(self) -> None:
+        def _unwatch(self) -> None:
             if self in waiting:
                 waiting.pop(self).cancel()
 

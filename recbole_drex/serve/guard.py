@@ -1,4 +1,4 @@
-"""What every request passes before it reaches the application, and every answer on its way out."""
+"""Middleware that checks every request and secures every response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recbole_drex.serve import limits
 from recbole_drex.serve.answers import RETRY, failed
 
 _LOG = logging.getLogger(__name__)
-_PLACES = 8  # frames of a failure that the log names
+_FRAMES = 8  # maximum number of logged stack frames of a failure
 
 SECURITY = {
     "x-content-type-options": "nosniff",
@@ -27,25 +27,25 @@ SECURITY = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
-"""Headers of every answer that does not set them itself. None allows another site to read it (no CORS)."""
+"""Default headers of every response. No header allows other sites to read it (no CORS)."""
 
 
 class Guard:
-    """Refuses foreign hosts, bodies that are too large or too slow, and more requests at once than there is room for.
+    """Refuses unknown hosts, bodies that are too large or too slow, and requests above the concurrency limit.
 
-    A body is read here and handed on whole, so that it counts what really comes, whatever ``Content-Length`` says, and
-    no more than ``max_body`` bytes of it are ever held. Together with ``max_requests`` that bounds the memory. A body
-    that is still coming takes no place of a request. A request ends when its client leaves, and one that fails is
-    logged in one line.
+    The guard reads a body and passes it on as a whole. It counts the bytes that arrive, regardless of
+    ``Content-Length``, and holds at most ``max_body`` bytes. Together with ``max_requests`` this bounds the memory.
+    Incomplete bodies do not count as requests. A request ends when its client disconnects. Failures are logged on one
+    line.
 
     Args:
         app: the application.
-        hosts: legal names in the ``Host`` header, without a port; empty for any. A page of another site whose name was
-            made to point to this machine (DNS rebinding) is refused by it.
-        max_body: bytes of a body.
-        max_requests: requests at once that are worked on, and bodies that are read; one body more ends the reading of
-            that which has been coming for longest.
-        body_seconds: time in which a body must have come.
+        hosts: allowed names in the ``Host`` header, without a port; empty for any. This refuses pages of other sites
+            whose name was made to point to this machine (DNS rebinding).
+        max_body: maximum number of bytes of a body.
+        max_requests: maximum number of concurrent requests, and of concurrently read bodies; beyond it, the reading of
+            the oldest body is cancelled.
+        body_seconds: time limit for a body.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Guard:
         self.app, self.hosts = app, {host.lower() for host in hosts}
         self.max_body, self.max_requests, self.body_seconds = max_body, max_requests, body_seconds
         self._requests = 0
-        self._bodies: dict[asyncio.Task[bytearray | None], None] = {}  # from the oldest to the newest
+        self._bodies: dict[asyncio.Task[bytearray | None], None] = {}  # oldest first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,14 +79,14 @@ class Guard:
         headers = Headers(scope=scope)
         host = _host(headers.get("host", ""))
         if self.hosts and host not in self.hosts:
-            reason = f"this server answers to {', '.join(sorted(self.hosts))}, not to the host {host[:100]!r}"
+            reason = f"this server answers requests for {', '.join(sorted(self.hosts))}, not for host {host[:100]!r}"
             await failed(421, reason)(scope, receive, send)
             return
         if "content-length" not in headers and "transfer-encoding" not in headers:
             await self._answer(scope, b"", receive, send)
             return
         if "content-length" in headers and "transfer-encoding" in headers:
-            # Servers that disagree on where the body ends take a part of it for another request.
+            # Servers that disagree about the end of the body may read a part of it as another request.
             reason = "Content-Length and Transfer-Encoding exclude each other"
             await failed(400, reason, {"connection": "close"})(scope, receive, send)
             return
@@ -106,13 +106,13 @@ class Guard:
             return
         if len(body) > self.max_body:
             reason = f"the body has more than {self.max_body} bytes"
-            # More may be on its way without an end.
+            # The rest of the body may be endless.
             await failed(413, reason, {"connection": "close"})(scope, receive, send)
             return
         await self._answer(scope, bytes(body), receive, send)
 
     async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Let the application answer, until the client leaves."""
+        """Let the application respond, until the client disconnects."""
         if self._requests >= self.max_requests:
             await self._refuse(scope, receive, send)
             return
@@ -141,7 +141,7 @@ class Guard:
         """As :meth:`_body`.
 
         Raises:
-            TimeoutError: it did not come in time, or others came meanwhile.
+            TimeoutError: the body was too slow, or other bodies took its place.
         """
         if len(self._bodies) >= self.max_requests:
             next(iter(self._bodies)).cancel()
@@ -153,13 +153,13 @@ class Guard:
             task.cancel()
             del self._bodies[task]
         if not done:
-            raise asyncio.TimeoutError(f"the body did not come within {self.body_seconds:g} seconds")
+            raise asyncio.TimeoutError(f"the body did not arrive within {self.body_seconds:g} seconds")
         if task.cancelled():
-            raise asyncio.TimeoutError("the body came too slowly while others waited; try again")
+            raise asyncio.TimeoutError("the body arrived too slowly while others waited; try again")
         return task.result()
 
     async def _body(self, receive: Receive) -> bytearray | None:
-        """The body, or what came of it until it was too large; None of a client that has gone."""
+        """The body, or its beginning if it is too large; None if the client disconnected."""
         body = bytearray()
         while len(body) <= self.max_body:
             message = await receive()
@@ -172,7 +172,7 @@ class Guard:
 
 
 def _replayed(body: bytes) -> Receive:
-    """A ``receive`` that gives ``body``, and then nothing: the guard itself looks out for the end of the connection."""
+    """A ``receive`` that returns ``body`` and then waits; the guard itself watches for the end of the connection."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
@@ -184,14 +184,14 @@ def _replayed(body: bytes) -> Receive:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Kind, message and places of an error, the innermost place first."""
-    frames = traceback.extract_tb(error.__traceback__)[::-1][:_PLACES]
-    places = ", ".join(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames)
-    return " ".join(f"{type(error).__name__}: {error} ({places})".split())
+    """Type, message and stack frames of an error, innermost first."""
+    frames = traceback.extract_tb(error.__traceback__)[::-1][:_FRAMES]
+    locations = ", ".join(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames)
+    return " ".join(f"{type(error).__name__}: {error} ({locations})".split())
 
 
 def _host(header: str) -> str:
-    """The name in a ``Host`` header, in small letters, without a port.
+    """The name in a ``Host`` header, in lower case and without a port.
 
     Example:
         >>> _host("LocalHost:8000"), _host("[::1]:8000"), _host("127.0.0.1")

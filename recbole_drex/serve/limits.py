@@ -1,61 +1,61 @@
-"""What a request may ask for, in one place; larger ones are refused with a reason, and the page of the API says so."""
+"""Limits of requests. Requests beyond them are refused with a reason, and the page of the API lists them."""
 
 from __future__ import annotations
 
 MAX_BODY = 1 << 20
-"""Bytes of a request's body, unless the command says otherwise."""
+"""Default maximum number of bytes of a request body."""
 MAX_CONNECTIONS = 500
-"""Open connections without a request; one more closes the one that has been silent for longest."""
+"""Maximum number of open connections without a request; beyond it, the longest idle connection is closed."""
 HEADER_SECONDS = 10
-"""Time in which the header of a request must have come."""
+"""Time limit for the header of a request."""
 MAX_REQUESTS = 64
-"""Requests that are worked on at once, the next is answered 503; and bodies that are read at once, one more gives up
-the one that has been coming for longest."""
+"""Maximum number of concurrent requests, beyond which status 503 is returned; and of concurrently read bodies, beyond
+which the oldest is cancelled."""
 MAX_LARGE = 32
-"""Requests at once that take long: explanations, and reviews of a new user."""
+"""Maximum number of concurrent large requests: explanations, and reviews of a new user."""
 MAX_LARGE_OF_CLIENT = 16
-"""Of them, those from one address."""
+"""Maximum number of these from one address."""
 WORK_SECONDS = 60
-"""Time after which a request that takes long is given up."""
-REMEMBERED = 10_000
-"""Users whose best items are remembered, unless the command says otherwise: about 1 kB each."""
+"""Time limit of a large request."""
+CACHED_USERS = 10_000
+"""Default number of users whose best items are cached: about 1 kB each."""
 BODY_SECONDS = 10
-"""Time in which a body must have come."""
+"""Time limit for a body."""
 MAX_TOP = 100
-"""Recommendations of a user."""
+"""Maximum number of recommendations per user."""
 MAX_USERS = 50
-"""Users of one request."""
+"""Maximum number of users per request."""
 MAX_EXPLAINED = 20
-"""Explained recommendations of one request, over all its users."""
+"""Maximum number of explained recommendations per request, over all its users."""
 MAX_INTERACTIONS = 200
-"""Interactions of a new user."""
+"""Maximum number of interactions of a new user."""
 MAX_REVIEW = 100_000
-"""Characters of a posted review."""
+"""Maximum length of a posted review."""
 MAX_NAME = 200
-"""Characters of a name or of a search."""
-MAX_FOUND = 100
-"""Users or items that a search gives."""
+"""Maximum length of a name or of a search."""
+MAX_MATCHES = 100
+"""Maximum number of users or items in the result of a search."""
 
 
 def described(max_body: int) -> list[tuple[str, float]]:
-    """All limits with their meaning, for readers.
+    """All limits with descriptions.
 
     Args:
-        max_body: bytes of a body, as the command says.
+        max_body: maximum number of bytes of a body.
     """
     return [
         ("bytes of a body", max_body),
-        ("seconds in which a body must have come", BODY_SECONDS),
-        ("seconds in which a header must have come", HEADER_SECONDS),
-        ("requests at once", MAX_REQUESTS),
-        ("requests at once that explain or read reviews", MAX_LARGE),
-        ("of them, from one address", MAX_LARGE_OF_CLIENT),
+        ("seconds for a body to arrive", BODY_SECONDS),
+        ("seconds for a header to arrive", HEADER_SECONDS),
+        ("concurrent requests", MAX_REQUESTS),
+        ("concurrent requests that explain or read reviews", MAX_LARGE),
+        ("such requests from one address", MAX_LARGE_OF_CLIENT),
         ("seconds that such a request may take", WORK_SECONDS),
-        ("recommendations of a user", MAX_TOP),
-        ("users of a request", MAX_USERS),
-        ("explained recommendations of a request, over all users", MAX_EXPLAINED),
+        ("recommendations per user", MAX_TOP),
+        ("users per request", MAX_USERS),
+        ("explained recommendations per request, over all users", MAX_EXPLAINED),
         ("interactions of a new user", MAX_INTERACTIONS),
         ("characters of a review", MAX_REVIEW),
         ("characters of a name or a search", MAX_NAME),
-        ("matches of a search", MAX_FOUND),
+        ("matches of a search", MAX_MATCHES),
     ]

@@ -1,4 +1,4 @@
-"""Finding users and items by a part of their name or title."""
+"""Search for users and items by a part of their name or title."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def fold(text: str) -> str:
-    """``text`` as it is compared: no case, no accents, single blanks.
+    """Normalise ``text`` for comparison: case-insensitive, without accents, with single blanks.
 
     Example:
         >>> fold("  Am\u00e9lie\\n(2001)")
@@ -18,12 +18,12 @@ def fold(text: str) -> str:
 
 
 class NameIndex:
-    """Names that can be searched.
+    """A searchable list of names.
 
     Args:
-        names: of users or items.
-        titles: of each, empty where there is none.
-        counts: how much is known about each; of equally good matches the better known comes first.
+        names: names of users or items.
+        titles: title of each, empty without a title.
+        counts: number of ratings of each; equally good matches are sorted by it, descending.
 
     Example:
         >>> names = NameIndex(["b1", "b2", "b3"], ["The Red Planet", "Red", "Sacred Stones"], [5, 1, 9])
@@ -37,16 +37,16 @@ class NameIndex:
         self._best = sorted(range(len(names)), key=self._order.__getitem__)
 
     def search(self, query: str, limit: int) -> tuple[list[int], int]:
-        """Places of the best matches, and the number of all.
+        """Indices of the best matches, and the number of all matches.
 
-        All words of the query must occur. What is the query comes first, then what begins with it, then what has a
-        word that does, then the rest. An empty query finds everything.
+        All words of the query must occur. Exact matches come first, then names and titles that begin with the query,
+        then those in which all words of the query begin a word, then the rest. An empty query matches everything.
         """
         wanted = fold(query)
         if not wanted:
             return self._best[:limit], len(self._best)
-        words, found = wanted.split(), []
-        for place, texts in enumerate(self._folded):
+        words, matches = wanted.split(), []
+        for index, texts in enumerate(self._folded):
             text = "\n".join(texts)
             if all(word in text for word in words):
                 if wanted in texts:
@@ -55,6 +55,6 @@ class NameIndex:
                     grade = 1
                 else:
                     grade = 2 if all(f" {word}" in f" {text}".replace("\n", " ") for word in words) else 3
-                found.append((grade, self._order[place], place))
-        found.sort()
-        return [place for _, _, place in found[:limit]], len(found)
+                matches.append((grade, self._order[index], index))
+        matches.sort()
+        return [index for _, _, index in matches[:limit]], len(matches)

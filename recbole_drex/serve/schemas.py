@@ -1,4 +1,4 @@
-"""What is posted and what is answered; explanations are those of :mod:`recbole_drex.explain.explanation`."""
+"""Schemas of requests and responses; explanations are those of :mod:`recbole_drex.explain.explanation`."""
 
 from __future__ import annotations
 
@@ -16,60 +16,59 @@ Name = Annotated[str, Field(min_length=1, max_length=limits.MAX_NAME)]
 
 
 class _Posted(BaseModel):
-    # A misspelt key is a fault, not something to be overlooked; "5" and true are no numbers.
+    # Misspelt keys are errors, and "5" or true are not accepted as numbers.
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Interaction(_Posted):
     """An item with a rating, a review or both."""
 
-    item: Name = Field(description="as named in the data")
-    rating: float | None = Field(None, allow_inf_nan=False, description="within the range that /health gives")
+    item: Name = Field(description="name in the data set")
+    rating: float | None = Field(None, allow_inf_nan=False, description="within rating_range of /health")
     review: str = Field("", description=f"at most {limits.MAX_REVIEW} characters")
 
     @model_validator(mode="after")
-    def _says_something(self) -> Interaction:
+    def _has_content(self) -> Interaction:
         if self.rating is None and not self.review.strip():
             raise ValueError("give a rating, a review or both")
         return self
 
 
-class Wish(_Posted):
-    """Whom to recommend something to: a ``user``, several ``users``, or a new user with ``interactions``."""
+class RecommendationRequest(_Posted):
+    """A request for recommendations: for a ``user``, several ``users``, or a new user with ``interactions``."""
 
-    user: Name | None = Field(None, description="as named in the data")
+    user: Name | None = Field(None, description="name in the data set")
     users: list[Name] | None = Field(None, min_length=1, max_length=limits.MAX_USERS)
     interactions: list[Interaction] | None = Field(None, min_length=1, max_length=limits.MAX_INTERACTIONS)
-    top: int = Field(10, ge=1, le=limits.MAX_TOP, description="recommendations of each user")
-    explain: bool = Field(False, description=f"with reasons; at most {limits.MAX_EXPLAINED} over all users")
+    top: int = Field(10, ge=1, le=limits.MAX_TOP, description="recommendations per user")
+    explain: bool = Field(False, description=f"with explanations; at most {limits.MAX_EXPLAINED} over all users")
 
     @model_validator(mode="after")
-    def _is_one_wish(self) -> Wish:
+    def _has_one_target(self) -> RecommendationRequest:
         given = [name for name in ("user", "users", "interactions") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = "none of them" if not given else " and ".join(given)
             raise ValueError(
-                "give user (a name), users (names) or interactions ([{item, rating, review}] of a new user), "
-                f"one of the three, not {found}"
+                "give exactly one of user (a name), users (names) or interactions ([{item, rating, review}] of a new "
+                f"user), not {' and '.join(given) or 'none'}"
             )
         if len(set(self.users or ())) < len(self.users or ()):
             raise ValueError("users: a user is named twice")
         for item, times in Counter(one.item for one in self.interactions or ()).items():
             if times > 1:
-                raise ValueError(f"interactions: item '{item}' is there {times} times; an item counts once")
+                raise ValueError(f"interactions: item '{item}' is given {times} times; give each item once")
         return self
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Why a request was not answered, in one line."""
+    """The reason why a request failed, on one line."""
 
     detail: str
 
 
 @dataclasses.dataclass(frozen=True)
 class RecommendedItem:
-    """An item, its title (empty without one) and the predicted rating (null of models that rank)."""
+    """An item, its title (empty without a title) and its predicted rating (null for ranking models)."""
 
     item: str
     title: str
@@ -78,7 +77,7 @@ class RecommendedItem:
 
 @dataclasses.dataclass(frozen=True)
 class Recommendations:
-    """The best items for a user, without those the user has interacted with; ``user`` is null for a new user."""
+    """The best items for a user, without known items; ``user`` is null for a new user."""
 
     user: str | None
     recommendations: list[RecommendedItem]
@@ -86,22 +85,22 @@ class Recommendations:
 
 @dataclasses.dataclass(frozen=True)
 class ForUsers:
-    """One answer for each of several users, in the order of the request."""
+    """One response per user, in the order of the request."""
 
     users: list[Recommendations | Explanation]
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """What the training part says about a user or an item.
+    """Training ratings and keywords of a user or an item.
 
     Attributes:
         side: ``user`` or ``item``.
-        id: name in the data.
-        title: of the item, empty if there is none.
+        id: name in the data set.
+        title: of the item, empty without a title.
         ratings: number of training ratings.
-        mean_rating: their mean, null without any.
-        keywords: what the training reviews write about, by falling score; empty without reviews, or if the model makes
+        mean_rating: their mean, null without ratings.
+        keywords: keywords of the training reviews, by descending score; empty without reviews, or if the model offers
             no profiles.
     """
 
@@ -115,7 +114,7 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True)
 class FoundUser:
-    """A user and the number of training ratings."""
+    """A user and the number of their training ratings."""
 
     user: str
     ratings: int
@@ -123,7 +122,7 @@ class FoundUser:
 
 @dataclasses.dataclass(frozen=True)
 class FoundItem:
-    """An item, its title, and number and mean of its training ratings."""
+    """An item, its title, and the number and mean of its training ratings."""
 
     item: str
     title: str
@@ -133,7 +132,7 @@ class FoundItem:
 
 @dataclasses.dataclass(frozen=True)
 class Users:
-    """The best matches, and how many there are in all."""
+    """The best matches, and the number of all matches."""
 
     users: list[FoundUser]
     total: int
@@ -141,7 +140,7 @@ class Users:
 
 @dataclasses.dataclass(frozen=True)
 class Items:
-    """The best matches, and how many there are in all."""
+    """The best matches, and the number of all matches."""
 
     items: list[FoundItem]
     total: int
@@ -149,18 +148,18 @@ class Items:
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """What is served.
+    """Information about the served run.
 
     Attributes:
         status: ``ok``.
         model, dataset, fingerprint: of the run.
-        version: of this program.
-        users, items: numbers of them.
-        rating_range: lowest and highest training rating, which a posted rating lies between.
-        predicts_ratings: whether ``predicted`` is a rating; otherwise it is null, and the model ranks.
-        explains: whether the model gives reasons.
-        new_users: whether a new user can be given recommendations.
-        explains_new_users: whether with reasons.
+        version: version of this program.
+        users, items: number of users and items.
+        rating_range: lowest and highest training rating; posted ratings must be in this range.
+        predicts_ratings: whether ``predicted`` is a rating; it is null for ranking models.
+        explains: whether the model offers explanations.
+        new_users: whether the model recommends to new users.
+        explains_new_users: whether it also explains these recommendations.
         memory_mb: resident memory of the process, in MiB.
     """
 

@@ -1,4 +1,4 @@
-"""Serving a run: from its folder to a process that answers."""
+"""Loads a run and serves it over HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole_drex.utils.progress import stage
 from recbole_drex.utils.threads import use_threads
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-"""Names of this machine for itself."""
+"""Loopback names of this machine."""
 
 
 def serve(
@@ -24,22 +24,24 @@ def serve(
     port: int = 8000,
     max_body: int = limits.MAX_BODY,
     hosts: Sequence[str] = (),
-    remember: int = limits.REMEMBERED,
+    cached_users: int = limits.CACHED_USERS,
 ) -> None:
-    """Load a run and answer requests until the process is told to stop (SIGINT or SIGTERM).
+    """Load a run and answer requests until the process receives SIGINT or SIGTERM.
 
     Args:
         run_dir: folder of a finished run.
-        host: address to listen on. On one of this machine alone, only requests for a name in :data:`LOOPBACK` are
-            answered.
-        port: 0 for any free one; the line that says that it is served names it.
-        max_body: bytes of a request's body.
-        hosts: names that requests may be for; default: see ``host``, and any on other addresses.
-        remember: number of users whose best items are kept in memory; they are computed ahead, while nobody asks.
+        host: address to listen on.
+        port: 0 for any free port, which is printed.
+        max_body: maximum number of bytes of a request body.
+        hosts: allowed names in the ``Host`` header; default: :data:`LOOPBACK` if ``host`` is a loopback address, and
+            any name otherwise.
+        cached_users: number of users whose best items are cached; they are computed in advance while the server is
+            idle.
 
     Raises:
-        ConfigError: fastapi or uvicorn is not installed, the address cannot be listened on, or an illegal value.
-        CheckpointError: no run in the folder, or of another version.
+        ConfigError: fastapi or uvicorn is not installed, the server cannot listen on the address, or a value is
+            illegal.
+        CheckpointError: the folder contains no run, or a run of another version.
         DataError: its prepared data set is missing or damaged.
     """
     try:
@@ -52,16 +54,16 @@ def serve(
         raise ConfigError(f"serve needs {error.name}: pip install fastapi uvicorn") from error
     if max_body < 1:
         raise ConfigError(f"--max_body must be 1 or more bytes, not {max_body}")
-    if remember < 0:
-        raise ConfigError(f"--remember must be 0 or more users, not {remember}")
-    # Listening comes first: an address that cannot be had is told before the work is done.
+    if cached_users < 0:
+        raise ConfigError(f"--remember must be 0 or more users, not {cached_users}")
+    # Bind first, so that an unavailable address is reported before the run is loaded.
     with _listening(host, port) as listener:
         experiment = load_experiment(run_dir)
-        # One thread works on the model; more threads in each of its many small steps only get into each other's way.
+        # One thread uses the model; more threads would slow down its many small steps.
         use_threads(1)
         local = host == "localhost" or host == "::1" or host.startswith("127.")
-        app = create_app(Service(experiment, remember), hosts or (LOOPBACK if local else ()), max_body)
-        # What was loaded stays until the end; looking through it for garbage again and again would hold up requests.
+        app = create_app(Service(experiment, cached_users), hosts or (LOOPBACK if local else ()), max_body)
+        # Loaded objects stay until the end; scanning them in every garbage collection would delay requests.
         gc.collect()
         gc.freeze()
         options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 5}

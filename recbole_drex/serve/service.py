@@ -1,4 +1,4 @@
-"""What a server knows of a run: names, profiles, recommendations and reasons, without a word of HTTP."""
+"""The service of a run: names, profiles, recommendations and explanations, independent of HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recbole_drex.explain.recommender import PostedInteraction, Recommended, Rec
 from recbole_drex.serve import limits
 from recbole_drex.serve.answers import NotOffered, TooLarge, Unknown
 from recbole_drex.serve.name_search import NameIndex
-from recbole_drex.serve.recommendation_cache import Remembered
+from recbole_drex.serve.recommendation_cache import RecommendationCache
 from recbole_drex.serve.schemas import (
     FoundItem,
     FoundUser,
@@ -34,18 +34,18 @@ from recbole_drex.training.run_record import Experiment
 
 
 class Service:
-    """Answers questions about a trained run.
+    """Names, profiles, recommendations and explanations of a trained run.
 
-    What needs the model (:meth:`recommend`, :meth:`explain` and the like) must not be called by two threads at once;
-    names and what is remembered may be asked for at any time.
+    Methods that use the model (:meth:`recommend`, :meth:`explain` and similar) must not be called concurrently. Names
+    and cached results may be read from any thread.
 
     Args:
-        experiment: a run that was loaded or has just been trained.
-        remember: number of users whose :data:`~recbole_drex.serve.limits.MAX_TOP` best items are kept, about 1 kB each.
-            The model never changes, so neither do they.
+        experiment: a loaded or newly trained run.
+        cached_users: number of users whose :data:`~recbole_drex.serve.limits.MAX_TOP` best items are cached, about 1 kB
+            each. The model does not change, so cached items remain valid.
     """
 
-    def __init__(self, experiment: Experiment, remember: int = limits.REMEMBERED):
+    def __init__(self, experiment: Experiment, cached_users: int = limits.CACHED_USERS):
         self.experiment = experiment
         self.explainer = Explainer(experiment) if explains(experiment.model) else None
         self.recommender = self.explainer.recommender if self.explainer else Recommender(experiment)
@@ -62,12 +62,12 @@ class Service:
             counts = np.bincount(owner, minlength=n)
             self._ratings[side] = counts.tolist()
             self._means[side] = (np.bincount(owner, rating, n) / np.maximum(counts, 1)).tolist()
-            # The first name is that of the padding.
+            # The first name is the padding token.
             names = [str(name) for name in dataset.field2id_token[field][1:]]
-            titles = [self.recommender.title(place) for place in range(1, n)] if side == "item" else [""] * (n - 1)
+            titles = [self.recommender.title(index) for index in range(1, n)] if side == "item" else [""] * (n - 1)
             self._names[side] = NameIndex(names, titles, self._ratings[side][1:])
-        self._remembered = Remembered(remember)
-        # The first call is the slow one: states are computed, texts opened.
+        self._cache = RecommendationCache(cached_users)
+        # The first call is slow: it computes states and opens texts.
         self.recommender.best(1, 1)
         if self.explainer:
             self.explainer.explain(self.recommender.user_name(1), 1)
@@ -79,7 +79,7 @@ class Service:
         """Internal id of a user.
 
         Raises:
-            Unknown: no such user.
+            Unknown: unknown user.
         """
         return self._id("user", name)
 
@@ -87,7 +87,7 @@ class Service:
         """Internal id of an item.
 
         Raises:
-            Unknown: no such item.
+            Unknown: unknown item.
         """
         return self._id("item", name)
 
@@ -98,28 +98,30 @@ class Service:
             raise Unknown(str(error)) from error
 
     def users(self, query: str, limit: int) -> Users:
-        """Users whose name holds ``query``."""
-        places, total = self._names["user"].search(query, limit)
-        found = [FoundUser(self.recommender.user_name(place + 1), self._ratings["user"][place + 1]) for place in places]
-        return Users(found, total)
+        """Users whose name contains ``query``."""
+        indices, total = self._names["user"].search(query, limit)
+        matches = [
+            FoundUser(self.recommender.user_name(index + 1), self._ratings["user"][index + 1]) for index in indices
+        ]
+        return Users(matches, total)
 
     def items(self, query: str, limit: int) -> Items:
-        """Items whose title or name holds ``query``."""
-        places, total = self._names["item"].search(query, limit)
+        """Items whose title or name contains ``query``."""
+        indices, total = self._names["item"].search(query, limit)
         names = self.recommender
-        found = [
+        matches = [
             FoundItem(names.item_name(iid), names.title(iid), self._ratings["item"][iid], self._mean("item", iid))
-            for iid in (place + 1 for place in places)
+            for iid in (index + 1 for index in indices)
         ]
-        return Items(found, total)
+        return Items(matches, total)
 
-    def _mean(self, side: str, place: int) -> float | None:
-        return self._means[side][place] if self._ratings[side][place] else None
+    def _mean(self, side: str, index: int) -> float | None:
+        return self._means[side][index] if self._ratings[side][index] else None
 
     # The run ----------------------------------------------------------------------------------------------------
 
     def health(self) -> Health:
-        """What is served, and the memory it takes now."""
+        """Information about the served run, and the current memory usage."""
         experiment = self.experiment
         return Health(
             status="ok",
@@ -141,104 +143,104 @@ class Service:
         """Profile of a ``user`` or an ``item``.
 
         Raises:
-            Unknown: no such user or item.
+            Unknown: unknown user or item.
         """
-        place = self._id(side, name)
-        title = self.recommender.title(place) if side == "item" else ""
+        index = self._id(side, name)
+        title = self.recommender.title(index) if side == "item" else ""
         keywords = self.explainer.profile(side, name) if self.explainer else ()
-        return Profile(side, name, title, self._ratings[side][place], self._mean(side, place), keywords)
+        return Profile(side, name, title, self._ratings[side][index], self._mean(side, index), keywords)
 
     # Recommendations --------------------------------------------------------------------------------------------
 
     def recommend(self, user: str, top: int) -> Recommendations:
-        """The best items for a user of the data.
+        """The best items for a user of the data set.
 
         Raises:
-            Unknown: no such user.
+            Unknown: unknown user.
         """
-        found = self.remembered(user, top)
-        return found if found is not None else self._named(user, self.remember(self.user(user))[:top])
+        result = self.cached(user, top)
+        return result if result is not None else self._named(user, self.cache_best(self.user(user))[:top])
 
-    def remembered(self, user: str, top: int) -> Recommendations | None:
-        """As :meth:`recommend` if that needs no computing, otherwise None; may be called from any thread."""
-        best = self._remembered.get(self.user(user), top)
+    def cached(self, user: str, top: int) -> Recommendations | None:
+        """The cached result of :meth:`recommend`, or None; may be called from any thread."""
+        best = self._cache.get(self.user(user), top)
         return None if best is None else self._named(user, best)
 
-    def ahead(self) -> list[int]:
-        """Users (internal ids) whose best items are worth computing ahead: those with most ratings."""
+    def users_to_cache(self) -> list[int]:
+        """Users (internal ids) whose best items are computed in advance: those with most ratings."""
         counts = np.array(self._ratings["user"])
-        return (np.argsort(-counts[1:], kind="stable")[: self._remembered.most] + 1).tolist()
+        return (np.argsort(-counts[1:], kind="stable")[: self._cache.max_users] + 1).tolist()
 
-    def remember(self, user: int) -> list[Recommended]:
-        """Compute a user's best items, to be given at once from now on."""
+    def cache_best(self, user: int) -> list[Recommended]:
+        """Compute and cache a user's best items."""
         best = self.recommender.best(user, limits.MAX_TOP)
-        self._remembered.put(user, best)
+        self._cache.put(user, best)
         return best
 
     def explain(self, user: str, top: int) -> Explanation:
-        """The best items for a user of the data, with reasons.
+        """The best items for a user of the data set, with explanations.
 
         Raises:
-            Unknown: no such user.
-            NotOffered: the model gives no reasons.
+            Unknown: unknown user.
+            NotOffered: the model offers no explanations.
         """
         self.user(user)
-        return self._explaining().explain(user, top)
+        return self._checked_explainer().explain(user, top)
 
     def explain_pair(self, user: str, item: str) -> Explanation:
-        """What speaks for and against an item, whether it would be recommended or not.
+        """Explain an item to a user; it need not be a recommended item.
 
         Raises:
-            Unknown: no such user or item.
-            NotOffered: the model gives no reasons.
+            Unknown: unknown user or item.
+            NotOffered: the model offers no explanations.
         """
         self.user(user)
         self.item(item)
-        return self._explaining().explain_pair(user, item)
+        return self._checked_explainer().explain_pair(user, item)
 
     def recommend_new(self, interactions: Sequence[Interaction], top: int) -> Recommendations:
         """The best items for a new user.
 
         Raises:
-            Unknown: no such item.
-            NotOffered: the model knows only the users of the data.
+            Unknown: unknown item.
+            NotOffered: the model cannot recommend to new users.
             TooLarge: a review is too long.
             DataError: a rating is out of range.
         """
         posted = self._posted(interactions)
-        return self._named(None, self._taking_new_users().best(posted, top)[1])
+        return self._named(None, self._checked_new_users().best(posted, top)[1])
 
     def explain_new(self, interactions: Sequence[Interaction], top: int) -> Explanation:
-        """As :meth:`recommend_new`, with reasons."""
-        explainer = self._explaining()
-        self._taking_new_users()
+        """As :meth:`recommend_new`, with explanations."""
+        explainer = self._checked_explainer()
+        self._checked_new_users()
         return explainer.explain_new(self._posted(interactions), top)
 
     def _ready_for_new_users(self) -> NewUsers | None:
-        """What takes new users; None of a model that knows only the users of the data."""
+        """Recommends to new users; None if the model cannot."""
         try:
-            found = self.explainer.new_users if self.explainer else NewUsers(self.recommender)
+            new_users = self.explainer.new_users if self.explainer else NewUsers(self.recommender)
         except ConfigError:
             return None
-        # A review, since what reads it is loaded with the first one.
-        found.best([PostedInteraction(self.recommender.item_name(1), self.rating_range[1], "good")], 1)
-        return found
+        # The first review loads the encoder.
+        new_users.best([PostedInteraction(self.recommender.item_name(1), self.rating_range[1], "good")], 1)
+        return new_users
 
-    def _taking_new_users(self) -> NewUsers:
+    def _checked_new_users(self) -> NewUsers:
         if self._new_users is None:
-            raise NotOffered(f"{self.experiment.config.model} knows only the users of the data")
+            raise NotOffered(f"{self.experiment.config.model} cannot recommend to new users; DReX can")
         return self._new_users
 
     def _posted(self, interactions: Sequence[Interaction]) -> list[PostedInteraction]:
         lowest, highest = self.rating_range
-        for place, one in enumerate(interactions):
+        for index, one in enumerate(interactions):
             self.item(one.item)
             if one.rating is not None and not lowest <= one.rating <= highest:
                 legal = f"ratings are from {lowest:g} to {highest:g}"
-                raise DataError(f"interactions[{place}].rating: {legal}, not {one.rating:g}")
+                raise DataError(f"interactions[{index}].rating: {legal}, not {one.rating:g}")
             if len(one.review) > limits.MAX_REVIEW:
-                length = f"{len(one.review)} characters, at most {limits.MAX_REVIEW} are taken"
-                raise TooLarge(f"interactions[{place}].review: has {length}")
+                length = f"{len(one.review)} characters, at most {limits.MAX_REVIEW} are allowed"
+                raise TooLarge(f"interactions[{index}].review: has {length}")
         return [PostedInteraction(one.item, one.rating, one.review) for one in interactions]
 
     def _named(self, user: str | None, best: Sequence[Recommended]) -> Recommendations:
@@ -246,7 +248,9 @@ class Service:
         items = [RecommendedItem(names.item_name(iid), names.title(iid), predicted) for iid, predicted in best]
         return Recommendations(user, items)
 
-    def _explaining(self) -> Explainer:
+    def _checked_explainer(self) -> Explainer:
         if self.explainer is None:
-            raise NotOffered(f"{self.experiment.config.model} explains nothing: it reads no reviews, has no neighbours")
+            raise NotOffered(
+                f"{self.experiment.config.model} offers no explanations: it reads no reviews and has no neighbours"
+            )
         return self.explainer

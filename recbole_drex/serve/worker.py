@@ -1,4 +1,4 @@
-"""The thread that works on the model, which is not made for two callers at once."""
+"""The thread that uses the model, which is not thread-safe."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from recbole_drex.serve.answers import Busy
 
 
 class Worker:
-    """Works on one job after the other; small jobs are done first, and between the steps of large ones.
+    """Executes one job after the other; small jobs are executed first, and between the steps of large jobs.
 
-    A job whose caller is cancelled is left out, or ends at its next step.
+    A job whose caller is cancelled is skipped, or ends at its next step.
 
     Args:
-        max_large: large jobs that wait or are worked on.
-        max_of_client: of them, those of one client.
-        seconds: time after which a large job is given up, waiting included.
+        max_large: maximum number of waiting and running large jobs.
+        max_of_client: maximum number of these per client.
+        seconds: time limit of a large job, including waiting.
     """
 
     def __init__(
@@ -36,37 +36,37 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, "model")
         self._small: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = SimpleQueue()
         self._clients: Counter[str] = Counter()
-        self._abandoned = threading.Event()  # of the large job that is worked on
+        self._abandoned = threading.Event()  # of the running large job
         self._in_small = False
 
     async def small(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What ``function`` returns; it takes milliseconds."""
+        """The result of ``function``, which takes milliseconds."""
         future: Future[Any] = Future()
         self._small.put((future, function, arguments))
         self._thread.submit(self._do_small)
         return await asyncio.wrap_future(future)
 
     async def large(self, client: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What ``function`` returns; it calls :func:`~recbole_drex.explain.interruption.between_steps` now and then.
+        """The result of ``function``, which regularly calls :func:`~recbole_drex.explain.interruption.between_steps`.
 
         Raises:
-            Busy: there is no room for another large job, or the job took too long.
+            Busy: there are too many large jobs, or the job took too long.
         """
         if self._clients.total() >= self.max_large or self._clients[client] >= self.max_of_client:
-            raise Busy(f"{self._clients.total()} requests that take long are being worked on; try again")
+            raise Busy(f"{self._clients.total()} large requests are in progress; try again")
         self._clients += Counter({client: 1})
         abandoned = threading.Event()
         try:
             future = asyncio.wrap_future(self._thread.submit(self._do_large, abandoned, function, arguments))
             return await asyncio.wait_for(future, self.seconds)
         except asyncio.TimeoutError as error:
-            raise Busy(f"this took longer than {self.seconds:g} seconds; ask for less") from error
+            raise Busy(f"the request took longer than {self.seconds:g} seconds; send a smaller one") from error
         finally:
             abandoned.set()
-            self._clients -= Counter({client: 1})  # which forgets those without any
+            self._clients -= Counter({client: 1})  # also drops zero counts
 
     def between_steps(self) -> None:
-        """Do the small jobs that wait, and end the present large job if nobody waits for it; no-op in a small one."""
+        """Execute waiting small jobs, and end the large job if its caller was cancelled; no-op in a small job."""
         if self._in_small:
             return
         self._do_small()
@@ -74,18 +74,18 @@ class Worker:
             raise _AbandonedError
 
     def close(self) -> None:
-        """End at the next step; nothing is begun any more."""
+        """End at the next step, and start no more jobs."""
         self._abandoned.set()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _do_small(self) -> None:
         self._in_small = True
-        while not self._small.empty():  # this thread alone takes from it
+        while not self._small.empty():  # only this thread takes from it
             future, function, arguments = self._small.get()
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(function(*arguments))
-                except BaseException as error:  # handed to the caller
+                except BaseException as error:  # raised in the caller
                     future.set_exception(error)
         self._in_small = False
 
@@ -100,4 +100,4 @@ class Worker:
 
 
 class _AbandonedError(Exception):
-    """Ends work for which nobody waits."""
+    """Ends a job whose caller was cancelled."""

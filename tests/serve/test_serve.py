@@ -1,4 +1,4 @@
-"""The server's answers about a really trained run."""
+"""Responses of the server for a trained run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recbole.data.interaction import Interaction
 from recbole_drex.experiments.run import load_experiment
 from recbole_drex.explain.recommender import Recommended
 from recbole_drex.serve.name_search import NameIndex, fold
-from recbole_drex.serve.recommendation_cache import Remembered
+from recbole_drex.serve.recommendation_cache import RecommendationCache
 from recbole_drex.training.run_record import Experiment
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -52,7 +52,7 @@ def client(service: Service) -> TestClient:
 
 @pytest.fixture(scope="module")
 def table(hostile_run: Path) -> pd.DataFrame:
-    """All interactions as the prepared file has them."""
+    """All interactions of the prepared file."""
     path = hostile_run.parents[3] / "atomic_data" / hostile.NAME / f"{hostile.NAME}.inter"
     frame = pd.read_csv(path, sep="\t")
     return frame.rename(columns=lambda name: name.split(":")[0])
@@ -72,7 +72,7 @@ def test_health(client: TestClient, hostile_run: Path, table: pd.DataFrame) -> N
     assert 50 < health["memory_mb"] < 20_000
 
 
-def test_recommends_the_best_of_what_is_new_to_the_user(
+def test_recommends_the_best_items_that_are_new_to_the_user(
     client: TestClient, experiment: Experiment, table: pd.DataFrame
 ) -> None:
     dataset = experiment.dataset
@@ -88,81 +88,81 @@ def test_recommends_the_best_of_what_is_new_to_the_user(
     known = set(table.loc[table["user_id"] == USER, "item_id"])
     best = sorted((item for item in items if item not in known), key=lambda item: -predicted[item])
     for top in (1, 3, 100):
-        found = get(client, "/recommend", user=USER, top=top)
-        assert found["user"] == USER
-        assert [one["item"] for one in found["recommendations"]] == best[:top]
-        for one in found["recommendations"]:
+        result = get(client, "/recommend", user=USER, top=top)
+        assert result["user"] == USER
+        assert [one["item"] for one in result["recommendations"]] == best[:top]
+        for one in result["recommendations"]:
             assert one["predicted"] == pytest.approx(min(max(predicted[one["item"]], 1), 5), abs=1e-4)
     assert post(client, {"user": USER, "top": 3}) == get(client, "/recommend", user=USER, top=3)
 
 
-def test_several_users_at_once_are_what_each_is_alone(client: TestClient) -> None:
+def test_several_users_in_one_request_equal_single_requests(client: TestClient) -> None:
     users = ["user_05", "user_00", hostile.SILENT]
-    found = post(client, {"users": users, "top": 2})
-    assert found == {"users": [get(client, "/recommend", user=user, top=2) for user in users]}
+    result = post(client, {"users": users, "top": 2})
+    assert result == {"users": [get(client, "/recommend", user=user, top=2) for user in users]}
 
 
-def test_what_is_remembered_is_what_was_computed(experiment: Experiment, service: Service) -> None:
-    forgetful = Service(experiment, remember=0)
-    assert forgetful.ahead() == []
-    assert forgetful.recommend(USER, 1).recommendations
-    assert forgetful.remembered(USER, 1) is None
-    ahead = service.ahead()
-    assert sorted(ahead) == list(range(1, experiment.dataset.user_num))
-    for user in ahead:
-        service.remember(user)
+def test_cached_items_equal_computed_items(experiment: Experiment, service: Service) -> None:
+    uncached = Service(experiment, cached_users=0)
+    assert uncached.users_to_cache() == []
+    assert uncached.recommend(USER, 1).recommendations
+    assert uncached.cached(USER, 1) is None
+    to_cache = service.users_to_cache()
+    assert sorted(to_cache) == list(range(1, experiment.dataset.user_num))
+    for user in to_cache:
+        service.cache_best(user)
         name = service.recommender.user_name(user)
-        assert service.remembered(name, 7) == service.recommend(name, 7) == forgetful.recommend(name, 7)
+        assert service.cached(name, 7) == service.recommend(name, 7) == uncached.recommend(name, 7)
 
 
 @given(st.integers(0, 3), st.lists(st.tuples(st.integers(1, 5), st.booleans()), max_size=20))
-def test_remembers_whom_was_asked_for_last(most: int, steps: list[tuple[int, bool]]) -> None:
-    remembered, order = Remembered(most), []
+def test_the_cache_keeps_the_last_used_users(max_users: int, steps: list[tuple[int, bool]]) -> None:
+    cached, order = RecommendationCache(max_users), []
     for user, ask in steps:
         if ask:
-            found = remembered.get(user, 2)
-            assert found == ([Recommended(user, None), Recommended(9, 4.5)] if user in order else None)
+            result = cached.get(user, 2)
+            assert result == ([Recommended(user, None), Recommended(9, 4.5)] if user in order else None)
         else:
-            remembered.put(user, [Recommended(user, None), Recommended(9, 4.5), Recommended(8, 1.0)])
+            cached.put(user, [Recommended(user, None), Recommended(9, 4.5), Recommended(8, 1.0)])
         if user in order or not ask:
-            order = [*(one for one in order if one != user), user][-most:] if most else []
+            order = [*(one for one in order if one != user), user][-max_users:] if max_users else []
 
 
 @pytest.mark.parametrize("model", ["Bias", "BPR", "EMF", "DReX-implicit"])
 def test_other_models(model: str, make_experiment: Callable[..., Experiment]) -> None:
-    """Whatever a model can, is answered; what it cannot, is said."""
+    """Requests that a model supports are answered; others are refused with a reason."""
     experiment = make_experiment(model)
     client = TestClient(create_app(Service(experiment)), base_url="http://127.0.0.1")
     health = get(client, "/health")
-    found = get(client, "/recommend", user=USER)["recommendations"]
-    assert len(found) == 10
-    assert all((one["predicted"] is not None) == health["predicts_ratings"] for one in found)
+    result = get(client, "/recommend", user=USER)["recommendations"]
+    assert len(result) == 10
+    assert all((one["predicted"] is not None) == health["predicts_ratings"] for one in result)
     assert health["predicts_ratings"] == (model in ("Bias", "EMF"))
     assert bool(get(client, "/profile", user=USER)["keywords"]) == (model == "DReX-implicit")
     if health["explains"]:
         assert get(client, "/explain", user=USER, top=1)["recommendations"]
     else:
-        assert "explains nothing" in get(client, "/explain", 501, user=USER)
+        assert "offers no explanations" in get(client, "/explain", 501, user=USER)
     if not health["new_users"]:
         post(client, {"interactions": [{"item": "game_00", "rating": 4}]}, 501)
 
 
-def test_life_of_the_server(service: Service) -> None:
-    with TestClient(create_app(service), base_url="http://127.0.0.1") as living:
-        assert get(living, "/recommend", user=USER, top=1)["recommendations"]
+def test_the_server_starts_and_stops(service: Service) -> None:
+    with TestClient(create_app(service), base_url="http://127.0.0.1") as running:
+        assert get(running, "/recommend", user=USER, top=1)["recommendations"]
 
 
 def test_explains(client: TestClient) -> None:
-    found = get(client, "/explain", user=USER, top=2)
-    assert found["user"] == USER
-    assert [one["item"] for one in found["recommendations"]] == [
+    result = get(client, "/explain", user=USER, top=2)
+    assert result["user"] == USER
+    assert [one["item"] for one in result["recommendations"]] == [
         one["item"] for one in get(client, "/recommend", user=USER, top=2)["recommendations"]
     ]
     profile = get(client, "/profile", user=USER)["keywords"]
     assert any(keyword["quotes"] for keyword in profile)
-    assert found["profile"] == [{**keyword, "quotes": []} for keyword in profile]
-    assert found == get(client, "/recommend", user=USER, top=2, explain="true")
-    assert found == post(client, {"user": USER, "top": 2, "explain": True})
+    assert result["profile"] == [{**keyword, "quotes": []} for keyword in profile]
+    assert result == get(client, "/recommend", user=USER, top=2, explain="true")
+    assert result == post(client, {"user": USER, "top": 2, "explain": True})
     (one,) = get(client, "/explain", user=USER, item="game_00")["recommendations"]
     assert one["item"] == "game_00"
 
@@ -197,8 +197,8 @@ def test_markup_stays_text(client: TestClient) -> None:
 
 
 def test_searches(client: TestClient) -> None:
-    found = get(client, "/items/search", query="POKE")
-    assert [one["item"] for one in found["items"]] == [hostile.TITLED]
+    result = get(client, "/items/search", query="POKE")
+    assert [one["item"] for one in result["items"]] == [hostile.TITLED]
     assert get(client, "/items/search", query="<ScRiPt>")["total"] == 1
     assert get(client, "/users", query="USER_05")["users"][0]["user"] == "user_05"
     everyone = get(client, "/users", limit=100)
@@ -210,7 +210,7 @@ def test_searches(client: TestClient) -> None:
 
 def test_search_ranks_sensibly() -> None:
     titles = ["Redemption", "The Red Planet", "Red", "Sacred", "Red Planet", "\u00c9t\u00e9"]
-    names = NameIndex([f"b{place}" for place in range(6)], titles, [9, 8, 1, 99, 3, 0])
+    names = NameIndex([f"b{index}" for index in range(6)], titles, [9, 8, 1, 99, 3, 0])
     assert names.search("red", 10) == ([2, 0, 4, 1, 3], 5)
     assert names.search("red", 2) == ([2, 0], 5)
     assert names.search("planet red", 10)[0] == [1, 4]
@@ -226,20 +226,20 @@ def test_search_ranks_sensibly() -> None:
 @pytest.mark.parametrize(
     "review", ["", "Superb story", *hostile.TEXTS, "\u4f60\u597d", "story " * 16_000, "\U0001f600"]
 )
-def test_somebody_new(client: TestClient, review: str) -> None:
+def test_a_new_user(client: TestClient, review: str) -> None:
     body = {"interactions": [{"item": "game_00", "rating": 5, "review": review}, {"item": "game_01", "rating": 1}]}
-    found = post(client, body)
-    assert len(found["recommendations"]) == 10
-    assert not {one["item"] for one in found["recommendations"]} & {"game_00", "game_01"}
-    assert all(1 <= one["predicted"] <= 5 for one in found["recommendations"])
+    result = post(client, body)
+    assert len(result["recommendations"]) == 10
+    assert not {one["item"] for one in result["recommendations"]} & {"game_00", "game_01"}
+    assert all(1 <= one["predicted"] <= 5 for one in result["recommendations"])
 
 
-def test_somebody_new_gets_reasons(client: TestClient) -> None:
+def test_a_new_user_gets_explanations(client: TestClient) -> None:
     body = {"interactions": [{"item": "game_00", "rating": 5, "review": "I love the story"}], "top": 2, "explain": True}
     assert len(post(client, body)["recommendations"]) == 2
 
 
-def test_ratings_of_somebody_new_count(client: TestClient) -> None:
+def test_ratings_of_a_new_user_change_predictions(client: TestClient) -> None:
     def predicted(rating: float) -> dict[str, float]:
         body = {"interactions": [{"item": f"game_{n:02}", "rating": rating} for n in range(5)], "top": 100}
         return {one["item"]: one["predicted"] for one in post(client, body)["recommendations"]}

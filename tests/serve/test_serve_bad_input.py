@@ -1,4 +1,4 @@
-"""What the server says to requests that it cannot answer: a status from 400 on and a reason in one line."""
+"""Requests that the server cannot answer get a status of 400 or above, and a reason on one line."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ ITEM = {"item": "game_00", "rating": 4}
         ("/explain", {"user": USER, "top": 21}, 422, "at most 20 .*explained"),
         ("/explain", {"user": "nobody"}, 404, "unknown user"),
         ("/explain", {"user": USER, "item": "game_99"}, 404, "unknown item 'game_99'; did you mean"),
-        ("/profile", {}, 422, "user or item"),
-        ("/profile", {"user": USER, "item": "game_00"}, 422, "one of the two"),
+        ("/profile", {}, 422, "either user or item"),
+        ("/profile", {"user": USER, "item": "game_00"}, 422, "either user or item"),
         ("/profile", {"item": "x" * 200}, 404, "unknown item"),
         ("/profile", {"item": "x" * 201}, 422, "^item: .*200 characters"),
         ("/users", {"limit": 101}, 422, "^limit"),
@@ -69,7 +69,7 @@ def test_bad_questions(client: TestClient, path: str, parameters: dict[str, Any]
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
-        ({}, 422, "give user .* users .* or interactions .* not none of them"),
+        ({}, 422, "give exactly one of user .* users .* or interactions .* not none"),
         ([], 422, "the body must be a JSON object"),
         (None, 422, "send a JSON object"),
         ({"user": USER, "users": [USER]}, 422, "not user and users"),
@@ -85,7 +85,7 @@ def test_bad_questions(client: TestClient, path: str, parameters: dict[str, Any]
         ({"interactions": [{"rating": 4}]}, 422, r"^interactions\[0\].item: field required"),
         ({"interactions": [{"item": "game_00"}]}, 422, r"^interactions\[0\]: give a rating, a review or both"),
         ({"interactions": [{"item": "game_00", "review": " \n"}]}, 422, "a rating, a review or both"),
-        ({"interactions": [ITEM, ITEM]}, 422, "'game_00' is there 2 times"),
+        ({"interactions": [ITEM, ITEM]}, 422, "'game_00' is given 2 times"),
         ({"interactions": [{"item": f"i{n}", "rating": 4} for n in range(201)]}, 422, "at most 200"),
         ({"interactions": [{"item": "game_00", "rating": "4"}]}, 422, r"^interactions\[0\].rating: .*number"),
         ({"interactions": [{"item": "game_00", "rating": True}]}, 422, r"^interactions\[0\].rating: .*number"),

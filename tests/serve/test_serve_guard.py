@@ -1,4 +1,4 @@
-"""What protects the server: limits, hosts, headers, pages that load nothing, and bodies that nobody would expect."""
+"""Protection of the server: limits, hosts, headers, pages that load nothing, and unexpected bodies."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ def reason(response: Any, status: int) -> str:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"{", "no JSON"),
+        (b"{", "not valid JSON"),
         (b"", "no body"),
-        (b"\xff\xfe", "no JSON"),
+        (b"\xff\xfe", "not valid JSON"),
         (b'{"user": "user_05", "top": NaN}', "top"),
         (b'{"interactions": [{"item": "game_00", "rating": NaN}]}', r"interactions\[0\].rating: .*finite"),
         (b'{"interactions": [{"item": "game_00", "rating": Infinity}]}', "finite"),
         (b'{"interactions": [{"item": "game_00", "rating": -1e999}]}', "finite"),
         (b'{"user": "\\ud800"}', "user"),
-        (b"[" * 100_000, "no JSON"),
-        (b'{"user": ' + b"9" * 5000 + b"}", "no JSON|user"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b'{"user": ' + b"9" * 5000 + b"}", "not valid JSON|user"),
     ],
 )
-def test_bodies_that_are_no_question(client: TestClient, content: bytes, expected: str) -> None:
+def test_malformed_bodies(client: TestClient, content: bytes, expected: str) -> None:
     response = client.post("/recommend", content=content, headers=JSON)
     assert re.search(expected, reason(response, 422 if response.status_code != 400 else 400))
 
@@ -86,19 +86,19 @@ def test_body_above_the_limit(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("length", [None, b"5", b"0"])
-def test_length_is_not_believed(service: Service, length: bytes | None) -> None:
-    """However long the header says a body is, what comes is counted, and no more is asked for than is refused."""
-    asked = 0
+def test_the_length_header_is_not_trusted(service: Service, length: bytes | None) -> None:
+    """Bytes are counted as they arrive, whatever the header says, and reading stops at the limit."""
+    n_received = 0
 
     async def receive() -> dict[str, Any]:
-        nonlocal asked
-        asked += 1
+        nonlocal n_received
+        n_received += 1
         return {"type": "http.request", "body": b"x" * 1000, "more_body": True}
 
     header = (b"transfer-encoding", b"chunked") if length is None else (b"content-length", length)
     status, content = asyncio.run(_asked(create_app(service, max_body=10_000), [header], receive))
     assert status == 413
-    assert asked == 11
+    assert n_received == 11
     assert "10000 bytes" in json.loads(content)["detail"]
 
 
@@ -119,7 +119,7 @@ async def _asked(app: Any, headers: list[tuple[bytes, bytes]], receive: Any) -> 
     return sent[0]["status"], sent[1]["body"]
 
 
-def test_body_that_does_not_come() -> None:
+def test_a_body_that_does_not_arrive() -> None:
     async def receive() -> Any:
         await asyncio.sleep(60)
 
@@ -131,7 +131,7 @@ def test_body_that_does_not_come() -> None:
     assert "0.05 seconds" in json.loads(content)["detail"]
 
 
-def test_more_requests_at_once_than_there_is_room_for() -> None:
+def test_too_many_concurrent_requests() -> None:
     async def ask_together() -> list[int]:
         open_gate = asyncio.Event()
 
@@ -141,10 +141,10 @@ def test_more_requests_at_once_than_there_is_room_for() -> None:
             await send({"type": "http.response.body", "body": b""})
 
         guard = Guard(app, max_requests=3)
-        asked = [asyncio.create_task(_asked(guard, [], asyncio.Event().wait)) for _ in range(5)]
+        responses = [asyncio.create_task(_asked(guard, [], asyncio.Event().wait)) for _ in range(5)]
         await asyncio.sleep(0)
         open_gate.set()
-        first = [status for status, _ in await asyncio.gather(*asked)]
+        first = [status for status, _ in await asyncio.gather(*responses)]
         return [*first, (await _asked(guard, [], asyncio.Event().wait))[0]]
 
     statuses = asyncio.run(ask_together())
@@ -156,21 +156,21 @@ def test_more_requests_at_once_than_there_is_room_for() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8000", "localhost:1", "LOCALHOST", "[::1]:8000", "[::1]"])
-def test_own_names(client: TestClient, host: str) -> None:
+def test_own_host_names(client: TestClient, host: str) -> None:
     assert client.get("/health", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost:80@evil", "", "evil:8000", "::1"]
 )
-def test_foreign_names(client: TestClient, host: str) -> None:
+def test_other_host_names_are_refused(client: TestClient, host: str) -> None:
     for path in ("/", "/health"):
-        assert "answers to 127.0.0.1" in reason(client.get(path, headers={"host": host}), 421)
+        assert "answers requests for 127.0.0.1" in reason(client.get(path, headers={"host": host}), 421)
 
 
-def test_any_name_where_none_is_given(service: Service) -> None:
-    anywhere = TestClient(create_app(service), base_url="http://films.example")
-    assert anywhere.get("/health").status_code == 200
+def test_any_host_name_by_default(service: Service) -> None:
+    any_host = TestClient(create_app(service), base_url="http://films.example")
+    assert any_host.get("/health").status_code == 200
     assert _host("films.example:80") == "films.example"
 
 
@@ -192,7 +192,7 @@ def test_every_answer_is_secured(client: TestClient) -> None:
         assert not [name for name in headers if name.startswith("access-control")]
 
 
-def test_a_fault_of_the_server_is_told_without_its_traceback(
+def test_a_server_error_is_reported_without_a_traceback(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*arguments: Any) -> None:
@@ -203,9 +203,9 @@ def test_a_fault_of_the_server_is_told_without_its_traceback(
     with caplog.at_level(logging.ERROR):
         client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         response = client.get("/explain", params={"user": USER})
-    assert reason(response, 500) == "the server failed (ZeroDivisionError); its log says why"
+    assert reason(response, 500) == "the server failed (ZeroDivisionError); see its log"
     assert response.headers["x-content-type-options"] == "nosniff"
-    # One line that says where; the web server, which would log a traceback, is passed nothing.
+    # One line with the location; the web server, which would log a traceback, gets no exception.
     (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     line = record.getMessage()
     assert line.startswith("GET '/explain' failed: ZeroDivisionError: secret (test_serve_guard.py:")
@@ -252,7 +252,7 @@ _VALUES = st.recursive(
 _INTERACTIONS = st.fixed_dictionaries(
     {}, optional={"item": _TEXTS | _VALUES, "rating": st.floats() | _VALUES, "review": _TEXTS | _VALUES}
 )
-_WISHES = st.fixed_dictionaries(
+_REQUESTS = st.fixed_dictionaries(
     {},
     optional={
         "user": _TEXTS | _VALUES,
@@ -271,7 +271,7 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@given(st.one_of(_WISHES, _VALUES, st.binary(max_size=60)))
+@given(st.one_of(_REQUESTS, _VALUES, st.binary(max_size=60)))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_body_makes_the_server_fail(client: TestClient, quiet: None, body: Any) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()

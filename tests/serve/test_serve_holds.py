@@ -1,4 +1,4 @@
-"""A server that others try to occupy: unfinished requests, heavy ones, and clients that leave."""
+"""A server under attack: unfinished requests, heavy requests, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ from serve import measure_mixed, served
 
 USER = "user_05"
 HEADER_SECONDS, MOST = 1.0, 100
-LONG = [{"item": f"game_0{n}", "rating": 4, "review": " ".join(f"qx{n}z{m}v" for m in range(3000))} for n in range(9)]
-"""27,000 words that the data set does not know, which take minutes."""
+LONG_REVIEWS = [
+    {"item": f"game_0{n}", "rating": 4, "review": " ".join(f"qx{n}z{m}v" for m in range(3000))} for n in range(9)
+]
+"""27,000 words that are not in the data set, which take minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def opened(port: int, content: bytes) -> Iterator[socket.socket]:
 
 
 def sent_back(connection: socket.socket) -> bytes:
-    """All that comes until the server closes the connection."""
+    """All bytes until the server closes the connection."""
     content = b""
     try:
         while more := connection.recv(65536):
@@ -95,18 +97,18 @@ def post(headers: str, body: str = "") -> bytes:
 @pytest.mark.parametrize("explain", [False, True])
 @pytest.mark.parametrize("rating", [None, 4])
 @pytest.mark.parametrize("review", ["\U0001f600", "10/10", "...", "\u7269", "the of and", "<br>", "\u200b", "a" * 5000])
-def test_a_review_of_which_no_word_is_kept(port: int, review: str, rating: float | None, explain: bool) -> None:
-    """Alone it says nothing; beside another it changes nothing."""
-    silent = {"item": "game_00", "rating": rating, "review": review}
-    status, alone, _ = ask(port, "POST", "/recommend", {"interactions": [silent], "top": 2, "explain": explain})
+def test_a_review_without_known_words(port: int, review: str, rating: float | None, explain: bool) -> None:
+    """It has no effect, neither alone nor together with another review."""
+    wordless = {"item": "game_00", "rating": rating, "review": review}
+    status, alone, _ = ask(port, "POST", "/recommend", {"interactions": [wordless], "top": 2, "explain": explain})
     assert status == 200 and len(alone["recommendations"]) == 2
-    both = [silent, {"item": "game_01", "review": "Superb story"}]
-    status, together, _ = ask(port, "POST", "/recommend", {"interactions": both, "top": 2, "explain": explain})
-    assert status == 200 and len(together["recommendations"]) == 2
+    both = [wordless, {"item": "game_01", "review": "Superb story"}]
+    status, both_items, _ = ask(port, "POST", "/recommend", {"interactions": both, "top": 2, "explain": explain})
+    assert status == 200 and len(both_items["recommendations"]) == 2
     if rating is None and review != "a" * 5000:
         _, other, _ = ask(port, "POST", "/recommend", {"interactions": both[1:], "top": 3, "explain": explain})
         items = {one["item"]: one["predicted"] for one in other["recommendations"]}
-        for one in together["recommendations"]:
+        for one in both_items["recommendations"]:
             assert items[one["item"]] == pytest.approx(one["predicted"], abs=1e-4)
 
 
@@ -122,17 +124,17 @@ def test_both_length_and_transfer_encoding_are_refused(port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "begun", [b"", b"GET /health HTTP/1.1\r\nhost: x\r\n", b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /he"]
+    "started_request", [b"", b"GET /health HTTP/1.1\r\nhost: x\r\n", b"GET /health HTTP/1.1\r\nhost: x\r\n\r\nGET /he"]
 )
-def test_unfinished_headers_are_given_up(port: int, begun: bytes) -> None:
-    """Also after an answer on the same connection."""
+def test_unfinished_headers_time_out(port: int, started_request: bytes) -> None:
+    """Also after a response on the same connection."""
     started = time.perf_counter()
-    with opened(port, begun) as connection:
-        assert sent_back(connection).count(b"200 OK") == begun.count(b"\r\n\r\n")
+    with opened(port, started_request) as connection:
+        assert sent_back(connection).count(b"200 OK") == started_request.count(b"\r\n\r\n")
     assert HEADER_SECONDS / 2 < time.perf_counter() - started < HEADER_SECONDS + 3
 
 
-def test_what_is_left_of_a_refused_body_is_given_up(port: int) -> None:
+def test_the_rest_of_a_refused_body_times_out(port: int) -> None:
     with opened(port, post("content-length: 9999999\r\n", "{")) as connection:
         assert sent_back(connection).startswith(b"HTTP/1.1 413 ")
 
@@ -142,7 +144,7 @@ def test_what_is_left_of_a_refused_body_is_given_up(port: int) -> None:
     [(70, post("content-length: 100\r\n", "{")), (MOST + 20, b"GET /health HTTP/1.1\r\n")],
     ids=["bodies", "headers"],
 )
-def test_unfinished_requests_hold_no_places(port: int, number: int, content: bytes) -> None:
+def test_unfinished_requests_do_not_block_others(port: int, number: int, content: bytes) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(opened(port, content)) for _ in range(number)]
         status, _, seconds = ask(port, "GET", "/health")
@@ -150,7 +152,7 @@ def test_unfinished_requests_hold_no_places(port: int, number: int, content: byt
         status, answer, seconds = ask(port, "POST", "/recommend", {"user": USER, "top": 1})
         assert (status, len(answer["recommendations"]), seconds < 1) == (200, 1, True)
         first = sent_back(connections[0])
-    if b"POST" in content:  # the one that has been coming for longest made room
+    if b"POST" in content:  # the oldest body was cancelled
         assert first.startswith(b"HTTP/1.1 408 ") and b"others waited" in first
     else:
         assert first == b""
@@ -159,8 +161,8 @@ def test_unfinished_requests_hold_no_places(port: int, number: int, content: byt
 # Large requests --------------------------------------------------------------------------------------------------
 
 
-def test_large_requests_leave_room_and_end_with_their_clients(port: int) -> None:
-    body = json.dumps({"interactions": LONG, "explain": True})
+def test_large_requests_do_not_block_others_and_end_with_their_clients(port: int) -> None:
+    body = json.dumps({"interactions": LONG_REVIEWS, "explain": True})
     with ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(opened(port, post(f"content-length: {len(body)}\r\n", body)))
@@ -184,7 +186,7 @@ def _working(steps: list[int], number: int = 1000) -> str:
     return "done"
 
 
-def test_small_jobs_come_between_the_steps_of_a_large_one() -> None:
+def test_small_jobs_run_between_the_steps_of_a_large_one() -> None:
     async def use() -> tuple[list[int], int, str]:
         worker, steps = Worker(), list[int]()
         large = asyncio.create_task(worker.large("a", _working, steps, 20))
@@ -196,7 +198,7 @@ def test_small_jobs_come_between_the_steps_of_a_large_one() -> None:
     assert end == "done" and steps == list(range(20)) and 0 < seen < 20
 
 
-def test_abandoned_jobs_stop_and_others_are_never_begun() -> None:
+def test_abandoned_jobs_stop_or_never_start() -> None:
     async def use() -> tuple[list[int], list[int], str]:
         worker, first, second = Worker(), list[int](), list[int]()
         tasks = [asyncio.create_task(worker.large("a", _working, steps)) for steps in (first, second)]
@@ -209,16 +211,16 @@ def test_abandoned_jobs_stop_and_others_are_never_begun() -> None:
     assert 0 < len(first) < 500 and second == [] and end == "next"
 
 
-def test_large_jobs_have_places_and_a_time() -> None:
+def test_large_jobs_are_limited_in_number_and_time() -> None:
     async def use() -> list[Any]:
         worker = Worker(max_large=3, max_of_client=2, seconds=0.2)
         clients = ("a", "a", "a", "b", "c")
         jobs = [worker.large(client, _working, list[int]()) for client in clients]
         results = await asyncio.gather(*jobs, return_exceptions=True)
-        assert not worker._clients  # nothing is kept of clients that wait for nothing
+        assert not worker._clients  # idle clients are dropped
         return [str(one) for one in results if isinstance(one, Busy)] + [await worker.large("a", lambda: "free")]
 
-    late, room = "this took longer than 0.2 seconds; ask for less", "requests that take long are being worked on"
+    late, room = "the request took longer than 0.2 seconds", "large requests are in progress"
     results = asyncio.run(use())
     assert [late in one for one in results] == [True, True, False, True, False, False]
     assert room in results[2] and room in results[4] and results[5] == "free"
@@ -231,12 +233,12 @@ def test_nothing_was_logged(port: int, caplog: pytest.LogCaptureFixture) -> None
     assert not caplog.records
 
 
-# A server as a process of its own --------------------------------------------------------------------------------
+# The server as a separate process --------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_three_thousand_requests_of_all_kinds(hostile_run: Path) -> None:
-    """Every one is answered, and memory does not grow. Times are measured by `benchmarks/serve.py`."""
+    """All requests are answered, and memory does not grow. `benchmarks/serve.py` measures times."""
     with served(hostile_run, 10_000) as (host, port, process):
         row = measure_mixed(host, port, process, clients=8, requests=3000)
     assert set(row["statuses"]) <= {"200", "422", "503"} and row["statuses"]["200"] > 2000
@@ -245,7 +247,7 @@ def test_three_thousand_requests_of_all_kinds(hostile_run: Path) -> None:
 
 @pytest.mark.slow
 def test_two_hundred_slow_connections(hostile_run: Path) -> None:
-    """Half of them send a header, half a body, one byte each second."""
+    """Half of them send a header, half a body, one byte per second."""
     body = json.dumps({"user": USER})
     parts = (b"GET /health HTTP/1.1\r\nx-slow: ", post(f"content-length: {len(body) + 1000}\r\n", body))
     with served(hostile_run, 10_000) as (_, port, _), ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The server as a process of its own: started, asked, stopped, and its page in a real browser."""
+"""The server as a separate process, and its page in a real browser."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start(run: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def address(hostile_run: Path) -> Iterator[str]:
-    """Address of a served run; at the end the server stops as it should."""
+    """Address of a served run; afterwards, the server is stopped and its exit checked."""
     process = start(hostile_run, "--port", "0")
     assert process.stdout
     line = process.stdout.readline()
@@ -43,7 +43,7 @@ def address(hostile_run: Path) -> Iterator[str]:
     yield line.split()[3]
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=20)
-    # Whoever is started in the background by a script inherits that SIGINT is ignored, and so has nothing to report.
+    # A process started in the background by a script ignores SIGINT, so there is nothing to report.
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert process.returncode == (0 if ignored else 130)
     assert "Traceback" not in errors
@@ -69,7 +69,7 @@ def test_large_and_endless_bodies(address: str) -> None:
     test_answers_as_a_process(address)
 
 
-def test_reasons_for_not_starting(hostile_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_at_start(hostile_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -99,7 +99,7 @@ def test_run_of_another_version(hostile_run: Path, tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
-def test_what_is_missing_is_named(
+def test_missing_packages_are_named(
     package: str, hostile_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in ("app", "answers", "service"):
@@ -114,7 +114,7 @@ def test_what_is_missing_is_named(
 
 @pytest.fixture
 def opened(browser: Any, address: str) -> Iterator[Any]:
-    """The page; afterwards nothing of another place was fetched and nothing complained."""
+    """The page; afterwards, checks that it fetched nothing from other hosts and logged no errors."""
     browser.get_log("browser")
     browser.get_log("performance")
     browser.get(address)
@@ -137,17 +137,17 @@ def find(browser: Any, selector: str) -> list[Any]:
 
 
 def search(browser: Any, field: str, text: str, matches: str) -> Any:
-    """Search for what only one thing matches, and give its button."""
+    """Search for text with a single match, and return its button."""
     box = browser.find_element("id", field)
     box.clear()
     box.send_keys(text)
 
-    def found(browser: Any) -> Any:
+    def only_match(browser: Any) -> Any:
         script = "return [...document.querySelectorAll(arguments[0])].map((button) => button.textContent)"
         shown = browser.execute_script(script, f"{matches} button")
         return len(shown) == 1 and text.lower() in shown[0].lower()
 
-    wait(browser, found)
+    wait(browser, only_match)
     return find(browser, f"{matches} button")[0]
 
 
@@ -171,7 +171,7 @@ def press_first_match(browser: Any) -> None:
 
 
 def shown_for(browser: Any, title: str) -> list[Any]:
-    """Cards of the recommendations, once those for ``title`` are there."""
+    """Cards of the recommendations, once those for ``title`` are shown."""
 
     def there(browser: Any) -> list[Any]:
         ready = browser.find_element("id", "result").get_attribute("aria-busy") == "false"
@@ -240,7 +240,7 @@ const row = { item: "<i>", title, predicted: 4.5, sentence: "<u>s</u>", written:
 window.fetch = async (path) => ({ ok: true, text: async () => JSON.stringify(path.startsWith("profile")
   ? { ratings: 1, mean_rating: null, keywords: [keyword] } : { user: "u", recommendations: [row] }) });
 """
-"""Answers with a title and a text of the test's choice, in place of the server's."""
+"""Replaces the server's responses by responses with a given title and text."""
 
 
 def answered(browser: Any, title: str, text: str) -> None:
@@ -252,7 +252,7 @@ def answered(browser: Any, title: str, text: str) -> None:
 
 
 def test_page_shows_scripts_as_text(opened: Any) -> None:
-    """In a title that is found and chosen, and wherever an answer brings text. An alert would make commands fail."""
+    """In titles, and wherever responses contain text. An alert would make commands fail."""
     new_user(opened)
     item = search(opened, "item-query", "<script>alert", "#item-matches")
     assert hostile.EVIL in item.text
@@ -298,7 +298,7 @@ def test_page_lets_a_new_user_rate_items(opened: Any, address: str) -> None:
     star(opened, "#posted-items > li", 5).click()
     shown_for(opened, "For you")
     assert opened.find_element("css selector", "#posted-items input:checked").get_attribute("value") == "5"
-    # By keyboard: one star less. The card says what that changed.
+    # By keyboard: one star less. The card shows the change.
     opened.find_element("css selector", "#posted-items input:checked").send_keys("\ue012")
     assert opened.find_element("css selector", "#posted-items input:checked").get_attribute("value") == "4"
     wait(opened, lambda browser: find(browser, "#result .moved, #result .rating small:nth-of-type(3)"))
@@ -314,7 +314,7 @@ def test_page_lets_a_new_user_rate_items(opened: Any, address: str) -> None:
     assert not find(opened, "#result .items > li")
 
 
-def test_a_star_beside_a_match_adds_the_item(opened: Any) -> None:
+def test_a_star_next_to_a_match_adds_the_item(opened: Any) -> None:
     new_user(opened)
     star(opened, "#item-matches li", 3).click()
     shown_for(opened, "For you")
@@ -326,11 +326,11 @@ def test_a_star_beside_a_match_adds_the_item(opened: Any) -> None:
     [
         (404, "This user or item is not in the data."),
         (422, "The server cannot use this input. A rating must be between 1 and 5."),
-        (500, "The server could not answer. Its log says why."),
+        (500, "The server could not answer. See its log."),
         (503, "The server is busy. Please try again in a moment."),
     ],
 )
-def test_page_tells_why_there_is_no_answer(opened: Any, status: int, message: str) -> None:
+def test_page_shows_errors(opened: Any, status: int, message: str) -> None:
     button = matched(opened)
     answer = f'{{ ok: false, status: {status}, text: async () => \'{{"detail": "interactions[0].item"}}\' }}'
     opened.execute_script(f"window.fetch = async () => ({answer})")
@@ -339,7 +339,7 @@ def test_page_tells_why_there_is_no_answer(opened: Any, status: int, message: st
     assert opened.find_element("id", "problem").text == message
 
 
-def test_page_of_a_server_that_is_gone(opened: Any) -> None:
+def test_page_of_a_stopped_server(opened: Any) -> None:
     button = matched(opened)
     opened.execute_script("window.fetch = async () => { throw new TypeError('Failed to fetch'); }")
     button.click()
@@ -358,8 +358,8 @@ def test_page_without_javascript(browser: Any, address: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_can_be_seen_and_reached(opened: Any, scheme: str) -> None:
-    """Every class has a rule, texts have contrast, the keyboard reaches all controls; of both kinds of users."""
+def test_page_is_accessible(opened: Any, scheme: str) -> None:
+    """Every class has a rule, texts have contrast, and the keyboard reaches all controls, for both kinds of users."""
     emulate(opened, scheme)
     matched(opened)
     for rated in (False, True):

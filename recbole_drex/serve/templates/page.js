@@ -1,9 +1,9 @@
 // The server's page. Recommendations are drawn as in the report.
 const about = JSON.parse(document.getElementById("about").textContent);
 const at = (id) => document.getElementById(id);
-const TOP = 5, FOUND = 8;
+const TOP = 5, MATCHES = 8;
 
-// Marks stand at places in characters; a string's own places count some characters, such as emoji, twice.
+// Marks have positions in characters, but JavaScript strings count some characters, such as emoji, twice.
 const piecesOf = ({ text, marks }) => {
   const characters = Array.from(text), pieces = [];
   let end = 0;
@@ -17,15 +17,15 @@ const piecesOf = ({ text, marks }) => {
   return pieces;
 };
 const withQuotes = (key, value) => (value?.marks ? piecesOf(value) : value);
-// What a model without explanations leaves out.
+// Fields that a model without explanations omits.
 const NO_REASONS = { sentence: "", written: "", neighbours: null, profile: [], keywords: [], evidence: [], words: [], reviews: [], parts: [] };
 
-// Asking the server. Its own messages are for programs.
+// Requests to the server. Its own error messages are meant for programs.
 const MESSAGES = {
   404: "This user or item is not in the data.",
   413: "This review is too long.",
   422: `The server cannot use this input. A rating must be between ${about.rating_range.join(" and ")}.`,
-  501: "This model cannot do that.",
+  501: "This model does not offer this.",
   503: "The server is busy. Please try again in a moment.",
 };
 const problem = at("problem");
@@ -39,7 +39,7 @@ const ask = async (path, body) => {
   } catch {
     throw new Error("The server does not answer. Please check that it is still running.");
   }
-  if (!response.ok) throw new Error(MESSAGES[response.status] ?? "The server could not answer. Its log says why.");
+  if (!response.ok) throw new Error(MESSAGES[response.status] ?? "The server could not answer. See its log.");
   return JSON.parse(text, withQuotes);
 };
 const query = (values) => new URLSearchParams(values).toString();
@@ -48,20 +48,20 @@ const delayed = (action, milliseconds) => {
   return () => { clearTimeout(timer); timer = setTimeout(action, milliseconds); };
 };
 
-// Searching: the answer to an older question must not replace that to a newer one.
+// Searching: the response to an older request must not replace that to a newer one.
 const searching = (input, path, show) => {
   let last = 0;
   const search = async () => {
     const mine = ++last;
     try {
-      const found = await ask(`${path}?${query({ query: input.value, limit: FOUND })}`);
-      if (mine === last) show(found);
+      const matches = await ask(`${path}?${query({ query: input.value, limit: MATCHES })}`);
+      if (mine === last) show(matches);
     } catch (error) {
       if (mine === last) complain(error.message);
     }
   };
   input.addEventListener("input", delayed(search, 150));
-  // Enter takes the first match.
+  // Enter selects the first match.
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     event.preventDefault();
@@ -75,7 +75,7 @@ const countText = (total, shown, noun, searched) => {
   return total > shown ? `The first ${shown} of ${total} matches` : `${total} ${total === 1 ? "match" : "matches"}`;
 };
 
-// Recommendations, and what a change of the input changed in them.
+// Recommendations, and their changes after a change of the input.
 const result = at("result"), content = at("result-content"), heading = at("result-heading"), hint = at("hint");
 const advise = (text) => {
   hint.textContent = text ?? "";
@@ -84,16 +84,16 @@ const advise = (text) => {
 };
 const badge = (text, className) => element("span", text, `badge ${className}`);
 const markChanges = (cards, recommendations, before) => {
-  recommendations.forEach(({ item, predicted }, place) => {
-    const name = cards[place].querySelector(".item-head > div"), old = before.findIndex((one) => one.item === item);
+  recommendations.forEach(({ item, predicted }, index) => {
+    const name = cards[index].querySelector(".item-head > div"), old = before.findIndex((one) => one.item === item);
     if (old < 0) name.append(badge("new in the list", "moved"));
-    else if (old > place) name.append(badge(`▲ was ${old + 1}`, "moved"));
-    else if (old < place) name.append(badge(`▼ was ${old + 1}`, "moved"));
+    else if (old > index) name.append(badge(`▲ was ${old + 1}`, "moved"));
+    else if (old < index) name.append(badge(`▼ was ${old + 1}`, "moved"));
     const difference = old < 0 || predicted === null ? 0 : predicted - before[old].predicted;
     if (Math.abs(difference) >= 0.005) {
       const change = element("small", " by the last change");
       change.prepend(element("b", signed(difference, 1), difference < 0 ? "down" : "up"));
-      cards[place].querySelector(".rating").append(change);
+      cards[index].querySelector(".rating").append(change);
     }
   });
 };
@@ -115,7 +115,7 @@ const show = (title, facts, answer, before) => {
   at("status").textContent = `${recommendations.length} recommendations ${title[0].toLowerCase()}${title.slice(1)}`;
   return recommendations;
 };
-// Only the newest question's answer is drawn.
+// Only the response to the newest request is shown.
 let asked = 0;
 const answering = async (work) => {
   const mine = ++asked;
@@ -138,12 +138,12 @@ const pickUser = (user, chosen) => {
     button.setAttribute("aria-pressed", String(button.dataset.user === user));
   }
   return answering(async () => {
-    const [profile, found] = await Promise.all([
+    const [profile, recommended] = await Promise.all([
       ask(`profile?${query({ user })}`), ask(`recommend?${query({ user, top: TOP, explain: about.explains })}`),
     ]);
     const mean = profile.mean_rating === null ? "" : `, mean rating ${fixed(profile.mean_rating)}`;
     return () => {
-      show(`For ${user}`, `${counted(profile.ratings, "rating")}${mean}`, { ...found, mean_rating: profile.mean_rating, profile: profile.keywords });
+      show(`For ${user}`, `${counted(profile.ratings, "rating")}${mean}`, { ...recommended, mean_rating: profile.mean_rating, profile: profile.keywords });
       if (chosen) heading.focus();
     };
   });
@@ -162,7 +162,7 @@ searching(at("user-query"), "users", ({ users, total }) => {
   if (current === undefined && users.length) pickUser(users[0].user);
 });
 
-// A new user: stars where the scale has few steps, otherwise a number.
+// A new user: stars if the scale has few steps, otherwise a number.
 const [LOWEST, HIGHEST] = about.rating_range;
 const LEVELS = Array.from({ length: Math.max(0, Math.floor(HIGHEST) - Math.ceil(LOWEST) + 1) }, (_, step) => Math.ceil(LOWEST) + step);
 const starsOf = (name, title, changed) => {
@@ -193,12 +193,12 @@ const ratingInput = (name, title, changed) => {
 const START = "Rate an item, or choose one to review it. Recommendations appear here.";
 const chosen = new Map();
 let last = null, running = false, again = false;
-// One request at a time: what changes in the meantime is asked for afterwards.
+// One request at a time: changes in the meantime are requested afterwards.
 const recommend = async () => {
   if (running) { again = true; return; }
   const interactions = [...chosen].map(([item, given]) => ({ item, ...given })).filter((one) => one.rating !== null || one.review.trim());
   if (!interactions.length) {
-    asked += 1; // what is under way is no longer wanted
+    asked += 1; // the pending response is no longer needed
     last = null;
     heading.textContent = "For you";
     result.setAttribute("aria-busy", "false");
@@ -208,8 +208,8 @@ const recommend = async () => {
   }
   running = true;
   await answering(async () => {
-    const found = await ask("recommend", { interactions, top: TOP, explain: about.explains_new_users });
-    return () => { last = show("For you", `From ${counted(interactions.length, "item")} of yours`, found, last); };
+    const recommended = await ask("recommend", { interactions, top: TOP, explain: about.explains_new_users });
+    return () => { last = show("For you", `From ${counted(interactions.length, "item")} of yours`, recommended, last); };
   });
   running = false;
   if (again) { again = false; recommend(); }
@@ -244,7 +244,7 @@ if (about.new_users) {
       const add = (rating) => { node.remove(); addItem(item, rating); };
       button.addEventListener("click", () => add(null));
       const node = holding("li", "", button);
-      if (LEVELS.length >= 2 && LEVELS.length <= 10) node.append(starsOf(`found-${item.item}`, name, add));
+      if (LEVELS.length >= 2 && LEVELS.length <= 10) node.append(starsOf(`match-${item.item}`, name, add));
       return node;
     }));
   });
