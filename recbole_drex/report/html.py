@@ -1,7 +1,7 @@
-"""The report: one HTML file that shows a comparison, one run, or a search to a reader without any other file.
+"""The report: one self-contained HTML file about a comparison, a run, or a search.
 
-Every text is escaped by the template engine, data for the script stand in a JSON block, and the page's content
-security policy lets nothing run but the one script below: what a review says is shown and never interpreted.
+The template engine escapes every text, data for the script are in a JSON block, and the page's content security policy
+allows only the page's own script. So the text of a review is shown and never executed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from recbole_drex.results.comparison import Comparison, read_comparison
 from recbole_drex.utils.files import replacing
 
 SEARCH = "search.json"
-# Parts of the one style sheet and of the one script, in the order in which they build on each other.
+# Parts of the style sheet and of the script, in order of dependence.
 _STYLES = ("report.css", "explanations.css")
 _SCRIPTS = (
     "frame.js",
@@ -29,19 +29,19 @@ _SCRIPTS = (
 
 
 def write_report(folder: str | Path, output: Path | None = None) -> Path:
-    """Write the report of a comparison, of a single run, or of a search of hyper-parameters.
+    """Write the report of a comparison, of a single run, or of a hyper-parameter search.
 
     Args:
         folder: a comparison's folder (with ``comparison.json``), a run's (with ``result.json``) or a search's (with
             ``search.json``).
-        output: the file to write; default ``report.html`` in ``folder``.
+        output: output file; default ``report.html`` in ``folder``.
 
     Returns:
         Path of the file. It needs no other file and no network; its links to run folders are relative.
 
     Raises:
-        CheckpointError: ``folder`` is none of these, or a file in it is damaged, foreign or was replaced.
-        DataError: runs do not belong together or have no test part, or the file cannot be written.
+        CheckpointError: ``folder`` is not one of these, or a file in it is damaged, replaced or of another run.
+        DataError: runs are not comparable or have no test part, or the file cannot be written.
         ConfigError: jinja2 or matplotlib is not installed.
     """
     if (Path(folder) / SEARCH).is_file():
@@ -53,7 +53,7 @@ def write_report(folder: str | Path, output: Path | None = None) -> Path:
     if comparison.results and not any(any(result["test"].values()) for result in comparison.results):
         raise DataError(f"{folder} has nothing to report: its split (eval_args) has no test part")
     path = Path(output) if output is not None else Path(folder) / REPORT
-    # The temporary file comes first: a place that cannot be written is told before the work is done.
+    # Open the temporary file first, so that an unwritable path is reported before rendering.
     with replacing(path) as temporary:
         temporary.write_text(render(comparison, path.parent), encoding="utf-8", errors="replace")
     return path
@@ -64,7 +64,7 @@ def render(comparison: Comparison, base: Path) -> str:
 
     Args:
         comparison: what to report.
-        base: folder that links to runs are relative to.
+        base: folder to which links to runs are relative.
     """
     try:
         from recbole_drex.report.pages import sections

@@ -1,6 +1,6 @@
-"""The tables and figures of the DReX paper (arXiv 2602.19702, section 4), made from a comparison's stored runs.
+"""The tables and figures of the DReX paper (arXiv 2602.19702, section 4), from the stored runs of a comparison.
 
-``docs/paper.md`` says which command makes each, and where our protocol differs.
+``docs/paper.md`` lists the commands, and the differences between the paper's protocol and ours.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ def paper_item(item: str, comparison: Comparison, output: str | Path, user: str 
             (Friedman's test), ``figure-3`` (learning rate and regularisation), ``figure-4`` (F1@k), ``figure-5``
             (embedding size), ``figure-6`` (keyword profiles of a user and of three items) or ``figure-7`` (critical
             differences).
-        comparison: as :func:`recbole_drex.results.comparison.read_comparison` gives it.
-        output: folder of the files, made if needed.
-        user: of ``figure-6``; by default the one who shares most keywords with the three items.
+        comparison: as returned by :func:`recbole_drex.results.comparison.read_comparison`.
+        output: folder of the files, created if missing.
+        user: user shown in ``figure-6``; default: the user who shares most keywords with the three items.
 
     Returns:
         The files written: ``.md``, ``.tex`` and ``.csv`` of a table, ``.png``, ``.svg`` and ``.pdf`` of a figure.
 
     Raises:
-        ConfigError: there is no such item or user; or the comparison does not vary what the item shows.
-        DataError: the comparison lacks runs that the item needs; the message names the command that makes them.
+        ConfigError: unknown item or user, or the comparison does not vary the parameters that the item shows.
+        DataError: the comparison lacks runs that the item needs; the message names the command that creates them.
     """
     if item not in ITEMS:
         raise ConfigError(unknown_name("table or figure", item, ITEMS))
     if user is not None and item != "figure-6":
-        raise ConfigError(f"a user belongs to figure-6 only, not to {item}")
+        raise ConfigError(f"--user applies only to figure-6, not to {item}")
     refuse_unlike(comparison.results)
     return ITEMS[item](comparison, Path(output), user)
 
@@ -132,23 +132,23 @@ def _figure_5(comparison: Comparison, output: Path, user: str | None) -> list[Pa
 
 
 def _figure_6(comparison: Comparison, output: Path, user: str | None) -> list[Path]:
-    found: dict[str, dict[str, Any]] = {}
+    explained: dict[str, dict[str, Any]] = {}
     for variant in comparison.variants:
         for run in comparison.of(label=variant.label):
             for explanation in run.explanations():
                 if explanation["profile"] and explanation["recommendations"]:
-                    found.setdefault(str(explanation["user"]), explanation)
-    if not found:
+                    explained.setdefault(str(explanation["user"]), explanation)
+    if not explained:
         raise DataError(_lacks("figure-6", comparison, "has no run that explains its recommendations"))
-    if user is not None and user not in found:
+    if user is not None and user not in explained:
         hint = "More users are explained with --explained_users N."
-        raise ConfigError(unknown_name("explained user", user, found, hint))
+        raise ConfigError(unknown_name("explained user", user, explained, hint))
 
     def shared(name: str) -> int:
-        return sum(len(item["keywords"]) for item in found[name]["recommendations"][:3])
+        return sum(len(item["keywords"]) for item in explained[name]["recommendations"][:3])
 
-    chosen = user if user is not None else min(found, key=lambda name: (-shared(name), name))
-    return _save(comparison_figures.keyword_overlap(found[chosen]), output / "figure-6")
+    chosen = user if user is not None else min(explained, key=lambda name: (-shared(name), name))
+    return _save(comparison_figures.keyword_overlap(explained[chosen]), output / "figure-6")
 
 
 def _figure_7(comparison: Comparison, output: Path, user: str | None) -> list[Path]:
@@ -168,25 +168,25 @@ ITEMS: dict[str, Callable[[Comparison, Path, str | None], list[Path]]] = {
 
 
 def _rank_tests(item: str, comparison: Comparison) -> list[RankTest]:
-    """Rank tests of NDCG and F1 at 1, 5 and 10, in turns, but for those that the order of items seldom changes."""
+    """Rank tests of NDCG and F1 at 1, 5 and 10, except metrics that the order of items rarely changes."""
     if len(comparison.datasets) < 2:
         reason = "has one data set, and models are ranked over two or more"
         raise DataError(_lacks(item, comparison, reason, datasets="A,B,C"))
     seldom = {name for dataset in comparison.datasets for name in seldom_ordered(comparison, dataset, _TESTED)}
-    # Where none is left, the first one says why.
+    # If no metric is left, the first one raises an error with the reason.
     chosen = [metric for metric in _TESTED if metric not in seldom] or _TESTED[:1]
     return [rank_test(comparison, metric) for metric in chosen]
 
 
 def _lacks(item: str, comparison: Comparison, reason: str, vary: str = "", datasets: str = "") -> str:
-    """The message for a comparison that cannot show an item, with the command of one that can."""
+    """Error message for a comparison that lacks what an item needs, with a command that creates it."""
     datasets = datasets or ",".join(comparison.datasets)
     command = f"recbole-drex compare --models DReX,DReX-MLP --datasets {datasets} {vary}".strip()
-    return f"{item} cannot be made: {comparison.folder} {reason}. Make one that does: {command} --name {item}"
+    return f"{item} cannot be made: {comparison.folder} {reason}. Create one that does with: {command} --name {item}"
 
 
 def _write_table(stem: Path, text: str, frame: pd.DataFrame, caption: str, note: str = "") -> list[Path]:
-    """Write a table given as Markdown as that, as LaTeX, and its numbers as CSV."""
+    """Write a Markdown table as Markdown and LaTeX, and its numbers as CSV."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
     header, body = lines[0], lines[2:]
     rows = [" & ".join(map(escape_latex, cells)) + r" \\" for cells in (header, *body)]
@@ -223,5 +223,5 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
 
 
 def _with_suffix(stem: Path, suffix: str) -> Path:
-    # Path.with_suffix would cut a data set's name at its last dot.
+    # Path.with_suffix would cut the name of a data set at its last dot.
     return stem.with_name(stem.name + suffix)

@@ -1,4 +1,4 @@
-"""Explanations as the page holds them: nothing is lost, and what would be too large is cut evenly."""
+"""Packed explanations of the page: no information is lost, and users are cut evenly if the page would be too large."""
 
 from __future__ import annotations
 
@@ -18,40 +18,47 @@ from recbole_drex.report.pages.explanations import packed
 
 
 def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was packed; written apart from the page's script, by the description of the form."""
+    """Unpack explanations, independently of the page's script, from the description of the format."""
 
-    def quote(place: int | None) -> dict[str, Any] | None:
-        if place is None:
+    def quote(index: int | None) -> dict[str, Any] | None:
+        if index is None:
             return None
-        found = model["quotes"][place]
-        places = found.get("places", [])
+        packed_value = model["quotes"][index]
+        positions = packed_value.get("positions", [])
         marks, end = [], 0
-        for n in range(len(places) // 2):
-            start = end + places[2 * n]
-            end = start + places[2 * n + 1]
+        for n in range(len(positions) // 2):
+            start = end + positions[2 * n]
+            end = start + positions[2 * n + 1]
             units = {"attention": 1000, "delta": 10000, "sentiment": 100}
-            values = {name: found.get(name, [None] * (n + 1))[n] for name in units}
+            values = {name: packed_value.get(name, [None] * (n + 1))[n] for name in units}
             weights = {name: None if value is None else value / units[name] for name, value in values.items()}
             marks.append({"start": start, "end": end, **weights})
-        return {"text": found["text"], "marks": marks}
+        return {"text": packed_value["text"], "marks": marks}
 
-    def review(place: int) -> dict[str, Any]:
-        found = {"rating": None, **model["reviews"][place]}
-        return {**found, "title": model["titles"].get(found["item"], ""), "quote": quote(found.get("quote"))}
+    def review(index: int) -> dict[str, Any]:
+        packed_value = {"rating": None, **model["reviews"][index]}
+        return {
+            **packed_value,
+            "title": model["titles"].get(packed_value["item"], ""),
+            "quote": quote(packed_value.get("quote")),
+        }
 
     def profile(words: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{"mean_rating": None, **word, "quotes": [review(n) for n in word.get("quotes", [])]} for word in words]
 
-    def evidence(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{"weight": None, **one, "review": review(one["review"])} for one in found]
+    def evidence(packed_value: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"weight": None, **one, "review": review(one["review"])} for one in packed_value]
 
-    def claim(found: dict[str, Any] | None) -> dict[str, Any] | None:
-        return found and {**found, "quote": review(found["quote"]) if "quote" in found else None}
+    def claim(packed_value: dict[str, Any] | None) -> dict[str, Any] | None:
+        return packed_value and {
+            **packed_value,
+            "quote": review(packed_value["quote"]) if "quote" in packed_value else None,
+        }
 
-    def part(found: dict[str, Any]) -> dict[str, Any]:
-        return {"words": [], **found, **{side: claim(found.get(side)) for side in ("user", "item")}}
+    def part(packed_value: dict[str, Any]) -> dict[str, Any]:
+        return {"words": [], **packed_value, **{side: claim(packed_value.get(side)) for side in ("user", "item")}}
 
-    def item(found: dict[str, Any]) -> dict[str, Any]:
+    def item(packed_value: dict[str, Any]) -> dict[str, Any]:
         return {
             "predicted": None,
             "sentence": "",
@@ -63,16 +70,16 @@ def unpacked(model: dict[str, Any]) -> list[dict[str, Any]]:
             "scale": "",
             "mean_rating": None,
             "ratings": 0,
-            **found,
-            "parts": [part(one) for one in found.get("parts", [])],
-            "title": model["titles"].get(found["item"], ""),
-            "profile": profile(model["profiles"][found["profile"]]) if "profile" in found else [],
+            **packed_value,
+            "parts": [part(one) for one in packed_value.get("parts", [])],
+            "title": model["titles"].get(packed_value["item"], ""),
+            "profile": profile(model["profiles"][packed_value["profile"]]) if "profile" in packed_value else [],
             "keywords": [
                 {**word, **{name: quote(word.get(name)) for name in ("user_quote", "item_quote")}}
-                for word in found.get("keywords", [])
+                for word in packed_value.get("keywords", [])
             ],
-            **{name: evidence(found.get(name, [])) for name in ("evidence", "reviews")},
-            "known": review(found["known"]) if "known" in found else None,
+            **{name: evidence(packed_value.get(name, [])) for name in ("evidence", "reviews")},
+            "known": review(packed_value["known"]) if "known" in packed_value else None,
         }
 
     return [
@@ -92,18 +99,18 @@ def claims(users: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [part[side] for part in parts for side in ("user", "item") if part[side]]
 
 
-def close(found: Any, wanted: Any) -> None:
-    """Equal, but for the last decimals of numbers."""
+def close(packed_value: Any, wanted: Any) -> None:
+    """Assert equality up to the last decimals of numbers."""
     if isinstance(wanted, dict):
-        assert found.keys() == wanted.keys()
+        assert packed_value.keys() == wanted.keys()
         for name in wanted:
-            close(found[name], wanted[name])
+            close(packed_value[name], wanted[name])
     elif isinstance(wanted, list | tuple):
-        assert len(found) == len(wanted)
-        for one, other in zip(found, wanted, strict=True):
+        assert len(packed_value) == len(wanted)
+        for one, other in zip(packed_value, wanted, strict=True):
             close(one, other)
     else:
-        assert found == (pytest.approx(wanted, abs=6e-4) if isinstance(wanted, float) else wanted)
+        assert packed_value == (pytest.approx(wanted, abs=6e-4) if isinstance(wanted, float) else wanted)
 
 
 def test_nothing_is_lost() -> None:
@@ -122,13 +129,13 @@ def test_nothing_is_lost() -> None:
     for claim in claims(stored):
         assert claim.pop("mentions")  # too many for a page
     close(unpacked(json.loads(json.dumps(model))), stored)
-    # And what is said again is not stored again.
+    # Repeated values are stored once.
     assert len(json.dumps(model)) < len(json.dumps(stored)) / 2
     assert packed(stored + stored)["quotes"] == model["quotes"]
 
 
 def test_marks_count_characters(browser: Any, tmp_path: Path) -> None:
-    """Emoji take two places of a string in the browser, and one in Python."""
+    """Emoji have length two in the browser, and length one in Python."""
     text = "😀 a 🎮 fine 👩‍👩‍👧 story é🙂"
     spots = [(text.index(word), text.index(word) + len(word)) for word in ("fine", "story", "é🙂")]
     quoted = Quote(text, tuple(Mark(*spot, 0.5) for spot in spots))
@@ -141,7 +148,7 @@ def test_marks_count_characters(browser: Any, tmp_path: Path) -> None:
 
 
 def shown(page: Path) -> dict[str, list[str]]:
-    """Users of each model that the page holds."""
+    """Users per model on the page."""
     scripts = Page(page.read_text(encoding="utf-8")).all("script")
     stored = json.loads(next(text for attrs, text in scripts if attrs.get("type") == "application/json"))
     return {model["name"]: [user["user"] for user in model["users"]] for model in stored}

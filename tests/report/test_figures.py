@@ -1,4 +1,4 @@
-"""Figures: that they show the stored numbers, and that their SVG can live in a page next to others."""
+"""Figures show the stored numbers, and their SVG can be embedded in a page next to others."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from recbole_drex.analysis.groups import group_quality
 from recbole_drex.analysis.significance import compare_models
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.report.figures import comparison_figures
-from recbole_drex.report.figures.style import DARK, LIGHT, looks
+from recbole_drex.report.figures.style import DARK, LIGHT, line_styles
 from recbole_drex.results.comparison import Comparison, Run, Variant
 
 KS = [1, 2, 3, 4, 5, 10, 15, 20]
 
 
 def texts(figure: Figure) -> set[str]:
-    """Every text of an SVG, which is every text a reader sees."""
+    """All texts of an SVG, which are all visible texts."""
     root = ElementTree.fromstring(comparison_figures.svg(figure))
     return {element.text for element in root.iter("{http://www.w3.org/2000/svg}text") if element.text}
 
@@ -93,7 +93,7 @@ def test_every_figure_of_a_real_comparison(comparison, tmp_path):
 def test_metric_at_k_draws_means_over_replicates(comparison):
     figure = comparison_figures.metric_at_k(comparison, "small", "ndcg")
     lines = {line.get_color() + str(line.get_marker()): line for line in figure.axes[0].get_lines()}
-    look = looks([v.label for v in comparison.variants])["DReX+modalities=[rating]"]
+    look = line_styles([v.label for v in comparison.variants])["DReX+modalities=[rating]"]
     drawn = lines[look["color"] + look["marker"]]
     runs = comparison.of("DReX+modalities=[rating]", "small")
     expected = [sum(run.result["test"]["own_test"][f"ndcg@{k}"] for run in runs) / len(runs) for k in KS]
@@ -103,7 +103,7 @@ def test_metric_at_k_draws_means_over_replicates(comparison):
     assert "Random" not in legend_of(comparison_figures.metric_at_k(comparison, "small", "ndcg", "full"))
 
 
-def test_learning_curves_leave_out_what_has_no_epochs(comparison):
+def test_learning_curves_omit_models_without_epochs(comparison):
     figure = comparison_figures.learning_curves(comparison.of(dataset="small"))
     assert "DReX" in legend_of(figure) and "GlobalMean" not in legend_of(figure)
     run = comparison.of("DReX", "small")[0]
@@ -126,7 +126,7 @@ def test_misspelt_names_get_the_nearest(comparison):
         comparison_figures.save(comparison_figures.metric_at_k(comparison, "small"), Path("figure.jpg"))
 
 
-def test_svg_follows_the_page_and_touches_nothing_else(comparison):
+def test_svg_follows_the_page_and_changes_nothing_else(comparison):
     first = comparison_figures.svg(comparison_figures.metric_at_k(comparison, "small"))
     second = comparison_figures.svg(comparison_figures.metric_at_k(comparison, "tiny"))
     for text in (first, second):
@@ -141,7 +141,7 @@ def test_svg_follows_the_page_and_touches_nothing_else(comparison):
     assert first == comparison_figures.svg(comparison_figures.metric_at_k(comparison, "small"))
 
 
-def test_users_settings_and_state_are_left_alone(comparison):
+def test_settings_and_state_of_the_user_are_unchanged(comparison):
     import matplotlib
 
     with matplotlib.rc_context({"lines.linewidth": 9, "axes.grid": False, "text.color": "red", "svg.fonttype": "path"}):
@@ -150,7 +150,7 @@ def test_users_settings_and_state_are_left_alone(comparison):
     assert changed == comparison_figures.svg(comparison_figures.metric_at_k(comparison, "small"))
 
 
-def test_text_from_data_is_text():
+def test_text_from_data_is_not_interpreted():
     labels = ["<script>alert(1)</script>", "a $x_1$ & b", "DReX"]
     tests = pd.DataFrame(
         {
@@ -181,15 +181,15 @@ def test_one_varied_parameter_gives_a_line():
     assert {"0.0001", "0.01", "0.1"} <= texts(figure)
 
 
-def test_a_reference_that_is_varied_too_is_drawn_once():
+def test_a_varied_reference_is_drawn_once():
     comparison = varied("learning_rate", [0.0001, 0.01, 0.1], [0.5, 0.7, 0.6], DReX=0.5, Bias=0.4)
     figure = comparison_figures.sensitivity(comparison, "ndcg@5")
     assert legend_of(figure) == ["DReX", "Bias"]
-    assert figure.axes[0].get_lines()[0].get_color() == LIGHT[0], "a line of its own colour, not a reference's"
+    assert figure.axes[0].get_lines()[0].get_color() == LIGHT[0], "the colour of a model, not of a reference"
 
 
 @pytest.mark.parametrize(
-    "values, places, scale",
+    "values, positions, scale",
     [
         ([0, 0.25, 0.5, 0.75, 1], [0, 0.25, 0.5, 0.75, 1], "linear"),
         ([0, 0.0001, 0.01], [0, 1, 2], "linear"),
@@ -198,9 +198,9 @@ def test_a_reference_that_is_varied_too_is_drawn_once():
         ([64], [64], "linear"),
     ],
 )
-def test_places_of_varied_values(values, places, scale):
+def test_positions_of_varied_values(values, positions, scale):
     axes = comparison_figures.sensitivity(varied("name", values, [0.5] * len(values)), "mae").axes[0]
-    assert axes.get_xscale() == scale and axes.get_xticks().tolist() == places
+    assert axes.get_xscale() == scale and axes.get_xticks().tolist() == positions
 
 
 def two_varied(weights: list[float]) -> Comparison:
@@ -232,7 +232,7 @@ def test_two_values_of_two_parameters_give_lines():
     assert legend_of(figure) == ["DReX+start=mlp+learning_rate=0.01", "DReX+start=mlp+learning_rate=100000"]
 
 
-def test_sensitivity_refuses_what_was_not_varied(comparison):
+def test_sensitivity_refuses_comparisons_without_varied_parameters(comparison):
     with pytest.raises(DataError, match="has no varied parameters"):
         comparison_figures.sensitivity(comparison, "mae")
     with pytest.raises(ConfigError, match="did you mean 'mae'"):
@@ -269,8 +269,8 @@ def test_critical_difference_joins_groups(comparison):
     bars = sorted(line.get_xdata().tolist() for line in axes.get_lines() if line.get_color() == LIGHT[1])
     np.testing.assert_allclose(bars, [[0.94, 1.56], [3.94, 5.06]])
     assert {"a (1.00)", "d (5.00)", "CD = 1.200"} <= {text.get_text() for text in axes.texts}
-    silent = comparison_figures.critical_difference(dataclasses.replace(test, F=1.0))
-    assert "finds no difference" in silent.axes[0].get_title(loc="left")
+    without_difference = comparison_figures.critical_difference(dataclasses.replace(test, F=1.0))
+    assert "finds no difference" in without_difference.axes[0].get_title(loc="left")
 
 
 def contrast(first: str, second: str) -> float:
@@ -285,8 +285,8 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_series_can_be_seen_and_told_apart():
+def test_series_are_visible_and_distinguishable():
     assert min(contrast(colour, "#ffffff") for colour in LIGHT) >= 3
     assert min(contrast(colour, "#16181d") for colour in DARK) >= 3
-    many = looks([f"model {place}" for place in range(20)])
+    many = line_styles([f"model {index}" for index in range(20)])
     assert len({tuple(map(str, look.values())) for look in many.values()}) == 20

@@ -65,7 +65,7 @@ def test_table_4_has_mae_and_ndcg_at_every_length(comparison, tmp_path):
     assert "gain=exponential" in text and "Random" in text and "Oracle" in text and "BiasedMF" in text
 
 
-def test_table_5_holds_the_rank_tests_and_says_what_they_can_show(tmp_path):
+def test_table_5_contains_the_rank_tests_and_their_power(tmp_path):
     comparison = planted_comparison(tmp_path)
     paths = paper_item("table-5", comparison, tmp_path)
     lines = {line["metric"]: line for line in rows(paths[2])}
@@ -90,7 +90,7 @@ def test_figures_of_an_ordinary_comparison(item, names, comparison, tmp_path):
     assert all(path.stat().st_size > 2000 for path in paths)
 
 
-def test_figure_7_and_why_there_may_be_none(comparison, tmp_path):
+def test_figure_7_or_the_reason_for_its_absence(comparison, tmp_path):
     paths = paper_item("figure-7", planted_comparison(tmp_path), tmp_path)
     assert [path.name for path in paths] == ["figure-7.png", "figure-7.svg", "figure-7.pdf"]
     assert all(path.stat().st_size > 2000 for path in paths)
@@ -113,14 +113,14 @@ def test_figures_of_a_varied_comparison(item, vary, names, comparison, tmp_path)
     assert [path.name for path in paths] == [f"{name}{suffix}" for name in names for suffix in (".png", ".svg", ".pdf")]
 
 
-def test_figure_6_shows_the_user_who_shares_most_unless_told(comparison, tmp_path):
+def test_figure_6_shows_the_user_who_shares_most_by_default(comparison, tmp_path):
     explained = comparison.of("DReX", "small")[0].explanations()
     user = explained[-1]["user"]
     svg = next(path for path in paper_item("figure-6", comparison, tmp_path, user=user) if path.suffix == ".svg")
     assert f">{user[:19]}" in svg.read_text(encoding="utf-8")
     with pytest.raises(ConfigError, match=r"unknown explained user 'nobody'.*--explained_users"):
         paper_item("figure-6", comparison, tmp_path, user="nobody")
-    with pytest.raises(ConfigError, match="belongs to figure-6"):
+    with pytest.raises(ConfigError, match="applies only to figure-6"):
         paper_item("figure-4", comparison, tmp_path, user=user)
 
 
@@ -131,16 +131,16 @@ def test_one_data_set_cannot_be_ranked(item, comparison, tmp_path):
         paper_item(item, alone, tmp_path)
 
 
-def test_what_is_missing_is_said_with_the_command_that_makes_it(comparison, tmp_path):
+def test_missing_runs_are_named_with_the_command_that_creates_them(comparison, tmp_path):
     with pytest.raises(ConfigError, match=r"--vary learning_rate=.* --vary reg_weight="):
         paper_item("figure-3", comparison, tmp_path)
     with pytest.raises(ConfigError, match="--vary embedding_size="):
         paper_item("figure-5", comparison, tmp_path)
     with pytest.raises(ConfigError, match="--vary embedding_size="):
         paper_item("figure-5", varied_over(comparison, embedding_size=[16, 32], start=["zero", "mlp"]), tmp_path)
-    silent = dataclasses.replace(comparison, runs=tuple(comparison.of("BPR")))
+    without_explanations = dataclasses.replace(comparison, runs=tuple(comparison.of("BPR")))
     with pytest.raises(DataError, match="no run that explains"):
-        paper_item("figure-6", silent, tmp_path)
+        paper_item("figure-6", without_explanations, tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'figure-4'"):
         paper_item("figur-4", comparison, tmp_path)
     with pytest.raises(DataError):

@@ -1,4 +1,4 @@
-"""The HTML report: what is in it, and that text stays text."""
+"""The HTML report: its contents, and that text is never interpreted."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def page(report: Path) -> Page:
     return Page(report.read_text(encoding="utf-8"))
 
 
-# What is in it
+# Contents
 
 
-def test_stands_alone(page: Page) -> None:
+def test_is_self_contained(page: Page) -> None:
     check_stands_alone(page)
 
 
-def test_structure_serves_screen_readers(page: Page) -> None:
+def test_structure_suits_screen_readers(page: Page) -> None:
     check_structure(page)
 
 
-def test_shows_everything_asked_for(comparison: Comparison, page: Page) -> None:
+def test_shows_all_requested_results(comparison: Comparison, page: Page) -> None:
     text = " ".join("".join(part for _, part in page.all("main")).split())
     for run in comparison.runs:
         assert run.label in text
@@ -60,7 +60,9 @@ def test_table_holds_means_of_results(comparison: Comparison, report: Path) -> N
         variant.label: [run.result["test"]["own_test"].get("rmse") for run in comparison.of(variant.label, dataset)]
         for variant in comparison.variants
     }
-    means = {label: np.mean(found) for label, found in values.items() if None not in found}
+    means = {
+        label: np.mean(values_of_label) for label, values_of_label in values.items() if None not in values_of_label
+    }
     shown = {}
     for row in rows[: len(comparison.variants)]:
         label = html.unescape(re.search(r'data-value="([^"]*)"', row)[1])  # type: ignore[index]
@@ -77,7 +79,7 @@ def test_table_holds_means_of_results(comparison: Comparison, report: Path) -> N
 
 
 def test_report_of_a_single_run(comparison: Comparison, tmp_path: Path) -> None:
-    """The reference models of its command stand beside it, below the double line, and it is tested against them."""
+    """The reference models of its command are shown below the double line, and it is tested against them."""
     run = next(run for run in comparison.runs if run.explains)
     text = write_report(run.folder, tmp_path / "run.html").read_text()
     assert "explanations-data" in text
@@ -87,7 +89,7 @@ def test_report_of_a_single_run(comparison: Comparison, tmp_path: Path) -> None:
     assert "Over data sets" not in text
 
 
-def test_numbers_as_readers_expect_them() -> None:
+def test_number_formats() -> None:
     assert [number(0.51139), number(None), number(float("nan")), number(33101, 0)] == ["0.5114", "-", "-", "33,101"]
     assert [p_value(0.0312), p_value(2e-9), p_value(1.0), p_value(float("nan"))] == [".031", "< .001", "1.000", "-"]
     assert [seconds(1.42), seconds(254.0), seconds(7260.0), seconds(None)] == ["1.4 s", "4 min 14 s", "2 h 1 min", "-"]
@@ -107,7 +109,7 @@ def test_models_are_better_or_worse_than_the_reference(metric: str, p: float, di
     assert _verdict(pd.Series({"p_holm": p, "difference": difference}), metric) == verdict
 
 
-# Text from data stays text
+# Text from data is never interpreted
 
 
 def test_text_from_data_is_escaped(poisoned: Path) -> None:
@@ -149,7 +151,7 @@ def test_data_for_the_script_cannot_end_its_element(text: str) -> None:
 # Bad input
 
 
-def test_folder_that_is_neither(tmp_path: Path) -> None:
+def test_folder_without_results(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no comparison\.json .* and no result\.json"):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -197,13 +199,13 @@ def test_texts_are_readable_in_both_themes(report: Path) -> None:
         for name in ("heat", "up", "down"):
             grounds["ink"] += tuple(f"{name}-{step}" for step in (1, 2, 3))
         grounds["up"] = grounds["down"] = ("paper", "card", "mark")
-        for ink, places in grounds.items():
-            for ground in places:
+        for ink, texts in grounds.items():
+            for ground in texts:
                 light, dark = sorted((_luminance(colours[name]) for name in (ink, ground)), reverse=True)
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (theme, ink, ground)
 
 
 def _luminance(colour: str) -> float:
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))

@@ -1,4 +1,4 @@
-"""The report's explanations in a browser: one user, two of them, a word's reviews, and links that keep the choice."""
+"""The report's explanations in a browser: one user, two users, a word's reviews, and links that keep the selection."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def at(browser: Any, page: Path) -> Iterator[Callable[..., Any]]:
-    """``at(user, with_=other, model=...)``: the page where a link with this choice leads."""
+    """``at(user, with_=other, model=...)``: the page at a link with this selection."""
     with opened(browser, page) as opened_page:
 
         def go(user: str, **more: str) -> Any:
@@ -52,7 +52,7 @@ def at(browser: Any, page: Path) -> Iterator[Callable[..., Any]]:
 
 
 def texts(page: Any, selector: str) -> list[str]:
-    """Text of all elements, with what only screen readers say."""
+    """Texts of all elements, including those for screen readers only."""
     script = "return [...document.querySelectorAll(arguments[0])].map(node => node.textContent)"
     return page.execute_script(script, selector)
 
@@ -78,15 +78,15 @@ def test_a_user_in_full(at: Callable[..., Any]) -> None:
     assert rating == f"{first.predicted:.2f}predicted rating+{(first.predicted or 0) - 3.6:.2f} against mean 3.60"
     assert texts(page, ".items > li:first-child .shared-words .written") == [one.word for one in first.keywords]
     headings = texts(page, ".items > li:first-child .sides h5")
-    assert headings == ["Own reviews that count here", "What others wrote about it"]
-    for place, side in enumerate(("user", "item"), 1):
+    assert headings == ["Own reviews that affect this prediction", "Reviews of this item by others"]
+    for index, side in enumerate(("user", "item"), 1):
         deltas = [one.delta for one in first.evidence if one.side == side]
-        shown = texts(page, f".items > li:first-child .sides > div:nth-child({place}) .past .num")
+        shown = texts(page, f".items > li:first-child .sides > div:nth-child({index}) .past .num")
         assert [float(text.replace("\u2212", "-")) for text in shown] == pytest.approx(deltas, abs=0.006)
     assert texts(page, ".items > li:first-child .effects .written") == [word.word for word in first.words]
 
 
-def test_marks_tell_their_numbers_and_signs(at: Callable[..., Any]) -> None:
+def test_marks_show_their_numbers_and_signs(at: Callable[..., Any]) -> None:
     page, first = at("user_03"), USERS[3].recommendations[0]
     quote = next(one.review.quote for one in first.evidence if one.side == "user")
     assert quote is not None
@@ -99,8 +99,8 @@ def test_marks_tell_their_numbers_and_signs(at: Callable[..., Any]) -> None:
         mark = known[node.text]
         assert mark.delta is not None
         assert node.get_attribute("class").startswith("down-" if mark.delta < 0 else "up-")
-        told = node.get_attribute("title").replace("\u2212", "-")
-        assert told.startswith(f"{mark.delta:+.3f} to the prediction; attention {mark.attention:.3f}")
+        title = node.get_attribute("title").replace("\u2212", "-")
+        assert title.startswith(f"{mark.delta:+.3f} to the prediction; attention {mark.attention:.3f}")
         line = node.value_of_css_property("border-bottom-style")
         assert line == ("dashed" if mark.delta < 0 else "solid")
     # Without deltas a mark is shaded by attention.
@@ -109,7 +109,7 @@ def test_marks_tell_their_numbers_and_signs(at: Callable[..., Any]) -> None:
 
 
 def test_marks_keywords_in_quotes(at: Callable[..., Any]) -> None:
-    found = 0
+    n_marked = 0
     for user in range(6):
         page = at(f"user_{user:02}")
         for group in elements(page, ".shared-words > div"):
@@ -117,15 +117,15 @@ def test_marks_keywords_in_quotes(at: Callable[..., Any]) -> None:
             quotes = group.find_elements("css selector", "blockquote")
             marked = [mark.text for mark in group.find_elements("css selector", "mark.asked")]
             assert marked == [word] * len(quotes)
-            found += len(marked)
-    assert found > 5
+            n_marked += len(marked)
+    assert n_marked > 5
 
 
 def test_a_prediction_as_a_sum(at: Callable[..., Any]) -> None:
     page = at("summed")
     first = ".items > li:first-child"
     shown = [text.replace("\u2212", "-") for text in texts(page, f"{first} .parts tbody .num")]
-    assert shown == ["3.60", "+0.22", "-0.06", "+0.57", "-0.23", "+0.01", "+0.15"]  # a part of 0.00 is left out
+    assert shown == ["3.60", "+0.22", "-0.06", "+0.57", "-0.23", "+0.01", "+0.15"]  # a part of 0.00 is omitted
     assert texts(page, f"{first} .parts tfoot .num") == ["4.26"]
     assert sum(map(float, shown)) == pytest.approx(4.26)
     names = texts(page, f"{first} .parts tbody th")
@@ -136,9 +136,9 @@ def test_a_prediction_as_a_sum(at: Callable[..., Any]) -> None:
     marks = elements(page, f"{first} .part-quotes mark")
     assert [mark.text for mark in marks] == ["story", "story", "camera", "camera"]
     assert [mark.get_attribute("class")[:4] for mark in marks] == ["up-2", "up-3", "up-2", "down"]
-    assert marks[3].get_attribute("title") == "read as criticism, 0.80 of 1"
+    assert marks[3].get_attribute("title") == "classified as criticism, 0.80 of 1"
     assert texts(page, f"{first} .part-quotes cite")[1].startswith("user user_09, about this item")
-    # The other reasons are folded away.
+    # The other reasons are folded.
     assert not elements(page, f"{first} .sides")[0].is_displayed()
     elements(page, f"{first} details summary")[0].click()
     assert elements(page, f"{first} .sides")[0].is_displayed()
@@ -157,17 +157,17 @@ def test_what_each_model_offers(at: Callable[..., Any]) -> None:
     page = at("user_00", model="PESI, demo, 1")
     assert texts(page, ".items blockquote p") == ["great story and a lovely soundtrack, my kids enjoyed it"]
     page = at("unreasoned", model="DReX, demo, 1")
-    assert texts(page, ".items .none") == ["The model gives no reason."]
+    assert texts(page, ".items .none") == ["The model gives no explanation."]
     page = at("empty")
-    assert "Nothing is left to recommend." in texts(page, "#explained-view p")
+    assert "There are no items left to recommend." in texts(page, "#explained-view p")
 
 
-def test_without_shared_words_there_is_evidence(at: Callable[..., Any]) -> None:
+def test_evidence_is_shown_without_shared_words(at: Callable[..., Any]) -> None:
     page = at("lonely")
     assert texts(page, ".items .none")[0].startswith("The two profiles share no word.")
     assert len(elements(page, ".items .sides .past > li")) == 6
     assert not elements(page, ".shared-words")
-    # Beside another user, too, they are not folded away.
+    # They are not folded next to another user, either.
     page = at("lonely", with_="user_02")
     assert elements(page, ".person:first-child .sides")[0].is_displayed()
     assert not elements(page, ".person:last-child .sides")[0].is_displayed()
@@ -226,7 +226,7 @@ def test_words_work_by_keyboard(at: Callable[..., Any]) -> None:
     assert not elements(page, "#explained-word")[0].is_displayed()
 
 
-def test_two_users_beside_each_other(at: Callable[..., Any]) -> None:
+def test_two_users_side_by_side(at: Callable[..., Any]) -> None:
     page = at("user_03")
     choose(page, "other", "user_05")
     assert texts(page, "#explained-view h3") == ["Users user_03 and user_05", "User user_03", "User user_05"]
@@ -240,7 +240,7 @@ def test_two_users_beside_each_other(at: Callable[..., Any]) -> None:
     shared = {r.title for r in USERS[3].recommendations} & {r.title for r in USERS[5].recommendations}
     assert texts(page, ".common p")[-1] == f"Recommended to both: {', '.join(shared)}."
     assert set(texts(page, ".items .both h4")) == shared
-    # A word's reviews are those of both.
+    # The reviews of a word are those of both users.
     elements(page, ".common .word")[0].click()
     assert {"By user user_03", "By user user_05"} <= set(texts(page, "#explained-word h4"))
     elements(page, "#explained-word-close")[0].click()
@@ -251,13 +251,13 @@ def test_two_users_beside_each_other(at: Callable[..., Any]) -> None:
     assert texts(page, "#explained-view h3") == ["User user_03"]
 
 
-def test_the_address_keeps_the_choice(at: Callable[..., Any], page: Path) -> None:
+def test_the_url_keeps_the_selection(at: Callable[..., Any], page: Path) -> None:
     opened_page = at("user_01", with_="user_04")
     assert texts(opened_page, ".person h3") == ["User user_01", "User user_04"]
     elements(opened_page, "#explained-next")[0].click()
     address = opened_page.current_url
     assert address.split("#")[1] == "explanations?user=user_02&with=user_04&model=DReX%2C+demo%2C+1"
-    # Who stands next to others is nobody beside themselves.
+    # A user is not compared with themselves.
     choose(opened_page, "user", "user_04")
     assert texts(opened_page, ".person h3") == ["User user_04"]
     opened_page.get("about:blank")
@@ -272,10 +272,10 @@ def test_the_address_keeps_the_choice(at: Callable[..., Any], page: Path) -> Non
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1600])
-@pytest.mark.parametrize("beside", ["", "user_03"])
-def test_fits_every_width(at: Callable[..., Any], width: int, beside: str) -> None:
+@pytest.mark.parametrize("other", ["", "user_03"])
+def test_fits_every_width(at: Callable[..., Any], width: int, other: str) -> None:
     for user in (f"user&{EVIL}", "user_05", "summed"):
-        page = at(user, with_=beside)
+        page = at(user, with_=other)
         page.execute_script("for (const node of document.querySelectorAll('.person details')) node.open = true")
         assert too_wide(page, width) == []
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: that it works by mouse and keyboard, in both themes, on every width and on paper."""
+"""The report in a real browser: by mouse and keyboard, in both themes, at every width, and in print."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_theme_can_be_switched(opened: Any) -> None:
         assert opened.execute_script(ground) == before
 
 
-def test_keyboard_is_enough(opened: Any) -> None:
+def test_keyboard_navigation(opened: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -131,7 +131,7 @@ def test_nothing_is_wider_than_the_screen(opened: Any, width: int) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280, 1600])
 def test_captions_are_whole_and_plots_fill_their_cards(opened: Any, width: int) -> None:
-    """A caption ends where its box does, however wide its table; a card's text is never small print's small print."""
+    """A caption ends with its box, however wide its table is, and the text of a card is never too small."""
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
@@ -153,8 +153,8 @@ def test_captions_are_whole_and_plots_fill_their_cards(opened: Any, width: int) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_has_a_rule_and_contrast(opened: Any, scheme: str) -> None:
-    """Also of two users beside each other and of a word's reviews."""
+def test_every_class_has_a_rule_and_every_text_has_contrast(opened: Any, scheme: str) -> None:
+    """Also for two users side by side and for a word's reviews."""
     emulate(opened, scheme)
     for choose in ("", "options[1].selected = true;"):
         opened.execute_script(
@@ -176,7 +176,7 @@ def test_explanations_come_right_after_the_summary(opened: Any) -> None:
     ]
 
 
-def test_prints_what_is_folded(opened: Any) -> None:
+def test_prints_folded_parts(opened: Any) -> None:
     folded = "return document.querySelectorAll('details:not([open]):not(.columns)').length"
     before = opened.execute_script(folded)
     assert before > 3

@@ -1,4 +1,4 @@
-"""Figures of a search: that they show what the trials scored, whatever was searched."""
+"""Figures of a search show the scores of its trials, for any search space."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    """The finished trials of DReX, lists as text; computed from what was written alone."""
+    """The finished trials of DReX, lists as text, computed from the written files only."""
     rows = frame_of(grid_trials())
     return rows.assign(modalities=rows["modalities"].map(str))
 
@@ -51,7 +51,7 @@ def test_heat_map_holds_the_best_score_of_each_pair(search: Search, frame: pd.Da
     assert (frame_patch.get_x() + 0.5, frame_patch.get_y() + 0.5) == pytest.approx((column, row))
 
 
-def test_heat_map_of_other_parameters_takes_those_that_matter(tmp_path: Path) -> None:
+def test_heat_map_of_other_parameters_uses_the_most_important_ones(tmp_path: Path) -> None:
     values = {"a": [1, 2, 3], "b": ["x", "y"], "c": [True, False], "d": [0.5]}
     generator = np.random.default_rng(3)
     points = []
@@ -59,7 +59,7 @@ def test_heat_map_of_other_parameters_takes_those_that_matter(tmp_path: Path) ->
         parameters = dict(zip(values, point, strict=True))
         score = 1 + (parameters["c"] is True) * 0.3 + (parameters["b"] == "x") * 0.2 + generator.normal(scale=0.01)
         points.append(trial(parameters, score))
-    points[0] = trial(points[0]["parameters"], 1e9)  # diverged, and decides nothing
+    points[0] = trial(points[0]["parameters"], 1e9)  # diverged, but must not dominate
     made = write_search(tmp_path / "search", {"DReX": points}, {"DReX": values})
     pair = pair_of(made, "DReX")
     assert pair is not None
@@ -101,16 +101,16 @@ def test_every_trial_is_a_line_of_the_parallel_coordinates(search: Search) -> No
 @pytest.mark.parametrize(
     ("rates", "drawn"), [((0.1, 0.2), ["sensitivity"]), ((0.1, 0.2, 0.3), ["heat-map", "sensitivity", "parallel"])]
 )
-def test_four_trials_are_no_heat_map(tmp_path: Path, rates: tuple[float, ...], drawn: list[str]) -> None:
+def test_four_trials_give_no_heat_map(tmp_path: Path, rates: tuple[float, ...], drawn: list[str]) -> None:
     space = {"learning_rate": list(rates), "weight_decay": [0.0, 1e-5]}
     points = [{"learning_rate": rate, "weight_decay": decay} for rate in rates for decay in space["weight_decay"]]
-    trials = [trial(point, 0.9 + 0.01 * place) for place, point in enumerate(points)]
+    trials = [trial(point, 0.9 + 0.01 * index) for index, point in enumerate(points)]
     assert list(figures_of(write_search(tmp_path / "search", {"DReX": trials}, {"DReX": space}), "DReX")) == drawn
 
 
-def test_ranks_can_be_told_from_the_ground() -> None:
+def test_ranks_have_contrast_to_the_background() -> None:
     def luminance(colour: str) -> float:
-        channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
         return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
@@ -118,8 +118,8 @@ def test_ranks_can_be_told_from_the_ground() -> None:
         distances = [abs(luminance(colour) - luminance(ground)) for colour in ranks]
         assert distances == sorted(distances, reverse=True)
     style = Path(write_report.__code__.co_filename).with_name("templates") / "search.css"
-    for place, (light, dark) in enumerate(zip(LIGHT_RANKS, DARK_RANKS, strict=True), start=1):
-        assert f"--rank-{place}: light-dark({light}, {dark});" in style.read_text()
+    for index, (light, dark) in enumerate(zip(LIGHT_RANKS, DARK_RANKS, strict=True), start=1):
+        assert f"--rank-{index}: light-dark({light}, {dark});" in style.read_text()
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.booleans())
@@ -177,5 +177,5 @@ def test_no_search_breaks_the_figures(tmp_path_factory: pytest.TempPathFactory, 
     assert bool(figures) == bool(scored(made, model))
     for parameter in parameters_of(made, model):
         for one in made.trials[model]:
-            assert -1e-9 <= float(parameter.share(parameter.place(one))) <= 1 + 1e-9
+            assert -1e-9 <= float(parameter.share(parameter.position(one))) <= 1 + 1e-9
     Page(write_search_report(made).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What a search tells its readers: the page, its figures and the terminal."""
+"""The report of a search: the page, its figures and the terminal output."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def page(path: Path) -> Page:
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    """The finished trials of DReX, lists as text; computed from what was written alone."""
+    """The finished trials of DReX, lists as text, computed from the written files only."""
     rows = frame_of(grid_trials())
     return rows.assign(modalities=rows["modalities"].map(str))
 
@@ -56,7 +56,7 @@ def text_of(page: Page) -> str:
 
 
 def tables_of(page: Page) -> list[list[list[str]]]:
-    """What the tables of trials sort by: of each table, row and cell."""
+    """Sort keys of the tables of trials, by table, row and cell."""
     tables: list[list[list[str]]] = []
     for tag, attrs, _, parents in page.elements:
         if tag == "table":
@@ -72,7 +72,7 @@ def tables_of(page: Page) -> list[list[list[str]]]:
 # The page
 
 
-def test_is_one_page_for_everybody(page: Page) -> None:
+def test_is_one_self_contained_accessible_page(page: Page) -> None:
     check_stands_alone(page)
     check_structure(page)
 
@@ -144,7 +144,7 @@ def test_failed_trials_have_their_error_and_their_log(search: Search, page: Page
     assert all((search.folder / link).read_text() == "Traceback" for link in links)
 
 
-def test_says_whether_budgets_were_equal(tmp_path: Path, search: Search) -> None:
+def test_states_whether_budgets_were_equal(tmp_path: Path, search: Search) -> None:
     assert fairness(search) == (
         "The budgets differ. Trials, with 2 seeds each: DReX 36, BPR 30. A model with more trials had more chances to "
         "do well, so their winners are not compared on equal terms. Trials without a result: DReX 2."
@@ -152,20 +152,22 @@ def test_says_whether_budgets_were_equal(tmp_path: Path, search: Search) -> None
     space = {"learning_rate": [0.1, 0.2]}
     points = [trial({"learning_rate": rate}, 1.0) for rate in (0.1, 0.2)]
 
-    def said(name: str, trials: dict[str, Any], **changes: Any) -> str:
+    def fairness_of(name: str, trials: dict[str, Any], **changes: Any) -> str:
         made = write_search(tmp_path / name, trials, dict.fromkeys(trials, space), **changes)
         assert fairness(made) in text_of(Page(write_search_report(made).read_text(encoding="utf-8")))
         return fairness(made)
 
     both = {"DReX": points, "NARRE": points}
-    assert said("equal", both) == "Every model had the same budget: 2 trials of 2 seeds each."
-    assert said("timed", {"DReX": points, "NARRE": points[:1]}, minutes=30) == (
+    assert fairness_of("equal", both) == "Every model had the same budget: 2 trials of 2 seeds each."
+    assert fairness_of("timed", {"DReX": points, "NARRE": points[:1]}, minutes=30) == (
         "Each model had 30 minutes of wall time. Trials made in it, with 2 seeds each: DReX 2, NARRE 1."
     )
-    assert said("one", {"DReX": points[:1]}, seeds=[1]) == "One model was searched, with 1 trial of one seed each."
+    assert (
+        fairness_of("one", {"DReX": points[:1]}, seeds=[1]) == "One model was searched, with 1 trial of one seed each."
+    )
 
 
-def test_counts_what_was_spent(search: Search) -> None:
+def test_counts_the_spent_budget(search: Search) -> None:
     drex, bpr = budgets(search)
     assert drex.counts == {"finished": 33, "stopped": 1, "failed": 2, "running": 0}
     assert (drex.trials, drex.points, drex.epochs) == (36, 36, 33 * 14 + 7)
@@ -173,7 +175,7 @@ def test_counts_what_was_spent(search: Search) -> None:
     assert (drex.seconds, drex.work, drex.lost) == (83.0, 36 * 1.5, 2)
 
 
-def test_an_unfinished_search_says_so(tmp_path: Path, capsys: Any) -> None:
+def test_an_unfinished_search_is_marked(tmp_path: Path, capsys: Any) -> None:
     points = [trial({"learning_rate": 0.1}, 1.0, 1.1), trial({"learning_rate": 0.2}, 0.5, status="running")]
     made = write_search(tmp_path / "search", {"DReX": points}, {"DReX": {"learning_rate": [0.1, 0.2]}})
     text = text_of(Page(write_search_report(made).read_text(encoding="utf-8")))
@@ -185,7 +187,7 @@ def test_an_unfinished_search_says_so(tmp_path: Path, capsys: Any) -> None:
     assert "It has not been tested yet." in printed
 
 
-def test_a_winner_without_its_run_is_told(tmp_path: Path) -> None:
+def test_a_winner_without_its_run_is_an_error(tmp_path: Path) -> None:
     points = [trial({"learning_rate": 0.1}, 1.0, 1.1)]
     made = write_search(tmp_path / "search", {"DReX": points}, {"DReX": {"learning_rate": [0.1]}}, tested=True)
     (made.trials["DReX"][0]["folder"] / "seed-2" / "result.json").unlink()
@@ -248,7 +250,7 @@ def test_narrow_terminals_get_one_column_of_parameters(search: Search, capsys: A
     print_search(search)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["rmse", "epochs", "seconds", "parameters"]
-    table = lines[1 : next(place for place, line in enumerate(lines) if line.startswith("36 trials"))]
+    table = lines[1 : next(index for index, line in enumerate(lines) if line.startswith("36 trials"))]
     assert max(map(len, table)) <= 80
     assert "use_bilinear false" in " ".join(" ".join(table).split())
 
@@ -278,7 +280,7 @@ def test_works_in_a_browser(browser: Any, path: Path) -> None:
             assert too_wide(browser, width) == []
 
 
-def test_text_is_shown_and_never_run(browser: Any, tmp_path: Path) -> None:
+def test_text_is_shown_and_never_executed(browser: Any, tmp_path: Path) -> None:
     space = {"start": [EVIL, "half"], f"name {EVIL}": [["</svg>", EVIL], [1]]}
     points = [
         trial({"start": EVIL, f"name {EVIL}": ["</svg>", EVIL]}, 0.9, 0.95),

@@ -1,4 +1,4 @@
-"""Axes that figures of parameters share: where values stand, how they are written, and cells coloured by a score."""
+"""Common parts of parameter figures: positions and labels of values, and heat maps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from recbole_drex.report.figures.style import BEST_INK, plain
 
 
 def heat_map(ax: Axes, grid: np.ndarray, smaller: bool, limits: tuple[float, float] | None = None) -> None:
-    """Draw a cell per number. Cells are vector shapes and keep their colours in every theme.
+    """Draw a heat map. Cells are vector shapes and keep their colours in every theme.
 
     Args:
-        ax: to draw on.
-        grid: scores of shape (rows, columns); NaN where there is none.
+        ax: axes to draw on.
+        grid: scores of shape (rows, columns); NaN for missing scores.
         smaller: whether smaller scores are better, and brighter.
-        limits: lowest and highest score that have a colour of their own; default: of the grid.
+        limits: lowest and highest score of the colour scale; default: those of the grid.
     """
     from matplotlib import colormaps
 
@@ -35,7 +35,7 @@ def heat_map(ax: Axes, grid: np.ndarray, smaller: bool, limits: tuple[float, flo
         share = (min(max(value, low), high) - low) / (high - low) if high > low else 1.0
         share = 1 - share if smaller and high > low else share
         ax.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, color=colormaps["cividis"](share), linewidth=0))
-        ink = "#000000" if share > 0.5 else "#fefefe"  # pages give white the colour of their ground
+        ink = "#000000" if share > 0.5 else "#fefefe"  # not pure white, which pages replace by their background colour
         text = f"{value:.{digits}f}" if abs(value) < 100 else f"{value:.3g}"
         ax.text(
             column, row, text.replace("0.", ".", 1) if abs(value) < 1 else text, ha="center", va="center", color=ink
@@ -51,20 +51,20 @@ def heat_map(ax: Axes, grid: np.ndarray, smaller: bool, limits: tuple[float, flo
 
 
 def numbers(values: Sequence[Any]) -> bool:
-    """Whether all values are numbers; truth values are none."""
+    """Whether all values are numbers; booleans are not."""
     return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 def logarithmic(values: Sequence[Any]) -> bool:
-    """Whether values belong on a logarithmic axis: positive numbers that span more than a factor of 20."""
+    """Whether values need a logarithmic axis: positive numbers that span more than a factor of 20."""
     return numbers(values) and min(values) > 0 and max(values) > 20 * min(values)
 
 
-def places(values: Sequence[Any]) -> list[float]:
-    """Place of each value on the axis: itself, or its number where values are no numbers or would crowd each other.
+def positions(values: Sequence[Any]) -> list[float]:
+    """Axis position of each value: the value, or its index if values are not numbers or lie too close together.
 
     Example:
-        >>> places([8, 16, 32]), places([True, False])
+        >>> positions([8, 16, 32]), positions([True, False])
         ([8.0, 16.0, 32.0], [0.0, 1.0])
     """
     if numbers(values):
@@ -75,5 +75,5 @@ def places(values: Sequence[Any]) -> list[float]:
 
 
 def value_text(value: Any) -> str:
-    """A value as an axis writes it, short and in one line."""
+    """The axis label of a value, short and on one line."""
     return f"{value:g}" if numbers([value]) else plain(str(value), 20)

@@ -1,7 +1,7 @@
-"""Figures of a comparison, made from its stored runs.
+"""Figures of a comparison, from its stored runs.
 
-Each function returns a matplotlib ``Figure`` that :func:`save` writes as PNG, SVG or PDF and :func:`svg` turns into an
-element of an HTML page.
+Each function returns a matplotlib ``Figure``. :func:`save` writes it as PNG, SVG or PDF, and :func:`svg` converts it to
+an element of an HTML page.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from recbole_drex.report.figures.style import (
     described,
     drawing,
     legend,
-    looks,
+    line_styles,
     name_of,
     panels,
     plain,
@@ -53,17 +53,17 @@ __all__ = [
 
 @drawing
 def learning_curves(runs: Sequence[Run], labels: Sequence[str] | None = None) -> Figure:
-    """Validation score by epoch: a line per run, a dot at the epoch whose weights were tested.
+    """Validation score by epoch: a line per run, with a dot at the epoch whose weights were tested.
 
     Args:
-        runs: of any models, data sets and replicates; a panel per data set and validation metric. Models that
-            are not trained in epochs, or for one only, are left out.
-        labels: order that colours go by; by default that of ``runs``.
+        runs: runs of any models, data sets and replicates; one panel per data set and validation metric. Models that
+            are not trained in epochs, or for one epoch only, are omitted.
+        labels: order of the colours; default: order of ``runs``.
 
     Raises:
         DataError: no run has two epochs or more.
     """
-    looked = looks(labels or [run.label for run in runs])
+    styles = line_styles(labels or [run.label for run in runs])
     groups: dict[tuple[str, str], list[tuple[Run, list[dict[str, Any]]]]] = {}
     for run in runs:
         if len(history := run.history()) > 1:
@@ -76,7 +76,7 @@ def learning_curves(runs: Sequence[Run], labels: Sequence[str] | None = None) ->
     for ax, ((dataset, metric), members) in zip(axes[:, 0], groups.items(), strict=True):
         for run, history in members:
             epochs, scores = ([entry[key] for entry in history] for key in ("epoch", "valid_score"))
-            look = looked[run.label]
+            look = styles[run.label]
             ax.plot(epochs, scores, **{**look, "marker": "", "linewidth": 1.0}, alpha=0.8)
             if (best := run.result["best_epoch"]) in epochs:
                 ax.plot(best, scores[epochs.index(best)], color=look["color"], marker=look["marker"])
@@ -84,12 +84,12 @@ def learning_curves(runs: Sequence[Run], labels: Sequence[str] | None = None) ->
         ax.set(title=plain(dataset), ylabel=f"{name_of(metric)} on validation")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1, 0].set_xlabel("epoch")
-    legend(figure, {name: looked[name] for name in names})
+    legend(figure, {name: styles[name] for name in names})
     return figure
 
 
 def _without_outliers(ax: Axes, curves: list[list[float]]) -> None:
-    """Let the first epochs run out of the picture where they would flatten the rest."""
+    """Cut off the first epochs if they would flatten the rest of the curves."""
     values = np.concatenate(curves)
     later = np.concatenate([curve[len(curve) // 4 :] for curve in curves])
     low, high = later.min(), later.max()
@@ -99,16 +99,16 @@ def _without_outliers(ax: Axes, curves: list[list[float]]) -> None:
 
 @drawing
 def metric_at_k(comparison: Comparison, dataset: str, name: str = "f1", block: str = "own_test") -> Figure:
-    """A ranking metric against the length k of the list: mean and standard deviation over replicates of every label.
+    """A ranking metric against the list length k: mean and standard deviation over replicates per label.
 
     Args:
-        comparison: its runs on ``dataset`` are shown.
+        comparison: the comparison whose runs on ``dataset`` are shown.
         dataset: one of its data sets.
-        name: the metric without its k: ``ndcg``, ``precision``, ``recall`` or ``f1``.
+        name: metric without k: ``ndcg``, ``precision``, ``recall`` or ``f1``.
         block: kind of candidates: ``own_test`` (with the random and the best possible order), ``full``, ``sampled``.
 
     Raises:
-        ConfigError: the data set or metric does not exist.
+        ConfigError: unknown data set or metric.
         DataError: no run has the metric for these candidates.
     """
     if dataset not in comparison.datasets:
@@ -124,7 +124,7 @@ def metric_at_k(comparison: Comparison, dataset: str, name: str = "f1", block: s
         curves[variant.label] = _at_k(blocks, name, ks)
     if block == "own_test":
         for order in ("Random", "Oracle"):
-            # Every model on a split reports the same rows; one of each replicate is enough.
+            # All models report the same rows for a split, so one model per replicate is enough.
             rows = {run.replicate: run.result["references"].get(order, {}).get(block) for run in runs}
             curves[order] = _at_k(list(rows.values()), name, ks)
     curves = {label: values for label, values in curves.items() if not np.isnan(values).all()}
@@ -132,39 +132,39 @@ def metric_at_k(comparison: Comparison, dataset: str, name: str = "f1", block: s
         raise DataError(f"no run on {dataset} has {name}@k {BLOCKS.get(block, block)}")
 
     references = {variant.label for variant in comparison.variants if variant.reference} | {"Random", "Oracle"}
-    looked = looks([*(variant.label for variant in comparison.variants), "Random", "Oracle"], references)
+    styles = line_styles([*(variant.label for variant in comparison.variants), "Random", "Oracle"], references)
     shown = described(f"{name}@k", block)
     figure, axes = panels(f"{shown} on {dataset}, for lists of {ks[0]} to {ks[-1]} items", 1, 1, height=3.6)
     ax = axes[0, 0]
     for label, values in curves.items():
         mean = values.mean(axis=0)
-        ax.plot(ks, mean, **looked[label])
+        ax.plot(ks, mean, **styles[label])
         if len(values) > 1 and label not in references:
             std = values.std(axis=0, ddof=1)
-            ax.fill_between(ks, mean - std, mean + std, color=looked[label]["color"], alpha=0.12, linewidth=0)
+            ax.fill_between(ks, mean - std, mean + std, color=styles[label]["color"], alpha=0.12, linewidth=0)
     ticks(ax, ks, [str(k) for k in ks], width=5)
     ax.set(title=plain(dataset), xlabel="k", ylabel=shown)
-    legend(figure, {label: looked[label] for label in curves})
+    legend(figure, {label: styles[label] for label in curves})
     return figure
 
 
 def _at_k(blocks: Sequence[dict[str, float | None] | None], name: str, ks: Sequence[int]) -> np.ndarray:
-    """Values by replicate and k, shape (replicates, len(ks)); NaN where there are none."""
+    """Values by replicate and k, shape (replicates, len(ks)); NaN if missing."""
     rows = [[(block or {}).get(f"{name}@{k}") for k in ks] for block in blocks]
     return np.array(rows, dtype=np.float64).reshape(-1, len(ks))
 
 
 @drawing
 def differences(tests: pd.DataFrame, metric: str) -> Figure:
-    """How far each model is from the one it was tested against: difference with its 95 % interval.
+    """Difference of each model to the model against which it was tested, with 95 % intervals.
 
     Args:
-        tests: as :func:`recbole_drex.analysis.significance.paired_tests` returns it.
-        metric: what was tested, for the labels.
+        tests: as returned by :func:`recbole_drex.analysis.significance.paired_tests`.
+        metric: tested metric, for the labels.
 
     Returns:
-        A row per model, in the order of ``tests``; filled dots differ significantly (Holm-corrected p < 0.05), and the
-        corrected p is written at the right.
+        One row per model, in the order of ``tests``. Filled dots are significant differences (Holm-corrected p < 0.05),
+        and the corrected p-value is shown at the right.
     """
     reference = str(tests.index[tests["p_holm"].isna()][0])
     worse = "right" if smaller_is_better(metric) else "left"
@@ -192,13 +192,13 @@ def differences(tests: pd.DataFrame, metric: str) -> Figure:
 
 @drawing
 def group_quality(frame: pd.DataFrame, metric: str, labels: Sequence[str] | None = None) -> Figure:
-    """A metric by group of users, items or reviews: mean and standard deviation over replicates of every label.
+    """A metric by group of users, items or reviews: mean and standard deviation over replicates per label.
 
     Args:
         frame: columns ``side, group, label``, the metric and ``<metric>_std``, as
             :func:`recbole_drex.analysis.groups.group_quality` returns it; groups in the order of its rows.
-        metric: one of its metrics; sides without a value are left out.
-        labels: order that colours go by; by default that of the rows.
+        metric: one of its metrics; sides without a value are omitted.
+        labels: order of the colours; default: order of the rows.
 
     Raises:
         ConfigError: the frame has no such metric.
@@ -207,39 +207,39 @@ def group_quality(frame: pd.DataFrame, metric: str, labels: Sequence[str] | None
     known = [str(name).removesuffix("_std") for name in frame.columns if str(name).endswith("_std")]
     if metric not in known:
         raise ConfigError(unknown_name("metric", metric, known))
-    looked = looks(labels or frame["label"])
+    styles = line_styles(labels or frame["label"])
     frame = frame.dropna(subset=[metric])
     if frame.empty:
         raise DataError(f"no group has a value of {metric}")
     sides = {str(side): list(dict.fromkeys(part["group"])) for side, part in frame.groupby("side", sort=False)}
-    drawn = [label for label in looked if label in set(frame["label"])]
+    drawn = [label for label in styles if label in set(frame["label"])]
     widths = {"width_ratios": [len(groups) for groups in sides.values()]}
     title = f"{name_of(metric)} by {' and '.join(sides)} group of {', '.join(drawn)}"
     figure, axes = panels(title, 1, len(sides), height=3.2, sharey=True, gridspec_kw=widths)
     for ax, (side, groups) in zip(axes[0], sides.items(), strict=True):
-        for place, label in enumerate(drawn):
+        for index, label in enumerate(drawn):
             rows = frame[(frame["side"] == side) & (frame["label"] == label)]
-            # Side by side within a group, so that no dot hides another.
-            shift = (place - (len(drawn) - 1) / 2) * 0.7 / max(len(drawn), 4)
+            # Next to each other within a group, so that no dot hides another.
+            shift = (index - (len(drawn) - 1) / 2) * 0.7 / max(len(drawn), 4)
             at = np.array([groups.index(group) for group in rows["group"]], dtype=np.float64) + shift
-            look = {**looked[label], "linestyle": ""}
+            look = {**styles[label], "linestyle": ""}
             ax.errorbar(at, rows[metric], yerr=rows[f"{metric}_std"].fillna(0), elinewidth=0.9, **look)
         ax.set_xticks(range(len(groups)), labels=[_narrow(plain(group)) for group in groups])
         ax.set_xlim(-0.5, len(groups) - 0.5)
         ax.grid(visible=False, axis="x")
         ax.set_title(f"by {side}")
     axes[0, 0].set_ylabel(name_of(metric))
-    legend(figure, {label: {**looked[label], "linestyle": ""} for label in drawn})
+    legend(figure, {label: {**styles[label], "linestyle": ""} for label in drawn})
     return figure
 
 
 @drawing
 def calibration(runs: Sequence[Run], labels: Sequence[str] | None = None) -> Figure:
-    """Observed share of relevant test ratings against its predicted probability, in ten bins, of every label.
+    """Observed share of relevant test ratings against predicted probability, in ten bins per label.
 
     Args:
-        runs: of models that predict a distribution, on one data set; replicates are pooled, others are left out.
-        labels: order that colours go by; by default that of ``runs``.
+        runs: runs on one data set; replicates are pooled, and models that predict no distribution are omitted.
+        labels: order of the colours; default: order of ``runs``.
 
     Raises:
         DataError: no run predicts a distribution.
@@ -252,7 +252,7 @@ def calibration(runs: Sequence[Run], labels: Sequence[str] | None = None) -> Fig
             rows.setdefault(run.label, []).append(test[["probability_relevant"]].assign(relevant=relevant))
     if not rows:
         raise DataError("no run predicts a distribution over the rating levels")
-    looked = looks(labels or list(rows))
+    styles = line_styles(labels or list(rows))
     title = f"Observed against predicted share of relevant ratings of {', '.join(rows)}"
     figure, axes = panels(title, 1, 1, height=3.6)
     ax = axes[0, 0]
@@ -260,13 +260,13 @@ def calibration(runs: Sequence[Run], labels: Sequence[str] | None = None) -> Fig
     for label, parts in rows.items():
         pooled = pd.concat(parts)
         bins = calibration_bins(pooled["relevant"], pooled["probability_relevant"])
-        ax.plot(bins["predicted"], bins["observed"], **looked[label])
+        ax.plot(bins["predicted"], bins["observed"], **styles[label])
     threshold = runs[0].result["protocol"]["threshold"]
     ax.set(xlabel=f"predicted probability of a rating of {threshold:g} or more", ylabel="observed share")
-    legend(figure, {label: looked[label] for label in rows})
+    legend(figure, {label: styles[label] for label in rows})
     return figure
 
 
 def _narrow(group: str) -> str:
-    """A group's name over lines of nine characters, its bounds below: neighbours then never touch."""
+    """Wrap a group's name to lines of nine characters, with bounds below, so that labels do not overlap."""
     return "\n".join(textwrap.fill(part, 9) for part in group.replace(" (", "\n(").splitlines())

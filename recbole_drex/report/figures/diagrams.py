@@ -1,4 +1,4 @@
-"""Drawings with a geometry of their own: critical-difference diagrams, and the overlap of keyword profiles."""
+"""Figures with custom geometry: critical-difference diagrams, and the overlap of keyword profiles."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _BAR, _ROW = 0.45, 1.0  # heights of a group's bar and of a model's line, in uni
 def critical_difference(*tests: RankTest) -> Figure:
     """Critical-difference diagrams (Demšar, JMLR 7, 2006): mean ranks on an axis, best at the left.
 
-    Thick bars join models that the Nemenyi test does not tell apart; the critical difference stands above the axis. The
-    title says where Friedman's test finds no difference at all, so that the bars mean nothing.
+    Thick bars join models that the Nemenyi test does not distinguish; the critical difference is shown above the axis.
+    If Friedman's test finds no difference, the title says so, and the bars have no meaning.
 
     Args:
-        tests: one or several; with several the figure has two columns where they fit, filled row by row.
+        tests: one or more tests; several are drawn in two columns if they fit, row by row.
 
     Raises:
         DataError: no test was given.
@@ -56,7 +56,7 @@ def _depth(test: RankTest) -> float:
 
 
 def _levels(test: RankTest) -> list[list[tuple[float, float]]]:
-    """Bars of the groups as (first, last mean rank), those that do not touch on one level."""
+    """Bars of the groups as (first, last mean rank); bars that do not overlap share a level."""
     bars = [(float(ranks.min()), float(ranks.max())) for ranks in (test.mean_ranks[list(g)] for g in test.groups)]
     levels: list[list[tuple[float, float]]] = []
     for low, high in sorted(bar for bar, group in zip(bars, test.groups, strict=True) if len(group) > 1):
@@ -74,7 +74,7 @@ def _diagram(ax: Axes, test: RankTest) -> None:
     right = max(float(k), 1 + test.cd)
     line: dict[str, Any] = {"color": INK, "linewidth": 0.9, "solid_capstyle": "butt"}
     ax.plot([1, k], [0, 0], **line)
-    # Every rank is marked; of many, only some are numbered, so that numbers do not touch.
+    # All ranks are marked; if there are many, only some are numbered, so that numbers do not overlap.
     step = -(-k // 12)
     for rank in range(1, k + 1):
         ax.plot([rank, rank], [0, 0.25], **line)
@@ -89,9 +89,9 @@ def _diagram(ax: Axes, test: RankTest) -> None:
         for low, high in bars:
             ax.plot([low - 0.06, high + 0.06], [y, y], color=LIGHT[1], linewidth=3.5, solid_capstyle="round")
     top = -_BAR * len(levels) - 0.9
-    for place, (label, rank) in enumerate(ranks.items()):
-        left = place < (k + 1) // 2
-        y = top - _ROW * (place if left else k - 1 - place)
+    for index, (label, rank) in enumerate(ranks.items()):
+        left = index < (k + 1) // 2
+        y = top - _ROW * (index if left else k - 1 - index)
         edge = 1 - 0.03 * right if left else right + 0.03 * right
         ax.plot([rank, rank, edge], [0, y, y], **line)
         ax.plot(rank, 0, marker="o", markersize=3.5, color=INK)
@@ -106,20 +106,22 @@ def _diagram(ax: Axes, test: RankTest) -> None:
 
 @drawing
 def keyword_overlap(explanation: dict[str, Any], recommendations: int = 3) -> Figure:
-    """The keyword profiles of a user and of recommended items, the words they share emphasised (the paper's Figure 6).
+    """Keyword profiles of a user and of recommended items, with shared words emphasised (the paper's Figure 6).
 
     Args:
         explanation: one entry of ``explanations.json``.
-        recommendations: how many of its recommended items to show, the first ones.
+        recommendations: number of recommended items to show.
 
     Returns:
-        A column per profile, best word on top; the bar behind a word is its score relative to the profile's highest.
+        One column per profile, best word on top; the bar behind a word is its score relative to the highest score.
 
     Raises:
         DataError: the user has no profile.
     """
     if not explanation["profile"]:
-        raise DataError(f"user '{explanation['user']}' has no keyword profile: no training review kept a word")
+        raise DataError(
+            f"user '{explanation['user']}' has no keyword profile: no training review contains a known word"
+        )
     items = explanation["recommendations"][:recommendations]
     shared = [{keyword["lemma"] for keyword in item["keywords"]} for item in items]
     columns = [

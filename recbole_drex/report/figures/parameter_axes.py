@@ -1,4 +1,4 @@
-"""The searched parameters of a model as axes: where each trial stands, and what the axis says."""
+"""The searched parameters of a model as axes: positions of trials, and ticks."""
 
 from __future__ import annotations
 
@@ -12,52 +12,57 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from recbole_drex.report.figures.axes import logarithmic, numbers, places, value_text
+from recbole_drex.report.figures.axes import logarithmic, numbers, positions, value_text
 from recbole_drex.tuning.search_results import Search
 from recbole_drex.tuning.search_summary import plain_value
 
-_FEW = 12  # values of a range that are shown one by one
-_CLOSE = 0.15  # values nearer than this part of the axis stand at even steps instead: their labels would touch
+_FEW = 12  # maximum number of values of a range with their own ticks
+_CLOSE = 0.15  # values closer than this share of the axis are placed at equal steps, so that labels do not overlap
 _BEYOND = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ParameterAxis:
-    """One axis.
+    """The axis of a parameter.
 
     Attributes:
-        name: of the parameter.
-        values: those that were listed or tried, in the order of the axis; empty for a range with too many to list.
-        at: place of each value.
+        name: name of the parameter.
+        values: listed or tried values, in axis order; empty for a range with too many values.
+        coordinates: position of each value.
         low, high: ends of the axis.
-        log: whether orders of magnitude are equally far apart.
+        log: whether the axis is logarithmic.
     """
 
     name: str
     values: tuple[Any, ...]
-    at: tuple[float, ...]
+    coordinates: tuple[float, ...]
     low: float
     high: float
     log: bool
 
-    def place(self, trial: Mapping[str, Any]) -> float:
-        """Where a trial stands on the axis."""
+    def position(self, trial: Mapping[str, Any]) -> float:
+        """Position of a trial on the axis."""
         value = trial["parameters"].get(self.name)
-        return self._places[_key(value)] if self.values else float(value)
+        return self._positions[_key(value)] if self.values else float(value)
 
     @functools.cached_property
-    def _places(self) -> dict[str, float]:
-        return {_key(value): at for value, at in zip(self.values, self.at, strict=True)}
+    def _positions(self) -> dict[str, float]:
+        return {_key(value): coordinates for value, coordinates in zip(self.values, self.coordinates, strict=True)}
 
-    def share(self, place: Any) -> Any:
-        """Places as a part of the axis's length, 0 to 1; 0.5 where all are the same."""
-        low, high, place = (np.log10(x) if self.log else np.asarray(x, float) for x in (self.low, self.high, place))
-        return np.where(high > low, (place - low) / np.where(high > low, high - low, 1.0), 0.5)
+    def share(self, position: Any) -> Any:
+        """Positions as a share of the axis length, from 0 to 1; 0.5 if the axis has one value only."""
+        low, high, position = (
+            np.log10(x) if self.log else np.asarray(x, float) for x in (self.low, self.high, position)
+        )
+        return np.where(high > low, (position - low) / np.where(high > low, high - low, 1.0), 0.5)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Places and what is written there."""
+        """Positions and labels of the ticks."""
         if self.values:
-            return [(at, value_text(_short(value))) for at, value in zip(self.at, self.values, strict=True)]
+            return [
+                (coordinates, value_text(_short(value)))
+                for coordinates, value in zip(self.coordinates, self.values, strict=True)
+            ]
         if self.log:
             first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
             marks = [10.0**power for power in range(first, last + 1)]
@@ -77,7 +82,7 @@ def parameters_of(search: Search, model: str) -> list[ParameterAxis]:
 
 
 def _parameter(name: str, space: Any, tried: Sequence[Any]) -> ParameterAxis:
-    """An axis of the values of a space, and of those that were tried besides."""
+    """An axis for the values of a space and all other tried values."""
     ranged = isinstance(space, dict)
     values = list({_key(value): value for value in [*([] if ranged else space), *tried]}.values())
     many = len(values) > _FEW or len(values) == len(tried)
@@ -88,10 +93,17 @@ def _parameter(name: str, space: Any, tried: Sequence[Any]) -> ParameterAxis:
     if numbers(values):
         values.sort()
     log = bool(values) and logarithmic(values)
-    at = places(values) if values else []
-    if len(at) > 1 and not log and min(np.diff(at)) < _CLOSE * (at[-1] - at[0]):
-        at = list(map(float, range(len(values))))
-    return ParameterAxis(name, tuple(values), tuple(at), min(at, default=0.0), max(at, default=0.0), log)
+    coordinates = positions(values) if values else []
+    if len(coordinates) > 1 and not log and min(np.diff(coordinates)) < _CLOSE * (coordinates[-1] - coordinates[0]):
+        coordinates = list(map(float, range(len(values))))
+    return ParameterAxis(
+        name,
+        tuple(values),
+        tuple(coordinates),
+        min(coordinates, default=0.0),
+        max(coordinates, default=0.0),
+        log,
+    )
 
 
 def _key(value: Any) -> str:
@@ -105,8 +117,9 @@ def _short(value: Any) -> Any:
 def shown_scores(scores: Sequence[float], bigger: bool) -> tuple[float, float]:
     """Lowest and highest score that a figure shows.
 
-    All of them, unless the worst lie more than ten times as far from the best as the median does: of such a search,
-    where some trials diverged, scores up to five times as far are shown, and all others could not be told apart else.
+    All scores are shown, unless the worst is more than ten times as far from the best as the median. In such a search,
+    some trials diverged, and only scores up to five times this distance are shown, so that the others stay
+    distinguishable.
 
     Example:
         >>> shown_scores([1.0, 2.0, 3.0], bigger=False), shown_scores([1.0, 2.0, 3.0, 1e6], bigger=False)
@@ -120,7 +133,7 @@ def shown_scores(scores: Sequence[float], bigger: bool) -> tuple[float, float]:
 
 
 def thinned(trials: Sequence[Any], number: int) -> list[Any]:
-    """At most ``number`` of the trials, which are sorted: the best tenth of that, and the others at even distances.
+    """At most ``number`` of the sorted trials: one tenth are the best trials, the others are evenly spaced.
 
     Example:
         >>> thinned(range(100), 10)
@@ -130,4 +143,4 @@ def thinned(trials: Sequence[Any], number: int) -> list[Any]:
         return list(trials)
     best = number // 10
     rest = np.linspace(best, len(trials), number - best, endpoint=False).astype(int)
-    return [*trials[:best], *(trials[place] for place in rest)]
+    return [*trials[:best], *(trials[position] for position in rest)]

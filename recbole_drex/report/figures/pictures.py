@@ -1,4 +1,4 @@
-"""The report's comparison_figures, made as wide as their place in the page."""
+"""The report's comparison figures, resized for the page."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SIDES = {
 }
 
 
-_CARD = 4.2  # inches: the width of a card, at which text is as large as the page's small print
+_CARD = 4.2  # width of a card in inches, at which text is as large as the page's small text
 
-_WIDE = 5.5  # inches: what is wider gets a row of its own
+_WIDE = 5.5  # inches; wider figures get their own row
 
 
 def inline(figure: Figure) -> Markup:
-    """A figure as part of the page, as wide as it was drawn."""
+    """A figure as part of the page, at its original width."""
     return Markup(comparison_figures.svg(figure))  # noqa: S704  (matplotlib escapes the text it draws)  # nosec B704
 
 
 @styled
 def card(figure: Figure) -> Markup:
-    """A figure as narrow as a card of the page, its legend below; the caption stands for a single panel's title."""
+    """A figure at the width of a card, with the legend below; the caption replaces the title of a single panel."""
     for legend in figure.legends:
         handles = [handle for handle in legend.legend_handles if handle is not None]
         names = [text.get_text() for text in legend.get_texts()]
@@ -49,55 +49,55 @@ def card(figure: Figure) -> Markup:
 
 
 def curves(comparison: Comparison) -> list[dict[str, Any]]:
-    """Ranking metrics against the length of the list, per data set and kind of candidates."""
-    found = []
+    """Ranking metrics against the list length, per data set and kind of candidates."""
+    figures = []
     for dataset in comparison.datasets:
         for block, title in BLOCKS.items():
             blocks = [run.result["test"].get(block) or {} for run in comparison.of(dataset=dataset)]
             for name in ("ndcg", "f1", "recall"):
                 if any(metric.startswith(f"{name}@") for metrics in blocks for metric in metrics):
                     figure = card(comparison_figures.metric_at_k(comparison, dataset, name, block))
-                    found.append({"dataset": dataset, "title": f"{name_of(name)}@k, {title}", "figure": figure})
-    return found
+                    figures.append({"dataset": dataset, "title": f"{name_of(name)}@k, {title}", "figure": figure})
+    return figures
 
 
 def learning(comparison: Comparison) -> list[dict[str, Any]]:
-    """Learning curves, one figure per data set with a model that took more than one epoch."""
-    found = []
+    """Learning curves, one figure per data set with a model trained for more than one epoch."""
+    figures = []
     for dataset in comparison.datasets:
         runs = [run for run in comparison.of(dataset=dataset) if len(run.history()) > 1]
         if runs:
             figure = comparison_figures.learning_curves(runs, _labels(comparison))
-            found.append({"dataset": dataset, "figure": card(figure)})
-    return found
+            figures.append({"dataset": dataset, "figure": card(figure)})
+    return figures
 
 
 def sensitivity(comparison: Comparison, headlines: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The headline metrics against the parameters that were varied; empty if none was."""
+    """The headline metrics against the varied parameters; empty without varied parameters."""
     if not comparison.vary:
         return []
-    found = []
+    figures = []
     for block, metric in headlines:
         figure = comparison_figures.sensitivity(comparison, metric, block)
         title = name_of(metric if block == "own_test" else f"{block}_{metric}")
-        found.append({"title": title, "figure": inline(figure), "wide": figure.get_figwidth() > _WIDE})
-    return found
+        figures.append({"title": title, "figure": inline(figure), "wide": figure.get_figwidth() > _WIDE})
+    return figures
 
 
 def calibration(comparison: Comparison) -> list[dict[str, Any]]:
-    """Calibration of the models that predict a distribution, one figure per data set; empty if there is none."""
-    found = []
+    """Calibration of the models that predict a distribution, one figure per data set; empty without such models."""
+    figures = []
     for dataset in comparison.datasets:
         runs = [run for run in comparison.of(dataset=dataset) if run.result["output"] == "distribution"]
         if runs:
             figure = comparison_figures.calibration(runs, _labels(comparison))
-            found.append({"dataset": dataset, "figure": card(figure)})
-    return found
+            figures.append({"dataset": dataset, "figure": card(figure)})
+    return figures
 
 
 def groups(comparison: Comparison) -> list[dict[str, Any]]:
     """Quality per group of users, items and test ratings, for each data set."""
-    found = []
+    figures = []
     for dataset in comparison.datasets:
         runs = comparison.of(dataset=dataset)
         if not runs:
@@ -114,10 +114,10 @@ def groups(comparison: Comparison) -> list[dict[str, Any]]:
             {"title": title, "ranked": side == "user", "rows": frame[frame["side"] == side].to_dict("records")}
             for side, title in SIDES.items()
         ]
-        found.append({"dataset": dataset, "figures": shown, "sides": sides})
-    return found
+        figures.append({"dataset": dataset, "figures": shown, "sides": sides})
+    return figures
 
 
 def _labels(comparison: Comparison) -> list[str]:
-    """All labels in one order, so that a model has the same colour in every figure."""
+    """All labels in a fixed order, so that a model has the same colour in every figure."""
     return [variant.label for variant in comparison.variants]

@@ -1,4 +1,4 @@
-"""Figures of a search: how its validation scores depend on the parameters that were searched."""
+"""Figures of a search: validation scores as a function of the searched parameters."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from recbole_drex.tuning.search_results import Search
 from recbole_drex.tuning.search_summary import score_of, scored, winner_of
 
 _REGULARISATION = ("reg_weight", "weight_decay")
-_MOST_CELLS = 16  # values of a parameter in a heat map
-_MOST_POINTS = 4_000  # of all panels together; more make a page slow, and hide each other
-_FEWEST_LINES = 5  # trials for which parallel coordinates are drawn
-_PARTS = 8  # of a range, each with its best trial
+_MOST_CELLS = 16  # maximum number of values of a parameter in a heat map
+_MOST_POINTS = 4_000  # maximum over all panels; more points make a page slow and hide each other
+_FEWEST_LINES = 5  # minimum number of trials for parallel coordinates
+_PARTS = 8  # parts of a range, each with its best trial
 
 
 def figures_of(search: Search, model: str) -> dict[str, Figure]:
-    """The figures of a model that its trials suffice for.
+    """The figures for which a model has enough trials.
 
     Returns:
-        By name: ``heat-map`` (where one of its parameters has three values or more), ``sensitivity`` and ``parallel``
-        (of five trials or more); empty where no trial has a score.
+        By name: ``heat-map`` (if one of its parameters has at least three values), ``sensitivity`` and ``parallel``
+        (for at least five trials); empty if no trial has a score.
     """
     if not scored(search, model):
         return {}
@@ -42,7 +42,7 @@ def figures_of(search: Search, model: str) -> dict[str, Figure]:
         "parallel": parallel_coordinates,
     }
     pair = pair_of(search, model)
-    # Four cells or four lines show no more than the panels of each parameter and the table of trials do.
+    # Four cells or four lines show no more than the panels per parameter and the table of trials.
     if pair is None or max(len(one.ticks()) for one in pair) < 3:
         del figures["heat-map"]
     if len(scored(search, model)) < _FEWEST_LINES:
@@ -51,7 +51,7 @@ def figures_of(search: Search, model: str) -> dict[str, Figure]:
 
 
 def measured(search: Search, model: str) -> str:
-    """The score of a model's search, and which way it is better."""
+    """Name of the score of a model's search, and its direction."""
     metric = described(search.described["metrics"][model]["metric"], "valid")
     return f"{metric} ({'higher' if search.bigger(model) else 'lower'} is better)"
 
@@ -59,19 +59,19 @@ def measured(search: Search, model: str) -> str:
 def pair_of(search: Search, model: str) -> tuple[ParameterAxis, ParameterAxis] | None:
     """The two parameters of the heat map, both with listed values of which at least two were tried.
 
-    These are the learning rate and ``reg_weight`` or else ``weight_decay``, as in the paper's Figure 3. Where they were
-    not both searched, they are the two parameters which explain most of the score, each alone: by the share
-    :math:`\\eta^2` of the variance of the trials' ranks (1 for the best; ranks, so that a trial that diverged does not
-    decide) that lies between the values of the parameter.
+    These are the learning rate and ``reg_weight`` or ``weight_decay``, as in the paper's Figure 3, if both were
+    searched. Otherwise, these are the two parameters that explain most of the score: those with the largest share
+    :math:`\\eta^2` of the variance of the trials' ranks between values of the parameter. Ranks are robust to trials
+    that diverged.
 
     Returns:
-        The parameters of the rows and of the columns; None where fewer than two qualify.
+        The parameters of the rows and of the columns; None if fewer than two qualify.
     """
     trials = scored(search, model)
     listed = {
         one.name: one
         for one in parameters_of(search, model)
-        if one.values and len(one.values) <= _MOST_CELLS and len({one.place(trial) for trial in trials}) > 1
+        if one.values and len(one.values) <= _MOST_CELLS and len({one.position(trial) for trial in trials}) > 1
     }
     regularisation = [name for name in _REGULARISATION if name in listed]
     if "learning_rate" in listed and regularisation:
@@ -79,15 +79,17 @@ def pair_of(search: Search, model: str) -> tuple[ParameterAxis, ParameterAxis] |
     if len(listed) < 2:
         return None
     ranks = np.argsort(np.argsort([score_of(trial) or 0.0 for trial in trials], kind="stable"), kind="stable")
-    shares = {name: _explained(np.array([one.place(trial) for trial in trials]), ranks) for name, one in listed.items()}
+    shares = {
+        name: _explained(np.array([one.position(trial) for trial in trials]), ranks) for name, one in listed.items()
+    }
     first, second = sorted(listed, key=lambda name: -shares[name])[:2]
     return listed[first], listed[second]
 
 
-def _explained(place: np.ndarray, rank: np.ndarray) -> float:
-    """Variance of the values' mean ranks, weighted by their trials, over that of all ranks; both of shape (trials,)."""
-    means = {value: rank[place == value].mean() for value in place}
-    return float(np.var([means[value] for value in place]) / np.var(rank))
+def _explained(position: np.ndarray, rank: np.ndarray) -> float:
+    """Variance of the mean ranks per value over the variance of all ranks; both arguments of shape (trials,)."""
+    means = {value: rank[position == value].mean() for value in position}
+    return float(np.var([means[value] for value in position]) / np.var(rank))
 
 
 @drawing
@@ -103,12 +105,12 @@ def search_heat_map(search: Search, model: str) -> Figure:
     down, across = pair
     rows, columns = down.ticks(), across.ticks()
     grid = np.full((len(rows), len(columns)), np.nan)
-    # From the worst to the best, so that the best stay.
+    # From worst to best, so that the best overwrite the others.
     for trial in reversed(scored(search, model)):
-        row, column = (one.at.index(one.place(trial)) for one in pair)
+        row, column = (one.coordinates.index(one.position(trial)) for one in pair)
         grid[row, column] = score_of(trial)
     labels = [text for _, text in columns]
-    note = f"Best {measured(search, model)}; brighter is better, the best is framed, - was not tried"
+    note = f"Best {measured(search, model)}; brighter is better, the best is framed, - means not tried"
     width = max(4.2, 1.2 + 0.075 * max(len(text) for _, text in rows) + 0.62 * len(columns))
     figure, axes = panels(
         f"{note}: {model} by {down.name} and {across.name}",
@@ -129,11 +131,11 @@ def search_heat_map(search: Search, model: str) -> Figure:
 
 @drawing
 def search_sensitivity(search: Search, model: str) -> Figure:
-    """The score against each searched parameter: every finished trial a point, the best of each value on a line.
+    """The score against each searched parameter: a point per finished trial, and a line through the best per value.
 
-    Of a range, the line joins the best trials of eight equal parts of its axis. Where trials diverged, the axis leaves
-    them out (:func:`~recbole_drex.report.figures.parameter_axes.shown_scores`) and small triangles at its end stand for
-    them. Of very many trials the best and a part of the others are shown.
+    For a range, the line joins the best trials of eight equal parts of its axis. Trials that diverged lie outside the
+    axis (:func:`~recbole_drex.report.figures.parameter_axes.shown_scores`) and are shown as small triangles at its end.
+    If there are very many trials, the best and some of the others are shown.
 
     Raises:
         DataError: no trial has a score.
@@ -146,8 +148,8 @@ def search_sensitivity(search: Search, model: str) -> Figure:
     rows = -(-len(parameters) // columns)
     low, high = shown_scores([score_of(trial) or 0.0 for trial in trials], bigger)
     shown = thinned(trials, max(100, _MOST_POINTS // len(parameters)))
-    said = f"{measured(search, model)} of {model} against each searched parameter"
-    figure, axes = panels(said, rows, columns, width=9.3, height=2.6, sharey=True)
+    title = f"{measured(search, model)} of {model} against each searched parameter"
+    figure, axes = panels(title, rows, columns, width=9.3, height=2.6, sharey=True)
     for ax in axes.flat[len(parameters) :]:
         ax.set_axis_off()
     for ax, parameter in zip(axes.flat, parameters, strict=False):
@@ -169,34 +171,37 @@ def _panel(
     winner: dict[str, Any] | None,
 ) -> None:
     low, high = limits
-    at, scores = _points(parameter, shown)
+    x, scores = _points(parameter, shown)
     inside = (scores >= low) & (scores <= high)
     look: dict[str, Any] = {"color": INK, "linestyle": "", "markersize": 3.5, "markeredgewidth": 0}
-    ax.plot(at[inside], scores[inside], marker="o", alpha=0.4, **look)
+    ax.plot(x[inside], scores[inside], marker="o", alpha=0.4, **look)
     for outside, end, marker in ((scores > high, high, "^"), (scores < low, low, "v")):
-        ax.plot(at[outside], np.full(outside.sum(), end), marker=marker, alpha=0.5, **look)
-    # Trials are sorted, so the first at a place is its best.
-    at, scores = _points(parameter, trials)
-    part = at if parameter.values else np.minimum(parameter.share(at) * _PARTS, _PARTS - 1).astype(int)
+        ax.plot(x[outside], np.full(outside.sum(), end), marker=marker, alpha=0.5, **look)
+    # Trials are sorted, so the first one at a position is the best.
+    x, scores = _points(parameter, trials)
+    part = x if parameter.values else np.minimum(parameter.share(x) * _PARTS, _PARTS - 1).astype(int)
     best = [first for first in np.unique(part, return_index=True)[1] if low <= scores[first] <= high]
-    best = sorted(best, key=lambda place: at[place])
-    ax.plot(at[best], scores[best], color=LIGHT[0], marker="o", markersize=4)
+    best = sorted(best, key=lambda position: x[position])
+    ax.plot(x[best], scores[best], color=LIGHT[0], marker="o", markersize=4)
     if winner is not None and score_of(winner) is not None:
         ax.plot(*_points(parameter, [winner]), color=BEST_INK, marker="*", markersize=10, linestyle="")
     if parameter.log:
         ax.set_xscale("log")
     marks = parameter.ticks()
-    ticks(ax, [place for place, _ in marks], [text for _, text in marks], width=2.4)
+    ticks(ax, [position for position, _ in marks], [text for _, text in marks], width=2.4)
     ax.xaxis.set_minor_locator(NullLocator())
-    if parameter.values and parameter.at in (tuple(range(len(parameter.at))), parameter.at[:1]):
+    if parameter.values and parameter.coordinates in (
+        tuple(range(len(parameter.coordinates))),
+        parameter.coordinates[:1],
+    ):
         ax.set_xlim(parameter.low - 0.5, parameter.high + 0.5)
     ax.set_title(plain(parameter.name, 34))
 
 
 def _points(parameter: ParameterAxis, trials: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Places on the axis and scores, both of shape (trials,)."""
+    """Axis positions and scores, both of shape (trials,)."""
     return (
-        np.array([parameter.place(trial) for trial in trials], dtype=np.float64),
+        np.array([parameter.position(trial) for trial in trials], dtype=np.float64),
         np.array([score_of(trial) for trial in trials], dtype=np.float64),
     )
 

@@ -1,4 +1,4 @@
-"""How figures look: one ink, colours that colour-blind readers tell apart, a marker and a dash of its own per line."""
+"""Style of figures: one ink colour, colours for colour-blind readers, and a distinct marker and dash per line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.lines import Line2D
 from recbole_drex.analysis.comparable import smaller_is_better
 
 INK = "#24292f"
-# Searched for the largest distance (CIELAB) between the two most similar colours, as seen with normal, protan and
-# deutan vision (Machado et al. 2009), at a contrast of 3:1 or more to a white page (LIGHT) or to #16181d (DARK).
+# These colours maximise the smallest distance (CIELAB) between two colours for normal, protan and deutan vision
+# (Machado et al. 2009), with a contrast of at least 3:1 to a white page (LIGHT) or to #16181d (DARK).
 LIGHT = ("#144ad1", "#cf7f27", "#308487", "#80359c", "#6f5200", "#4589f0", "#bd2365", "#0a1d52")
 DARK = ("#3ab5ff", "#ff7b58", "#4eedaa", "#c851bb", "#fff275", "#84d8e9", "#cb5d8b", "#796bff")
-BEST_INK = "#d1242f"  # frames and lines of what is best, in every theme
-# From the best to the rest, away from the ground: dark to pale on white, bright to dim on #16181d.
+BEST_INK = "#d1242f"  # frames and lines of the best values, in every theme
+# From best to worst, by decreasing contrast: dark to pale on white, bright to dim on #16181d.
 LIGHT_RANKS = ("#12397f", "#1f7f8f", "#6fa84f", "#a8afb8")
 DARK_RANKS = ("#ffe16b", "#6fd08c", "#3f93b8", "#5c6470")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
@@ -48,7 +48,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "recbole_drex",
     "text.color": INK,
-    # Names and words from data may hold a dollar sign, which must not start a formula.
+    # Names and words from data may contain a dollar sign, which must not start a formula.
     "text.parse_math": False,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -65,7 +65,7 @@ _T = TypeVar("_T")
 
 
 def styled(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Run ``function`` with the style of this module, whatever a user's matplotlibrc says."""
+    """Run ``function`` with the style of this module, independent of the user's matplotlibrc."""
 
     @functools.wraps(function)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -76,9 +76,9 @@ def styled(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 
 def drawing(function: Callable[_P, Figure]) -> Callable[_P, Figure]:
-    """For functions that make a figure: run them :func:`styled`, and lay the figure out once and for all.
+    """Run a function that makes a figure :func:`styled`, and fix the figure's layout.
 
-    Layout engines start from the places of the last drawing, so that a second one would differ a little.
+    Layout engines start from the last layout, so that a second drawing would differ slightly.
     """
 
     @styled
@@ -93,14 +93,14 @@ def drawing(function: Callable[_P, Figure]) -> Callable[_P, Figure]:
 
 
 def panels(title: str, rows: int, columns: int, width: float = 8.0, height: float = 3.0, **options: Any) -> Any:
-    """A figure without pyplot's global state, and its axes.
+    """Create a figure without pyplot's global state, and its axes.
 
     Args:
-        title: what the figure shows, in a sentence; screen readers say it, and it is not drawn.
-        rows, columns: of the grid of axes.
-        width: of the figure, in inches.
-        height: of a row, in inches.
-        options: of ``Figure.subplots``.
+        title: description of the figure for screen readers; it is not drawn.
+        rows, columns: size of the grid of axes.
+        width: width of the figure in inches.
+        height: height of a row in inches.
+        options: options of ``Figure.subplots``.
 
     Returns:
         The figure, and its axes as an array of shape (rows, columns).
@@ -114,28 +114,28 @@ def panels(title: str, rows: int, columns: int, width: float = 8.0, height: floa
     return figure, axes
 
 
-def looks(labels: Iterable[str], references: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
-    """Colour, marker and dash of each label, by its place; references are thin and grey.
+def line_styles(labels: Iterable[str], references: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """Colour, marker and dash of each label, by its index; references are thin and grey.
 
     Example:
-        >>> looks(["DReX", "Bias"], references=["Bias"])["DReX"]
+        >>> line_styles(["DReX", "Bias"], references=["Bias"])["DReX"]
         {'color': '#144ad1', 'marker': 'o', 'linestyle': '-'}
     """
     labels, references = list(dict.fromkeys(labels)), set(references)
     result: dict[str, dict[str, Any]] = {}
-    for place, label in enumerate(name for name in labels if name not in references):
-        dash = _DASHES[place // len(LIGHT) % len(_DASHES)]
-        colour, marker = LIGHT[place % len(LIGHT)], MARKERS[place % len(MARKERS)]
+    for index, label in enumerate(name for name in labels if name not in references):
+        dash = _DASHES[index // len(LIGHT) % len(_DASHES)]
+        colour, marker = LIGHT[index % len(LIGHT)], MARKERS[index % len(MARKERS)]
         result[label] = {"color": colour, "marker": marker, "linestyle": dash}
-    for place, label in enumerate(name for name in labels if name in references):
-        marker = _REFERENCE_MARKERS[place % len(_REFERENCE_MARKERS)]
-        dash = _DASHES[1 + place % 3]
+    for index, label in enumerate(name for name in labels if name in references):
+        marker = _REFERENCE_MARKERS[index % len(_REFERENCE_MARKERS)]
+        dash = _DASHES[1 + index % 3]
         result[label] = {"color": INK, "alpha": 0.55, "linewidth": 0.9, "marker": marker, "linestyle": dash}
     return {label: result[label] for label in labels}
 
 
 def legend(figure: Figure, drawn: dict[str, dict[str, Any]]) -> None:
-    """Name what is drawn, right of the axes, where it covers nothing."""
+    """Add a legend to the right of the axes."""
     handles = [Line2D([], [], label=plain(label), **look) for label, look in drawn.items()]
     figure.legend(handles=handles, loc="outside right upper")
 
@@ -156,7 +156,7 @@ _NAMES = {
 
 
 def name_of(metric: str) -> str:
-    """A metric as readers know it.
+    """The usual name of a metric.
 
     Example:
         >>> name_of("ndcg@5"), name_of("full_recall@10"), name_of("rmse")
@@ -169,7 +169,7 @@ def name_of(metric: str) -> str:
 
 
 def described(metric: str, block: str) -> str:
-    """A metric with the candidates it is about; errors of predicted ratings have none.
+    """A metric with its kind of candidates; errors of predicted ratings have none.
 
     Example:
         >>> described("ndcg@5", "own_test"), described("mae", "own_test")
@@ -180,7 +180,7 @@ def described(metric: str, block: str) -> str:
 
 
 def plain(text: str, longest: int = 60) -> str:
-    """Text that every format can hold, in one line: without control characters, cut where it is longer.
+    """Text on one line that is valid in every format: without control characters, cut to ``longest`` characters.
 
     Example:
         >>> plain("two\\nlines and more", longest=10)
@@ -191,7 +191,7 @@ def plain(text: str, longest: int = 60) -> str:
 
 
 def ticks(ax: Axes, values: Sequence[Any], labels: Sequence[str], width: float) -> None:
-    """Ticks on the x axis at ``values`` and nowhere else; labels too long for ``width`` inches stand aslant."""
+    """Set the ticks of the x axis to ``values``; labels too long for ``width`` inches are slanted."""
     slanted = 0.085 * sum(len(label) + 1 for label in labels) > width
     ax.set_xticks(values, labels=labels, rotation=25 if slanted else 0, ha="right" if slanted else "center")
     ax.minorticks_off()

@@ -1,4 +1,4 @@
-"""Figures as files, and as SVG that lives inside an HTML page and follows its theme."""
+"""Figures as files, and as inline SVG that follows the theme of an HTML page."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _METADATA: dict[str, dict[str, str | None]] = {
 
 @styled
 def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
-    """Write a figure on white ground, whole or not at all; the same figure gives the same bytes.
+    """Write a figure atomically on a white background; the same figure gives the same bytes.
 
     Args:
-        figure: of this package.
-        path: ends with ``.png``, ``.svg`` or ``.pdf``.
+        figure: a figure of this package.
+        path: output file ending with ``.png``, ``.svg`` or ``.pdf``.
         dpi: dots per inch of a PNG file.
 
     Returns:
@@ -51,14 +51,13 @@ def save(figure: Figure, path: Path, dpi: int = 200) -> Path:
 def svg(figure: Figure) -> str:
     """A figure as an inline ``<svg>`` element for HTML.
 
-    Text and axes take the page's ``currentColor`` and font, series the CSS variables ``--series-1`` to ``--series-8``
-    (:data:`recbole_drex.report.figures.style.LIGHT` and ``DARK`` are made for them; the former where they are not set),
-    ranks ``--rank-1`` to ``--rank-4`` (``LIGHT_RANKS`` and ``DARK_RANKS``). The ground is transparent, nothing styles
-    the rest of the page, and ids differ from those of any other figure.
-    The same figure gives the same text.
+    Text and axes use the page's ``currentColor`` and font. Series use the CSS variables ``--series-1`` to
+    ``--series-8``, meant for :data:`recbole_drex.report.figures.style.LIGHT` (the default) and ``DARK``; ranks use
+    ``--rank-1`` to ``--rank-4`` (``LIGHT_RANKS`` and ``DARK_RANKS``). The background is transparent, the rest of the
+    page is not styled, and ids are unique to the figure. The same figure gives the same text.
 
     Returns:
-        The element, as wide as its place allows, with ``role="img"`` and the figure's description as ``aria-label``.
+        The element, as wide as its container, with ``role="img"`` and the figure's description as ``aria-label``.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA["svg"])
@@ -77,8 +76,8 @@ def svg(figure: Figure) -> str:
 
 
 def _with_theme(tag: str) -> str:
-    """A tag with colours and fonts of the page in place of fixed ones."""
-    # Older versions of matplotlib write one "font", newer ones size, weight and family separately.
+    """Replace the fixed colours and fonts of a tag by those of the page."""
+    # Older versions of matplotlib write one "font" property, newer ones write size, weight and family separately.
     tag = re.sub(r"font: (?:(bold|700) )?(?:\w+ )*([\d.]+)px [^;\"]*", r"font-weight: \1; font-size: \2px", tag)
     tag = re.sub(r"font-family: [^;\"]*;?|font-weight: ;", "", tag).replace(INK, "currentColor")
     for name, colours in (("series", LIGHT), ("rank", LIGHT_RANKS)):
@@ -88,8 +87,8 @@ def _with_theme(tag: str) -> str:
 
 
 def _with_own_ids(text: str) -> str:
-    """The ids that something refers to, unlike those of any other figure; no others."""
+    """Make referenced ids unique to the figure, and remove all other ids."""
     key = "f" + hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda found: f' id="{key}-{found[1]}"' if found[1] in used else "", text)
+    text = re.sub(r' id="([^"]+)"', lambda match: f' id="{key}-{match[1]}"' if match[1] in used else "", text)
     return re.sub(r'(url\(|href=")#', rf"\1#{key}-", text)

@@ -1,7 +1,7 @@
-"""Explanations as the report's page holds them: what is said many times stands once, and no number is long.
+"""Compact explanations for the report's page: repeated values are stored once, and numbers are rounded.
 
-A review that speaks for a word of an item is quoted again for every user to whom the item is recommended, and a quote
-has a mark for each of its words. ``templates/explained-data.js`` reads what is written here.
+The same reviews are quoted for every user to whom an item is recommended, and a quote has a mark for each of its words.
+``templates/explained-data.js`` unpacks the data.
 """
 
 from __future__ import annotations
@@ -14,30 +14,29 @@ _UNITS = {"attention": 1e-3, "delta": 1e-4, "sentiment": 1e-2}
 
 
 def packed(users: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Explanations of one run, for the page.
+    """Pack the explanations of one run for the page.
 
     Args:
         users: the content of ``explanations.json``.
 
     Returns:
-        ``users`` as in :class:`~recbole_drex.explain.explanation_text.Explanation`, without what is empty and with
-        numbers of four decimals. In place of quotes, reviews and items' profiles stand their places in the lists
-        ``quotes``, ``reviews`` and ``profiles``; titles stand in ``titles`` by item. A quote's marks are columns:
-        ``places`` (from the end of the mark before to the start, then the length, both in characters), ``attention`` in
-        thousandths, ``delta`` in ten-thousandths and ``sentiment`` in hundredths. The mentions of aspects are not
-        repeated.
+        ``users`` as in :class:`~recbole_drex.explain.explanation_text.Explanation`, without empty values and with
+        numbers of four decimals. Quotes, reviews and items' profiles are replaced by their indices in the lists
+        ``quotes``, ``reviews`` and ``profiles``; ``titles`` contains titles by item. A quote's marks are columns:
+        ``positions`` (distance from the end of the previous mark, then length, both in characters), ``attention`` in
+        thousandths, ``delta`` in ten-thousandths and ``sentiment`` in hundredths. Mentions of aspects are omitted.
 
     Example:
         >>> quote = {"text": "a fine story", "marks": [{"start": 2, "end": 6, "attention": 0.25}]}
         >>> review = {"user": "u", "item": "i", "title": "Go", "rating": 4.0, "quote": quote}
         >>> word = {"word": "fine", "lemma": "fine", "score": 1.0, "quotes": [review, review]}
-        >>> found = packed([{"user": "u", "profile": [word], "recommendations": []}])
-        >>> found["users"][0]["profile"]
+        >>> result = packed([{"user": "u", "profile": [word], "recommendations": []}])
+        >>> result["users"][0]["profile"]
         [{'word': 'fine', 'lemma': 'fine', 'score': 1.0, 'quotes': [0, 0]}]
-        >>> found["reviews"], found["titles"]
+        >>> result["reviews"], result["titles"]
         ([{'user': 'u', 'item': 'i', 'rating': 4.0, 'quote': 0}], {'i': 'Go'})
-        >>> found["quotes"]
-        [{'text': 'a fine story', 'places': [2, 4], 'attention': [250]}]
+        >>> result["quotes"]
+        [{'text': 'a fine story', 'positions': [2, 4], 'attention': [250]}]
     """
     packing = _Packing()
     return {"users": [packing.user(user) for user in users], **packing.lists()}
@@ -68,7 +67,7 @@ class _Packing:
             {
                 **item,
                 "title": None,
-                "profile": self._profiles.place(self._profile(item["profile"])) if item["profile"] else None,
+                "profile": self._profiles.index(self._profile(item["profile"])) if item["profile"] else None,
                 "keywords": [_short(keyword) for keyword in keywords],
                 "evidence": self._evidence(item["evidence"]),
                 "words": [_short(word) for word in item["words"]],
@@ -94,18 +93,18 @@ class _Packing:
 
     def _review(self, review: dict[str, Any]) -> int:
         self._title(review)
-        return self._reviews.place(_short({**review, "title": None, "quote": self._quote(review["quote"])}))
+        return self._reviews.index(_short({**review, "title": None, "quote": self._quote(review["quote"])}))
 
     def _quote(self, quote: dict[str, Any] | None) -> int | None:
         if quote is None:
             return None
-        places, end = [], 0
+        positions, end = [], 0
         for mark in quote["marks"]:
-            places += [mark["start"] - end, mark["end"] - mark["start"]]
+            positions += [mark["start"] - end, mark["end"] - mark["start"]]
             end = mark["end"]
         columns = {name: [_whole(mark.get(name), unit) for mark in quote["marks"]] for name, unit in _UNITS.items()}
         known = {name: values for name, values in columns.items() if any(value is not None for value in values)}
-        return self._quotes.place(_short({"text": quote["text"], "places": places, **known}))
+        return self._quotes.index(_short({"text": quote["text"], "positions": positions, **known}))
 
     def _title(self, named: dict[str, Any]) -> None:
         if named["title"]:
@@ -113,18 +112,18 @@ class _Packing:
 
 
 class _Distinct:
-    """Values without repetition, each found by its place."""
+    """Distinct values, each identified by its index."""
 
     def __init__(self) -> None:
         self.values: list[Any] = []
-        self._places: dict[str, int] = {}
+        self._indices: dict[str, int] = {}
 
-    def place(self, value: Any) -> int:
+    def index(self, value: Any) -> int:
         key = json.dumps(value, ensure_ascii=False)
-        if key not in self._places:
-            self._places[key] = len(self.values)
+        if key not in self._indices:
+            self._indices[key] = len(self.values)
             self.values.append(value)
-        return self._places[key]
+        return self._indices[key]
 
 
 def _short(value: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where the report's numbers come from: data, configurations, versions and costs of every run."""
+"""Provenance of the report's numbers: data, configurations, versions and costs of every run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from recbole_drex.results.comparison import Comparison, Run
 
 _STEPS = ("prepare", "encode", "train", "evaluate")
-_OF_THE_RUN = ("model", "dataset", "seed", "checkpoint_dir")
+_RUN_NAMES = ("model", "dataset", "seed", "checkpoint_dir")
 
 
 def data_sets(comparison: Comparison) -> list[dict[str, Any]]:
-    """Statistics of each data set, and of its first split, as a run sees it that hides nothing if there is one."""
-    found = []
+    """Statistics of each data set and of its first split, preferably from a run that hides no data."""
+    statistics = []
     for dataset in comparison.datasets:
         runs = comparison.of(dataset=dataset)
         if not runs:
@@ -22,7 +22,7 @@ def data_sets(comparison: Comparison) -> list[dict[str, Any]]:
         first = next((run for run in runs if not _hides(run)), runs[0])
         data, rows, users = first.result["data"], first.interactions(), first.users()
         rated = round(data["interactions"] * (1 - data["missing_rating"]))
-        found.append(
+        statistics.append(
             {
                 "name": dataset,
                 **data,
@@ -36,7 +36,7 @@ def data_sets(comparison: Comparison) -> list[dict[str, Any]]:
                 "replicate": first.replicate,
             }
         )
-    return found
+    return statistics
 
 
 def _hides(run: Run) -> bool:
@@ -44,7 +44,7 @@ def _hides(run: Run) -> bool:
 
 
 def provenance(comparison: Comparison) -> dict[str, Any]:
-    """Configurations (shared part, differences between models, the rest run by run), versions, costs."""
+    """Configurations (shared part, differences between models, remaining parameters per run), versions and costs."""
     configs = [run.result["config"] for run in comparison.runs]
     shared = {
         key: values[0] for key in _keys(configs) if len(values := _distinct(config.get(key) for config in configs)) == 1
@@ -65,11 +65,11 @@ def provenance(comparison: Comparison) -> dict[str, Any]:
 def _differences(comparison: Comparison, keys: Iterable[str]) -> list[dict[str, Any]]:
     """Parameters in which models differ, with the values of each model that has them.
 
-    Names of the run itself and RecBole's inner constants, in capitals, are no choices and left out.
+    Names of the run and RecBole's internal constants, in capitals, are omitted.
     """
     rows = []
     for key in keys:
-        if key in _OF_THE_RUN or key.isupper():
+        if key in _RUN_NAMES or key.isupper():
             continue
         configs = {label: [run.result["config"] for run in comparison.of(label)] for label in _labels(comparison)}
         values = {label: _distinct(config[key] for config in own if key in config) for label, own in configs.items()}
@@ -105,5 +105,5 @@ def _keys(dicts: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
-    """Different values in order of appearance; lists and dictionaries may be among them."""
+    """Distinct values in order of appearance, possibly lists and dictionaries."""
     return list({json.dumps(value, sort_keys=True, default=str): value for value in values}.values())

@@ -1,4 +1,4 @@
-"""Pages from templates: every text is escaped, and the content security policy lets only the page's own script run."""
+"""Pages from templates. Every text is escaped, and the content security policy allows only the page's own script."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ REPORT = "report.html"
 
 
 def rendered(template: str, base: Path, styles: Sequence[str], scripts: Sequence[str], **sections: Any) -> str:
-    """A page that extends ``frame.html.j2``, which holds what all pages have in common.
+    """Render a page that extends ``frame.html.j2``, the common frame of all pages.
 
     Args:
-        template: its file.
-        base: folder that the page's links are relative to.
-        styles: files of its style sheet, in the order in which they build on each other.
-        scripts: files of its script, likewise.
-        sections: what the template names.
+        template: file of the template.
+        base: folder to which the page's links are relative.
+        styles: files of its style sheet, in order of dependence.
+        scripts: files of its script, in order of dependence.
+        sections: variables of the template.
     """
     from markupsafe import Markup
 
@@ -43,7 +43,7 @@ def rendered(template: str, base: Path, styles: Sequence[str], scripts: Sequence
 
 
 def environment_of(*packages: str) -> Any:
-    """Templates, styles and scripts of some packages; a file that several have is the first one's."""
+    """Jinja environment with the templates, styles and scripts of some packages; earlier packages take precedence."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -60,22 +60,22 @@ def environment_of(*packages: str) -> Any:
 
 
 def script_of(environment: Any, names: Sequence[str]) -> str:
-    """A page's one script, a block, so that no name in it becomes the page's."""
+    """The script of a page, in a block, so that its names stay local."""
     return f'"use strict";\n{{\n{sources(environment, names)}}}\n'
 
 
 def sources(environment: Any, names: Sequence[str]) -> str:
-    """Files one after the other."""
+    """Concatenate files."""
     return "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
 
 
 def link_to(path: Path, base: Path) -> str:
-    """Address of a file or folder relative to that of the page."""
+    """URL of a file or folder relative to the page."""
     return quote(Path(os.path.relpath(path, base)).as_posix())
 
 
 def for_script(data: Any) -> Any:
-    """``data`` as JSON that may stand inside a script element: no character in it can end the element."""
+    """``data`` as JSON that is safe inside a script element: no character can end the element."""
     from markupsafe import Markup
 
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -85,7 +85,7 @@ def for_script(data: Any) -> Any:
 
 
 def breakable(label: str) -> Any:
-    """A variant's label that may go on in a new line after + and =.
+    """A variant's label with optional line breaks after + and =.
 
     Example:
         >>> breakable("DReX+output=point")
@@ -97,7 +97,7 @@ def breakable(label: str) -> Any:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with a fixed number of decimals, or a dash where there is none.
+    """A number with a fixed number of decimals, or a dash for a missing value.
 
     Example:
         >>> number(0.51139), number(None), number(33101.0, 0)
@@ -107,7 +107,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """A p-value as readers expect it.
+    """A p-value in the usual format.
 
     Example:
         >>> p_value(0.0312), p_value(2e-9), p_value(float("nan"))
@@ -121,7 +121,7 @@ def p_value(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration in the unit that suits it.
+    """A duration in a suitable unit.
 
     Example:
         >>> seconds(1.42), seconds(254.0), seconds(None)
@@ -137,5 +137,5 @@ def seconds(value: float | None) -> str:
 
 
 def value(setting: Any) -> str:
-    """A parameter's value as JSON writes it, text without quotes."""
+    """A parameter's value as JSON, but text without quotes."""
     return setting if isinstance(setting, str) else json.dumps(setting, ensure_ascii=False)

@@ -31,7 +31,7 @@ _HEADLINES = (("own_test", "mae"), ("own_test", "rmse"), ("own_test", "ndcg@10")
 
 
 def headlines(comparison: Comparison) -> list[tuple[str, str]]:
-    """Block and metric of what the summary speaks of: those of a short list that some run has."""
+    """Blocks and metrics of the summary: those of a short list that some run has."""
     return [(block, metric) for block, metric in _HEADLINES if metric in _metrics(comparison, block)]
 
 
@@ -40,13 +40,13 @@ def _title(block: str, metric: str) -> str:
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:
-    """The table of each kind of candidates that was evaluated, with all its metrics."""
-    found = {}
+    """The table of each evaluated kind of candidates, with all its metrics."""
+    results = {}
     for block in BLOCKS:
         if metrics := _metrics(comparison, block):
             tested = [metric for metric in SHOWN[block] if metric in metrics]
-            found[block] = comparison_table(comparison, metrics, block, tested)
-    return found
+            results[block] = comparison_table(comparison, metrics, block, tested)
+    return results
 
 
 def _metrics(comparison: Comparison, block: str) -> list[str]:
@@ -55,29 +55,28 @@ def _metrics(comparison: Comparison, block: str) -> list[str]:
         name
         for result in comparison.results
         for name, value in (result["test"].get(block) or {}).items()
-        # Means of several k, which validation uses, would stand between columns of one k; the notes say where order
-        # matters.
+        # Means over several k, used in validation, are omitted; the notes say for which metrics the order matters.
         if value is not None and not re.search(r"@\d+_|^order_matters", name)
     }
 
-    def place(name: str) -> tuple[Any, ...]:
+    def position(name: str) -> tuple[Any, ...]:
         family, _, k = name.partition("@")
         return (not measures_quality(name), list(_FAMILIES).index(family) if k else -1, int(k or 0), name)
 
-    return sorted(names, key=place)
+    return sorted(names, key=position)
 
 
 def result_tables(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
-    """The tables as text, one per data set and kind of candidates; rows of references apart from those of models."""
-    found: list[dict[str, Any]] = []
+    """The tables as text, one per data set and kind of candidates; reference models are in separate rows."""
+    results: list[dict[str, Any]] = []
     for dataset in comparison.datasets:
         for block, table in tables.items():
             columns = [_column(metric, block) for metric in table.metrics]
             rows = table.frame[table.frame["dataset"] == dataset].to_dict("records")
             bodies = [[row for row in rows if (row["kind"] == "model") is asked] for asked in (True, False)]
-            found.append(
+            results.append(
                 {
-                    "id": f"table-{len(found) + 1}",
+                    "id": f"table-{len(results) + 1}",
                     "dataset": dataset,
                     "title": BLOCKS[block],
                     "header": dataclasses.replace(table, data={dataset: table.data[dataset]}).header,
@@ -85,7 +84,7 @@ def result_tables(comparison: Comparison, tables: Mapping[str, Table]) -> list[d
                     "bodies": [[_row(row, columns) for row in body] for body in bodies if body],
                 }
             )
-    return found
+    return results
 
 
 def _column(metric: str, block: str) -> dict[str, Any]:
@@ -134,8 +133,8 @@ def _tests(table: Table, dataset: str, metric: str) -> pd.DataFrame | None:
 
 
 def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
-    """Per data set and headline metric: the best model and its mean, and which models differ from the reference."""
-    found = []
+    """Per data set and headline metric: the best model and its mean, and the models that differ from the reference."""
+    results = []
     for dataset in comparison.datasets:
         for block, metric in headlines(comparison):
             frame = tables[block].frame
@@ -148,7 +147,7 @@ def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[st
             for label, test in tests.iterrows() if tests is not None else ():
                 if pd.notna(test["p_holm"]):
                     verdicts[_verdict(test, metric)].append(str(label))
-            found.append(
+            results.append(
                 {
                     "dataset": dataset,
                     "metric": _title(block, metric),
@@ -159,7 +158,7 @@ def summary(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[st
                     **verdicts,
                 }
             )
-    return found
+    return results
 
 
 def _verdict(test: pd.Series, metric: str) -> str:
@@ -171,15 +170,15 @@ def _verdict(test: pd.Series, metric: str) -> str:
 
 def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[dict[str, Any]]:
     """Figure and rows of the paired tests of each headline metric and data set that could be tested."""
-    found = []
+    results = []
     for dataset in comparison.datasets:
         for block, metric in headlines(comparison):
             tests = _tests(tables[block], dataset, metric)
             if tests is None:
                 continue
             figure = comparison_figures.differences(tests, metric)
-            figure.axes[0].locator_params(axis="x", nbins=5)  # more would touch each other in a figure this narrow
-            found.append(
+            figure.axes[0].locator_params(axis="x", nbins=5)  # more labels would overlap
+            results.append(
                 {
                     "dataset": dataset,
                     "metric": _title(block, metric),
@@ -190,19 +189,19 @@ def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[di
                     "rows": tests.reset_index().to_dict("records"),
                 }
             )
-    return found
+    return results
 
 
 def rank_tests(comparison: Comparison) -> dict[str, Any]:
-    """The rank tests of the headline metrics over data sets, and the reasons where there is none."""
-    found: dict[str, Any] = {"tests": [], "reasons": []}
+    """The rank tests of the headline metrics over data sets, or the reasons why there are none."""
+    results: dict[str, Any] = {"tests": [], "reasons": []}
     for block, metric in headlines(comparison):
         try:
             test = rank_test(comparison, metric, block)
         except DataError as error:
-            found["reasons"].append(str(error))
+            results["reasons"].append(str(error))
             continue
         figure = inline(comparison_figures.critical_difference(test))
-        found["tests"].append({"metric": _title(block, metric), "text": test.describe(), "figure": figure})
-    found["reasons"] = list(dict.fromkeys(found["reasons"]))
-    return found
+        results["tests"].append({"metric": _title(block, metric), "text": test.describe(), "figure": figure})
+    results["reasons"] = list(dict.fromkeys(results["reasons"]))
+    return results

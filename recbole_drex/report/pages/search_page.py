@@ -1,4 +1,4 @@
-"""The page of a search: budgets, the best configurations, plots, every trial, the spaces and the settings."""
+"""The page of a search: budgets, best configurations, plots, all trials, search spaces and settings."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ _CAPTIONS = {
 _ALGORITHMS = {
     "grid": "Grid search: combinations of the listed values.",
     "random": "Random search: points drawn from the spaces.",
-    "optuna": "Optuna's tree-structured Parzen estimator: each point is chosen by the scores of those before.",
+    "optuna": "Optuna's tree-structured Parzen estimator: each point is chosen from the scores of earlier points.",
     "asha": "Random search with early stopping (ASHA): trials that fall behind are stopped.",
 }
 
 
 def write_search_report(search: Search, output: Path | None = None) -> Path:
-    """Write the page of a search, and its figures as PNG files in ``figures/`` beside it.
+    """Write the page of a search, and its figures as PNG files in ``figures/`` next to it.
 
     Args:
-        search: finished or not.
-        output: the file to write; default ``report.html`` in the search's folder.
+        search: a finished or unfinished search.
+        output: output file; default ``report.html`` in the search's folder.
 
     Returns:
         Path of the page. It needs no other file and no network; its links to logs and tables are relative.
@@ -90,12 +90,12 @@ def _render(search: Search, base: Path) -> str:
 
 
 def _winners(search: Search, base: Path) -> list[dict[str, Any]]:
-    """The best configuration of each model, with its scores on validation and, where it was evaluated, on test."""
-    found = []
+    """The best configuration of each model, with its scores on validation and, if evaluated, on test."""
+    winners = []
     for model in search.described["models"]:
         winner = winner_of(search, model)
         file = search.folder / BEST / f"{model}.yaml"
-        found.append(
+        winners.append(
             {
                 "model": model,
                 "trial": winner,
@@ -111,24 +111,24 @@ def _winners(search: Search, base: Path) -> list[dict[str, Any]]:
                 "command": command_of(search, model),
             }
         )
-    return found
+    return winners
 
 
 def _plots(search: Search, folder: Path) -> list[dict[str, Any]]:
-    """The figures of each model for the page; also written as PNG files."""
-    found = []
+    """The figures of each model for the page; they are also written as PNG files."""
+    plots = []
     for model in search.described["models"]:
         figures = figures_of(search, model)
         for name, figure in figures.items():
             save(figure, folder / f"{model}-{name}.png", dpi=_DPI)
         shown = [(_CAPTIONS[name], inline(figure), name != "heat-map") for name, figure in figures.items()]
-        found.append({"model": model, "figures": shown})
-    return found
+        plots.append({"model": model, "figures": shown})
+    return plots
 
 
 def _trials(search: Search, base: Path) -> list[dict[str, Any]]:
-    """The table of each model's trials: the finished ones, best first, then the others."""
-    found = []
+    """The table of each model's trials: finished trials, best first, then the others."""
+    tables = []
     for model, trials in search.trials.items():
         searched = list(search.described["spaces"][model])
         ranked = scored(search, model)
@@ -146,7 +146,7 @@ def _trials(search: Search, base: Path) -> list[dict[str, Any]]:
             }
             for rank, trial in enumerate([*ranked, *(trial for trial in trials if trial["name"] not in ranks)], start=1)
         ]
-        found.append(
+        tables.append(
             {
                 "model": model,
                 "searched": searched,
@@ -156,22 +156,22 @@ def _trials(search: Search, base: Path) -> list[dict[str, Any]]:
                 "seeds": len(search.described["seeds"]),
             }
         )
-    return found
+    return tables
 
 
 def _cell(value: Any) -> tuple[str, str]:
-    """What a value is sorted by, and what is shown of it."""
+    """Sort key and displayed text of a value."""
     return (str(value) if numbers([value]) else plain_value(value), plain_value(value))
 
 
 def _log(trial: dict[str, Any], base: Path) -> tuple[str, str]:
-    """Path of a trial's log below the trial's folder, and its address."""
+    """Path of a trial's log relative to the trial's folder, and its URL."""
     log = log_of(trial)
     return log.relative_to(trial["folder"].parent.parent).as_posix(), link_to(log, base)
 
 
 def _settings(search: Search) -> dict[str, Any]:
-    """What the search was asked for, by name."""
+    """The settings of the search, by name."""
     known = search.described
     names = ("dataset", "fingerprint", "algo", "trials", "minutes", "seeds", "resources", "version")
     return {name: known[name] for name in names if name in known}

@@ -1,4 +1,4 @@
-"""What each section of the report shows, as plain values for the templates."""
+"""The contents of the report's sections, as plain values for the templates."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from recbole_drex.report.pages.explanations import packed
 from recbole_drex.report.pages.provenance import data_sets, provenance
 from recbole_drex.results.comparison import Comparison
 
-_EXPLANATIONS_LIMIT = 2_000_000  # characters of all explanations together; the rest of a page is about as much
+_EXPLANATIONS_LIMIT = 2_000_000  # total characters of all explanations; the rest of a page is about as large
 
 
 def all_sections(comparison: Comparison) -> dict[str, Any]:
-    """Everything that the page's template names.
+    """All variables of the page's template.
 
     Raises:
-        DataError: no run is finished, or runs do not belong together.
+        DataError: no run is finished, or runs are not comparable.
         CheckpointError: a file of a run is missing or damaged.
     """
     tables = result_tables.tables(comparison)
@@ -44,10 +44,10 @@ def all_sections(comparison: Comparison) -> dict[str, Any]:
 
 
 def quality(comparison: Comparison) -> dict[str, Any] | None:
-    """How good the explanations are of models that explain; None where none was measured.
+    """Quality of explanations per model; None if it was not measured.
 
     Returns:
-        ``headings``, of which the first ``names`` are of texts; ``rows`` of cells; and ``note``: what they mean.
+        ``headings``, of which the first ``names`` are text columns; ``rows`` of cells; and an explanatory ``note``.
     """
     table = explanation_table(comparison)
     if table.empty:
@@ -58,31 +58,32 @@ def quality(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def explanations(comparison: Comparison) -> dict[str, Any]:
-    """Explanations to browse: of each explaining model and data set, those of its first run.
+    """Explanations to browse: those of the first run of each model and data set.
 
-    Users are cut evenly where all together would make the page too large.
+    If they would make the page too large, an equal share of each run's users is shown.
 
     Returns:
         ``models``: for each ``name`` and what :func:`~recbole_drex.report.pages.explanations.packed` returns; ``total``
-        and ``shown``: numbers of users; ``foreign``: names of runs that another version explained, which are left out.
+        and ``shown``: numbers of users; ``other_versions``: names of runs explained by another version, which are
+        omitted.
     """
     first = {(run.label, run.dataset): run for run in reversed(comparison.runs) if run.explains}
     runs = [run for run in comparison.runs if first.get((run.label, run.dataset)) is run]
     users = {f"{run.label}, {run.dataset}, {run.replicate}": run.explanations() for run in runs}
-    foreign = [name for name, explained in users.items() if any(map(_foreign, explained))]
-    users = {name: explained for name, explained in users.items() if name not in foreign}
+    other_versions = [name for name, explained in users.items() if any(map(_is_other_version, explained))]
+    users = {name: explained for name, explained in users.items() if name not in other_versions}
     models, total = _packed(users), sum(map(len, users.values()))
-    # What users share stays when some of them go, so that one cut may not be enough.
+    # Removing users keeps what they share with others, so several cuts may be needed.
     while (size := sum(map(_length, models))) > _EXPLANATIONS_LIMIT:
         kept = {name: max(1, len(explained) * _EXPLANATIONS_LIMIT // size) for name, explained in users.items()}
         if kept == {name: len(explained) for name, explained in users.items()}:
             break
         users = {name: explained[: kept[name]] for name, explained in users.items()}
         models = _packed(users)
-    return {"models": models, "total": total, "shown": sum(map(len, users.values())), "foreign": foreign}
+    return {"models": models, "total": total, "shown": sum(map(len, users.values())), "other_versions": other_versions}
 
 
-def _foreign(user: dict[str, Any]) -> bool:
+def _is_other_version(user: dict[str, Any]) -> bool:
     return "mean_rating" not in user or any("parts" not in item for item in user["recommendations"])
 
 

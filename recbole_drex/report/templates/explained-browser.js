@@ -1,4 +1,4 @@
-// Which user the reader looks at, and beside whom; the address holds the choice, so that it can be passed on.
+// The selected user, and the user to compare with; the selection is stored in the URL, so that it can be shared.
 const browse = (stored) => {
   const models = JSON.parse(stored.textContent).map(unpackModel);
   const control = (name) => document.getElementById(`explained-${name}`);
@@ -37,9 +37,9 @@ const browse = (stored) => {
   };
   const show = () => {
     const at = users.findIndex((entry) => entry.user === choice.value), entry = users[at];
-    const beside = companion.value, others = model().users.filter((one) => one !== entry);
-    companion.replaceChildren(option("", "nobody"), ...others.map((one) => option(one.user, one.user)));
-    companion.value = beside !== choice.value && named(beside) ? beside : "";
+    const compared = companion.value, others = model().users.filter((one) => one !== entry);
+    companion.replaceChildren(option("", "none"), ...others.map((one) => option(one.user, one.user)));
+    companion.value = compared !== choice.value && named(compared) ? compared : "";
     previous.disabled = at <= 0;
     next.disabled = at < 0 || at === users.length - 1;
     position.textContent = at < 0 ? "No user matches." : `User ${at + 1} of ${users.length}`;
@@ -60,17 +60,17 @@ const browse = (stored) => {
   };
 
   const SECTION = "#explanations?";
-  const remember = () => {
+  const saveSelection = () => {
     const state = new URLSearchParams({ user: choice.value });
     if (companion.value) state.set("with", companion.value);
     if (models.length > 1) state.set("model", model().name);
     history.replaceState(null, "", SECTION + state);
   };
-  const recall = () => {
+  const restoreSelection = () => {
     if (!location.hash.startsWith(SECTION)) return;
     const state = new URLSearchParams(location.hash.slice(SECTION.length));
-    const place = models.findIndex(({ name }) => name === state.get("model"));
-    if (place >= 0) chooser.value = String(place);
+    const index = models.findIndex(({ name }) => name === state.get("model"));
+    if (index >= 0) chooser.value = String(index);
     find.value = "";
     fill();
     const user = state.get("user"), missing = [user, state.get("with")].filter((name) => name && !named(name));
@@ -82,7 +82,7 @@ const browse = (stored) => {
     document.getElementById("explanations").scrollIntoView();
   };
 
-  const changed = (action) => () => { action(); remember(); };
+  const changed = (action) => () => { action(); saveSelection(); };
   const step = (by) => changed(() => {
     choice.value = users[users.findIndex((entry) => entry.user === choice.value) + by].user;
     show();
@@ -93,10 +93,10 @@ const browse = (stored) => {
   companion.addEventListener("change", changed(show));
   chooser.addEventListener("change", changed(fill));
   find.addEventListener("input", fill);
-  addEventListener("hashchange", recall);
+  addEventListener("hashchange", restoreSelection);
   control("browser").hidden = false;
   fill();
-  recall();
+  restoreSelection();
 };
 
 const storedExplanations = document.getElementById("explanations-data");

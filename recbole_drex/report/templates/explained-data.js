@@ -1,13 +1,13 @@
-// Explanations as recbole_drex/report/pages/explanations.py packs them, unpacked: everything that is empty gets its empty value.
+// Unpacks explanations from recbole_drex/report/pages/explanations.py and restores omitted empty values.
 
 const scaled = (whole, unit) => (whole == null ? null : whole / unit);
 
-// Marks stand at places in characters; a string's own places count some characters, such as emoji, twice.
-const unpackQuote = ({ text, places = [], attention = [], delta = [], sentiment = [] }) => {
+// Marks have positions in characters, but JavaScript strings count some characters, such as emoji, twice.
+const unpackQuote = ({ text, positions = [], attention = [], delta = [], sentiment = [] }) => {
   const characters = Array.from(text), pieces = [];
   let at = 0;
-  for (let mark = 0; 2 * mark < places.length; mark += 1) {
-    const start = at + places[2 * mark], end = start + places[2 * mark + 1];
+  for (let mark = 0; 2 * mark < positions.length; mark += 1) {
+    const start = at + positions[2 * mark], end = start + positions[2 * mark + 1];
     pieces.push({ text: characters.slice(at, start).join("") });
     pieces.push({
       text: characters.slice(start, end).join(""), marked: true,
@@ -21,11 +21,11 @@ const unpackQuote = ({ text, places = [], attention = [], delta = [], sentiment 
 
 const unpackModel = ({ name, users, quotes, reviews, profiles, titles }) => {
   const pieces = quotes.map(unpackQuote);
-  const quoteAt = (place) => (place === undefined ? null : pieces[place]);
+  const quoteAt = (index) => (index === undefined ? null : pieces[index]);
   const past = reviews.map(({ user, item, rating = null, quote }) => (
     { user, item, title: titles[item] ?? "", rating, quote: quoteAt(quote) }));
-  const unpackProfile = (profile) => profile.map(({ mean_rating = null, quotes: places = [], ...rest }) => (
-    { ...rest, mean_rating, quotes: places.map((place) => past[place]) }));
+  const unpackProfile = (profile) => profile.map(({ mean_rating = null, quotes: indices = [], ...rest }) => (
+    { ...rest, mean_rating, quotes: indices.map((index) => past[index]) }));
   const itemProfiles = profiles.map(unpackProfile);
   const unpackEvidence = (evidence) => evidence.map(({ review, weight = null, ...rest }) => (
     { ...rest, weight, review: past[review] }));
@@ -45,7 +45,7 @@ const unpackModel = ({ name, users, quotes, reviews, profiles, titles }) => {
   const explained = users.map(({ user, mean_rating = null, profile = [], recommendations = [] }) => (
     { user, mean_rating, profile: unpackProfile(profile), recommendations: recommendations.map(unpackItem) }));
   const keywords = explained.flatMap((entry) => entry.profile);
-  // What there is to be told how to read.
+  // Which entries of the key are needed.
   const offers = {
     words: keywords.length > 0,
     sides: keywords.some((keyword) => keyword.side !== "neutral"),

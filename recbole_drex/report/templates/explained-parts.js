@@ -1,22 +1,22 @@
 // A prediction as a sum.
 
-// Rounded so that the numbers shown add up to the rounded sum.
+// Rounds numbers so that they add up to the rounded sum.
 const addingUp = (values) => {
   const cents = values.map((value) => Math.round(100 * value));
   const total = Math.round(100 * values.reduce((sum, value) => sum + value, 0));
   const missing = total - cents.reduce((sum, value) => sum + value, 0), step = Math.sign(missing);
-  const order = values.map((_, place) => place)
+  const order = values.map((_, index) => index)
     .sort((one, other) => step * (cents[one] - 100 * values[one] - cents[other] + 100 * values[other]));
-  for (const place of order.slice(0, Math.abs(missing))) cents[place] += step;
+  for (const index of order.slice(0, Math.abs(missing))) cents[index] += step;
   return { total: total / 100, parts: cents.map((value) => value / 100) };
 };
 
-const REASON = 0.05; // below it a part is no reason, as in recbole_drex/explain/prediction_parts.py
+const REASON = 0.05; // smallest effect of a reason, as in recbole_drex/explain/prediction_parts.py
 
 const claimText = ({ user, item }) => {
   if (!user || !item) return "";
-  const said = [`${item.praise} praise`, `${item.blame} criticise`].filter((text) => !text.startsWith("0 ")).join(", ");
-  const its = `${item.reviews} of ${item.total} reviews of the item${said ? ` (${said})` : ""}`;
+  const opinions = [`${item.praise} praise`, `${item.blame} criticise`].filter((text) => !text.startsWith("0 ")).join(", ");
+  const its = `${item.reviews} of ${item.total} reviews of the item${opinions ? ` (${opinions})` : ""}`;
   return `in ${user.reviews} of ${user.total} reviews of this user and ${its}`;
 };
 
@@ -27,7 +27,7 @@ const sourceOf = (review, own) => {
 
 const partQuote = (review, own) => quoted(review.quote, sourceOf(review, own));
 
-// The first of a list, the rest folded away.
+// The first entries of a list; the rest is folded.
 const firstOf = (shown, nodes, list, noun) => {
   list.append(...nodes.slice(0, shown));
   const rest = nodes.slice(shown);
@@ -37,10 +37,10 @@ const firstOf = (shown, nodes, list, noun) => {
   return [list, holding("details", "", element("summary", `${rest.length} more ${noun}${rest.length === 1 ? "" : "s"}`), more)];
 };
 
-const QUOTES = 4; // quotes of a sum that are not folded away
+const QUOTES = 4; // quotes of a sum that are not folded
 const partsOf = ({ parts, predicted }) => {
   const { total, parts: ratings } = addingUp(parts.map((part) => part.rating));
-  const most = Math.max(...parts.map((part, place) => (part.kind === "average" ? 0 : Math.abs(ratings[place])))) || 1;
+  const most = Math.max(...parts.map((part, index) => (part.kind === "average" ? 0 : Math.abs(ratings[index])))) || 1;
   const table = element("table", undefined, "parts"), body = element("tbody"), quotes = [];
   const row = (name, value, className, share, facts) => {
     const line = element("tr"), heading = element("th", name), cell = element("td"), track = element("span", undefined, "effect");
@@ -55,8 +55,8 @@ const partsOf = ({ parts, predicted }) => {
     line.append(heading, element("td", value, `num ${className}`.trim()), cell, element("td", facts, "soft small"));
     return line;
   };
-  parts.forEach((part, place) => {
-    const value = ratings[place], first = part.kind === "average";
+  parts.forEach((part, index) => {
+    const value = ratings[index], first = part.kind === "average";
     if (!value && !first) return;
     const sign = first ? "" : value < 0 ? "\u2212" : "+";
     body.append(row(part.name, sign + Math.abs(value).toFixed(2), value < 0 ? "down" : "", first ? null : value / most, claimText(part)));

@@ -1,4 +1,4 @@
-// Numbers, bars and quotes: what explanations are drawn with.
+// Numbers, bars and quotes of explanations.
 const holding = (name, className, ...children) => {
   const node = element(name, undefined, className);
   node.append(...children);
@@ -9,7 +9,7 @@ const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const rated = (rating) => `★\u00a0${Number.isInteger(rating) ? rating : fixed(rating)}`;
 const largest = (numbers) => Math.max(0, ...numbers.map(Math.abs));
 
-// A change with its sign; of small ones more decimals are shown, and what rounds to 0 has no sign.
+// A change with its sign; small changes have more decimals, and changes that round to 0 have no sign.
 const signed = (number, scale) => {
   const text = Math.abs(number).toFixed(scale < 0.1 ? 3 : 2);
   return Number(text) === 0 ? text : `${number < 0 ? "\u2212" : "+"}${text}`;
@@ -41,20 +41,20 @@ const shade = (value, scale) => {
   return part < 0.1 ? 0 : part < 0.4 ? 1 : part < 0.7 ? 2 : 3;
 };
 
-// A quote's words: by what each did to a prediction, `scale` at most, if that is known and there is a scale; else by the
-// attention that the model pays them. `isAsked` tells which words the reader asked for.
+// The words of a quote, shaded by sentiment; else, with a `scale` (the maximum), by their effect on the prediction; else
+// by attention. `isAsked` tells which words the reader selected.
 const quoteText = (quote, scale, isAsked = () => false) => {
   const node = element("p", ""), strongest = largest(quote.map((piece) => piece.attention ?? 0));
   for (const { text, marked, attention, delta, sentiment } of quote) {
-    const said = marked && sentiment !== null, moved = !said && Boolean(scale) && marked && delta !== null;
-    const value = said ? sentiment : delta, kind = !said && !moved ? "heat" : value < 0 ? "down" : "up";
-    const step = !marked ? 0 : said ? Math.max(1, shade(sentiment, 1)) : moved ? shade(delta, scale) : shade(attention ?? 0, strongest);
+    const judged = marked && sentiment !== null, moved = !judged && Boolean(scale) && marked && delta !== null;
+    const value = judged ? sentiment : delta, kind = !judged && !moved ? "heat" : value < 0 ? "down" : "up";
+    const step = !marked ? 0 : judged ? Math.max(1, shade(sentiment, 1)) : moved ? shade(delta, scale) : shade(attention ?? 0, strongest);
     const asked = marked && isAsked(text);
     if (!step && !asked) { node.append(text); continue; }
     const mark = element("mark", text, `${step ? `${kind}-${step}` : "plain"}${asked ? " asked" : ""}`);
     const facts = [];
     if (moved) facts.push(`${signed(delta, 0)} to the prediction`);
-    if (said) facts.push(`read as ${sentiment < 0 ? "criticism" : "praise"}, ${Math.abs(sentiment).toFixed(2)} of 1`);
+    if (judged) facts.push(`classified as ${sentiment < 0 ? "criticism" : "praise"}, ${Math.abs(sentiment).toFixed(2)} of 1`);
     if (attention !== null) facts.push(`attention ${attention.toFixed(3)}`);
     if (facts.length) mark.title = facts.join("; ");
     node.append(mark);

@@ -1,7 +1,7 @@
-// A recommendation with its reasons, and a user with theirs.
+// A recommendation with its explanation, and a user with profile and recommendations.
 const label = (text) => element("h5", text);
 
-// Rating first, then where it stands against the user's mean.
+// The rating, and its difference to the user's mean.
 const prediction = (predicted, mean) => {
   const box = holding("div", "rating", element("span", fixed(predicted)), element("small", "predicted rating"));
   if (mean !== null) {
@@ -25,15 +25,15 @@ const sharedWords = (keywords, entries) => {
   for (const keyword of keywords) {
     const scores = `user ${fixed(keyword.user_score)}, item ${fixed(keyword.item_score)}`;
     const term = holding("dt", "", wordButton(keyword, entries, true), element("span", scores, "soft small"));
-    const quotes = element("dd"), forms = formsOf(keyword.word, keyword.lemma);
+    const quotes = element("dd"), wordForms = formsOf(keyword.word, keyword.lemma);
     const sides = [[keyword.user_quote, "this user, about another item"], [keyword.item_quote, "another user, about this item"]];
-    for (const [quote, source] of sides) if (quote) quotes.append(quoted(quote, source, 0, forms(quote)));
+    for (const [quote, source] of sides) if (quote) quotes.append(quoted(quote, source, 0, wordForms(quote)));
     list.append(holding("div", "", term, quotes));
   }
   return list;
 };
 
-const SHOWN = 3; // past reviews of either side that are not folded away
+const SHOWN = 3; // past reviews of either side that are not folded
 
 const pastReviews = (heading, evidence, named, reviewScale, wordScale) => {
   const entry = ({ review, delta }) => {
@@ -47,13 +47,13 @@ const evidenceColumns = (evidence) => {
   const reviewScale = largest(evidence.map((one) => one.delta));
   const wordScale = largest(deltasOf(evidence.map((one) => one.review.quote)));
   const sides = [
-    ["user", "Own reviews that count here", (review) => review.title || review.item],
-    ["item", "What others wrote about it", (review) => `user ${review.user}`],
+    ["user", "Own reviews that affect this prediction", (review) => review.title || review.item],
+    ["item", "Reviews of this item by others", (review) => `user ${review.user}`],
   ];
   const columns = element("div", undefined, "sides");
   for (const [side, heading, named] of sides) {
-    const found = evidence.filter((one) => one.side === side);
-    if (found.length) columns.append(pastReviews(heading, found, named, reviewScale, wordScale));
+    const ofSide = evidence.filter((one) => one.side === side);
+    if (ofSide.length) columns.append(pastReviews(heading, ofSide, named, reviewScale, wordScale));
   }
   return columns;
 };
@@ -96,8 +96,8 @@ const reasonsOf = ({ evidence, words, reviews, profile }, shared, entries) => {
   return reasons;
 };
 
-// `brief`: beside another user there is room for shared words only, the rest is folded unless there are none.
-// `folded`: all reasons but the sentence are folded.
+// `brief`: next to another user, only shared words are shown; the rest is folded unless there are no shared words.
+// `folded`: everything except the sentence is folded.
 const recommendation = (item, entry, { entries, sharedItems, brief, folded }) => {
   const { keywords, profile, evidence, sentence, written, neighbours, parts } = item, both = sharedItems.has(item.item);
   const node = holding("li", both ? "both" : "", itemHead(item, entry.mean_rating, both));
@@ -122,11 +122,11 @@ const recommendation = (item, entry, { entries, sharedItems, brief, folded }) =>
     drawn = [...words, ...(brief ? folding("Reasons in full", !keywords.length, reasons) : reasons)];
   }
   node.append(...(folded ? folding("Reasons in full", false, drawn) : drawn));
-  if (node.childElementCount === 1 && !folded) node.append(element("p", "The model gives no reason.", "none"));
+  if (node.childElementCount === 1 && !folded) node.append(element("p", "The model gives no explanation.", "none"));
   return node;
 };
 
-const WORDS = 8; // of a profile that are not folded away
+const WORDS = 8; // words of a profile that are not folded
 
 const profileOf = ({ profile }, { shared, entries }) => {
   if (!profile.length) return element("div");
@@ -136,7 +136,7 @@ const profileOf = ({ profile }, { shared, entries }) => {
 
 const recommendationsOf = (entry, context) => {
   const { recommendations } = entry;
-  if (!recommendations.length) return element("p", "Nothing is left to recommend.");
+  if (!recommendations.length) return element("p", "There are no items left to recommend.");
   return holding("ol", "items", ...recommendations.map((item) => recommendation(item, entry, context)));
 };
 

@@ -23,7 +23,7 @@ const wordButton = ({ word, lemma, side }, entries, shared = false, ...more) => 
   return button;
 };
 
-// A user's profile in full; of an item, only the words.
+// The full profile of a user, or only the words of an item's profile.
 const tiles = (profile, shared, entries) => {
   const list = element("ul", undefined, "tiles"), scale = largest(profile.map((keyword) => keyword.score));
   for (const keyword of profile) {
@@ -37,30 +37,30 @@ const chips = (keywords, shared, entries) => (
   holding("ul", "chips", ...keywords.map((keyword) => (
     holding("li", "", wordButton(keyword, entries, shared.has(keyword.lemma)))))));
 
-// Which words of a quote are forms of a lemma: the word or the lemma itself, or in their absence the word that begins
-// with most of its letters, three or more of them and all but the last three. Both words of a phrase count.
+// Finds the forms of a lemma in a quote: the word or the lemma itself, else the words that share its longest prefix, with
+// at least three letters and all but the last three letters of the lemma. Both words of a phrase count.
 const formsOf = (word, lemma) => {
   const wanted = new Set(`${word} ${lemma}`.toLowerCase().split(" "));
   return (quote) => {
-    const found = quote.filter((piece) => piece.marked).map((piece) => piece.text.toLowerCase());
+    const marked = quote.filter((piece) => piece.marked).map((piece) => piece.text.toLowerCase());
     const begins = (text, stem) => text.startsWith(stem) && text.length <= stem.length + 4;
-    const forms = new Set(found.filter((text) => wanted.has(text)));
+    const wordForms = new Set(marked.filter((text) => wanted.has(text)));
     for (const part of lemma.toLowerCase().split(" ")) {
-      if (forms.has(part)) continue;
-      for (let kept = part.length; !forms.size && kept >= Math.max(3, part.length - 3); kept -= 1) {
-        for (const text of found) if (begins(text, part.slice(0, kept))) forms.add(text);
+      if (wordForms.has(part)) continue;
+      for (let kept = part.length; !wordForms.size && kept >= Math.max(3, part.length - 3); kept -= 1) {
+        for (const text of marked) if (begins(text, part.slice(0, kept))) wordForms.add(text);
       }
     }
-    return (text) => forms.has(text.toLowerCase());
+    return (text) => wordForms.has(text.toLowerCase());
   };
 };
 
-// Reviews of the users and of the items recommended to them that speak of a word, those that a profile quotes first.
+// Reviews of the users and of their recommended items that mention a word; reviews quoted in a profile come first.
 const groupsOf = (word, lemma, entries) => {
-  const groups = [], forms = formsOf(word, lemma);
+  const groups = [], wordForms = formsOf(word, lemma);
   const gather = (heading, profile, evidence, named) => {
     const keyword = profile.find((one) => one.lemma === lemma);
-    const mentions = ({ quote }) => quote && quote.some((piece) => piece.marked && forms(quote)(piece.text));
+    const mentions = ({ quote }) => quote && quote.some((piece) => piece.marked && wordForms(quote)(piece.text));
     const reviews = [...(keyword?.quotes ?? []), ...evidence.map((one) => one.review).filter(mentions)];
     const distinct = new Map();
     for (const review of reviews) {
@@ -85,7 +85,7 @@ const groupsOf = (word, lemma, entries) => {
   return groups;
 };
 
-const wordGroup = ({ heading, keyword, reviews, named }, forms) => {
+const wordGroup = ({ heading, keyword, reviews, named }, wordForms) => {
   const group = holding("section", "", element("h4", heading));
   if (keyword) {
     const facts = element("p", undefined, "soft small");
@@ -95,13 +95,13 @@ const wordGroup = ({ heading, keyword, reviews, named }, forms) => {
   }
   for (const review of reviews) {
     const source = [named(review), review.rating === null ? "" : rated(review.rating)].filter(Boolean).join(" · ");
-    // By attention: what a word did to a prediction is not the same for every item.
-    group.append(quoted(review.quote, source, 0, review.quote ? forms(review.quote) : undefined));
+    // Shaded by attention, since the effect of a word differs between items.
+    group.append(quoted(review.quote, source, 0, review.quote ? wordForms(review.quote) : undefined));
   }
   return group;
 };
 
-// The dialog is made when a word is first asked for: a page without explanations needs none.
+// The dialog is created for the first selected word; a page without explanations needs none.
 const makeDialog = () => {
   const heading = element("h3"), close = element("button", "Close"), body = element("div");
   heading.id = "explained-word-heading";
@@ -118,10 +118,10 @@ const makeDialog = () => {
   return dialog;
 };
 const showWord = (word, lemma, entries) => {
-  const groups = groupsOf(word, lemma, entries), forms = formsOf(word, lemma);
+  const groups = groupsOf(word, lemma, entries), wordForms = formsOf(word, lemma);
   const dialog = document.getElementById("explained-word") ?? makeDialog(), [head, body] = dialog.children;
   head.firstChild.textContent = word;
-  body.replaceChildren(...groups.map((group) => wordGroup(group, forms)));
+  body.replaceChildren(...groups.map((group) => wordGroup(group, wordForms)));
   if (!groups.some((group) => group.reviews.length)) {
     body.append(element("p", "No review with this word is quoted on this page."));
   }

@@ -1,6 +1,6 @@
-// What every page's script starts with.
+// Common to the scripts of all pages.
 const root = document.documentElement;
-// Every text goes into the page as text, in its own direction: what a review says is shown and never interpreted.
+// All texts are inserted as text, in their own direction, so the text of a review is never interpreted as HTML.
 const element = (name, text, className) => {
   const node = document.createElement(name);
   if (text !== undefined) {

@@ -1,4 +1,4 @@
-// Sorting: within each body, so that reference rows stay apart; cells without a value go last.
+// Sorting: within each body, so that reference rows stay separate; cells without a value come last.
 const compare = (left, right, sign) => {
   if (left === "" || right === "") return (left === "") - (right === "");
   const difference = Number(left) - Number(right);
@@ -21,7 +21,7 @@ for (const button of document.querySelectorAll("th button")) {
   });
 }
 
-// What scrolls sideways can be reached by keyboard, what fits needs no stop.
+// Boxes that scroll sideways are reachable by keyboard; others need no tab stop.
 const sized = new ResizeObserver((entries) => {
   for (const { target } of entries) {
     if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
