@@ -228,8 +228,8 @@ def test_useful_reviews_and_neighbours():
         "Of your 50 nearest users 12 rated it, 9 of them 3.5 or more; their mean is 4.2."
     )
     assert "mit 3,5 oder mehr, im Mittel mit 4,2." in sentence(explanation, item, GERMAN)
-    nobody = dataclasses.replace(near, rated=0, relevant=0, mean_rating=None)
-    item = dataclasses.replace(item, neighbours=nobody)
+    unrated = dataclasses.replace(near, rated=0, relevant=0, mean_rating=None)
+    item = dataclasses.replace(item, neighbours=unrated)
     assert sentence(explanation, item).startswith("None of your 50 nearest users rated it.")
 
 

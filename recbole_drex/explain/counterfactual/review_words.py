@@ -92,8 +92,8 @@ def without_words(
         rest[few] = _pooled_without(words, few, index, case, token)
     change = torch.zeros_like(old_rows)
     if side.model.aspects is not None:
-        said = table.said_columns
-        change[:, said] = _aspects_without(side, words, index, case, token) - old_rows[:, said]
+        columns = table.said_columns
+        change[:, columns] = _aspects_without(side, words, index, case, token) - old_rows[:, columns]
     change[:, review.vector] = rest - pooled
     change[:, review.presence] = torch.where(some[:, 0], 0.0, -present[:, 0])
     others = [modality.split(old_rows)[1][:, 0] for modality in table.modalities if modality is not review]
@@ -151,18 +151,19 @@ def pooled_change(
     """
     table = side.model.table
     columns = table.review_columns
-    by_said = slope[:, table.said_columns]
+    aspect_slope = slope[:, table.said_columns]
     slope = slope[:, columns]
     # Review by review: a single product would copy a slope for every word.
     count = torch.bincount(words.index, minlength=len(side)).tolist()
-    said = torch.cat([part @ one for part, one in zip(words.vector.split(count), slope, strict=True)])
+    projected = torch.cat([part @ one for part, one in zip(words.vector.split(count), slope, strict=True)])
     whole = (side.rows[:, columns] * slope).sum(1)[index]
     lost, removed = (
-        torch.zeros(len(index), device=case.device).index_add(0, case, words.attention * part) for part in (1.0, said)
+        torch.zeros(len(index), device=case.device).index_add(0, case, words.attention * part)
+        for part in (1.0, projected)
     )
     left = 1 - lost
     change = torch.where(left > 1e-6, (whole - removed) / left.clamp(min=1e-6), 0.0) - whole
-    return change + _aspect_change(side, words, by_said, index, case)
+    return change + _aspect_change(side, words, aspect_slope, index, case)
 
 
 def _aspect_change(
@@ -176,11 +177,11 @@ def _aspect_change(
     shares, sentiment = aspects.remembered_lexicon()
     count = torch.bincount(words.index, minlength=len(side))
     number = aspects.lemma[words.word.clamp(max=len(aspects.lemma) - 1)]
-    said = aspects.said(Words(number, count.cumsum(0) - count, words.sentence), sentiment).detach()
+    opinion = aspects.said(Words(number, count.cumsum(0) - count, words.sentence), sentiment).detach()
     n = len(aspects)
     for_mentions, for_opinions = slope[:, :n][words.index], slope[:, n:][words.index]
     shares = torch.cat([shares, shares.new_zeros(1, n)])[aspects.slot[number]]
-    value = (shares * (for_mentions + said[:, None] * for_opinions)).sum(1)
+    value = (shares * (for_mentions + opinion[:, None] * for_opinions)).sum(1)
     return lost.index_add(0, case, -value)
 
 

@@ -39,7 +39,7 @@ def noun_shares(texts: Iterable[str], processor: TextProcessor) -> dict[str, flo
     with one word in between, and before a function word or the end of a clause.
 
     Example:
-        >>> shares = noun_shares(["The slow plot is simply odd", "a plot, simply of its own"], TextProcessor())
+        >>> shares = noun_shares(["The slow plot is simply odd", "a plot, simply of its kind"], TextProcessor())
         >>> shares["plot"], shares["simply"], shares["slow"]
         (1.0, 0.0, 0.0)
     """

@@ -35,7 +35,7 @@ def literal(deletion, is_removed) -> float:
     counterfactual, model = deletion.counterfactual, deletion.counterfactual.model
     table, taste = model.table, model.taste
     saved = table.pooled.clone(), table.features.clone(), table.ratings.clone(), table.said.clone()
-    said = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
+    saved_taste = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
     review = next(one for one in table.modalities if one.name == "review")
     others = [one.presence for one in table.modalities if one is not review]
     for number, (side, words) in enumerate(zip(counterfactual.sides, deletion.words, strict=True)):
@@ -72,7 +72,7 @@ def literal(deletion, is_removed) -> float:
         table.pooled[:], table.features[:], table.ratings[:], table.said[:] = saved
         table.item_sums = table._sums(table.item, table.n_items)
         if taste is not None:
-            taste.sums[:], taste.counts[:] = said
+            taste.sums[:], taste.counts[:] = saved_taste
 
 
 def test_without_lemmas(deletion):
