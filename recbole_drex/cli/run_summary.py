@@ -68,7 +68,7 @@ def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
     print(f"  recbole-drex report {run}        # the same and more as a page")
     dataset = shlex.quote(first["dataset"])
     print(f"  recbole-drex compare --datasets {dataset} --models {first['model']},NARRE,BiasedMF")
-    print("  --verbose prints all metrics, significance and the quality of explanations")
+    print("  --verbose prints all metrics, significance and the quality of the explanations")
     print("Files")
     for one in requested:
         print(f"  {one.folder}{os.sep}")

@@ -206,7 +206,7 @@ def same_direction(deltas: Mapping[Unit, float], k: int) -> list[Unit]:
     Units with opposite effects would cancel, so together they would not explain the prediction.
 
     Example:
-        >>> same_way({"a": 0.3, "b": -0.25, "c": 0.1, "d": -0.2}, k=2)
+        >>> same_direction({"a": 0.3, "b": -0.25, "c": 0.1, "d": -0.2}, k=2)
         ['b', 'd']
     """
     up = sorted((unit for unit in deltas if deltas[unit] > 0), key=lambda unit: (-deltas[unit], unit))
