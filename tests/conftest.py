@@ -40,8 +40,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark tests by the leg that they belong to."""
     for item in items:
         path = item.path.relative_to(Path(__file__).parent).as_posix()
-        for leg, places in LEGS.items():
-            if path.startswith(places):
+        for leg, indices in LEGS.items():
+            if path.startswith(indices):
                 item.add_marker(leg)
 
 

@@ -50,16 +50,16 @@ PLAIN = (
 
 def imports(module: str) -> set[str]:
     """Modules of this package that a module imports, anywhere in it."""
-    found = set()
+    result = set()
     for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "recbole_drex":
             inside = node.module.partition(".")[2]
             names = [inside, *(f"{inside}.{alias.name}".lstrip(".") for alias in node.names)]
-            found |= {name for name in names if name in FILES}
+            result |= {name for name in names if name in FILES}
         elif isinstance(node, ast.Import):
             names = [alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("recbole_drex.")]
-            found |= {name for name in names if name in FILES}
-    return found
+            result |= {name for name in names if name in FILES}
+    return result
 
 
 IMPORTS = {module: imports(module) for module in FILES}
@@ -78,9 +78,9 @@ def test_a_room_imports_only_from_rooms_below(room):
     below = ROOMS[: ROOMS.index(room) + 1]
     upward = [
         f"{module} imports {one}"
-        for module, found in IMPORTS.items()
+        for module, result in IMPORTS.items()
         if module.partition(".")[0] == room
-        for one in sorted(found)
+        for one in sorted(result)
         if one.partition(".")[0] not in below
     ]
     assert not upward
@@ -88,9 +88,9 @@ def test_a_room_imports_only_from_rooms_below(room):
 
 def test_no_two_files_import_each_other():
     """Also not by way of others."""
-    left = {module: set(found) for module, found in IMPORTS.items()}
-    while free := {module for module, found in left.items() if not found & left.keys()}:
-        left = {module: found for module, found in left.items() if module not in free}
+    left = {module: set(result) for module, result in IMPORTS.items()}
+    while free := {module for module, result in left.items() if not result & left.keys()}:
+        left = {module: result for module, result in left.items() if module not in free}
     assert not sorted(left)
 
 
@@ -128,11 +128,11 @@ def test_plain_values_need_no_torch(module):
 
 
 def test_recbole_is_imported_in_one_place_once_it_is_patched():
-    found = [
+    result = [
         module
         for module, path in FILES.items()
         for node in ast.parse(path.read_text(encoding="utf-8")).body  # what runs at import
         if (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "recbole")
         or (isinstance(node, ast.Import) and any(alias.name.partition(".")[0] == "recbole" for alias in node.names))
     ]
-    assert set(found) <= {"recbole", "compat"}
+    assert set(result) <= {"recbole", "compat"}

@@ -140,12 +140,12 @@ def write_tables(comparison: Comparison, folder: str | Path) -> dict[str, Table]
 
 def _known_metrics(comparison: Comparison, block: str) -> list[str]:
     """Names in any row, those of bounds included: models of scores alone show that they have no rating error."""
-    found: dict[str, None] = {}
+    results: dict[str, None] = {}
     for result in comparison.results:
         bounds = result["references"].values() if block == "own_test" else ()
         for metrics in (result["test"].get(block) or {}, *(bound[block] for bound in bounds)):
-            found |= dict.fromkeys(metrics)
-    return list(found)
+            results |= dict.fromkeys(metrics)
+    return list(results)
 
 
 def _tests(
@@ -161,7 +161,7 @@ def _tests(
     prefix = {"own_test": "", "full": "full_"}.get(block)
     users = user_values(runs) if prefix is not None else {}
     legal = metrics_per_user(users)
-    found = []
+    result = []
     refused: dict[str, list[str]] = {}
     for name in metrics:
         if f"{prefix}{name}" not in legal:
@@ -193,10 +193,10 @@ def _tests(
             "reference": reference,
             "model": frame.index,
         }
-        found.append((name, pd.DataFrame(named).join(frame, on="model")))
+        result.append((name, pd.DataFrame(named).join(frame, on="model")))
     for reason, names in refused.items():
         notes.append(f"{', '.join(names)} on {part['dataset'].iloc[0]} not tested: {reason}.")
-    return found
+    return result
 
 
 def _notes_on_columns(
@@ -237,12 +237,12 @@ def _notes_on_runs(comparison: Comparison) -> list[str]:
     for dataset in comparison.datasets:
         wanted = {run.replicate for run in comparison.of(dataset=dataset)}
         for variant in comparison.variants:
-            found = {run.replicate for run in comparison.of(variant.label, dataset)}
-            if found and found != wanted:
+            result = {run.replicate for run in comparison.of(variant.label, dataset)}
+            if result and result != wanted:
                 notes.append(
-                    f"{variant.label} on {dataset} lacks {', '.join(sorted(wanted - found))}: its mean is shown, but "
+                    f"{variant.label} on {dataset} lacks {', '.join(sorted(wanted - result))}: its mean is shown, but "
                     "neither ranked nor tested."
                 )
-            elif not found and not any((variant.label, dataset) == key[:2] for key in failed):
+            elif not result and not any((variant.label, dataset) == key[:2] for key in failed):
                 notes.append(f"{variant.label} has not been run on {dataset}.")
     return notes

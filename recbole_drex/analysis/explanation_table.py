@@ -49,22 +49,22 @@ def explanation_table(comparison: Comparison) -> pd.DataFrame:
         measured = [run.result.get("explanations", []) for run in comparison.of(variant.label, dataset)]
         ways = dict.fromkeys((one["unit"], one["by"]) for run in measured for one in run)
         for unit, by in ways:
-            found = [one for run in measured for one in run if (one["unit"], one["by"]) == (unit, by)]
-            rows.append({"dataset": dataset, "model": variant.label, "unit": unit, "by": by, **_means(found)})
+            result = [one for run in measured for one in run if (one["unit"], one["by"]) == (unit, by)]
+            rows.append({"dataset": dataset, "model": variant.label, "unit": unit, "by": by, **_means(result)})
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _means(found: list[dict[str, Any]]) -> dict[str, Any]:
-    faithful = [one["faithfulness"] for one in found if one["faithfulness"]]
+def _means(result: list[dict[str, Any]]) -> dict[str, Any]:
+    faithful = [one["faithfulness"] for one in result if one["faithfulness"]]
     controlled = [one for one in faithful if "untrained" in one]  # results of earlier versions have no controls
-    planted = [one["planted"] for one in found if one["planted"]]
+    planted = [one["planted"] for one in result if one["planted"]]
     return {
-        "runs": len(found),
-        "coverage": _mean([one["coverage"] for one in found]),
-        "user": _mean([one["user_specificity"] for one in found]),
-        "item": _mean([one["item_specificity"] for one in found]),
-        "diversity": _mean([one["diversity"] for one in found]),
-        "stability": _stability([one["foremost"] for one in found]),
+        "runs": len(result),
+        "coverage": _mean([one["coverage"] for one in result]),
+        "user": _mean([one["user_specificity"] for one in result]),
+        "item": _mean([one["item_specificity"] for one in result]),
+        "diversity": _mean([one["diversity"] for one in result]),
+        "stability": _stability([one["foremost"] for one in result]),
         "k": faithful[0]["k"] if faithful else None,
         "deletion": _mean([one["deletion"]["ratio"] for one in faithful]),
         "low": _mean([one["deletion"]["low"] for one in faithful]),
@@ -88,13 +88,13 @@ def _mean(values: list[float | None]) -> float:
 
 def _stability(runs: list[list[list[str]]]) -> float:
     """Mean overlap of two runs' rankings for the same pair, over pairs for which at least one of them has any."""
-    found = [
+    result = [
         rank_biased_overlap(one, other)
         for first, second in itertools.combinations(runs, 2)
         for one, other in zip(first, second, strict=True)
         if one or other
     ]
-    return float(np.mean(found)) if found else float("nan")
+    return float(np.mean(result)) if result else float("nan")
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

@@ -89,8 +89,8 @@ class RankTest:
             f"at {self.alpha:g}",
         ]
         if rejected:
-            found = "no two models differ in" if self.groups else "every two models differ"
-            lines.append(f"Nemenyi's test: q = {self.q:.3f}, critical difference {self.cd:.3f}; {found}")
+            result = "no two models differ in" if self.groups else "every two models differ"
+            lines.append(f"Nemenyi's test: q = {self.q:.3f}, critical difference {self.cd:.3f}; {result}")
             lines += [f"  {{{', '.join(group)}}}" for group in self.groups]
         else:
             lines.append("Nemenyi's test is not read where Friedman's does not reject")

@@ -44,16 +44,16 @@ def group_quality(runs: Sequence[Run]) -> pd.DataFrame:
         raise DataError(f"groups are made per data set, not of {' and '.join(datasets)} together")
     tested = [_test_rows(run) for run in runs]
     reference: dict[str, int] = {}  # per split, the run that knew most ratings
-    for place, (run, rows) in enumerate(zip(runs, tested, strict=True)):
-        best = reference.setdefault(run.replicate, place)
+    for index, (run, rows) in enumerate(zip(runs, tested, strict=True)):
+        best = reference.setdefault(run.replicate, index)
         if not rows[_PAIR].equals(tested[best][_PAIR]):
             raise DataError(
                 f"'{run.label}' and '{runs[best].label}' were tested on different rows of split {run.replicate} of "
                 f"{run.dataset}"
             )
         if rows.attrs["train"] > tested[best].attrs["train"]:
-            reference[run.replicate] = place
-    groups = _assign(pd.concat({replicate: tested[place] for replicate, place in reference.items()}))
+            reference[run.replicate] = index
+    groups = _assign(pd.concat({replicate: tested[index] for replicate, index in reference.items()}))
     labels = pd.CategoricalDtype(list(dict.fromkeys(run.label for run in runs)))
     parts, users = [], []
     for run, rows in zip(runs, tested, strict=True):

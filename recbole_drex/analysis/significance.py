@@ -86,11 +86,11 @@ def paired_tests(values: Mapping[str, pd.DataFrame], reference: str, root: bool 
     of_user = added[others].sub(added[reference], axis=0).groupby(user).sum().to_numpy() / runs
     between_users = users / (users - 1) * np.square(of_user).sum(axis=0)
     between_runs = difference.var(ddof=1).to_numpy() / runs if runs > 1 else np.zeros(len(others))
-    found = [
+    results = [
         _t_test(d, v1, v2, effective - 1, runs - 1)
         for d, v1, v2 in zip(difference.mean(), between_users, between_runs, strict=True)
     ]
-    tests = pd.DataFrame(found, columns=["ci_low", "ci_high", "p"], index=others)
+    tests = pd.DataFrame(results, columns=["ci_low", "ci_high", "p"], index=others)
     tests["p_holm"] = holm(tests["p"])
     mean = means.mean()
     result = pd.DataFrame({"mean": mean, "difference": mean - mean[reference]}).join(tests).loc[list(values)]
@@ -191,11 +191,11 @@ def _refuse_other_replicates(runs: Sequence[Run]) -> None:
     for run in runs:
         replicates.setdefault(run.label, set()).add(run.replicate)
     (first, wanted), *others = replicates.items()
-    for label, found in others:
-        if found != wanted:
+    for label, result in others:
+        if result != wanted:
             raise DataError(
                 f"'{first}' and '{label}' were not run on the same splits of {runs[0].dataset}: "
-                f"{', '.join(sorted(wanted ^ found))} is of one of them only"
+                f"{', '.join(sorted(wanted ^ result))} is of one of them only"
             )
 
 

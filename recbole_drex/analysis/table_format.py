@@ -55,10 +55,10 @@ class Table:
         """Data sets with their fingerprints, split and conventions, in one line."""
         names = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.data.items())
         if self.block == "recbole":
-            said = "RecBole's metrics, candidates=full, every test item is relevant"
+            text = "RecBole's metrics, candidates=full, every test item is relevant"
         else:
-            said = Protocol(**self.conventions).describe()
-        return f"{names} | split: {self.split} | {said}"
+            text = Protocol(**self.conventions).describe()
+        return f"{names} | split: {self.split} | {text}"
 
     def to_markdown(self) -> str:
         """GitHub's Markdown: means ± standard deviations, marks of significance, ranks in parentheses, best in bold."""
@@ -235,10 +235,10 @@ def latex(table: Table) -> str:
     """See :meth:`Table.to_latex`."""
     columns = _LATEX_STYLE.columns(table)
     rows = [" & ".join(cells) + r" \\" for cells in zip(*columns.values(), strict=True)]
-    places = list(zip(table.frame["dataset"], table.frame["kind"] == "model", strict=True))
+    groups = list(zip(table.frame["dataset"], table.frame["kind"] == "model", strict=True))
     # A rule wherever another data set or the reference rows begin.
     for index in range(len(rows) - 1, 0, -1):
-        if places[index] != places[index - 1]:
+        if groups[index] != groups[index - 1]:
             rows.insert(index, r"\midrule")
     lines = [
         r"% \usepackage{booktabs}",

@@ -43,9 +43,9 @@ def dataset_rows(
         for run in comparison.of(dataset=dataset):
             for name, blocks in run.result["references"].items():
                 bounds.setdefault(name, {}).setdefault(run.replicate, blocks[block])
-        for name, found in bounds.items():
+        for name, matches in bounds.items():
             named = {"dataset": dataset, "model": name, "kind": "bound", "loss": "-", "output": "-"}
-            rows.append({**named, **_summary(list(found.values()), metrics)})
+            rows.append({**named, **_summary(list(matches.values()), metrics)})
     part = pd.DataFrame(rows)
     complete = {run.label for run in complete_runs(comparison.of(dataset=dataset))}
     for name in metrics:
@@ -59,20 +59,20 @@ def seldom_ordered(
 ) -> dict[str, float]:
     """Metrics for which the order of own test items matters to fewer than half of the users, with that share."""
     results = [run.result["test"]["own_test"] for run in comparison.of(dataset=dataset)]
-    found = {}
+    result = {}
     for name in metrics if block == "own_test" else ():
         shares = [share for one in results if (share := order_share(one, name)) is not None]
         if shares and min(shares) < LEAST_SHARE:
-            found[name] = min(shares)
-    return found
+            result[name] = min(shares)
+    return result
 
 
-def _summary(found: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
+def _summary(result: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
     """Number of runs, and each metric's mean and spread with places for what the other rows decide."""
-    row: dict[str, Any] = {"runs": len(found)}
+    row: dict[str, Any] = {"runs": len(result)}
     for name in metrics:
         # None becomes NaN, and so does the mean: one over some runs would not be comparable.
-        values = np.array([one.get(name) for one in found], dtype=np.float64)
+        values = np.array([one.get(name) for one in result], dtype=np.float64)
         row[name] = values.mean() if len(values) else np.nan
         row[f"{name}_std"] = values.std(ddof=1) if len(values) > 1 else np.nan
         row |= {f"{name}_rank": np.nan, f"{name}_best": False, f"{name}_p": np.nan}

@@ -123,8 +123,8 @@ class Config(RecBoleConfig):
     def _init_device(self) -> None:
         super()._init_device()
         device = self.final_config_dict["device"]
-        if device.type == "cuda" and (place := local_rank()) is not None:
-            self.final_config_dict["device"] = torch.device("cuda", place)
+        if device.type == "cuda" and (index := local_rank()) is not None:
+            self.final_config_dict["device"] = torch.device("cuda", index)
         if device.type == "cpu" and self.final_config_dict["gpu_id"]:
             self.notes.append(f"torch finds no GPU (gpu_id {self.final_config_dict['gpu_id']}), so the CPU is used")
 

@@ -445,10 +445,10 @@ def fold_of(eval_args: dict[str, Any]) -> tuple[int, int]:
 
 def _chosen(candidates: torch.Tensor, share: float, seed: int) -> torch.Tensor:
     """Mask of a random ``share`` of ``candidates`` (a mask); a larger share holds every smaller one."""
-    places = torch.nonzero(candidates).flatten()
-    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))
+    indices = torch.nonzero(candidates).flatten()
+    order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))
     chosen = torch.zeros_like(candidates)
-    chosen[places[order[: round(share * len(places))]]] = True
+    chosen[indices[order[: round(share * len(indices))]]] = True
     return chosen
 
 

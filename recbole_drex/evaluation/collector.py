@@ -101,10 +101,10 @@ class ReviewCollector(Collector):
         # A single user may have many thousands of positives, each of which is compared with every item.
         step = max(1, _CELLS // scores.shape[1])
         parts = zip(positive_u.split(step), positive_i.split(step), strict=True)
-        places = torch.cat([_places(scores, tie_key, sample, user, item) for user, item in parts])
+        ranks = torch.cat([_ranks(scores, tie_key, sample, user, item) for user, item in parts])
         key = self._dataset.pair_key(users[positive_u.cpu()], positive_i.cpu())
         rating = self._ratings[torch.searchsorted(self._keys, key)]
-        columns = [users[positive_u.cpu()], positive_i, rating, *places.unbind(1)]
+        columns = [users[positive_u.cpu()], positive_i, rating, *ranks.unbind(1)]
         return torch.stack([column.detach().cpu().double() for column in columns], 1)
 
     def _sample(self, scores, users, positive_u, positive_i) -> torch.Tensor:
@@ -132,7 +132,7 @@ class ReviewCollector(Collector):
         return returned
 
 
-def _places(
+def _ranks(
     scores: torch.Tensor, tie_key: torch.Tensor, sample: torch.Tensor | None, user: torch.Tensor, item: torch.Tensor
 ) -> torch.Tensor:
     """Rank of each pair's item, whether it is tied and, of a sample, the rank in that: shape ``(b, 2 or 3)``."""

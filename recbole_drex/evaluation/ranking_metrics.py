@@ -212,12 +212,12 @@ def order_matters(
     rating = np.asarray(rating, dtype=np.float64)
     relevant = _relevant(rating, protocol, user_mean)
     gains = pd.Series(_gain(rating, relevant, protocol)).groupby(code)
-    found = {"order_matters": float((gains.max() > gains.min()).mean())}
+    result = {"order_matters": float((gains.max() > gains.min()).mean())}
     items, hits = np.bincount(code), np.bincount(code, relevant)
     for k in protocol.topk:
         fewest, most = np.maximum(k - (items - hits), 0), np.minimum(k, hits)
-        found[f"order_matters@{k}"] = float((fewest < most).mean())
-    return found
+        result[f"order_matters@{k}"] = float((fewest < most).mean())
+    return result
 
 
 def _by_user(code: np.ndarray, value: np.ndarray) -> np.ndarray:

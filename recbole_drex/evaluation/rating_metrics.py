@@ -99,10 +99,10 @@ def calibration_bins(relevant: ArrayLike, probability: ArrayLike, bins: int = 10
         ``predicted``, ``observed`` (means) and ``rows`` of each bin that is not empty, in rising order.
     """
     truth, probability = np.asarray(relevant, dtype=np.float64), np.asarray(probability, dtype=np.float64)
-    place = np.minimum((probability * bins).astype(int), bins - 1)
-    rows = np.bincount(place, minlength=bins)
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    rows = np.bincount(index, minlength=bins)
     filled = rows > 0
-    sums = [np.bincount(place, weights=values, minlength=bins)[filled] for values in (probability, truth)]
+    sums = [np.bincount(index, weights=values, minlength=bins)[filled] for values in (probability, truth)]
     return {"predicted": sums[0] / rows[filled], "observed": sums[1] / rows[filled], "rows": rows[filled]}
 
 

@@ -35,15 +35,15 @@ def ablations(config: Config) -> list[dict[str, Any]]:
         {'blocks': ['text', 'shared']}
         {'blocks': ['text', 'reviews']}
     """
-    found = [dict(change) for change in config["ablations"] or []]
+    result = [dict(change) for change in config["ablations"] or []]
     modalities = list(config["modalities"] or config["item_modalities"] or [])
     key = "modalities" if config["modalities"] else "item_modalities"
-    found += _without_each(key, modalities)
+    result += _without_each(key, modalities)
     if len(modalities) > 2:
-        found += [{key: [name]} for name in modalities]
+        result += [{key: [name]} for name in modalities]
     if "blocks" in config:
-        found += _without_each("blocks", config["blocks"] or [*modalities, SHARED])
-    return [change for change in found if not _holds(config, change)]
+        result += _without_each("blocks", config["blocks"] or [*modalities, SHARED])
+    return [change for change in result if not _holds(config, change)]
 
 
 def _without_each(key: str, names: list[str]) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def recommendations(
             table = names.table(block, k)
             if explainer is not None:
                 explained = (explainer.explain(names.user_name(user), k).recommendations for user in block)
-                table["explanation"] = [one.sentence for found in explained for one in found]
+                table["explanation"] = [one.sentence for result in explained for one in result]
             yield table
 
     return parts()
@@ -81,11 +81,11 @@ def write_vectors(run: TrainedRun, path: str | Path) -> dict[str, tuple[int, ...
     Raises:
         DataError: the model has no vectors, or the file cannot be written.
     """
-    found = vectors_of(run.experiment.model)
-    if found is None:
+    result = vectors_of(run.experiment.model)
+    if result is None:
         raise DataError(f"{run.experiment.config.model} has no vectors of users and items to export")
     dataset, arrays = run.experiment.dataset, {}
-    for side, field, vectors in zip(("user", "item"), (dataset.uid_field, dataset.iid_field), found, strict=True):
+    for side, field, vectors in zip(("user", "item"), (dataset.uid_field, dataset.iid_field), result, strict=True):
         arrays[f"{side}_id"] = np.array(dataset.field2id_token[field][1:], dtype=str)
         arrays[f"{side}_vectors"] = vectors[1 : len(arrays[f"{side}_id"]) + 1].detach().cpu().numpy()
     with replacing(path) as temporary, temporary.open("wb") as file:

@@ -215,7 +215,7 @@ def _variants(
             raise ConfigError(f"parameter '{key}' is varied and given a value: {given[key]!r}")
         if len(set(map(repr, values))) < len(values) or not values:
             raise ConfigError(f"the values of the varied parameter '{key}' must be different ones: {values}")
-    found: dict[str, Variant] = {}
+    result: dict[str, Variant] = {}
     legal_anywhere: set[str] = set()
     for text in models:
         model, changed = parse_model(text)
@@ -232,15 +232,15 @@ def _variants(
                 changes += ablations(Config(model, "demo", [], {**stored, **known, **parameters}))
             for change in changes:
                 label = label_of(model, {**parameters, **change})
-                found.setdefault(label, Variant(label, model, {**parameters, **change}))
-    if ablate and not any(variant.parameters for variant in found.values()):
-        raise ConfigError(f"nothing is known that could be taken away from {' and '.join(found)}")
+                result.setdefault(label, Variant(label, model, {**parameters, **change}))
+    if ablate and not any(variant.parameters for variant in result.values()):
+        raise ConfigError(f"nothing is known that could be taken away from {' and '.join(result)}")
     for key in (*vary, *given):
         if key not in legal_anywhere:
             raise UnknownNameError("parameter of these models:", key, legal_anywhere)
     for model in REFERENCES if references else ():
-        found.setdefault(model, Variant(model, model, reference=True))
-    return tuple(found.values())
+        result.setdefault(model, Variant(model, model, reference=True))
+    return tuple(result.values())
 
 
 def _stored_modalities(datasets: Sequence[str], given: Mapping[str, Any]) -> list[str]:

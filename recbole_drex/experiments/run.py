@@ -100,18 +100,18 @@ def run_one(
         plan = collectives.first_decides(begin)
         if plan.result is not None:
             return plan.result
-        experiment, place = _started(config, manifest, plan, described), plan.folder
+        experiment, index = _started(config, manifest, plan, described), plan.folder
         if collectives.world_size() > 1 and is_closed_form(experiment):
             if not collectives.rank():
                 tqdm.write(f"note: {config.model} is computed in closed form, by one process", file=sys.stderr)
             return collectives.first_decides(
-                lambda: _logged_run(experiment, run_dir, place, label or config.model, command)
+                lambda: _logged_run(experiment, run_dir, index, label or config.model, command)
             )
         if collectives.rank():
             # Only the first process leaves files; what RecBole writes in the others is thrown away.
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
+            index = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
             config["show_progress"] = config["log_wandb"] = False
-        return _logged_run(experiment, run_dir, place, label or config.model, command)
+        return _logged_run(experiment, run_dir, index, label or config.model, command)
 
 
 def run_trained(
@@ -141,14 +141,14 @@ def run_trained(
     described = {**run_record.describe(experiment.config, experiment.manifest), "origin": origin}
     with _held(run_dir):
         plan = run_folder.plan(run_dir, described, resume=False, replace=True, overwrite=overwrite)
-        place = plan.folder
+        index = plan.folder
         run_folder.set_aside(plan.damaged)
-        run_folder.begin(place, described)
-        with logging_to(place / run_folder.LOG, experiment.config):
-            trainer = _resumed(experiment, place)
+        run_folder.begin(index, described)
+        with logging_to(index / run_folder.LOG, experiment.config):
+            trainer = _resumed(experiment, index)
             trainer.keep(state["epoch"])
-            result = _evaluated(experiment, place, trainer, experiment.config.model, command)
-        return run_folder.seal(run_dir, place, result)
+            result = _evaluated(experiment, index, trainer, experiment.config.model, command)
+        return run_folder.seal(run_dir, index, result)
 
 
 def check_one_process(config: Config) -> None:
@@ -223,12 +223,12 @@ def check_replaceable(config: Config, manifest: dict[str, Any], run_dir: Path) -
     run_folder.check_replaceable(run_dir, run_record.describe(config, manifest))
 
 
-def _logged_run(experiment: Experiment, run_dir: Path, place: Path, label: str, command: str) -> dict[str, Any]:
-    """Make the run in ``place``, and put it into ``run_dir`` when it is finished."""
+def _logged_run(experiment: Experiment, run_dir: Path, index: Path, label: str, command: str) -> dict[str, Any]:
+    """Make the run in ``index``, and put it into ``run_dir`` when it is finished."""
     title = f"{label} on {experiment.config.dataset}, {run_dir.name}"
-    with logging_to(place / run_folder.LOG, experiment.config):
-        result = _run(experiment, place, title, label, command)
-    return collectives.first_decides(lambda: run_folder.seal(run_dir, place, result))
+    with logging_to(index / run_folder.LOG, experiment.config):
+        result = _run(experiment, index, title, label, command)
+    return collectives.first_decides(lambda: run_folder.seal(run_dir, index, result))
 
 
 def _run(experiment: Experiment, run_dir: Path, title: str, label: str, command: str) -> dict[str, Any]:
@@ -301,8 +301,8 @@ def _compare_with_mean(experiment: Experiment, valid: Evaluation) -> None:
 
 def _resumed(experiment: Experiment, run_dir: Path) -> Any:
     """The trainer, after the epochs that were done before."""
-    for said in (experiment.config, experiment.dataset, experiment.model):
-        logging.getLogger().info(said)
+    for part in (experiment.config, experiment.dataset, experiment.model):
+        logging.getLogger().info(part)
     for one in (experiment.config, experiment.dataset, experiment.model):
         for note in getattr(one, "notes", ()):
             _say(note)

@@ -74,40 +74,40 @@ def plan(run_dir: Path, described: Mapping[str, Any], *, resume: bool, replace: 
         check_replaceable(run_dir, described)
     damaged = {run_dir / name: fault for name, fault in _damaged(run_dir).items()}
     if not (run_dir / RESULT).is_file() or run_dir / RESULT in damaged:
-        found = unfinished_plan(run_dir, described, resume=resume and run_dir / RUN not in damaged)
-        is_other = (run_dir / RUN).is_file() and not (found.go_on or found.damaged or damaged)
+        results = unfinished_plan(run_dir, described, resume=resume and run_dir / RUN not in damaged)
+        is_other = (run_dir / RUN).is_file() and not (results.go_on or results.damaged or damaged)
         if is_other and resume and not replace:
             raise CheckpointError(
                 f"{run_dir} holds an unfinished run of another configuration, data or version; "
                 "start again without --resume"
             )
-        return dataclasses.replace(found, damaged=damaged | found.damaged)
+        return dataclasses.replace(results, damaged=damaged | results.damaged)
     if resume and not damaged and identity(_read(run_dir)) == identity(described):
         remove_folder(run_dir / NEW)
         (run_dir / LAST).unlink(missing_ok=True)  # of a run that was killed as soon as it had its result
         return Plan(run_dir, True, read_result(run_dir))
-    found = unfinished_plan(run_dir / NEW, described, resume=resume)
-    return dataclasses.replace(found, damaged=damaged | found.damaged)
+    results = unfinished_plan(run_dir / NEW, described, resume=resume)
+    return dataclasses.replace(results, damaged=damaged | results.damaged)
 
 
 def unfinished_plan(folder: Path, described: Mapping[str, Any], resume: bool = True) -> Plan:
     """Whether to continue with an unfinished run in ``folder``: it has the same description and whole checkpoints."""
-    found = Plan(folder)
+    results = Plan(folder)
     if not resume or not (folder / RUN).is_file():
-        return found
+        return results
     try:
         if identity(_read(folder)) != identity(described):
-            return found
+            return results
     except CheckpointError as error:
-        found.damaged[folder / RUN] = str(error)
+        results.damaged[folder / RUN] = str(error)
     for name in (LAST, BEST):
         try:
             if (folder / name).is_file():
                 checkpoint.load(folder / name)
         except CheckpointError as error:
-            found.damaged[folder / name] = str(error)
-    found.go_on = not found.damaged
-    return found
+            results.damaged[folder / name] = str(error)
+    results.go_on = not results.damaged
+    return results
 
 
 def set_aside(damaged: Mapping[Path, str]) -> None:
@@ -160,17 +160,17 @@ def begin(folder: Path, described: Mapping[str, Any]) -> None:
     write_json(folder / RUN, described)
 
 
-def seal(run_dir: Path, place: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Note the hashes of the files that a run has made in ``place``, write its result, and put it into ``run_dir``.
+def seal(run_dir: Path, index: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Note the hashes of the files that a run has made in ``index``, write its result, and put it into ``run_dir``.
 
     Returns:
         The contents of the result file.
     """
     result = {**result, "config": {**result["config"], "checkpoint_dir": str(run_dir)}}
-    write_sums(place, _recorded(place), {RESULT: hashlib.sha256(result_text(result).encode()).hexdigest()})
-    write_result(place, result)
-    (place / LAST).unlink(missing_ok=True)
-    if place == run_dir:
+    write_sums(index, _recorded(index), {RESULT: hashlib.sha256(result_text(result).encode()).hexdigest()})
+    write_result(index, result)
+    (index / LAST).unlink(missing_ok=True)
+    if index == run_dir:
         remove_folder(run_dir / NEW)
     else:
         install(run_dir)
@@ -220,15 +220,15 @@ def _damaged(run_dir: Path) -> dict[str, str]:
     if not (run_dir / RESULT).is_file():
         return {}
     try:
-        found = faults(run_dir)
+        results = faults(run_dir)
     except CheckpointError as error:
         return {SUMS: str(error)}
     for name, read in ((RUN, _read), (RESULT, read_result)):
         try:
             read(run_dir)
         except CheckpointError as error:
-            found.setdefault(name, str(error))
-    return found
+            results.setdefault(name, str(error))
+    return results
 
 
 def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

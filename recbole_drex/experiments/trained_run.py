@@ -127,11 +127,11 @@ class TrainedRun(Run):
         ids = {}
         for kind, field in zip(("user", "item"), fields, strict=True):
             known = names.ids(kind)
-            places = pairs[field].astype(str).map(known)
-            if places.isna().any():
-                unknown = pairs[field][places.isna()].astype(str).unique().tolist()
+            indices = pairs[field].astype(str).map(known)
+            if indices.isna().any():
+                unknown = pairs[field][indices.isna()].astype(str).unique().tolist()
                 raise DataError(f"{kind}s of the pairs that are not in the data: {some_of(unknown)}")
-            ids[kind] = places.astype(np.int64).tolist()
+            ids[kind] = indices.astype(np.int64).tolist()
         return pd.Series(names.predict(ids["user"], ids["item"]), index=pairs.index, name=names.value)
 
     def explain(self, user: str, item: str | None = None, k: int = 3) -> Explanation:

@@ -25,11 +25,11 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 _WEIGHTS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "equal": lambda rating, largest: torch.ones_like(rating),
     "rating": lambda rating, largest: rating,
-    # Only ratios count: divided by the largest 2^r, which on long scales is beyond all numbers.
+    # Only ratios count, so we divide by the largest 2^r, which overflows on long scales.
     "gain": lambda rating, largest: torch.exp2(rating - largest) - torch.exp2(-largest),
 }
-_SCALE = 2.0  # logits per rating level before training; what models come to is 2 to 3
-_MIN_GAP = 1e-3  # of neighbouring thresholds: a level may become improbable, never impossible
+_SCALE = 2.0  # logits per rating level before training; trained models reach 2 to 3
+_MIN_GAP = 1e-3  # between neighbouring thresholds: a level may become improbable, never impossible
 
 
 class PointHead(nn.Module):
@@ -59,21 +59,21 @@ class OrdinalHead(nn.Module):
         P(r_{ui} \le l_k) = \sigma(t_{uk} - s f_{ui}), \qquad
         t_{u1} = t_1 + o_{u1}, \quad t_{uk} = t_{u,k-1} + \exp(g_k + o_{uk}), \quad k = 2 \dots K - 1
 
-    with f the model's score in rating units, a learned scale s > 0 (so that penalties on what f is made of mean what
-    they mean for point output), global thresholds, which start at the shares of the training ratings, and offsets
-    :math:`o_u` of the user, which start at zero and are held there by :math:`\lambda_t \|o_u\|^2`. They are free
-    parameters, or linear in what is known of the user's other ratings. The loss is the negative log-likelihood.
+    f is the model's score in rating units. The scale s > 0 is learned, so that penalties on the terms of f have the
+    same meaning as for point output. The global thresholds start at the shares of the training ratings. The user's
+    offsets :math:`o_u` start at zero and are regularised by :math:`\lambda_t \|o_u\|^2`. They are free parameters, or
+    a linear function of the user's other ratings. The loss is the negative log-likelihood.
 
-    Wherever a method takes ``user``, it is what ``offsets`` takes: internal ids, or vectors with one dimension more.
+    The argument ``user`` of every method is passed to ``offsets``: internal ids, or vectors with one more dimension.
 
     Args:
         levels: the rating levels, ascending, of shape ``(K,)``.
         shares: share of each among the training ratings, of shape ``(K,)``.
-        centre: what scores are about before training.
-        offsets: gives offsets of users, of shape ``(..., K - 1)``, zero before training.
+        centre: typical score before training.
+        offsets: returns the offsets of users, of shape ``(..., K - 1)``, zero before training.
         reg_weight: lambda_t.
-        rate: how much faster the offsets learn than other parameters: Adam steps alike for all, and where its steps are
-            small a user's few ratings would hardly move them.
+        rate: multiplies the learning rate of the offsets. Adam takes equal steps for all parameters, and a user's few
+            ratings would otherwise hardly move them.
     """
 
     loss_name = "ordinal"
@@ -101,7 +101,7 @@ class OrdinalHead(nn.Module):
         return self.rate * self.offsets(user)
 
     def thresholds(self, user: torch.Tensor) -> torch.Tensor:
-        """Of each user, shape ``(..., K - 1)``, ascending."""
+        """Thresholds of each user, shape ``(..., K - 1)``, ascending."""
         offset = self._offset(user)
         gaps = torch.exp(self.gaps + offset[..., 1:]) + _MIN_GAP
         return self.first + offset[..., :1] + torch.cat([torch.zeros_like(offset[..., :1]), gaps.cumsum(-1)], -1)
@@ -113,7 +113,7 @@ class OrdinalHead(nn.Module):
         upper, lower = torch.cat([distance, infinite], 1), torch.cat([-infinite, distance], 1)
         level = torch.searchsorted(self.levels, rating.contiguous())[:, None]
         above, below = upper.gather(1, level).squeeze(1), lower.gather(1, level).squeeze(1)
-        # log(s(a) - s(b)) = log s(a) + log s(-b) + log(1 - exp(b - a)), which loses no digits where both are near 1.
+        # log(s(a) - s(b)) = log s(a) + log s(-b) + log(1 - exp(b - a)), which stays precise where both are near 1.
         logsigmoid = nn.functional.logsigmoid
         gap = (above - below).clamp(min=_MIN_GAP)
         likelihood = logsigmoid(above) + logsigmoid(-below) + torch.log(-torch.expm1(-gap))
@@ -127,24 +127,24 @@ class OrdinalHead(nn.Module):
 
     def mean(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
         """Expected ratings; ``score`` and ``user`` broadcast."""
-        # The sum of levels times probabilities, by parts.
+        # The sum of levels times probabilities, by summation by parts.
         below = torch.sigmoid(self.thresholds(user) - self.log_scale.exp() * score[..., None])
         return self.levels[-1] - below @ self.levels.diff()
 
 
 class RankingHead(nn.Module):
-    r"""The score is no rating: it ranks what a user chose before what was sampled.
+    r"""The score is not a rating: it ranks the items that a user chose above sampled items.
 
     .. math:: L = -\frac{\sum w_{u i_0} \log p_{u i_0}}{\sum w_{u i_0}}, \qquad
         p_{u i_0} = \frac{\exp f_{u i_0}}{\sum_{k = 0}^{K} \exp f_{u i_k}}
 
-    with :math:`i_0` the item of an interaction and K sampled items without one: sampled softmax, which for K = 1 is
-    the loss of BPR (Rendle et al., UAI 2009).
+    :math:`i_0` is the item of an interaction, the other K items are sampled without an interaction. This is the sampled
+    softmax loss; for K = 1 it is the BPR loss (Rendle et al., UAI 2009).
 
     Args:
         sampled: K.
-        weight: w: ``equal``, ``rating`` (the rating) or ``gain`` (:math:`2^r - 1`, what NDCG counts a rating r for);
-            what people liked then weighs more than what they merely chose. Ratings must not be negative.
+        weight: w: ``equal``, ``rating`` (the rating) or ``gain`` (:math:`2^r - 1`, the gain of a rating r in NDCG).
+            With the last two, liked items weigh more than merely chosen ones. Ratings must not be negative.
     """
 
     def __init__(self, sampled: int, weight: str):
@@ -156,7 +156,7 @@ class RankingHead(nn.Module):
         first = torch.zeros(len(score), dtype=torch.long, device=score.device)
         weight = _WEIGHTS[self.weight](rating, collectives.largest_in_batch(rating))
         each = nn.functional.cross_entropy(score, first, reduction="none")
-        # Of several processes each has some rows of the batch, whose weights sum to other numbers than the batch's.
+        # Each process holds some rows of the batch, so we divide by the mean weight of the whole batch.
         return (weight * each).mean() / collectives.mean_over_batch(weight).clamp(min=1e-12)
 
     def mean(self, score: torch.Tensor, user: torch.Tensor) -> torch.Tensor:
@@ -170,13 +170,13 @@ class RatingModel(ModelContract, GeneralRecommender):
     A subclass implements ``score`` for prediction and ``calculate_loss`` for training, which ends in
     ``self.head.loss(scores, user, rating)``. ``self.mean`` is the mean training rating.
 
-    ``PARAMETERS`` declares the parameters; a subclass puts its own before those of this class. A model that has the
-    parameter ``train_target`` may be trained to rank instead (``implicit``), on sampled items and with a
+    ``PARAMETERS`` declares the parameters; a subclass puts its own before those of this class. A model with the
+    parameter ``train_target`` can be trained to rank instead (``implicit``), with sampled items and a
     :class:`RankingHead`.
 
     Raises:
-        ConfigError: sampled items for ratings, or none for ranking.
-        DataError: ordinal output for ratings that are all the same.
+        ConfigError: rating prediction with sampled items, or ranking without.
+        DataError: ordinal output, but all ratings are equal.
     """
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (*OUTPUT, *RATING_TRAINING)
@@ -192,7 +192,7 @@ class RatingModel(ModelContract, GeneralRecommender):
         sampled = config["train_neg_sample_args"]
         sampled = sampled["sample_num"] if sampled["distribution"] != "none" else 0
         self.ranks = config["train_target"] == "implicit"
-        self.notes: list[str] = []  # what is to be said of this model on these data before it is trained
+        self.notes: list[str] = []  # messages for the user, logged before training
         if self.ranks != bool(sampled):
             raise ConfigError(
                 f"train_neg_sample_args of {config['model']}: "
@@ -214,7 +214,7 @@ class RatingModel(ModelContract, GeneralRecommender):
         self.loss_name = self.head.loss_name
 
     def _offsets(self, n: int) -> nn.Module:
-        """What gives the n offsets of a user's thresholds; see :class:`OrdinalHead`."""
+        """Module that returns the n offsets of a user's thresholds; see :class:`OrdinalHead`."""
         return nn.Embedding.from_pretrained(torch.zeros(self.n_users, n), freeze=False)
 
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -227,7 +227,7 @@ class RatingModel(ModelContract, GeneralRecommender):
         return self.head.mean(self.score(user, interaction[self.ITEM_ID]), user)
 
     def predict_distribution(self, interaction) -> torch.Tensor | None:
-        """Probability of each rating level for pairs, shape ``(b, K)``; None but for ordinal output."""
+        """Probability of each rating level for pairs, shape ``(b, K)``; None unless the output is ordinal."""
         if not isinstance(self.head, OrdinalHead):
             return None
         user = interaction[self.USER_ID]

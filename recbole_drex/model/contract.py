@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class ModelContract(OwnModel):
-    """Base class of this project's models; every answer has a default, so a model overrides what it can do.
+    """Base class of this project's models. Every method has a default; a model overrides what it supports.
 
-    RecBole's own models do not inherit it: ask :func:`contract_of`.
+    RecBole's own models do not inherit from it: use :func:`contract_of`.
 
     Attributes:
-        loss_name: name of the training loss in results; None for models that do not say.
-        closed_form: whether the parameters are computed in one go, so that there is nothing to train.
-        takes_new_users: whether users who are not in the data are predicted from what they post.
+        loss_name: name of the training loss in results; None if unknown.
+        closed_form: whether the parameters are computed in closed form, without training.
+        takes_new_users: whether the model can predict for users who are not in the data, from the reviews they provide.
     """
 
     loss_name: str | None = None
@@ -30,7 +30,7 @@ class ModelContract(OwnModel):
 
     @property
     def reads_words(self) -> bool:
-        """Whether the model weighs the words of reviews; :meth:`attended_words` then has their weights."""
+        """Whether the model weights the words of reviews; :meth:`attended_words` then returns the weights."""
         return False
 
     @property
@@ -39,38 +39,38 @@ class ModelContract(OwnModel):
         return False
 
     def make_ready(self) -> None:
-        """Bring up to date what follows from the parameters, before predictions are asked for."""
+        """Update everything that is cached for prediction to the current parameters."""
 
     def before_epoch(self, epoch: int) -> None:
-        """Called before each training epoch, from 0 on."""
+        """Called before each training epoch; the first is 0."""
 
     def write_fitted(self, path: Path) -> None:
         """Write what was fitted to the training part before training, so that loading the run need not fit it again."""
 
     def predict_distribution(self, interaction) -> torch.Tensor | None:
-        """Probability of each rating level for pairs, (b, K); None of models without a distribution."""
+        """Probability of each rating level for pairs, (b, K); None for models without a distribution."""
         return None
 
     def predict_unknown(self, user: int) -> torch.Tensor | None:
-        """Scores of a user with all items, (n_items,), where only those of unknown items matter.
+        """Scores of a user with all items, (n_items,), valid only for items that the user has not interacted with.
 
-        None of models for which that is no faster than ``full_sort_predict``.
+        None for models where this is no faster than ``full_sort_predict``.
         """
         return None
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Vectors of all users (n_users, d) and items (n_items, e) by internal id, the padding first; None without.
+        """Vectors of all users (n_users, d) and items (n_items, e) by internal id, padding first; None by default.
 
-        What a score adds to their products (biases, aspects, tastes) is no part of them.
+        They do not include what a score adds to their product (biases, aspects, tastes).
         """
         return None
 
     def aspect_reader(self) -> Any:
-        """What reads the aspects of reviews, as :class:`recbole_drex.model.drex.aspects.Aspects`; None by default."""
+        """Reader of aspects, such as :class:`recbole_drex.model.drex.aspects.Aspects`; None by default."""
         return None
 
     def attended_words(self) -> AttendedWords | None:
-        """Every occurrence of a word in a training review with its weight; None of models that read no words."""
+        """Every occurrence of a word in a training review with its weight; None for models that read no words."""
         return None
 
 
@@ -78,5 +78,5 @@ _DEFAULTS = ModelContract()
 
 
 def contract_of(model: torch.nn.Module) -> ModelContract:
-    """The model itself, or the defaults for one of RecBole's."""
+    """The model itself, or the defaults for a model of RecBole."""
     return model if isinstance(model, ModelContract) else _DEFAULTS

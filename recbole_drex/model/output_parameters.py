@@ -1,4 +1,4 @@
-"""The parameters of what a model of observed ratings puts out, and of its loss."""
+"""Parameters of the output and the loss of rating models."""
 
 from __future__ import annotations
 

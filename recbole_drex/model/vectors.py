@@ -1,4 +1,4 @@
-"""Vectors of users and items, for use outside of the model."""
+"""Vectors of users and items, for use outside the model."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from recbole_drex.recbole import Interaction
 
 @torch.no_grad()
 def vectors_of(model: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The vectors of all users (n_users, d) and items (n_items, e) by internal id, the padding first.
+    """The vectors of all users (n_users, d) and items (n_items, e) by internal id, padding first.
 
-    Of this project's models, what :meth:`~recbole_drex.model.contract.ModelContract.vectors` gives. Of RecBole's, what
-    they remember after propagation over a graph (LightGCN, NGCF, ...), or else their embeddings of users and items,
-    side by side where there are several (NeuMF).
+    For this project's models: what :meth:`~recbole_drex.model.contract.ModelContract.vectors` returns. For RecBole's:
+    the vectors cached after propagation over a graph (LightGCN, NGCF, ...), or else the embeddings of users and items,
+    concatenated if there are several (NeuMF).
 
     Returns:
-        None of models that have no vectors of users, of items, or of both.
+        None if the model has no vectors of users or of items.
     """
     if isinstance(model, ModelContract):
         return model.vectors()

@@ -112,9 +112,9 @@ def group() -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl" if use_cuda else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
-        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        index = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).strip().split("\n")[0]
-        raise ProcessError(f"the processes cannot meet at {place}: {reason}") from error
+        raise ProcessError(f"the processes cannot meet at {index}: {reason}") from error
     yield
     # Not after an error: the process ends, by which the others know.
     dist.destroy_process_group()
@@ -160,16 +160,16 @@ def launch(function: Callable[..., Any], arguments: Mapping[str, Any], values: M
 
 
 def _work(
-    place: int, folder: Path, offset: int, environment: dict, threads: int, function: Callable, arguments: dict
+    index: int, folder: Path, offset: int, environment: dict, threads: int, function: Callable, arguments: dict
 ) -> None:
     """One process: leaves what the function returns, or the first error, in ``folder``."""
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.update(environment, RANK=str(offset + place), LOCAL_RANK=str(place))
+    os.environ.update(environment, RANK=str(offset + index), LOCAL_RANK=str(index))
     use_threads(threads)
     try:
         result = function(**arguments)
-        if place == 0:
+        if index == 0:
             (folder / _RESULT).write_bytes(pickle.dumps(result))
     except DrexError as error:
         _leave(folder / _ERROR, pickle.dumps(error))
@@ -215,11 +215,11 @@ def _wait(processes: list[Any], folder: Path) -> None:
         codes = [process.exitcode or 0 for process in processes]
         if (folder / _ERROR).is_file():
             raise pickle.loads((folder / _ERROR).read_bytes())  # noqa: S301  (written by our own process)  # nosec B301
-        for place, code in enumerate(codes):
+        for index, code in enumerate(codes):
             number = -code if code < 0 else code - 128
             if number > 0:
                 reason = f"by {signal.Signals(number).name}" + ("; is there enough memory?" if number == 9 else "")
-                raise ProcessError(f"process {place} of {len(processes)} on this machine was ended {reason}")
+                raise ProcessError(f"process {index} of {len(processes)} on this machine was ended {reason}")
         if any(codes):
             raise RuntimeError((folder / _TRACE).read_text() if (folder / _TRACE).is_file() else f"exit codes {codes}")
 

@@ -124,10 +124,10 @@ def check_address(address: str) -> None:
 
 def _host_and_port(address: str) -> tuple[str, int]:
     """Host and port of ``host:port`` or ``ray://host[:port]``."""
-    client, _, place = address.rpartition("://")
-    if client and ":" not in place:
-        place = f"{place}:{_CLIENT_PORT}"
-    host, _, port = place.rpartition(":")
+    client, _, index = address.rpartition("://")
+    if client and ":" not in index:
+        index = f"{index}:{_CLIENT_PORT}"
+    host, _, port = index.rpartition(":")
     if client not in ("", "ray") or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(f"Ray address '{address}' is not legal. Legal values: auto, host:port, ray://host:port")
     return host.strip("[]"), int(port)
@@ -161,8 +161,8 @@ def _ray() -> Any:
         import ray
     except ImportError as error:
         raise ConfigError(f"Ray is not installed; install it with: {INSTALL_LINE}") from error
-    found = tuple(int(number) for number in re.findall(r"\d+", ray.__version__)[:2])
-    if found < OLDEST:
+    result = tuple(int(number) for number in re.findall(r"\d+", ray.__version__)[:2])
+    if result < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise ConfigError(f"Ray {ray.__version__} is too old, {oldest} is needed; install it with: {INSTALL_LINE}")
     return ray

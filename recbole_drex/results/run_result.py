@@ -196,18 +196,18 @@ def _fault(result: dict[str, Any]) -> str:
     return "" if error is None else f"at {error.json_path}: {error.message[:300]}"
 
 
-def _plain(value: Any, place: str) -> Any:
+def _plain(value: Any, position: str) -> Any:
     """``value`` as JSON knows it."""
     if isinstance(value, dict):
-        return {str(key): _plain(item, f"{place}.{key}") for key, item in value.items()}
+        return {str(key): _plain(item, f"{position}.{key}") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+        return [_plain(item, f"{position}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist(), place)
+        return _plain(value.tolist(), position)
     if isinstance(value, np.generic):
-        return _plain(value.item(), place)
+        return _plain(value.item(), position)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
         return value
-    raise TypeError(f"{place} is a {type(value).__name__}, which has no JSON form")
+    raise TypeError(f"{position} is a {type(value).__name__}, which has no JSON form")

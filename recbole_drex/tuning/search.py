@@ -151,8 +151,8 @@ def tune(
         "minutes": minutes,
         "seeds": list(dict.fromkeys(seeds)),
         "spaces": {
-            model: {key: dataclasses.asdict(one) if isinstance(one, Range) else one for key, one in found.items()}
-            for model, found in spaces.items()
+            model: {key: dataclasses.asdict(one) if isinstance(one, Range) else one for key, one in result.items()}
+            for model, result in spaces.items()
         },
         # Absolute, as trials may run anywhere on this machine.
         "fixed": {model: {**fixed[model], "data_path": str(Path(configs[model]["data_path"]).parent.resolve())}

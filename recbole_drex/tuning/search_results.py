@@ -86,10 +86,10 @@ def _trials_of(search: Search, model: str) -> list[dict[str, Any]]:
     sign = -1 if search.bigger(model) else 1
     paths = sorted((search.folder / model).glob(f"*/{TRIAL}"))
     check_sums(search.folder, [path.relative_to(search.folder).as_posix() for path in paths], remedy="")
-    found = [{**read_trial(path.parent), "name": path.parent.name, "folder": path.parent} for path in paths]
+    result = [{**read_trial(path.parent), "name": path.parent.name, "folder": path.parent} for path in paths]
     # Trials with fewer seeds than others are not compared.
     return sorted(
-        found,
+        result,
         key=lambda trial: (
             trial["status"] != "finished",
             sign * score if (score := mean_score(trial)) is not None else np.inf,
@@ -151,13 +151,15 @@ def write_best(search: Search, model: str) -> Path:
     assert winner is not None
     metric, scores = described["metrics"][model]["metric"], list(winner["scores"].values())
     spread = f" (standard deviation {np.std(scores, ddof=1):.4f})" if len(scores) > 1 else ""
-    said = (
+    header = (
         f"# {model} on {described['dataset']}: the best of {len(search.trials[model])} trials ({described['algo']}),\n"
         f"# by {metric} on validation, mean over {len(scores)} seeds: {mean_score(winner):.5f}{spread}.\n"
     )
     path = search.folder / BEST / f"{model}.yaml"
     same = {key: value for key, value in described.get("fixed", {}).get(model, {}).items() if key != "data_path"}
-    write_text(path, said + yaml.safe_dump({**winner["parameters"], **same}, sort_keys=False, default_flow_style=False))
+    write_text(
+        path, header + yaml.safe_dump({**winner["parameters"], **same}, sort_keys=False, default_flow_style=False)
+    )
     return path
 
 

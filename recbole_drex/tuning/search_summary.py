@@ -42,8 +42,8 @@ def spread_of(trial: Mapping[str, Any]) -> float | None:
 def scored(search: Search, model: str, status: str = "finished") -> list[dict[str, Any]]:
     """The trials of a status that have a score, the best first."""
     sign = -1 if search.bigger(model) else 1
-    found = [trial for trial in search.trials[model] if trial["status"] == status and score_of(trial) is not None]
-    return sorted(found, key=lambda trial: sign * (score_of(trial) or 0.0))
+    result = [trial for trial in search.trials[model] if trial["status"] == status and score_of(trial) is not None]
+    return sorted(result, key=lambda trial: sign * (score_of(trial) or 0.0))
 
 
 def winner_of(search: Search, model: str) -> dict[str, Any] | None:
@@ -90,10 +90,10 @@ class Budget:
 
 def budgets(search: Search) -> list[Budget]:
     """The budget of each model, in the order of the search."""
-    found = []
+    result = []
     for model, trials in search.trials.items():
         space = space_of(search.described["spaces"][model])
-        found.append(
+        result.append(
             Budget(
                 model,
                 {status: sum(trial["status"] == status for trial in trials) for status in STATUSES},
@@ -104,7 +104,7 @@ def budgets(search: Search) -> list[Budget]:
                 sum(trial["status"] not in ("finished", "stopped") or score_of(trial) is None for trial in trials),
             )
         )
-    return found
+    return result
 
 
 def fairness(search: Search) -> str:
@@ -117,17 +117,17 @@ def fairness(search: Search) -> str:
     but = f" Trials without a result: {lost}." if lost else ""
     if len(rows) == 1:
         time = f" in {minutes:g} minutes of wall time at most" if minutes else ""
-        said = f"One model was searched, with {trials_text(rows[0].trials)} of {each}{time}."
+        text = f"One model was searched, with {trials_text(rows[0].trials)} of {each}{time}."
     elif minutes:
-        said = f"Each model had {minutes:g} minutes of wall time. Trials made in it, with {each}: {numbers}."
+        text = f"Each model had {minutes:g} minutes of wall time. Trials made in it, with {each}: {numbers}."
     elif len({row.trials for row in rows}) == 1:
-        said = f"Every model had the same budget: {trials_text(rows[0].trials)} of {each}."
+        text = f"Every model had the same budget: {trials_text(rows[0].trials)} of {each}."
     else:
-        said = (
+        text = (
             f"The budgets differ. Trials, with {each}: {numbers}. A model with more trials had more chances to do "
             "well, so their winners are not compared on equal terms."
         )
-    return said + but
+    return text + but
 
 
 def trials_text(number: int) -> str:
@@ -142,14 +142,14 @@ def tested(runs: Sequence[Run]) -> dict[str, tuple[float, float | None]]:
         By metric, with a ``full_`` in front of those over the full catalogue; those that no run has are left out, and
         the standard deviation is None for one seed.
     """
-    found = {}
+    result = {}
     for block, metric in _TESTED:
         values = [(run.result["test"].get(block) or {}).get(metric) for run in runs]
         known = [float(value) for value in values if value is not None]
         if known:
             name = metric if block == "own_test" else f"{block}_{metric}"
-            found[name] = (float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
-    return found
+            result[name] = (float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None)
+    return result
 
 
 def command_of(search: Search, model: str) -> str:

@@ -222,13 +222,13 @@ def drawn(space: Space, n: int, seed: int) -> list[dict[str, Any]]:
     import numpy as np
 
     rng = np.random.RandomState(seed)
-    found: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for _ in range(_TRIES * n):
-        if len(found) == n:
+        if len(result) == n:
             break
         point = {name: _draw(values, rng) for name, values in space.items()}
-        found.setdefault(json.dumps(point, sort_keys=True, default=str), point)
-    return list(found.values())
+        result.setdefault(json.dumps(point, sort_keys=True, default=str), point)
+    return list(result.values())
 
 
 def _draw(values: list[Any] | Range, rng: Any) -> Any:

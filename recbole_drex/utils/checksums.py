@@ -69,8 +69,8 @@ def faults(folder: Path) -> dict[str, str]:
     Raises:
         CheckpointError: the record itself is damaged.
     """
-    found = {name: _fault(folder, name, digest) for name, digest in read_sums(folder).items()}
-    return {name: fault for name, fault in found.items() if fault}
+    result = {name: _fault(folder, name, digest) for name, digest in read_sums(folder).items()}
+    return {name: fault for name, fault in result.items() if fault}
 
 
 def _fault(folder: Path, name: str, expected: str | None) -> str:

@@ -55,9 +55,9 @@ def check_sizes(parquet: pq.ParquetFile, size: int) -> int:
         OSError: it says that it unpacks to more.
     """
     allowed, meta = max(_LEAST, _RATIO * size), parquet.metadata
-    said = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
+    declared = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
     width = sum(_width(field.type) for field in parquet.schema_arrow)
-    _check(max(said, meta.num_rows * width), allowed)
+    _check(max(declared, meta.num_rows * width), allowed)
     return allowed
 
 

@@ -219,7 +219,7 @@ def test_without_rejection_nemenyi_is_not_read():
 
 def test_groups_are_the_largest_and_overlap():
     # Twelve data sets that agree: ranks 1 to 5, critical difference 1.761.
-    values = {f"d{n}": {label: {"m": 1 - place / 10} for place, label in enumerate("ABCDE")} for n in range(12)}
+    values = {f"d{n}": {label: {"m": 1 - index / 10} for index, label in enumerate("ABCDE")} for n in range(12)}
     test = rank_test(comparison_with(values), "m")
     assert 1 < test.cd < 2
     assert test.groups == (("A", "B"), ("B", "C"), ("C", "D"), ("D", "E"))

@@ -25,9 +25,9 @@ def _rows(seed: int, users: int = 30, items: int = 25) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame(
         [
-            (f"u{user:02}", f"i{item:02}", "test" if place < 2 else "train")
+            (f"u{user:02}", f"i{item:02}", "test" if index < 2 else "train")
             for user in range(users)
-            for place, item in enumerate(rng.choice(items, 4 + user // 2, replace=False))
+            for index, item in enumerate(rng.choice(items, 4 + user // 2, replace=False))
         ],
         columns=["user_id", "item_id", "split"],
     )
@@ -78,7 +78,7 @@ def _expected(runs: list[Run], side: str) -> dict[tuple[int, str], list[float]]:
     for label, replicate, user, error, count, reviewed in tested:
         group = int(not reviewed) if side == "review" else sum(count > bound for bound in bounds)
         members[group, label].append((replicate, user, error))
-    found = {}
+    result = {}
     for key, rows in members.items():
         errors = defaultdict(list)
         for replicate, _, error in rows:
@@ -86,8 +86,8 @@ def _expected(runs: list[Run], side: str) -> dict[tuple[int, str], list[float]]:
         mae = [statistics.fmean(map(abs, values)) for values in errors.values()]
         rmse = [math.sqrt(statistics.fmean(value**2 for value in values)) for values in errors.values()]
         sizes = [len({user for _, user, _ in rows}), len(rows)]
-        found[key] = [*sizes, *(f(values) for values in (mae, rmse) for f in (statistics.fmean, statistics.stdev))]
-    return found
+        result[key] = [*sizes, *(f(values) for values in (mae, rmse) for f in (statistics.fmean, statistics.stdev))]
+    return result
 
 
 def test_models_that_predict_distributions_have_errors_too(runs):
@@ -124,16 +124,16 @@ def test_ndcg_is_the_mean_over_the_users_of_a_group(runs):
     assert table.loc[table["side"] != "user", "ndcg@10"].isna().all()
     table = table[(table["side"] == "user") & (table["label"] == "A")]
     names = table["group"].tolist()
-    low, high = (int(names[place].split()[-1].rstrip(")")) for place in (0, 1))
+    low, high = (int(names[index].split()[-1].rstrip(")")) for index in (0, 1))
     assert names == [f"cold (up to {low})", f"medium ({low + 1} to {high})", f"warm ({high + 1} or more)"]
     per_split = defaultdict(list)
     for run in (run for run in runs if run.label == "A"):
         rows = run.interactions()
         known = rows[rows["split"] == "train"].groupby("user_id").size()
-        for place, inside in enumerate((known <= low, (known > low) & (known <= high), known > high)):
-            per_split[place].append(run.users().loc[known.index[inside], "ndcg@10"].mean())
-    for place, values in per_split.items():
-        row = table.iloc[place]
+        for index, inside in enumerate((known <= low, (known > low) & (known <= high), known > high)):
+            per_split[index].append(run.users().loc[known.index[inside], "ndcg@10"].mean())
+    for index, values in per_split.items():
+        row = table.iloc[index]
         assert row["ndcg@10"] == pytest.approx(statistics.fmean(values), rel=1e-12)
         assert row["ndcg@10_std"] == pytest.approx(statistics.stdev(values), rel=1e-12)
 

@@ -35,7 +35,7 @@ def sample(seed, runs=3, users=40, shift=0.0, of_user=0.3, of_run=0.0, noise=0.5
 @pytest.mark.parametrize("runs", [1, 3])
 def test_tests_equal_loops_over_users_and_runs(runs, root):
     models = {name: sample(seed, runs, of_run=0.2) for seed, name in enumerate(["a", "b", "c"], 1)}
-    found = paired_tests(models, "b", root)
+    result = paired_tests(models, "b", root)
     for name in ("a", "c"):
         difference, added = [], {}
         for run in range(runs):
@@ -56,13 +56,13 @@ def test_tests_equal_loops_over_users_and_runs(runs, root):
         p = (models["b"]["weight"] / models["b"].groupby(level=0)["weight"].transform("sum")).groupby(level=1).mean()
         freedom = sum(p**2) ** 2 / sum(p**4) - 1
         t = (1 - share) * stats.t.ppf(0.975, freedom) + (share * stats.t.ppf(0.975, runs - 1) if runs > 1 else 0.0)
-        row = found.loc[name]
+        row = result.loc[name]
         assert row["difference"] == pytest.approx(np.mean(difference))
         assert row["ci_low"] == pytest.approx(np.mean(difference) - t * deviation)
         assert row["ci_high"] == pytest.approx(np.mean(difference) + t * deviation)
         assert row[["users", "runs"]].tolist() == [40, runs]
-    assert found.loc["b", "difference"] == 0 and np.isnan(found.loc["b", "p"])
-    assert found["p_holm"].dropna().tolist() == pytest.approx(holm(found["p"].dropna()))
+    assert result.loc["b", "difference"] == 0 and np.isnan(result.loc["b", "p"])
+    assert result["p_holm"].dropna().tolist() == pytest.approx(holm(result["p"].dropna()))
 
 
 def test_one_run_and_equal_weights_are_a_paired_t_test():
@@ -196,10 +196,10 @@ def test_what_is_compared_is_what_tables_show(runs, metric):
         for label in ("Bias", "DReX", "BPR")
         if label != "BPR" or "@" in metric
     }
-    found = compare_models(runs, metric, "DReX")
-    assert found["mean"].to_dict() == pytest.approx(shown)
-    assert found.loc["Bias", "difference"] == pytest.approx(shown["Bias"] - shown["DReX"])
-    assert found["runs"].tolist() == [2] * len(shown)
+    result = compare_models(runs, metric, "DReX")
+    assert result["mean"].to_dict() == pytest.approx(shown)
+    assert result.loc["Bias", "difference"] == pytest.approx(shown["Bias"] - shown["DReX"])
+    assert result["runs"].tolist() == [2] * len(shown)
 
 
 def test_the_reference_must_have_values(runs):

@@ -44,9 +44,9 @@ def test_rows_come_as_asked_then_references_then_bounds(table):
 
 def test_means_and_spread_are_those_of_the_runs(comparison, table):
     rows = of(table)
-    found = values(comparison, "DReX", "ndcg@5")
-    assert rows.loc["DReX", "ndcg@5"] == pytest.approx(sum(found) / 3)
-    assert rows.loc["DReX", "ndcg@5_std"] == pytest.approx(np.std(found, ddof=1))
+    result = values(comparison, "DReX", "ndcg@5")
+    assert rows.loc["DReX", "ndcg@5"] == pytest.approx(sum(result) / 3)
+    assert rows.loc["DReX", "ndcg@5_std"] == pytest.approx(np.std(result, ddof=1))
     assert rows.loc["Oracle", ["mae", "ndcg@5"]].tolist() == pytest.approx([0, 1])
     assert np.isnan(rows.loc[["BPR", "Random"], "mae"]).all()
 
@@ -223,8 +223,8 @@ def test_medians_are_tested_among_the_models_that_have_them(tmp_path):
     table = comparison_table(comparison, ["mae", "mae_median"], tests=["mae_median"])
     (tested,) = table.tests.loc[table.tests["p"].notna()].to_dict("records")
     assert (tested["dataset"], tested["reference"], tested["model"]) == ("demo", "DReX", "NARRE")
-    found = compare_models(comparison.of(dataset="demo"), "mae_median", "DReX")
-    assert tested["p"] == found.loc["NARRE", "p"] and "Bias" not in found.index
+    result = compare_models(comparison.of(dataset="demo"), "mae_median", "DReX")
+    assert tested["p"] == result.loc["NARRE", "p"] and "Bias" not in result.index
     # That one model alone has a median is no news.
     alone = comparison_table(comparison_of([folder for folder in folders if "NARRE" not in str(folder)]))
     assert not any("mae_median" in note for note in alone.notes)

@@ -25,8 +25,8 @@ def table(comparison):
 
 def test_markdown_has_bold_marks_ranks_and_a_legend(comparison, table):
     text = table.to_markdown()
-    found = [run.result["test"]["own_test"]["mae"] for run in comparison.of("DReX", "demo")]
-    mean, std = np.mean(found), np.std(found, ddof=1)
+    result = [run.result["test"]["own_test"]["mae"] for run in comparison.of("DReX", "demo")]
+    mean, std = np.mean(result), np.std(result, ddof=1)
     assert f"| **{mean:.4f}** ± {std:.4f} (1) " in text
     assert re.search(r"\| demo +\| Bias +\| mse +\| mean +\| 3 +\| \d\.\d{4}[†‡] ± \d\.\d{4} \(3\)", text)
     assert "| mae ↓ " in text and "| ndcg@5 ↑ " in text and "| users " in text

@@ -61,11 +61,11 @@ CASES = [(model, one, value) for model, one in _ALIKE.values() for value in wron
 def test_wrong_values_are_refused_in_one_line(model, parameter, value):
     with pytest.raises(ConfigError) as caught:
         Config(model, "never-read", config_dict={parameter.name: value})
-    said = str(caught.value)
-    assert f"'{parameter.name}'" in said and "\n" not in said
+    output = str(caught.value)
+    assert f"'{parameter.name}'" in output and "\n" not in output
     if parameter.choices and value == parameter.choices[0] + "x":
-        assert f"did you mean '{parameter.choices[0]}'" in said
-        assert all(choice in said for choice in parameter.choices)
+        assert f"did you mean '{parameter.choices[0]}'" in output
+        assert all(choice in output for choice in parameter.choices)
 
 
 ODD = [

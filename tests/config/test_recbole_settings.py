@@ -63,8 +63,8 @@ def test_times_a_second_apart_keep_their_order(tmp_path):
         feat = part.inter_feat
         names = dataset.id2token("user_id", feat["user_id"].numpy())
         seconds = feat["timestamp"].numpy() - 1_600_000_000
-        found = pd.Series(seconds - [20 * int(name[1:]) for name in names]).groupby(names).max()
-        assert found.tolist() == [last] * 10
+        result = pd.Series(seconds - [20 * int(name[1:]) for name in names]).groupby(names).max()
+        assert result.tolist() == [last] * 10
     times = parts.train_dataset.evidence().timestamp
     assert times.dtype == torch.float64 and len(times.unique()) == 100
 
@@ -197,8 +197,8 @@ def test_some_missing_times_are_said(tmp_path):
 
 def test_pre_split_files_of_any_name(tmp_path):
     frame = pd.read_csv(table(tmp_path) / "table" / "table.inter", sep="\t")
-    place = frame.groupby("user_id:token").cumcount()
-    for name, rows in (("one", place < 8), ("two", (place >= 8) & (place < 10)), ("three", place >= 10)):
+    index = frame.groupby("user_id:token").cumcount()
+    for name, rows in (("one", index < 8), ("two", (index >= 8) & (index < 10)), ("three", index >= 10)):
         frame[rows].to_csv(tmp_path / "table" / f"table.{name}.inter", sep="\t", index=False)
     given = {"benchmark_filename": ["one", "two", "three"], **QUICK}
     options = {"data_path": tmp_path, "output": tmp_path / "results", "references": False}
@@ -305,7 +305,7 @@ def test_metrics_of_recbole_and_of_users_are_theirs(model, make_experiment, trai
     experiment = make_experiment(model, metrics=[*asked, "AUC", "RMSE"], keep_unrated=False, valid_metric="Halves")
     assert experiment.config["valid_metric_bigger"] is False
     trainer = train(experiment)
-    found = trainer.evaluate_part(experiment.parts.test).metrics
+    result = trainer.evaluate_part(experiment.parts.test).metrics
     config = {**experiment.config.final_config_dict, "metrics": asked, "tail_ratio": None}
     collector, loader = Collector(config), experiment.parts.test.full
     collector.data_collect(experiment.parts.train)
@@ -315,12 +315,12 @@ def test_metrics_of_recbole_and_of_users_are_theirs(model, make_experiment, trai
             scores[:, 0] = scores[history] = -np.inf
             collector.eval_batch_collect(scores, batch, positive_u, positive_i)
     theirs = Evaluator(config).evaluate(collector.get_data_struct())
-    assert {f"recbole_{name.lower()}": pytest.approx(value) for name, value in theirs.items()}.items() <= found.items()
+    assert {f"recbole_{name.lower()}": pytest.approx(value) for name, value in theirs.items()}.items() <= result.items()
     rows = trainer.eval_collector.tables["rows"]
     relevant = rows[:, 2] >= 4
     above = rows[relevant, 3][:, None] - rows[~relevant, 3]
-    assert found["recbole_auc"] == pytest.approx(((above > 0) + 0.5 * (above == 0)).mean(), abs=1e-4)
-    assert ("rmse" in found) == (model == "Bias")
+    assert result["recbole_auc"] == pytest.approx(((above > 0) + 0.5 * (above == 0)).mean(), abs=1e-4)
+    assert ("rmse" in result) == (model == "Bias")
 
 
 def test_lists_longer_than_the_catalogue(make_experiment):
@@ -456,8 +456,8 @@ def test_mixed_precision_that_a_model_does_not_allow(make_experiment, train):
 
 def test_output_of_a_model_without_that_parameter(files, tmp_path, capsys):
     assert main(["run", "--model", "BPR", "--config_files", files, "--output", "point"]) == 2
-    said = capsys.readouterr().err
-    assert "unknown parameter of BPR: 'output'" in said and "did you mean '--output'" not in said
+    output = capsys.readouterr().err
+    assert "unknown parameter of BPR: 'output'" in output and "did you mean '--output'" not in output
 
 
 def test_a_list_length_is_missing(make_experiment):

@@ -169,9 +169,9 @@ def test_the_review_of_a_row_stays_with_it(small, make_experiment):
         for row in raw[["user_id:token", "item_id:token", "rating:float", "review_row:float"]].itertuples(index=False)
     }
     evidence, dataset = experiment.parts.train_dataset.evidence(), experiment.dataset
-    found = tokens(dataset, {"user_id": evidence.user.numpy(), "item_id": evidence.item.numpy()})
-    assert len(found) > 1000
-    for pair, rating, row in zip(found, evidence.rating.tolist(), evidence.review_row.tolist(), strict=True):
+    result = tokens(dataset, {"user_id": evidence.user.numpy(), "item_id": evidence.item.numpy()})
+    assert len(result) > 1000
+    for pair, rating, row in zip(result, evidence.rating.tolist(), evidence.review_row.tolist(), strict=True):
         assert wanted[pair][1] == row
         assert wanted[pair][0] == rating or (np.isnan(rating) and np.isnan(wanted[pair][0]))
 
@@ -335,13 +335,13 @@ def test_rows_without_a_rating_are_evidence_only_before_what_is_held_out(changes
     config, dataset = load(write(tmp_path, rows), eval_args={**BY_TIME, **changes})
     train = split(config, dataset).train_dataset
     evidence = train.evidence()
-    told = zip(dataset.id2token("user_id", evidence.user), evidence.timestamp.tolist(), strict=True)
-    found = Counter(list(told)[len(train) :])
+    output = zip(dataset.id2token("user_id", evidence.user), evidence.timestamp.tolist(), strict=True)
+    result = Counter(list(output)[len(train) :])
     if ends is None:
         expected = [(user, 0.0 if np.isnan(time) else time) for user in users for time in times]
     else:
         expected = [(user, time) for user, end in zip(users, ends, strict=True) for time in times if time < end]
-    assert found == Counter(expected)
+    assert result == Counter(expected)
     n_dropped = len(users) * len(times) - len(expected)
     notes = [note for note in dataset.notes if "no evidence" in note]
     assert [note.split(" rows")[0] for note in notes] == ([f"{n_dropped} of 36"] if n_dropped else [])

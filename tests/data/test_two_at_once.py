@@ -26,8 +26,8 @@ def test_a_data_set_is_prepared_once(small, tmp_path):
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     assert vectors.stat().st_mtime_ns == made, "by one, and used by the other"
-    found, wanted = (content(root / small.name, ignored=[TIMES]) for root in (tmp_path, small.root))
-    assert found.keys() == wanted.keys()
+    result, wanted = (content(root / small.name, ignored=[TIMES]) for root in (tmp_path, small.root))
+    assert result.keys() == wanted.keys()
 
 
 def test_a_run_has_its_folder_to_itself(small, tmp_path):

@@ -309,10 +309,10 @@ def test_order_matters_where_the_best_and_the_worst_order_differ():
     protocol = Protocol(topk=(1, 2, 5), empty_user="zero")
     worst = ranking_per_user(user, own_test_ranks(user, -rating, np.arange(len(user)))[0], rating, protocol)
     best = ranking_per_user(user, own_test_ranks(user, rating, np.arange(len(user)))[0], rating, protocol)
-    found = order_matters(user, rating, protocol)
-    assert found["order_matters"] == pytest.approx((best["ndcg@1"] > worst["ndcg@1"] + 1e-12).mean())
+    result = order_matters(user, rating, protocol)
+    assert result["order_matters"] == pytest.approx((best["ndcg@1"] > worst["ndcg@1"] + 1e-12).mean())
     for k in protocol.topk:
         for name in ("precision", "recall", "f1"):
             expected = (best[f"{name}@{k}"] > worst[f"{name}@{k}"] + 1e-12).mean()
-            assert found[f"order_matters@{k}"] == pytest.approx(expected)
-    assert own_test_metrics(user, rating, np.arange(len(user)), rating, protocol).items() >= found.items()
+            assert result[f"order_matters@{k}"] == pytest.approx(expected)
+    assert own_test_metrics(user, rating, np.arange(len(user)), rating, protocol).items() >= result.items()

@@ -94,12 +94,12 @@ def test_finished_runs_are_reused_and_a_changed_one_is_made_anew(run_compare, ca
 
 def test_a_failing_model_leaves_its_reason_and_the_others_finish(run_compare):
     # NCL needs faiss, which is not installed; NeuMF without any layer breaks inside torch.
-    found = run_compare(["NCL", "NeuMF+mlp_hidden_size=[]", "Bias"], seeds=(2026, 2027))
-    assert [run.label for run in found.runs] == ["Bias"] * 2
-    failed = {(failure.label, failure.replicate): failure.error for failure in found.failures}
+    result = run_compare(["NCL", "NeuMF+mlp_hidden_size=[]", "Bias"], seeds=(2026, 2027))
+    assert [run.label for run in result.runs] == ["Bias"] * 2
+    failed = {(failure.label, failure.replicate): failure.error for failure in result.failures}
     assert set(failed) == {(label, seed) for label in ("NCL", "NeuMF+mlp_hidden_size=[]") for seed in ("2026", "2027")}
     assert "faiss" in failed["NCL", "2026"]
-    assert "Traceback" in (found.folder.parent / "small/NCL/seed-2026/error.log").read_text()
+    assert "Traceback" in (result.folder.parent / "small/NCL/seed-2026/error.log").read_text()
 
 
 def test_a_stopped_comparison_goes_on(run_compare, monkeypatch, tmp_path):
@@ -124,8 +124,8 @@ def test_a_stopped_comparison_goes_on(run_compare, monkeypatch, tmp_path):
 
 
 def test_ablations_take_one_thing_away_each(run_compare):
-    found = run_compare(["DReX+taste=[]", "BPR"], ablate=True, parameters={**QUICK, "use_bias": False})
-    labels = [variant.label for variant in found.variants]
+    result = run_compare(["DReX+taste=[]", "BPR"], ablate=True, parameters={**QUICK, "use_bias": False})
+    labels = [variant.label for variant in result.variants]
     assert labels == [
         "DReX+taste=[]",
         "DReX+taste=[]+use_bilinear=false",
@@ -135,14 +135,14 @@ def test_ablations_take_one_thing_away_each(run_compare):
         "DReX+taste=[]+modalities=[review]",
         "BPR",
     ]
-    assert {run.label for run in found.runs} == set(labels)
+    assert {run.label for run in result.runs} == set(labels)
     with pytest.raises(ConfigError, match="taken away from BPR"):
         run_compare(["BPR"], ablate=True)
 
 
 def test_a_varied_parameter_gives_a_variant_for_each_value_to_the_models_that_know_it(run_compare):
-    found = run_compare(["DReX", "ItemMean"], vary={"message_samples": [1, 5], "hide_reviews": [0.0, 1.0]})
-    labels = [variant.label for variant in found.variants]
+    result = run_compare(["DReX", "ItemMean"], vary={"message_samples": [1, 5], "hide_reviews": [0.0, 1.0]})
+    labels = [variant.label for variant in result.variants]
     assert labels == [
         "DReX+message_samples=1+hide_reviews=0",
         "DReX+message_samples=1+hide_reviews=1",
@@ -151,14 +151,14 @@ def test_a_varied_parameter_gives_a_variant_for_each_value_to_the_models_that_kn
         "ItemMean+hide_reviews=0",
         "ItemMean+hide_reviews=1",
     ]
-    assert found.vary == {"message_samples": [1, 5], "hide_reviews": [0.0, 1.0]}
-    assert {run.label for run in found.runs} == set(labels)
+    assert result.vary == {"message_samples": [1, 5], "hide_reviews": [0.0, 1.0]}
+    assert {run.label for run in result.runs} == set(labels)
 
 
 def test_folds_test_every_interaction_once(run_compare, small):
-    found = run_compare(["Bias"], folds=3)
-    assert [run.replicate for run in found.runs] == ["2026-fold-0", "2026-fold-1", "2026-fold-2"]
-    parts = [run.interactions() for run in found.runs]
+    result = run_compare(["Bias"], folds=3)
+    assert [run.replicate for run in result.runs] == ["2026-fold-0", "2026-fold-1", "2026-fold-2"]
+    parts = [run.interactions() for run in result.runs]
     tested = [set(zip(p["user_id"], p["item_id"], strict=True)) for p in (p[p["split"] == "test"] for p in parts)]
     everything = set(zip(parts[0]["user_id"], parts[0]["item_id"], strict=True))
     assert set.union(*tested) == everything
@@ -166,7 +166,7 @@ def test_folds_test_every_interaction_once(run_compare, small):
     for part in parts:
         shares = part.groupby("split").size() / len(part)
         assert shares["test"] == pytest.approx(1 / 3, abs=0.03) == shares["valid"]
-    assert {run.result["split"] for run in found.runs} == {"random, KF 3, by user"}
+    assert {run.result["split"] for run in result.runs} == {"random, KF 3, by user"}
 
 
 @pytest.mark.parametrize("folds", [2, -1, 0])
@@ -231,9 +231,9 @@ def test_damaged_and_foreign_folders_are_named(comparison, tmp_path):
 
 def test_single_runs_can_be_put_side_by_side(comparison):
     folders = [run.folder for run in comparison.of(dataset="small")]
-    found = comparison_of(folders, references=["Bias"])
-    assert [variant.label for variant in found.variants if variant.reference] == ["Bias"]
-    assert len(found.runs) == len(folders)
+    result = comparison_of(folders, references=["Bias"])
+    assert [variant.label for variant in result.variants if variant.reference] == ["Bias"]
+    assert len(result.runs) == len(folders)
     alone = read_comparison(folders[0])
     assert alone.variants[0].label == "DReX" and alone.vary == {}
     assert all(variant.reference for variant in alone.variants[1:])

@@ -118,9 +118,9 @@ def test_a_folder_of_another_process_is_not_written(small, tmp_path, monkeypatch
         raise BusyError("another process has it")
 
     monkeypatch.setattr("recbole_drex.experiments.compare.run_one", busy)
-    found = compare(["ItemMean"], [small.name], [1], data_path=small.root, output=tmp_path, references=False,
+    result = compare(["ItemMean"], [small.name], [1], data_path=small.root, output=tmp_path, references=False,
                     parameters=small.settings)  # fmt: skip
-    assert [failure.error for failure in found.failures] == ["another process has it"]
+    assert [failure.error for failure in result.failures] == ["another process has it"]
     assert not (tmp_path / small.name).exists()
 
 
@@ -177,12 +177,12 @@ def test_every_changed_byte_of_a_run_is_noticed(drex, tmp_path, capsys):
     for number in range(600):
         path = files[number % len(files)]
         whole = path.read_bytes()
-        place = rng.randrange(len(whole))
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ rng.randrange(1, 256)]) + whole[place + 1 :])
-        found = verify(folder).faults
+        index = rng.randrange(len(whole))
+        path.write_bytes(whole[:index] + bytes([whole[index] ^ rng.randrange(1, 256)]) + whole[index + 1 :])
+        result = verify(folder).faults
         path.write_bytes(whole)
-        assert len(found) >= 1 and any(path.name in line for line in found), (path, place)
-        assert all("\n" not in line for line in found)
+        assert len(result) >= 1 and any(path.name in line for line in result), (path, index)
+        assert all("\n" not in line for line in result)
     path = folder / "result.json"
     path.write_text(path.read_text().replace("2026", "2027", 1))
     assert main(["verify", str(folder)]) == 1
@@ -228,8 +228,8 @@ def test_a_comparison_makes_damaged_runs_anew(small, tmp_path, capsys):
         folder = tmp_path / small.name / "ItemMean" / "seed-1"
         if damaged:
             (folder / damaged).write_bytes((folder / damaged).read_bytes()[:-3])
-        found = compare(["ItemMean"], [small.name], [1], parameters=small.settings, **options)
-        assert [run.replicate for run in found.runs] == ["1"] and not verify(found.folder).faults
+        result = compare(["ItemMean"], [small.name], [1], parameters=small.settings, **options)
+        assert [run.replicate for run in result.runs] == ["1"] and not verify(result.folder).faults
         assert f"{damaged}.damaged" in capsys.readouterr().err or not damaged
 
 

@@ -99,9 +99,9 @@ def test_nothing_is_read_without_trust(tmp_path, capsys):
     path = tmp_path / "evil.pth"
     path.write_bytes(pickle.dumps(RunsCode(tmp_path / "ran")))
     assert main(["evaluate", str(path)]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "pickles, which run the code that is in them; add --trust-checkpoint" in said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert "pickles, which run the code that is in them; add --trust-checkpoint" in output
     assert not (tmp_path / "ran").exists()
 
 

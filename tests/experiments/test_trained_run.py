@@ -148,9 +148,9 @@ def test_recommendations_are_the_models_best_and_the_same_everywhere(run, neumf)
 
 def test_predictions_keep_the_index_and_name_what_is_unknown(run, neumf):
     frame = pd.DataFrame({"item_id": ["game_07", "game_01"], "user_id": ["user_03", "user_05"], "x": 1}, index=[7, 3])
-    found = run.predict(frame)
-    assert found.index.tolist() == [7, 3] and found.name == "predicted" and neumf.predict(frame).name == "score"
-    assert found.tolist() == [*predicted(run, "user_03", ["game_07"]), *predicted(run, "user_05", ["game_01"])]
+    result = run.predict(frame)
+    assert result.index.tolist() == [7, 3] and result.name == "predicted" and neumf.predict(frame).name == "score"
+    assert result.tolist() == [*predicted(run, "user_03", ["game_07"]), *predicted(run, "user_05", ["game_01"])]
     assert len(run.predict([])) == 0
     for pairs, message in (
         ([("user_03", "x"), ("user_03", "y")], "items of the pairs that are not in the data: 'x', 'y'$"),
@@ -294,8 +294,8 @@ def test_recommendations_of_all_users_in_each_format(run, tmp_path, capsys, endi
     assert main(["recommend", "--run", str(run.folder), "--top", "3", "--out", str(out)]) == 0
     expected = pd.concat(recommendations(run, k=3), ignore_index=True)
     assert f"{out}: {len(expected):,} rows" in capsys.readouterr().out
-    found = read_texts(out).assign(predicted=lambda table: table["predicted"].astype(float))
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    result = read_texts(out).assign(predicted=lambda table: table["predicted"].astype(float))
+    pd.testing.assert_frame_equal(result, expected, check_dtype=False)
 
 
 def test_unknown_users_are_named_and_the_rest_is_written(run, tmp_path, capsys):
@@ -322,8 +322,8 @@ def test_predictions_of_a_file_of_pairs(run, tmp_path, capsys):
         write_table(tmp_path / f"pairs.{ending}", [pairs])
         words = ["predict", "--run", str(run.folder), "--pairs", str(tmp_path / f"pairs.{ending}")]
         assert main([*words, "--out", str(tmp_path / "out.jsonl")]) == 0
-        found = pd.read_json(tmp_path / "out.jsonl", lines=True, dtype={"note": str})
-        pd.testing.assert_frame_equal(found, pairs.assign(predicted=run.predict(pairs)), check_dtype=False)
+        result = pd.read_json(tmp_path / "out.jsonl", lines=True, dtype={"note": str})
+        pd.testing.assert_frame_equal(result, pairs.assign(predicted=run.predict(pairs)), check_dtype=False)
     assert main(words) == 0 and "user_03" in capsys.readouterr().out
 
 
@@ -332,9 +332,9 @@ def test_export_writes_vectors_with_their_names(run, trained, tmp_path, capsys):
     assert main(["export", "--run", str(run.folder), "--vectors", str(path)]) == 0
     stored, dataset = np.load(path), run.experiment.dataset
     users, items = vectors_of(run.experiment.model)
-    place = stored["user_id"].tolist().index("user_03")
-    assert place == dataset.token2id("user_id", "user_03") - 1 and len(stored["item_id"]) == dataset.item_num - 1
-    np.testing.assert_array_equal(stored["user_vectors"][place], users[place + 1])
+    index = stored["user_id"].tolist().index("user_03")
+    assert index == dataset.token2id("user_id", "user_03") - 1 and len(stored["item_id"]) == dataset.item_num - 1
+    np.testing.assert_array_equal(stored["user_vectors"][index], users[index + 1])
     np.testing.assert_array_equal(stored["item_vectors"], items[1:])
     assert main(["export", "--run", str(trained("Bias").folder), "--vectors", str(tmp_path / "none.npz")]) == 2
     assert "error: Bias has no vectors of users and items to export\n" in capsys.readouterr().err
@@ -373,10 +373,10 @@ def test_a_run_whose_data_are_gone_and_an_item_without_a_title(run, small, tmp_p
     best = run.recommend("user_03", 1)
     items = root / small.name / f"{small.name}.item"
     items.write_text(items.read_text().replace(str(best["title"][0]), ""))
-    found = trained_run.TrainedRun(folder, run.result)
-    object.__setattr__(found, "experiment", run.experiment)
-    found.experiment.dataset.dataset_path = str(root / small.name)
-    assert found.recommend("user_03", 1)[["item_id", "title"]].values.tolist() == [[best["item_id"][0], ""]]
+    result = trained_run.TrainedRun(folder, run.result)
+    object.__setattr__(result, "experiment", run.experiment)
+    result.experiment.dataset.dataset_path = str(root / small.name)
+    assert result.recommend("user_03", 1)[["item_id", "title"]].values.tolist() == [[best["item_id"][0], ""]]
     run.experiment.dataset.dataset_path = str(small.root / small.name)
     shutil.rmtree(root)
     assert main(["recommend", "--run", str(folder), "--out", str(tmp_path / "best.csv")]) == 2

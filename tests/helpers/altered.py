@@ -44,9 +44,9 @@ def with_item_vectors(root: Path, target: Path, missing: dict[str, Sequence[int]
     frame = pd.read_csv(target / NAME / f"{NAME}.inter", sep="\t", dtype=str)
     items = sorted(set(frame["item_id:token"]))
     modalities = {}
-    for number, (name, places) in enumerate(missing.items()):
+    for number, (name, indices) in enumerate(missing.items()):
         modalities[name] = np.random.default_rng(number).normal(size=(len(items), 5 + number))
-        modalities[name][list(places)] = 0.0
+        modalities[name][list(indices)] = 0.0
     write_item_features(target / NAME / FOLDER, items, modalities)
     return target
 
@@ -67,9 +67,9 @@ def scramble_words(root: Path, reviews: np.ndarray, seed: int = 0) -> None:
     words = np.load(path)
     lemmas = len(json.loads((link / "vocabulary.json").read_text()))
     for row in reviews.tolist():
-        place = slice(offsets[row], offsets[row + 1])
-        shape = words[place].shape
-        words[place] = rng.normal(size=shape) if path.stem == "vectors" else rng.integers(lemmas, size=shape)
+        index = slice(offsets[row], offsets[row + 1])
+        shape = words[index].shape
+        words[index] = rng.normal(size=shape) if path.stem == "vectors" else rng.integers(lemmas, size=shape)
     np.save(path, words)
     description = json.loads((link / "features.json").read_text())
     description["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -78,14 +78,14 @@ def scramble_words(root: Path, reviews: np.ndarray, seed: int = 0) -> None:
 
 def pairs(experiment, *parts: str) -> set[tuple[str, str]]:
     """(user, item) tokens of the named parts of a split: ``train``, ``valid``, ``test``."""
-    found = set()
+    result = set()
     for name in parts:
         part = experiment.parts.train if name == "train" else getattr(experiment.parts, name).rows
         feat, dataset = part._dataset.inter_feat, experiment.dataset
         users = dataset.id2token(dataset.uid_field, feat[dataset.uid_field].numpy())
         items = dataset.id2token(dataset.iid_field, feat[dataset.iid_field].numpy())
-        found |= set(zip(users, items, strict=True))
-    return found
+        result |= set(zip(users, items, strict=True))
+    return result
 
 
 def rows_of(frame: pd.DataFrame, wanted: set[tuple[str, str]]) -> np.ndarray:
@@ -126,7 +126,7 @@ def twin(experiment, feat: Interaction):
     state = dict(experiment.model.state_dict())
     if model.aspects is not None:
         _share_lemmas(model.aspects, experiment.model.aspects, state)
-        model.table.width -= model.table.said.shape[1]
+        model.table.width -= model.table.aspect_values.shape[1]
         model.table.add_aspects(model.aspects)
     model.load_state_dict(state)
     if hasattr(model, "level_shares"):
@@ -136,12 +136,12 @@ def twin(experiment, feat: Interaction):
 
 def _share_lemmas(ours, theirs, state: dict[str, torch.Tensor]) -> None:
     """Make lemmas of one model's aspects what they are in another one's, and ``state``, of that one, fit."""
-    number = {lemma: place for place, lemma in enumerate(theirs.known.tolist())}
+    number = {lemma: index for index, lemma in enumerate(theirs.known.tolist())}
     ours.vectors = theirs.vectors[torch.tensor([*(number[lemma] for lemma in ours.known.tolist()), len(number)])]
-    place = {lemma: number for number, lemma in enumerate(ours.known.tolist())}
+    index = {lemma: number for number, lemma in enumerate(ours.known.tolist())}
     lemmas = theirs.known[theirs.counted.numpy()].tolist()
-    kept = [k for k, lemma in enumerate(lemmas) if lemma in place]
-    ours.counted = torch.tensor([place[lemmas[k]] for k in kept], dtype=torch.int64)
+    kept = [k for k, lemma in enumerate(lemmas) if lemma in index]
+    ours.counted = torch.tensor([index[lemmas[k]] for k in kept], dtype=torch.int64)
     ours.slot = torch.full((len(ours.known) + 1,), len(kept)).index_put((ours.counted,), torch.arange(len(kept)))
     state["aspects._importance"] = state["aspects._importance"][kept]
     for name in ("_centres", "_weights", "_importance"):
@@ -174,9 +174,9 @@ def without(experiment, *rows: int, kept: bool = False):
     # The directions are those of all training reviews; what is said along them is what is left out.
     left, whole_taste = model.taste, experiment.model.taste
     left.strength, left.coordinates = whole_taste.strength, whole_taste.coordinates[others]
-    left.spoken, items = whole_taste.spoken[others], experiment.model.table.item[others]
+    left.has_words, items = whole_taste.has_words[others], experiment.model.table.item[others]
     left.sums = torch.zeros_like(whole_taste.sums).index_add_(0, items, left.coordinates.float())
-    left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.spoken.float())
+    left.counts = torch.zeros_like(whole_taste.counts).index_add_(0, items, left.has_words.float())
     left.described = left.vectors(left.sums, left.counts)
     if kept and not model.ranks:
         experiment.model.make_ready()
@@ -210,11 +210,11 @@ def literal_reading(aspects, lemmas: Sequence[int], sentences: Sequence[int]) ->
         inside = range(max(0, k - WINDOW), min(len(lemmas), k + WINDOW + 1))
         near = [lemmas[j] for j in inside if sentences[j] == sentences[k]]
         context = sum(vectors.get(one, vectors[None]) for one in near) / len(near)
-        said = np.tanh(parameters["sentiment"] @ context + shift)
+        output = np.tanh(parameters["sentiment"] @ context + shift)
         if lemma not in gate:
             continue
         likeness = [_SHARPNESS * vectors[lemma] @ centre / np.linalg.norm(centre) for centre in centres]
         share = np.exp(likeness) / np.exp(likeness).sum()
         mentions += gate[lemma] * share
-        opinions += gate[lemma] * share * said
+        opinions += gate[lemma] * share * output
     return mentions, opinions

@@ -51,10 +51,10 @@ _WORDS = {
 def quote(text: str, seed: int, deltas: bool = False) -> Quote:
     """A quote in which every word of four letters or more has an attention weight, and a delta if asked for."""
     generator = np.random.default_rng(seed)
-    places = [(m.start(), m.end()) for m in re.finditer(r"\w{4,}", text)]
-    weights = generator.dirichlet(np.full(2 * len(places), 0.7)).tolist() if places else []
-    effects = generator.normal(scale=0.05, size=len(places)).tolist() if deltas else [None] * len(places)
-    return Quote(text, tuple(Mark(*at, weights[n], effects[n]) for n, at in enumerate(places)))
+    indices = [(m.start(), m.end()) for m in re.finditer(r"\w{4,}", text)]
+    weights = generator.dirichlet(np.full(2 * len(indices), 0.7)).tolist() if indices else []
+    effects = generator.normal(scale=0.05, size=len(indices)).tolist() if deltas else [None] * len(indices)
+    return Quote(text, tuple(Mark(*at, weights[n], effects[n]) for n, at in enumerate(indices)))
 
 
 def past(user: int, item: int, word: str, deltas: bool = False) -> PastReview:
@@ -70,8 +70,8 @@ def keyword(word: str, rank: int, owner: int, side: str = "user", quotes: int = 
     lemma = word.removesuffix("s") if word in ("puzzles", "characters", "controls") else word
     leaning = ("praised", "neutral", "criticised")[(rank + owner) % 3]
     reviews, rating = 12 - rank, {"praised": 4.62, "neutral": 3.5, "criticised": 2.08}[leaning]
-    found = tuple(past(*pair, word) for pair in pairs)
-    return Keyword(word, lemma, 3.2 / (rank + 1), reviews, rating, leaning, found)
+    result = tuple(past(*pair, word) for pair in pairs)
+    return Keyword(word, lemma, 3.2 / (rank + 1), reviews, rating, leaning, result)
 
 
 def profile(owner: int, side: str = "user", words: int = 6) -> tuple[Keyword, ...]:
@@ -123,8 +123,8 @@ def parts(user: int, item: int) -> tuple[Part, ...]:
 
 def summed(user: int, item: int, **changes: Any) -> Recommendation:
     """A recommendation with parts, as DReX explains it."""
-    found = parts(user, item)
-    given = {"parts": found, "score": sum(part.value for part in found), "scale": "ordinal score", "predicted": 4.26}
+    result = parts(user, item)
+    given = {"parts": result, "score": sum(part.value for part in result), "scale": "ordinal score", "predicted": 4.26}
     return recommendation(user, item, **{**given, "mean_rating": 3.4, "ratings": 31, **changes})
 
 

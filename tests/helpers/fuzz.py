@@ -158,8 +158,8 @@ def fuzzed(inputs: Iterable[Any], use: Callable[[Any], Any], seconds: float = 10
                 use(given)
             counts["used"] += 1
         except DrexError as error:
-            said = str(error)
-            assert said.strip() and len(said.splitlines()) == 1, f"input {number}: {said!r}"
+            output = str(error)
+            assert output.strip() and len(output.splitlines()) == 1, f"input {number}: {output!r}"
             counts["refused"] += 1
         except Exception as error:
             raise AssertionError(f"input {number}, {given!r:.300}: {type(error).__name__}: {error}"[:1000]) from error

@@ -27,11 +27,11 @@ def raw_files(folder: Path) -> dict[str, Path]:
     """Reviews and titles of 30 users and 30 items, about 500 rows; every fifth row has one of :data:`TEXTS`."""
     raw = generate_demo(folder, users=30, items=30, reviews=500, seed=5)
     reviews = _lines(raw["reviews"])
-    for place, row in enumerate(reviews):
+    for index, row in enumerate(reviews):
         if row["user_id"] == SILENT:
             row |= {"text": "", "title": "", "rating": row["rating"] or 4.0}
-        elif place % 5 == 0 and row["text"]:
-            row["text"] = TEXTS[place // 5 % len(TEXTS)]
+        elif index % 5 == 0 and row["text"]:
+            row["text"] = TEXTS[index // 5 % len(TEXTS)]
     _write(raw["reviews"], reviews)
     items = _lines(raw["meta"])
     for row in items:

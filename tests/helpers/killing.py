@@ -96,26 +96,26 @@ class Victim:
         """
         rng, hits, number = random.Random(seed), collections.Counter[str](), 0
         left: list[psutil.Process] = []
-        place = folder / "undisturbed"
-        self.begin(place)
-        process = Process(self.command(place), place)
+        index = folder / "undisturbed"
+        self.begin(index)
+        process = Process(self.command(index), index)
         start = process.wait_for_a_file()
         assert process.ends_within(PATIENCE)
-        seconds, expected = time.monotonic() - process.started - start, self.content(place)
+        seconds, expected = time.monotonic() - process.started - start, self.content(index)
         print(f"undisturbed: {start:.1f} s to the first file, {seconds:.1f} s from there; seed of the kills: {seed}")
         begun = time.monotonic()
-        while (place := folder / str(number)).exists() or sum(hits.values()) < kills:
-            if not place.exists():
-                self.begin(place)
-            process = Process(self.command(place), place)
+        while (index := folder / str(number)).exists() or sum(hits.values()) < kills:
+            if not index.exists():
+                self.begin(index)
+            process = Process(self.command(index), index)
             process.wait_for_a_file()
             if process.ends_within(rng.uniform(0, seconds) if sum(hits.values()) < kills else PATIENCE):
-                check_equal(self.content(place), expected)
+                check_equal(self.content(index), expected)
                 number += 1
             else:
-                hits[self.phase(place)] += 1
+                hits[self.phase(index)] += 1
                 left += process.kill(alone=rng.random() < 0.5)
-                self.after_kill(place)
+                self.after_kill(index)
         print(f"{sum(hits.values())} kills, {number} ends in {time.monotonic() - begun:.0f} s: {dict(hits)}")
         _, alive = psutil.wait_procs(left, timeout=20)
         names = {child.name() for child in alive}
@@ -125,11 +125,11 @@ class Victim:
         return hits
 
 
-def check_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def check_equal(result: dict[str, Any], expected: dict[str, Any]) -> None:
     """Compare what two folders hold, file by file."""
-    assert sorted(found) == sorted(expected)
+    assert sorted(result) == sorted(expected)
     for name in expected:
-        assert found[name] == expected[name], name
+        assert result[name] == expected[name], name
 
 
 def content(folder: Path, differing: Collection[str] = (), ignored: Collection[str] = ()) -> dict[str, Any]:
@@ -140,12 +140,12 @@ def content(folder: Path, differing: Collection[str] = (), ignored: Collection[s
         differing: entries of JSON, at any depth, that are left out.
         ignored: names of files and folders that are left out.
     """
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         if path.is_file() and not set(parts) & set(ignored) and path.suffix != ".lock":
-            found["/".join(parts)] = _read(path, folder, differing)
-    return found
+            result["/".join(parts)] = _read(path, folder, differing)
+    return result
 
 
 def _read(path: Path, folder: Path, differing: Collection[str]) -> Any:

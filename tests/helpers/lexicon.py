@@ -19,8 +19,8 @@ def verdict(quote: Quote, start: int) -> int | None:
     first = max(quote.text.rfind(sign, 0, start) for sign in ".!\u2026") + 1
     last = min((quote.text.find(sign, start) % (len(quote.text) + 1) for sign in ".!\u2026"), default=0)
     words = re.findall(r"[a-z]+", quote.text[first:last].lower())
-    found = [1 if word in PRAISE else -1 for word in words if word in PRAISE or word in BLAME]
-    return found[0] if len(set(found)) == 1 else None
+    result = [1 if word in PRAISE else -1 for word in words if word in PRAISE or word in BLAME]
+    return result[0] if len(set(result)) == 1 else None
 
 
 def claims(explanation: Explanation) -> Iterator[tuple[str, int, PastReview]]:
@@ -44,13 +44,13 @@ def _keywords(side: str, profile: Iterable[Keyword]) -> Iterator[tuple[str, int,
 
 def agreement(explanations: Iterable[Explanation]) -> dict[str, tuple[int, int]]:
     """Per side, the number of claims that the quoted sentence bears out, and of all claims."""
-    found = {"user": [0, 0], "item": [0, 0]}
+    result = {"user": [0, 0], "item": [0, 0]}
     for explanation in explanations:
         for side, sign, past in claims(explanation):
             assert past.quote is not None
-            found[side][1] += 1
-            found[side][0] += _borne_out(past.quote, sign)
-    return {side: (agreeing, number) for side, (agreeing, number) in found.items()}
+            result[side][1] += 1
+            result[side][0] += _borne_out(past.quote, sign)
+    return {side: (agreeing, number) for side, (agreeing, number) in result.items()}
 
 
 def _borne_out(quote: Quote, sign: int) -> bool:

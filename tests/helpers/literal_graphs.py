@@ -17,7 +17,7 @@ def literal_user_items(pairs: list[tuple[int, int]], n_users: int, n_items: int)
 def literal_nearest(vectors: np.ndarray, k: int) -> list[list[int]]:
     """Neighbours of each item, itself first, then by cosine and id; an item of zeros has none."""
     present = [item for item in range(len(vectors)) if vectors[item].any()]
-    found: list[list[int]] = [[] for _ in vectors]
+    result: list[list[int]] = [[] for _ in vectors]
     for item in present:
         own = vectors[item].astype(np.float64)
         keys = []
@@ -26,8 +26,8 @@ def literal_nearest(vectors: np.ndarray, k: int) -> list[list[int]]:
                 theirs = vectors[other].astype(np.float64)
                 cosine = own @ theirs / np.sqrt((own @ own) * (theirs @ theirs))
                 keys.append((-round(cosine, 9), other))
-        found[item] = [item, *(other for _, other in sorted(keys))][:k]
-    return found
+        result[item] = [item, *(other for _, other in sorted(keys))][:k]
+    return result
 
 
 def literal_items(tables: list[np.ndarray], weights: list[float], k: int) -> np.ndarray:

@@ -36,20 +36,20 @@ class Page(HTMLParser):
         assert not self._open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        ancestors = tuple(self.elements[place][0] for place in self._open)
+        ancestors = tuple(self.elements[index][0] for index in self._open)
         self.elements.append((tag, dict(attrs), [], ancestors))
         if tag not in VOID:
             self._open.append(len(self.elements) - 1)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs), [], tuple(self.elements[place][0] for place in self._open)))
+        self.elements.append((tag, dict(attrs), [], tuple(self.elements[index][0] for index in self._open)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.elements[self._open.pop()][0] == tag
 
     def handle_data(self, data: str) -> None:
-        for place in self._open:
-            self.elements[place][2].append(data)
+        for index in self._open:
+            self.elements[index][2].append(data)
 
     def all(self, *tags: str) -> list[tuple[dict[str, str | None], str]]:
         return [(attrs, "".join(text)) for tag, attrs, text, _ in self.elements if tag in tags]

@@ -89,8 +89,8 @@ def write_search(
     }
     (folder / "search.json").write_text(json.dumps(described))
     for model, noted in trials.items():
-        for place, one in enumerate(noted):
-            path = folder / model / f"{name_of(one['parameters'])}-{place}"
+        for index, one in enumerate(noted):
+            path = folder / model / f"{name_of(one['parameters'])}-{index}"
             path.mkdir(parents=True)
             (path / "trial.json").write_text(json.dumps(one))
             if one["status"] == "failed":
@@ -112,26 +112,26 @@ def write_search(
 def grid_trials() -> list[dict[str, Any]]:
     """All points of ``GRID`` with scores that depend most on the learning rate; two failed and one was stopped."""
     generator = np.random.default_rng(7)
-    found = []
+    result = []
     for point in itertools.product(*GRID.values()):
         parameters = dict(zip(GRID, point, strict=True))
         base = 0.9 + 0.1 * abs(math.log10(parameters["learning_rate"]) + 2) + 0.02 * parameters["use_bilinear"]
-        found.append(trial(parameters, *(base + generator.normal(scale=0.01, size=len(SEEDS)))))
-    found[3] = trial(found[3]["parameters"], status="failed", error=ERROR, attempts=2)
-    found[9] = trial(found[9]["parameters"], status="failed", error="DataError: no", attempts=2)
-    found[20] = trial(found[20]["parameters"], 1.3, status="stopped")
-    return found
+        result.append(trial(parameters, *(base + generator.normal(scale=0.01, size=len(SEEDS)))))
+    result[3] = trial(result[3]["parameters"], status="failed", error=ERROR, attempts=2)
+    result[9] = trial(result[9]["parameters"], status="failed", error="DataError: no", attempts=2)
+    result[20] = trial(result[20]["parameters"], 1.3, status="stopped")
+    return result
 
 
 def ranged_trials(number: int = 30) -> list[dict[str, Any]]:
     """Points of ``RANGES``, whose scores are better when bigger."""
     generator = np.random.default_rng(8)
-    found = []
+    result = []
     for _ in range(number):
         rate, size = float(10 ** generator.uniform(-4, -1)), int(generator.choice([8, 16, 32]))
         score = 0.2 - 0.02 * abs(math.log10(rate) + 2.5) + generator.normal(scale=0.005)
-        found.append(trial({"learning_rate": rate, "embedding_size": size}, score, score + 0.01))
-    return found
+        result.append(trial({"learning_rate": rate, "embedding_size": size}, score, score + 0.01))
+    return result
 
 
 def frame_of(trials: list[dict[str, Any]]) -> pd.DataFrame:

@@ -29,14 +29,14 @@ def content(root: Path) -> dict[str, str]:
 
 def encoder_processes() -> set[int]:
     """Process ids of the encoders of this session's Ray."""
-    found = set()
+    result = set()
     for process in psutil.Process().children(recursive=True):
         try:
             if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::_Worker"):
-                found.add(process.pid)
+                result.add(process.pid)
         except psutil.NoSuchProcess:
             continue
-    return found
+    return result
 
 
 def after_shards(monkeypatch, number: int, act) -> None:

@@ -30,11 +30,11 @@ def review(user: int, item: int) -> Row:
 
 def ordinary(users: int = 12, items: int = 14) -> list[Row]:
     """Every user has rated and reviewed 10 of the items."""
-    return [review(user, (user + place) % items) for user in range(users) for place in range(10)]
+    return [review(user, (user + index) % items) for user in range(users) for index in range(10)]
 
 
 def _one_review() -> list[Row]:
-    return [{**row, "text": row["text"] if place == 5 else ""} for place, row in enumerate(ordinary())]
+    return [{**row, "text": row["text"] if index == 5 else ""} for index, row in enumerate(ordinary())]
 
 
 def _unseen_level() -> list[Row]:
@@ -47,8 +47,8 @@ def _unseen_level() -> list[Row]:
 
 def _long_reviews() -> list[Row]:
     rng, rows = np.random.default_rng(3), ordinary()
-    for place in (0, 25, 50):
-        rows[place]["text"] = " ".join(rng.choice([*_PARTS, *_OPINIONS, "the", "of"], 10_000)) + "."
+    for index in (0, 25, 50):
+        rows[index]["text"] = " ".join(rng.choice([*_PARTS, *_OPINIONS, "the", "of"], 10_000)) + "."
     return rows
 
 
@@ -68,10 +68,10 @@ CASES: dict[str, Callable[[], list[Row]]] = {
 def busy(interactions: int, reviews: int = 500) -> list[Row]:
     """One user with so many interactions, the first ones with a review, beside 30 who know some of the items."""
     rows = [review(0, item) for item in range(interactions)]
-    rows += [review(user, user * 10 + place) for user in range(1, 31) for place in range(20)]
+    rows += [review(user, user * 10 + index) for user in range(1, 31) for index in range(20)]
     # Of items that the busy user does not know, since nobody may know them all.
     rows += [review(user, interactions + user % 5) for user in range(1, 31)]
-    return [row if place < reviews else {**row, "text": ""} for place, row in enumerate(rows)]
+    return [row if index < reviews else {**row, "text": ""} for index, row in enumerate(rows)]
 
 
 def write(path: Path, rows: list[Row]) -> Path:

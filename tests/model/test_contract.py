@@ -24,7 +24,7 @@ MULTIMODAL = ("LIRDRec", "VBPR")  # know items by vectors, and of an interaction
 TEXT = (*DREX, "DeepCoNN", "NARRE", "PESI", *MULTIMODAL)
 NEED_REVIEWS = {
     **dict.fromkeys(MULTIMODAL, "no item of data set 'small' has the modality 'reviews'"),
-    **dict.fromkeys(("DeepCoNN", "NARRE", "PESI"), "needs reviews.* use DReX, which then reads ratings alone"),
+    **dict.fromkeys(("DeepCoNN", "NARRE", "PESI"), "needs reviews.* use DReX, which then reads ratings only"),
 }
 RATING, REVIEW = "rating:float", "review_row:float"
 
@@ -215,7 +215,7 @@ def test_missing_reviews(name, missing, request, make_experiment, tmp_path):
         return
     experiment = make_experiment(name, **options)
     if name in DREX:
-        notes = [f"{name} reads ratings alone: no review of the training part has words"]
+        notes = [f"{name} reads ratings only: no review of the training part has words"]
         assert experiment.model.notes == (notes if missing == "reviewless" else [])
     assert np.isfinite(every_pair(fixed_epochs(experiment, tmp_path, epochs=1))).all()
 
@@ -256,8 +256,8 @@ def test_a_data_set_without_reviews_trains_on_ratings_alone(name, small, make_ex
     experiment = make_experiment(name, **options)
     full = every_pair(fixed_epochs(experiment, tmp_path / "run", epochs=1))
     assert np.isfinite(full).all()
-    told = make_experiment(name, modalities=["rating"], **options)
-    np.testing.assert_array_equal(full, every_pair(fixed_epochs(told, tmp_path / "told", epochs=1)))
+    output = make_experiment(name, modalities=["rating"], **options)
+    np.testing.assert_array_equal(full, every_pair(fixed_epochs(output, tmp_path / "told", epochs=1)))
 
 
 def test_lost_word_features_are_no_lack_of_reviews(small, make_experiment, tmp_path):

@@ -148,7 +148,7 @@ def _check_that_they_agree(folders: list[Path], model: str) -> None:
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_spans_are_neighbours_of_nearly_one_size(n, world):
     spans = [collectives.span(n, rank, world) for rank in range(world)]
-    assert [place for part in spans for place in range(n)[part]] == list(range(n))
+    assert [index for part in spans for index in range(n)[part]] == list(range(n))
     sizes = [part.stop - part.start for part in spans]
     assert max(sizes) - min(sizes) <= 1
 

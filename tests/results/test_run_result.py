@@ -133,10 +133,10 @@ def test_a_missing_result_is_named(tmp_path):
 def test_the_schema_describes_every_key():
     schema = json.loads((Path(__file__).parents[2] / "recbole_drex/results/result.schema.json").read_text())
 
-    def walk(node, place):
+    def walk(node, index):
         for name, child in node.get("properties", {}).items():
-            assert child.get("description"), f"{place}.{name}"
-            walk(child, f"{place}.{name}")
+            assert child.get("description"), f"{index}.{name}"
+            walk(child, f"{index}.{name}")
 
     walk(schema, "$")
     # Only runs that explain have measures of explanations; results of earlier versions do not say how many processes.

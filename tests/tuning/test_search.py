@@ -82,9 +82,9 @@ def test_a_registered_model_is_known_to_the_workers(call, tmp_path, monkeypatch)
     class LocalMF(BiasedMF):
         PARAMETERS = with_defaults(BiasedMF.PARAMETERS, embedding_size=2)
 
-    found = call(tmp_path / "own", [LocalMF], "embedding_size: [2, 3]\n", seeds=(2026,))
-    assert [trial["status"] for trial in found.trials["LocalMF"]] == ["finished"] * 2
-    assert found.winner("LocalMF")["parameters"]["embedding_size"] in (2, 3)
+    result = call(tmp_path / "own", [LocalMF], "embedding_size: [2, 3]\n", seeds=(2026,))
+    assert [trial["status"] for trial in result.trials["LocalMF"]] == ["finished"] * 2
+    assert result.winner("LocalMF")["parameters"]["embedding_size"] in (2, 3)
 
 
 def test_the_test_part_is_read_for_the_winner_alone(search):
@@ -140,13 +140,13 @@ def test_a_search_is_not_overwritten_and_a_finished_one_is_left_as_it_is(search,
 
 
 def test_a_failed_trial_is_tried_again_and_reported_and_the_others_go_on(call, tmp_path):
-    found = call(tmp_path / "s", ["DReX"], "modalities: [[rating], [smell]]\n", seeds=(2026,))
-    finished, failed = found.trials["DReX"]
+    result = call(tmp_path / "s", ["DReX"], "modalities: [[rating], [smell]]\n", seeds=(2026,))
+    finished, failed = result.trials["DReX"]
     assert (finished["status"], failed["status"]) == ("finished", "failed")
     assert failed["parameters"]["modalities"] == ["smell"] and failed["attempts"] == 2
     assert "smell" in failed["error"] and "ConfigError" in (failed["folder"] / "error.log").read_text()
-    assert found.winner("DReX") == finished and (tmp_path / "s" / "best" / "DReX.yaml").is_file()
-    assert trial_table(found)["modalities"].tolist() == ['["rating"]', '["smell"]']
+    assert result.winner("DReX") == finished and (tmp_path / "s" / "best" / "DReX.yaml").is_file()
+    assert trial_table(result)["modalities"].tolist() == ['["rating"]', '["smell"]']
 
 
 @pytest.mark.slow
@@ -158,14 +158,14 @@ def test_a_search_without_any_finished_trial(call, tmp_path):
 @pytest.mark.parametrize("algo", [pytest.param("random", marks=pytest.mark.slow), "optuna", "asha"])
 def test_other_algorithms(call, tmp_path, algo):
     space = "learning_rate: {min: 1e-3, max: 1e-1, log: true}\nembedding_size: [4, 8, 16]\nweight_decay: [0.0, 1e-4]\n"
-    found = call(tmp_path / algo, space=space, algo=algo, trials=5, seeds=(2026,), resources=Resources(parallel=2))
-    table = trial_table(found)
+    result = call(tmp_path / algo, space=space, algo=algo, trials=5, seeds=(2026,), resources=Resources(parallel=2))
+    table = trial_table(result)
     assert len(table) == 5 and table["status"].isin(["finished", "stopped"]).all()
     assert table["learning_rate"].nunique() == 5 and table["learning_rate"].between(1e-3, 1e-1).all()
-    assert found.described["winners"]["BPR"]["score"] == pytest.approx(
+    assert result.described["winners"]["BPR"]["score"] == pytest.approx(
         table["score"][table["status"] == "finished"].max()
     )
-    assert Config("BPR", "demo", [found.folder / "best" / "BPR.yaml"])["embedding_size"] in (4, 8, 16)
+    assert Config("BPR", "demo", [result.folder / "best" / "BPR.yaml"])["embedding_size"] in (4, 8, 16)
 
 
 def test_models_get_the_same_number_of_trials(call, small, tmp_path):
@@ -173,17 +173,17 @@ def test_models_get_the_same_number_of_trials(call, small, tmp_path):
     spaces.mkdir()
     (spaces / "BPR.yaml").write_text(SPACE)
     (spaces / "Bias.yaml").write_text("user_damping: [1.0, 2.0, 5.0]\nitem_damping: [1.0, 5.0]\n")
-    found = tune(
+    result = tune(
         ["BPR", "Bias"], small.name, space=spaces, trials=3, output=tmp_path / "s", data_path=small.root,
         resources=Resources(parallel=2), parameters={**small.settings, "epochs": 2},
     )  # fmt: skip
-    assert {model: len(trials) for model, trials in found.trials.items()} == {"BPR": 3, "Bias": 3}
-    table = trial_table(found).set_index("model")
+    assert {model: len(trials) for model, trials in result.trials.items()} == {"BPR": 3, "Bias": 3}
+    table = trial_table(result).set_index("model")
     assert table.loc["Bias", "learning_rate"].isna().all() and table.loc["BPR", "user_damping"].isna().all()
-    assert found.described["metrics"] == {
+    assert result.described["metrics"] == {
         "BPR": {"metric": "full_ndcg@10", "bigger": True}, "Bias": {"metric": "rmse", "bigger": False},
     }  # fmt: skip
-    assert set(found.described["winners"]) == {"BPR", "Bias"}
+    assert set(result.described["winners"]) == {"BPR", "Bias"}
 
 
 def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_it_had_not_been(search, small, tmp_path):
@@ -209,22 +209,24 @@ def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_it_had_not_been(search, sma
     assert stopped.described["winners"] == {} and stopped.described["seconds"]["BPR"] > 0
     done = {trial["name"]: trial for trial in stopped.trials["BPR"] if trial["status"] == "finished"}
     assert 1 <= len(done) < 4
-    found = resume(folder)
+    result = resume(folder)
     wanted = trial_table(search).drop(columns=["seconds", "attempts"])
-    pd.testing.assert_frame_equal(trial_table(found).drop(columns=["seconds", "attempts"]), wanted)
-    for trial in found.trials["BPR"]:
+    pd.testing.assert_frame_equal(trial_table(result).drop(columns=["seconds", "attempts"]), wanted)
+    for trial in result.trials["BPR"]:
         if trial["name"] in done:
             assert trial["seconds"] == done[trial["name"]]["seconds"]  # kept, not run again
-    for ours, theirs in zip(found.winner_runs("BPR"), search.winner_runs("BPR"), strict=True):
+    for ours, theirs in zip(result.winner_runs("BPR"), search.winner_runs("BPR"), strict=True):
         assert ours.result["test"] == theirs.result["test"]
 
 
 @pytest.mark.slow
 def test_an_optuna_search_goes_on_from_what_it_knows(call, tmp_path):
-    found = call(tmp_path / "s", algo="optuna", trials=4, seeds=(2026,), space=SPACE.replace("[4, 8]", "[2, 4, 8, 16]"))
-    folder = found.folder
+    result = call(
+        tmp_path / "s", algo="optuna", trials=4, seeds=(2026,), space=SPACE.replace("[4, 8]", "[2, 4, 8, 16]")
+    )
+    folder = result.folder
     described = json.loads((folder / SEARCH).read_text())
-    before = {trial["name"]: trial for trial in found.trials["BPR"]}
+    before = {trial["name"]: trial for trial in result.trials["BPR"]}
     write_json(folder / SEARCH, {**described, "winners": {}, "trials": 6})
     again = resume(folder)
     assert all(trial in again.trials["BPR"] for trial in before.values())

@@ -54,8 +54,8 @@ def test_points_at_random_are_distinct_and_of_the_grid(sizes, n, seed):
     space = {f"p{k}": list(range(size)) for k, size in enumerate(sizes)}
     points = drawn(space, n, seed)
     every = [tuple(point.values()) for point in grid(space)]
-    found = [tuple(point.values()) for point in points]
-    assert len(set(found)) == len(found) == min(n, len(every)) and set(found) <= set(every)
+    result = [tuple(point.values()) for point in points]
+    assert len(set(result)) == len(result) == min(n, len(every)) and set(result) <= set(every)
     assert drawn(space, n, seed) == points
 
 

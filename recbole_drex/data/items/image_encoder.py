@@ -25,12 +25,12 @@ def image_files(folder: Path, items: Sequence[str]) -> list[Path | None]:
     Raises:
         DataError: no such folder, two images of one item, or not one image for these items; the message names it.
     """
-    found: dict[str, Path] = {}
+    result: dict[str, Path] = {}
     for path in _listed(folder):
-        if path.stem in found:
-            raise DataError(f"{folder} holds two images of one item: {found[path.stem].name} and {path.name}")
-        found[path.stem] = path
-    files = [found.get(item) for item in items]
+        if path.stem in result:
+            raise DataError(f"{folder} holds two images of one item: {result[path.stem].name} and {path.name}")
+        result[path.stem] = path
+    files = [result.get(item) for item in items]
     if not any(files):
         raise DataError(
             f"{folder} holds no image of any of the {len(items):,} items that are kept; expected are files named "

@@ -182,8 +182,8 @@ class ItemFeatures:
         stored = _mapped(path)
         if stored.shape != (len(self.items), self._described[name]["width"]):
             raise DataError(f"{path} and {INDEX} do not belong together; prepare the data set again")
-        place = {item: row for row, item in enumerate(self.items)}
-        rows = np.array([place.get(item, -1) for item in items], dtype=np.int64)
+        index = {item: row for row, item in enumerate(self.items)}
+        rows = np.array([index.get(item, -1) for item in items], dtype=np.int64)
         vectors = np.zeros((len(items), stored.shape[1]), dtype=np.float32)
         vectors[rows >= 0] = stored[rows[rows >= 0]]
         return vectors

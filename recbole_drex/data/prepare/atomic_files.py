@@ -35,11 +35,11 @@ def write_inter(path: Path, frame: pd.DataFrame, reviewed: np.ndarray, store: Fe
             lemmas = np.full(len(block), "", dtype=object)
             rows = np.full(len(block), np.nan)
             first, last = np.searchsorted(reviewed, [start, start + len(block)])
-            places, offsets = reviewed[first:last] - start, store.offsets[first : last + 1]
+            indices, offsets = reviewed[first:last] - start, store.offsets[first : last + 1]
             words = vocabulary[store.word_ids[offsets[0] : offsets[-1]]].tolist()
             bounds = itertools.pairwise((offsets - offsets[0]).tolist())
-            lemmas[places] = [" ".join(words[begin:end]) for begin, end in bounds]
-            rows[places] = np.arange(first, last)
+            lemmas[indices] = [" ".join(words[begin:end]) for begin, end in bounds]
+            rows[indices] = np.arange(first, last)
             table = pd.DataFrame(
                 {
                     "user_id:token": block["user_id"].astype(str),

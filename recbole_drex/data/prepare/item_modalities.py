@@ -100,8 +100,8 @@ def make_modalities(
     for name, path in sorted(settings["item_features"].items()):
         assert items is not None
         ids = items["item_id"].tolist()
-        place = {item: row for row, item in enumerate(ids)}
-        rows = np.array([place.get(item, -1) for item in made.items])
+        index = {item: row for row, item in enumerate(ids)}
+        rows = np.array([index.get(item, -1) for item in made.items])
         vectors = np.where(rows[:, None] >= 0, check_vectors(read_table(path), ids, path)[rows], np.float32(0))
         if not vectors.any():
             raise DataError(f"{path} holds nothing but zeros for the {len(rows):,} items that the filter keeps")

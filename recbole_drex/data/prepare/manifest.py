@@ -95,12 +95,12 @@ def check_sources(given: Sequence[Mapping[str, Any]], expected: Mapping[str, str
         DataError: a file has another hash.
         ConfigError: a name is none of the files'.
     """
-    found = {one["name"]: one["sha256"] for one in given}
+    result = {one["name"]: one["sha256"] for one in given}
     for name, digest in expected.items():
-        if name not in found:
-            raise ConfigError(unknown_name("raw file in 'raw_sha256':", name, found))
-        if found[name] != str(digest).lower():
-            raise DataError(f"raw file {name} is another than 'raw_sha256' says: its SHA-256 is {found[name]}")
+        if name not in result:
+            raise ConfigError(unknown_name("raw file in 'raw_sha256':", name, result))
+        if result[name] != str(digest).lower():
+            raise DataError(f"raw file {name} is another than 'raw_sha256' says: its SHA-256 is {result[name]}")
 
 
 def fingerprint(hashes: Sequence[str]) -> str:
@@ -110,13 +110,13 @@ def fingerprint(hashes: Sequence[str]) -> str:
 
 def versions() -> dict[str, str | None]:
     """Installed versions of the libraries that a preparation uses."""
-    found: dict[str, str | None] = {}
+    result: dict[str, str | None] = {}
     for name in _LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            result[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            result[name] = None
+    return result
 
 
 def check_origin(folder: Path, dataset: str, *, reviews: bool, mmrec: bool) -> None:

@@ -48,8 +48,8 @@ def mmrec_files(folder: Path) -> tuple[Path, dict[str, Path]]:
     """
     inter = sorted(folder.glob("*.inter"))
     if len(inter) != 1:
-        found = ", ".join(path.name for path in inter) or "none"
-        raise DataError(f"{folder} must hold one .inter file (MMRec's layout) or Parquet files; .inter files: {found}")
+        result = ", ".join(path.name for path in inter) or "none"
+        raise DataError(f"{folder} must hold one .inter file (MMRec's layout) or Parquet files; .inter files: {result}")
     files = sorted(folder.glob(f"?*{_SUFFIX}"))
     vectors = {path.name.removesuffix(_SUFFIX): path for path in files}
     if not vectors:
@@ -93,9 +93,9 @@ def read_mmrec(path: Path) -> pd.DataFrame:
     table = table[(table != "").any(axis=1)]  # the index still counts lines
     columns = {}
     for name, accepted in _NAMES.items():
-        found = [column for column in accepted if column in table]
-        if found:
-            columns[name] = table[found[0]].str.strip()
+        result = [column for column in accepted if column in table]
+        if result:
+            columns[name] = table[result[0]].str.strip()
         elif name in _NEEDED:
             raise DataError(f"{path}: no column '{accepted[0]}' in the header; found: {', '.join(table.columns)}")
     # The first flaw of the file in the order of its columns.
@@ -126,8 +126,8 @@ def read_mmrec(path: Path) -> pd.DataFrame:
 def _check(path: Path, values: pd.Series, good: Any, flaw: str) -> None:
     bad = values.index[~good]
     if len(bad):
-        found = f"{values.name} {values[bad[0]]!r:.80}"
-        raise DataError(f"{path}:{bad[0] + 2}: {found} is {flaw} (such rows: {len(bad):,})")
+        result = f"{values.name} {values[bad[0]]!r:.80}"
+        raise DataError(f"{path}:{bad[0] + 2}: {result} is {flaw} (such rows: {len(bad):,})")
 
 
 def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

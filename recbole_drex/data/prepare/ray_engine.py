@@ -167,8 +167,8 @@ class RayEngine:
         if "precision" in described[0]:
             # `auto` may mean something else on another machine; what it means on the first one holds for all.
             self._given["precision"] = described[0]["precision"]
-        places = max(1, min(len(blocks), len(self._actors) + _free_places()))
-        self._actors += [self._actor(described) for _ in range(places - len(self._actors))]
+        n_actors = max(1, min(len(blocks), len(self._actors) + _free_slots()))
+        self._actors += [self._actor(described) for _ in range(n_actors - len(self._actors))]
         pool, waiting = ActorPool(self._actors), iter(blocks)
 
         def submit() -> None:
@@ -219,7 +219,7 @@ def _with_gpus() -> bool:
     return ray.cluster_resources().get("GPU", 0) >= 1
 
 
-def _free_places() -> int:
+def _free_slots() -> int:
     """How many more actors there is room for now."""
     free = ray.available_resources()
     scarce = free.get("GPU", 0) * _PER_GPU if _with_gpus() else free.get("memory", float("inf")) // _MEMORY

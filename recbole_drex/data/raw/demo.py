@@ -214,14 +214,14 @@ class _World:
     def meta(self, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         seen: dict[str, int] = {}
         for item in self.item_ids:
-            adjective, noun, place, genre = (rng.choice(words) for words in (_ADJECTIVES, _NOUNS, _PLACES, _GENRES))
-            titles = (f"{adjective} {noun}", f"{noun} of {place}", f"{place}: {adjective} {noun}")
+            adjective, noun, index, genre = (rng.choice(words) for words in (_ADJECTIVES, _NOUNS, _PLACES, _GENRES))
+            titles = (f"{adjective} {noun}", f"{noun} of {index}", f"{index}: {adjective} {noun}")
             title = titles[rng.integers(3)]
             seen[title] = seen.get(title, 0) + 1
             yield {
                 "main_category": "Video Games",
                 "title": title if seen[title] == 1 else f"{title} {seen[title]}",
-                "description": [f"{genre} in the world of {place}."],
+                "description": [f"{genre} in the world of {index}."],
                 "store": f"{noun} Studios",
                 "categories": ["Video Games", str(genre)],
                 "parent_asin": item,

@@ -146,11 +146,11 @@ def _opened(path: RawFile) -> Iterator[BinaryIO]:
                 raise DataError(f"{path} holds damaged or truncated {name} data ({error}); fetch it again") from error
 
 
-def _require(path: RawFile, found: Collection[str], names: Names, needed: Collection[str], where: str) -> None:
-    times = Counter(list(found))
+def _require(path: RawFile, result: Collection[str], names: Names, needed: Collection[str], where: str) -> None:
+    times = Counter(list(result))
     for canonical in needed:
-        if not set(names[canonical]) & set(found):
-            listed = ", ".join(map(str, found)) or "nothing"
+        if not set(names[canonical]) & set(result):
+            listed = ", ".join(map(str, result)) or "nothing"
             looked = ", ".join(names[canonical])
             hint = ""
             if where == "the header":
@@ -165,11 +165,11 @@ def _require(path: RawFile, found: Collection[str], names: Names, needed: Collec
             raise DataError(f"{path}: column '{name}' is there {times[name]} times in {where}")
 
 
-def _columns(names: Names, found: Collection[str], size: int, get: Get) -> dict[str, list[Any]]:
+def _columns(names: Names, result: Collection[str], size: int, get: Get) -> dict[str, list[Any]]:
     """Take the first name's values and, where one says nothing, the next name's that does."""
     columns: dict[str, list[Any]] = {}
     for canonical, accepted in names.items():
-        present = [name for name in accepted if name in found]
+        present = [name for name in accepted if name in result]
         values = get(present[0]) if present else [None] * size
         for name in present[1:]:
             if any(map(is_missing, values)):
@@ -223,8 +223,8 @@ def _json(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str]
         if not checked:
             _, rows, _ = judged(b"\n".join(block.split(b"\n", _FIRST)[:_FIRST]), start)
             if rows:
-                found = dict.fromkeys(itertools.chain.from_iterable(rows))
-                _require(path, found, names, needed, f"the first {len(rows)} rows")
+                result = dict.fromkeys(itertools.chain.from_iterable(rows))
+                _require(path, result, names, needed, f"the first {len(rows)} rows")
                 checked = True
         stop = start + block.count(b"\n") + 1
         columns = read(block, stop - start)
@@ -248,8 +248,8 @@ def _array(head: bytes, stream: BinaryIO, path: RawFile, names: Names, needed: C
         rows = [(line, row) for line, row in part if row is not None]
         bad = [(line, "no JSON object") for line, row in part if row is None]
         if rows and not checked:
-            found = dict.fromkeys(itertools.chain.from_iterable(row for _, row in rows[:_FIRST]))
-            _require(path, found, names, needed, f"the first {len(rows[:_FIRST])} rows")
+            result = dict.fromkeys(itertools.chain.from_iterable(row for _, row in rows[:_FIRST]))
+            _require(path, result, names, needed, f"the first {len(rows[:_FIRST])} rows")
             checked = True
         yield Chunk([line for line, _ in rows], _values(names, [row for _, row in rows]), bad)
 
@@ -398,9 +398,9 @@ def _rows(records: Iterator[Record], path: RawFile, names: Names, needed: Collec
 
 def _parquet(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
     file = pq.ParquetFile(stream)
-    found = file.schema_arrow.names
-    _require(path, found, names, needed, "the schema")
-    wanted = [name for accepted in names.values() for name in accepted if name in found]
+    result = file.schema_arrow.names
+    _require(path, result, names, needed, "the schema")
+    wanted = [name for accepted in names.values() for name in accepted if name in result]
     start = 1
     for batch in read_batches(file, size_of(path), wanted, _ROWS):
         lines = list(range(start, start + batch.num_rows))

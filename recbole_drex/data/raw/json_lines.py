@@ -127,25 +127,25 @@ def array_rows(head: bytes, stream: BinaryIO, path: RawFile) -> Iterator[tuple[i
     between = re.compile(r"[\s,]*")
     line = 1
     try:
-        text, place = decode(head), 0
-        place = text.index("[") + 1
-        line += text.count("\n", 0, place)
+        text, index = decode(head), 0
+        index = text.index("[") + 1
+        line += text.count("\n", 0, index)
         while True:
-            start, place = place, between.match(text, place).end()  # type: ignore[union-attr]
-            line += text.count("\n", start, place)
-            if text[place : place + 1] == "]":
+            start, index = index, between.match(text, index).end()  # type: ignore[union-attr]
+            line += text.count("\n", start, index)
+            if text[index : index + 1] == "]":
                 return
             try:
-                value, end = decoder.raw_decode(text, place)
+                value, end = decoder.raw_decode(text, index)
             except ValueError:
                 more = stream.read(_READ)
-                if not more or len(text) - place > LONGEST:
+                if not more or len(text) - index > LONGEST:
                     raise
-                text, place = text[place:] + decode(more), 0
+                text, index = text[index:] + decode(more), 0
                 continue
             yield line, _object(value)
-            line += text.count("\n", place, end)
-            place = end
+            line += text.count("\n", index, end)
+            index = end
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{line}: damaged or cut off JSON array: {error}") from error
 

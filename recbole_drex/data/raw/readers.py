@@ -174,8 +174,8 @@ def _named(names: Mapping[str, Sequence[str]], columns: Mapping[str, Any] | None
 
 def _coded(table: pa.Table) -> pd.DataFrame:
     """The table with categorical ids and the numbers of its rows."""
-    for place, name in enumerate(("user_id", "item_id")):
-        table = table.set_column(place, name, table[name].dictionary_encode())
+    for index, name in enumerate(("user_id", "item_id")):
+        table = table.set_column(index, name, table[name].dictionary_encode())
     return table.append_column("row", pa.array(np.arange(len(table)))).to_pandas()
 
 
@@ -308,11 +308,11 @@ def _judge(chunk: Chunk, flaws: Mapping[str, np.ndarray]) -> tuple[np.ndarray, l
     """Tell which rows have no flaw, and the first flaw of each of the others."""
     good = ~np.logical_or.reduce(list(flaws.values()))
     bad: list[tuple[int, str]] = []
-    for place in np.flatnonzero(~good).tolist():
-        name = next(name for name, mask in flaws.items() if mask[place])
-        reason = f"{name} is {chunk.columns[name][place]!r:.80}"
+    for index in np.flatnonzero(~good).tolist():
+        name = next(name for name, mask in flaws.items() if mask[index])
+        reason = f"{name} is {chunk.columns[name][index]!r:.80}"
         if not bad:
-            row = {name: values[place] for name, values in chunk.columns.items() if not is_missing(values[place])}
+            row = {name: values[index] for name, values in chunk.columns.items() if not is_missing(values[index])}
             reason += shown(row)
-        bad.append((chunk.lines[place], reason))
+        bad.append((chunk.lines[index], reason))
     return good, bad

@@ -54,8 +54,8 @@ class RemoteFile:
     @property
     def protocols(self) -> tuple[str, ...]:
         """What may stand before ``://`` in addresses of this kind."""
-        found = self._system.protocol
-        return (found,) if isinstance(found, str) else tuple(found)
+        result = self._system.protocol
+        return (result,) if isinstance(result, str) else tuple(result)
 
     def is_file(self) -> bool:
         """Whether there is such a file."""
@@ -114,12 +114,12 @@ def raw_files(given: Iterable[str | Path | RemoteFile]) -> tuple[RawFile, ...]:
             continue
         system, pattern = _file_system(entry)
         try:
-            found = sorted(system.glob(pattern))
+            result = sorted(system.glob(pattern))
         except Exception as error:  # a backend's own, as above
             raise DataError(f"cannot list {entry}: {_first_line(error)}") from error
-        if not found:
+        if not result:
             raise DataError(f"no file fits {entry}")
-        files += [RemoteFile(system.unstrip_protocol(path)) for path in found]
+        files += [RemoteFile(system.unstrip_protocol(path)) for path in result]
     return tuple(files)
 
 

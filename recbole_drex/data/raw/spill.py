@@ -50,8 +50,8 @@ class RawReviews:
         texts = np.full(len(rows), "", dtype=object)
         files = np.searchsorted(self._starts, rows, side="right") - 1
         for file in np.unique(files):
-            places = np.flatnonzero(files == file)
-            texts[places] = self._files[file][rows[places] - self._starts[file]]
+            indices = np.flatnonzero(files == file)
+            texts[indices] = self._files[file][rows[indices] - self._starts[file]]
         return texts.tolist()
 
     @cached_property

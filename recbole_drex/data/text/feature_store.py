@@ -177,10 +177,10 @@ class FeatureStore:
         blocks = np.cumsum(lengths[spoken]) // _BLOCK_WORDS
         for block in np.split(spoken, np.flatnonzero(np.diff(blocks)) + 1):
             starts = np.cumsum(lengths[block]) - lengths[block]
-            place = np.arange(lengths[block].sum())
-            words = self.read(place + np.repeat(self.offsets[reviews[block]] - starts, lengths[block]))
+            index = np.arange(lengths[block].sum())
+            words = self.read(index + np.repeat(self.offsets[reviews[block]] - starts, lengths[block]))
             result[block] = torch.nn.functional.embedding_bag(
-                torch.from_numpy(place), words, torch.from_numpy(starts), mode="mean"
+                torch.from_numpy(index), words, torch.from_numpy(starts), mode="mean"
             ).numpy()
         return result
 

@@ -93,12 +93,12 @@ class ReviewTexts:
         bounds = np.searchsorted(wanted[order], self._starts)
         try:
             for group in np.flatnonzero(np.diff(bounds)).tolist():
-                places = order[bounds[group] : bounds[group + 1]]
+                indices = order[bounds[group] : bounds[group + 1]]
                 column = self._file.read_row_group(group, columns=["text"]).column("text")
-                for place, text in zip(
-                    places, column.take(wanted[places] - self._starts[group]).to_pylist(), strict=True
+                for index, text in zip(
+                    indices, column.take(wanted[indices] - self._starts[group]).to_pylist(), strict=True
                 ):
-                    texts[place] = text or ""
+                    texts[index] = text or ""
         except (OSError, KeyError, pa.ArrowException) as error:
             raise self._unreadable(error) from error
         return texts

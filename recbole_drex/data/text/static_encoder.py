@@ -120,7 +120,7 @@ def static_vectors_of(settings: Mapping[str, Any], source: str, batch_words: int
     Raises:
         DataError: it is missing, or is another one.
     """
-    found = StaticVectors(source, batch_words=batch_words)
-    if any(settings[name] != value for name, value in found.settings.items()):
+    result = StaticVectors(source, batch_words=batch_words)
+    if any(settings[name] != value for name, value in result.settings.items()):
         raise DataError(f"static_vectors '{source}' is not what the data set was made with")
-    return found
+    return result

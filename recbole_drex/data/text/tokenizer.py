@@ -156,7 +156,7 @@ class TextProcessor:
     def __call__(self, text: str) -> ReviewWords:
         """Clean ``text`` and find its kept words; empty text gives no words."""
         text, stops = _sentences(text)
-        stop, places = -1, iter(stops)
+        stop, ends = -1, iter(stops)
         keep = self._keep
         lemmas: list[str] = []
         starts: list[int] = []
@@ -171,7 +171,7 @@ class TextProcessor:
                 ends.append(start + kept[1])
                 begins.append(stop < start)
                 while stop < start:
-                    stop = next(places)
+                    stop = next(ends)
         return ReviewWords(text, lemmas, starts, ends, begins)
 
     @property

@@ -47,14 +47,14 @@ def word_vectors(source: str, words: Sequence[str], encoder: Mapping[str, Any], 
     Raises:
         DataError: the source is missing, damaged or has none of the words; the message names file and line.
     """
-    place = {word: k for k, word in enumerate(words)}
-    found = _from_encoder(encoder, words) if source == ENCODER else _from_file(Path(source), place)
-    if words and not found:
+    index = {word: k for k, word in enumerate(words)}
+    result = _from_encoder(encoder, words) if source == ENCODER else _from_file(Path(source), index)
+    if words and not result:
         raise DataError(f"word vectors {source}: none of the {len(words)} words of the reviews is there")
-    logging.getLogger(__name__).info("word vectors %s: %d of %d words found", source, len(found), len(words))
-    width = len(next(iter(found.values()))) if found else size or 1
-    length = float(np.mean([np.linalg.norm(vector) for vector in found.values()])) if found else 1.0
-    return _reduced(_filled(found, words, length, width), size)
+    logging.getLogger(__name__).info("word vectors %s: %d of %d words found", source, len(result), len(words))
+    width = len(next(iter(result.values()))) if result else size or 1
+    length = float(np.mean([np.linalg.norm(vector) for vector in result.values()])) if result else 1.0
+    return _reduced(_filled(result, words, length, width), size)
 
 
 def _random(word: str, width: int) -> np.ndarray:
@@ -99,12 +99,12 @@ def _from_encoder(settings: Mapping[str, Any], words: Sequence[str]) -> Found:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     unknown = tokenizer.token_to_id("[UNK]")
-    found = {}
+    result = {}
     for k, encoding in enumerate(tokenizer.encode_batch(list(words), add_special_tokens=False)):
         pieces = [piece for piece in encoding.ids if piece != unknown]
         if pieces:
-            found[k] = table[pieces].mean(0)
-    return found
+            result[k] = table[pieces].mean(0)
+    return result
 
 
 def head_of_file(path: Path, words: int = 1000) -> list[np.ndarray]:
@@ -114,10 +114,10 @@ def head_of_file(path: Path, words: int = 1000) -> list[np.ndarray]:
         DataError: the file cannot be read; the message names file and line.
     """
     with _opened(path) as file:
-        found = [vector for _, _, vector in islice(_entries(file, path, _Everything()), words)]
-    if not found:
+        result = [vector for _, _, vector in islice(_entries(file, path, _Everything()), words)]
+    if not result:
         raise DataError(f"word vectors {path}: the file holds no word")
-    return found
+    return result
 
 
 def vectors_of_file(path: Path, words: Sequence[str], length: float, width: int) -> np.ndarray:
@@ -131,18 +131,18 @@ def vectors_of_file(path: Path, words: Sequence[str], length: float, width: int)
     Raises:
         DataError: the file cannot be read, or has none of the words; the message names file and line.
     """
-    found = _from_file(path, {word: k for k, word in enumerate(words)})
-    if words and not found:
+    result = _from_file(path, {word: k for k, word in enumerate(words)})
+    if words and not result:
         raise DataError(f"word vectors {path}: none of the {len(words)} words of the reviews is there")
-    logging.getLogger(__name__).info("word vectors %s: %d of %d words found", path, len(found), len(words))
-    return _filled(found, words, length, width)
+    logging.getLogger(__name__).info("word vectors %s: %d of %d words found", path, len(result), len(words))
+    return _filled(result, words, length, width)
 
 
-def _filled(found: Found, words: Sequence[str], length: float, width: int) -> np.ndarray:
+def _filled(result: Found, words: Sequence[str], length: float, width: int) -> np.ndarray:
     """Vectors of all words, random ones of about the given length where none was found."""
     vectors = np.empty((len(words), width), dtype=np.float32)
     for k, word in enumerate(words):
-        vectors[k] = found[k] if k in found else _random(word, width) * (length / width**0.5)
+        vectors[k] = result[k] if k in result else _random(word, width) * (length / width**0.5)
     return vectors
 
 
@@ -161,15 +161,15 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"cannot read word vectors {path}: {error}; give 'encoder' or the path of a file") from error
 
 
-def _from_file(path: Path, place: Mapping[str, int]) -> Found:
+def _from_file(path: Path, index: Mapping[str, int]) -> Found:
     """Vectors of the wanted words; of a word that is there twice, the first counts."""
-    found: Found = {}
+    result: Found = {}
     with _opened(path) as file:
-        for where, word, vector in _entries(file, path, place):
+        for where, word, vector in _entries(file, path, index):
             if not (np.abs(vector) <= _LARGEST).all():
                 raise DataError(f"{where}: the vector of '{word}' holds values that are not finite or above 1e6")
-            found.setdefault(place[word], vector)
-    return found
+            result.setdefault(index[word], vector)
+    return result
 
 
 def _entries(file: BinaryIO, path: Path, wanted: Container[str]) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -18,19 +18,19 @@ from recbole_drex.model.layers.common import Side, blocks_of
 from recbole_drex.model.layers.evidence_table import RatingColumns
 from recbole_drex.parallel import collectives
 
-_PAIRS = 4096  # pairs that are scored at once
+_PAIRS = 4096  # pairs per block
 
 
 class ScoreParts(NamedTuple):
-    """A score as a sum: what every part adds to it.
+    """A score as a sum of parts.
 
     Attributes:
-        average: the score of a pair of which nothing is known, (...,).
-        user: what is known of the user adds, whatever the item, (...,).
-        item: what is known of the item adds, whatever the user, (...,).
-        aspects: each aspect, (..., A).
-        taste: what the user likes of what others say about the item, (...,).
-        rest: what states of user and item add only together, (...,).
+        average: the score of an unknown user and an unknown item, (...,).
+        user: contribution of the user's evidence, independent of the item, (...,).
+        item: contribution of the item's evidence, independent of the user, (...,).
+        aspects: contribution of each aspect, (..., A).
+        taste: contribution of the user's taste for what others say about the item, (...,).
+        rest: interaction of the states of user and item, (...,).
     """
 
     average: torch.Tensor
@@ -50,7 +50,7 @@ class DReX(StateModel):
     r"""States of users and items, refined by reviews and ratings (paper, section 3); ``start: mlp`` makes it DReX-MLP.
 
     An interaction s of user u and item i has a rating, review words with embeddings :math:`x_k`, further vectors, or
-    only some of them. With d = ``embedding_size``:
+    some of these. With d = ``embedding_size``:
 
     .. math::
         T_s &= W_t \textstyle\sum_k a_k x_k + b_t, \quad a = \mathrm{softmax}_k\, w_a^\top (W_t x_k + b_t)
@@ -68,48 +68,46 @@ class DReX(StateModel):
     :math:`\ell` is the squared error in the paper, or what ``output`` and ``loss`` of
     :class:`~recbole_drex.model.abstract_recommender.RatingModel` say; for ordinal output :math:`\hat r_s` is the score.
 
-    The state that predicts s never contains the message of s, in training as in evaluation (the paper does not say
-    so; taken literally it would train by copying). ``refinement: leave_one_out`` takes one GRU step with the mean of
-    the other messages; ``sequential`` one step per earlier message, in time order.
+    The state that predicts s never contains the message of s, neither in training nor in evaluation. (The paper does
+    not say so; taken literally, it would train by copying.) ``refinement: leave_one_out`` takes one GRU step with the
+    mean of the other messages; ``sequential`` takes one step per earlier message, in time order.
 
     Beyond the paper, and off in ``DReX-paper``:
 
-    * ``use_bias`` adds :math:`\mu + \alpha_u d_u + \alpha_i d_i`, where :math:`d_u` is the mean of the user's other
-      ratings, each minus what the item's mean explains, shrunk as if c ratings of the average were there too:
-      :math:`d_u = \sum_{t \in N(u)} (r_t - \mu_{j(t)}) / (|N(u)| + c_u)`, and :math:`d_i` likewise. :math:`\alpha` and
-      c are learned. So users and items have no free parameters, and new users are treated as those of the data are.
-    * With ordinal output the offsets of a user's thresholds are linear in how the shares of the levels in all ratings
-      of the user but the target's differ from those of all users
+    * ``use_bias`` adds :math:`\mu + \alpha_u d_u + \alpha_i d_i`. :math:`d_u` is the shrunken mean deviation of the
+      user's other ratings from the items' means:
+      :math:`d_u = \sum_{t \in N(u)} (r_t - \mu_{j(t)}) / (|N(u)| + c_u)`; :math:`d_i` likewise. :math:`\alpha` and
+      c are learned. So users and items have no free parameters, and new users are treated like those in the data.
+    * With ordinal output, the offsets of a user's thresholds are a linear function of how the distribution of the
+      user's other ratings differs from that of all users
       (:meth:`~recbole_drex.model.drex.states.StateModel.habits`).
-    * ``adjust_rating`` adds to the message of each side a projection of the rating minus what the other side's mean
-      explains.
+    * ``adjust_rating`` adds to each side's message a projection of the rating minus the other side's mean.
     * ``use_bilinear`` adds :math:`h_u^\top B h_i`, since an MLP learns products of its inputs badly; ``use_mlp: false``
       leaves the MLP out; ``factor_size`` adds :math:`p_u^\top q_i`, with free vectors.
-    * ``aspects`` adds what the user writes about times what others say of it, see
+    * ``aspects`` adds, over aspects, how much the user mentions the aspect times what others think of it, see
       :class:`~recbole_drex.model.drex.aspects.Aspects`; it needs the leave-one-out rule.
-    * ``taste`` adds what the user likes of what others say about the item, to the score of pairs that are no evidence,
-      see :class:`~recbole_drex.model.drex.taste.TextTaste`.
+    * ``taste`` adds the user's taste for what others say about the item, see
+      :class:`~recbole_drex.model.drex.taste.TextTaste`. Pairs that are evidence are predicted without it.
 
-    A score is a sum of parts (:class:`ScoreParts`). With f the MLP and the bilinear term, and :math:`h_0` the state of
-    a user or item without any evidence (for ``start: random`` the mean of the learned ones), :math:`f(h_u, h_i)` counts
-    as :math:`f(h_0, h_0)` for the average, :math:`f(h_u, h_0) - f(h_0, h_0)` for the user, the same for the item, and
-    what is left.
+    A score is a sum of parts (:class:`ScoreParts`). Let f be the MLP plus the bilinear term, and :math:`h_0` the state
+    of a user or item without evidence (for ``start: random`` the mean of the learned ones). Then :math:`f(h_u, h_i)` is
+    split into :math:`f(h_0, h_0)` for the average, :math:`f(h_u, h_0) - f(h_0, h_0)` for the user, likewise for the
+    item, and the rest.
 
-    ``train_target: implicit`` (``DReX-implicit``) ranks instead of predicting ratings: the score of a target is
-    compared with those of K sampled items without an interaction, all of them from states without the message of the
-    target, by a loss that counts an interaction for ``target_weight``
+    ``train_target: implicit`` (``DReX-implicit``) ranks instead of predicting ratings. The score of a target is
+    compared with the scores of K sampled items without an interaction, all from states without the message of the
+    target; ``target_weight`` weights the interactions in the loss
     (:class:`~recbole_drex.model.abstract_recommender.RankingHead`). It needs the leave-one-out rule. Tastes
-    :math:`\beta_u` are then free vectors, learned with all else, and :math:`z_{ui}` leaves out the review of a pair
-    that is evidence; the directions that z is measured along are fitted once, to all training reviews, that one among
-    them.
+    :math:`\beta_u` are then free vectors that are learned with the other parameters, and :math:`z_{ui}` leaves out the
+    review of a pair that is evidence. The directions of z are fitted once, to all training reviews, that one included.
 
-    Training costs O(interactions) per epoch: pooled reviews are refreshed once an epoch, everything linear in them is
-    exact at every step, and the gradient of the attention comes from reviews that are read again for
-    ``message_samples`` targets of each step, see :mod:`recbole_drex.model.layers.review_sampling`; that of aspects, see
+    Training costs O(interactions) per epoch. Pooled reviews are refreshed once per epoch; everything linear in them is
+    exact at every step. The gradient of the attention comes from reviews that are read again for ``message_samples``
+    targets of each step, see :mod:`recbole_drex.model.layers.review_sampling`. For the gradient of aspects see
     :class:`~recbole_drex.model.drex.states.StateModel`.
 
     Raises:
-        ConfigError: an unknown modality, or parameters that do not go together.
+        ConfigError: an unknown modality, or incompatible parameters.
         DataError: the data set lacks the features of a modality.
     """
 
@@ -120,7 +118,7 @@ class DReX(StateModel):
 
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
-        self.explained: dict[int, Any] = {}  # what explanations of users rest on, until the model learns
+        self.explained: dict[int, Any] = {}  # cache of explanations by user, until the parameters change
         self._from_items: torch.Tensor | None = None
         size, self.reg_weight = config["embedding_size"], config["reg_weight"]
         self.reg_states = config["reg_states"]
@@ -133,7 +131,7 @@ class DReX(StateModel):
         self.use_bias = config["use_bias"]
         self.slopes = nn.Parameter(torch.ones(2)) if self.use_bias else None  # alpha
         if self.use_bias:
-            # What states add starts from nothing, so that training starts from the means and does not leave them first.
+            # States add nothing at first, so training starts from the means.
             for layer in filter(None, (self.bilinear, self.scorer if self.use_mlp else None)):
                 nn.init.zeros_(layer.weight)
         if self.use_mlp:
@@ -152,13 +150,13 @@ class DReX(StateModel):
         self.taste = None
         if sources and self.attention is not None:
             store, size = self.attention.store, config["taste_size"]
-            weight = 0.0 if self.ranks else config["taste_weight"]  # of the ridge regressions
+            weight = 0.0 if self.ranks else config["taste_weight"]
             self.taste = TextTaste(self.table, store, sources, size, weight, config["seed"])
             if self.ranks:
                 self.taste_weights = nn.Embedding(self.n_users, len(self.taste.strength))
                 nn.init.normal_(self.taste_weights.weight, std=0.1)
 
-    # Remembered between steps -----------------------------------------------------------------------------------
+    # Cached between steps ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _refresh(self) -> None:
@@ -169,9 +167,9 @@ class DReX(StateModel):
 
     @torch.no_grad()
     def make_ready(self) -> None:
-        """Bring what predictions need up to date: states, and tastes for what they leave unexplained.
+        """Update what predictions need: states, and the tastes that are fitted to their residuals.
 
-        Several processes share the work, so the trainer calls this in all of them before any predicts.
+        Several processes share the work, so the trainer calls this in all processes before any of them predicts.
         """
         if self._stale or self.training:
             self._refresh()
@@ -188,12 +186,12 @@ class DReX(StateModel):
         self._tastes = self.taste.fit(table, self.residual)
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The states of users and items, each of shape ``(n, d)``, made of all training interactions."""
+        """The states of users and items, each of shape ``(n, d)``, from all training interactions."""
         self.make_ready()
         return self._users.state, self._items.state
 
     def _residual(self, row: torch.Tensor) -> torch.Tensor:
-        """What all but tastes leaves unexplained of the ratings of the table's rows (b,): (b,)."""
+        """Residuals of the ratings of the table's rows (b,), predicted without tastes: (b,)."""
         user, item = self.table.user[row], self.table.item[row]
         known = self.without_own(Side.USER, user, row)
         score = self._score(known, self.without_own(Side.ITEM, item, row), user, item)
@@ -206,7 +204,7 @@ class DReX(StateModel):
             self._refresh()
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         n = int(interaction[self.label_field].sum()) if self.ranks else len(user)
-        # RecBole puts all targets first, then a sampled item for each, and another one, ...
+        # RecBole puts all targets first, then one sampled item for each, then a second one, ...
         user, items = user[:n], item.view(-1, n).T
         row = self.table.find(user, items[:, 0])
         known_user, known_item, all_states = self._for_training(user, items[:, 0], row)
@@ -242,7 +240,7 @@ class DReX(StateModel):
     def _score(
         self, known_user: SideState, known_item: SideState, user: torch.Tensor, item: torch.Tensor
     ) -> torch.Tensor:
-        """Scores without tastes; all arguments of one shape (...,), but for what they have beyond."""
+        """Scores (...,) without tastes; all arguments start with the same shape (...,)."""
         value = self.score_of_states(known_user.state, known_item.state)
         if self.factor_size:
             value = value + (self.user_factors(user) * self.item_factors(item)).sum(-1)
@@ -258,13 +256,13 @@ class DReX(StateModel):
         """The score as a sum of parts.
 
         Args:
-            known_user, known_item: the two sides, of one shape (...,).
-            taste: what tastes add, (...,).
-            product: what factors add, (...,).
+            known_user, known_item: the two sides, of the same shape (...,).
+            taste: contribution of tastes, (...,).
+            product: contribution of factors, (...,).
         """
         of_user, of_item = (one.state for one in (known_user, known_item))
-        no_user = self.user_start.of_nobody().expand_as(of_user)
-        no_item = self.item_start.of_nobody().expand_as(of_item)
+        no_user = self.user_start.of_unknown().expand_as(of_user)
+        no_item = self.item_start.of_unknown().expand_as(of_item)
         nothing, both = self.score_of_states(no_user, no_item), self.score_of_states(of_user, of_item)
         user_alone, item_alone = self.score_of_states(of_user, no_item), self.score_of_states(no_user, of_item)
         parts = ScoreParts(
@@ -289,7 +287,7 @@ class DReX(StateModel):
 
     @torch.no_grad()
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Scores of pairs, shape ``(b,)``; a pair that is evidence itself is scored without its own message."""
+        """Scores of pairs, shape ``(b,)``; a pair that is evidence is scored without its own message."""
         self.make_ready()
         return self._score_pairs(user, item, self.table.find(user, item))
 
@@ -302,7 +300,7 @@ class DReX(StateModel):
             self.taste.write_fitted(path)
 
     def predict_distribution(self, interaction) -> torch.Tensor | None:
-        """Probability of each rating level for pairs, shape ``(b, K)``; None but for ordinal output."""
+        """Probability of each rating level for pairs, shape ``(b, K)``; None unless the output is ordinal."""
         return self._of_pairs(self.head.distribution, interaction) if isinstance(self.head, OrdinalHead) else None
 
     @torch.no_grad()
@@ -312,21 +310,21 @@ class DReX(StateModel):
         return self._output(output, user, item, self.table.find(user, item))
 
     def _output(self, output: Callable[..., torch.Tensor], user, item, row) -> torch.Tensor:
-        """What the output layer makes of the scores of pairs (b,) whose rows of the table are ``row`` (b,)."""
+        """Output for the scores of pairs (b,) at rows ``row`` (b,) of the table, -1 for none."""
         score = self._score_pairs(user, item, row)
         return output(score, self.who(self.without_own(Side.USER, user, row), user))
 
     def _score_pairs(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """Scores of pairs (b,) whose rows of the table are ``row`` (b,), -1 for none."""
+        """Scores of pairs (b,) at rows ``row`` (b,) of the table, -1 for none."""
         score = self._score_states(user, item, row)
         if self.taste is None or self._tastes is None:
             return score
         tasted = (self._tastes[user] * self.taste.items(item, row)).sum(-1)
-        # Tastes that are fitted to residuals know the message of every row.
+        # Tastes that are fitted to residuals contain the message of every row, so rows are predicted without them.
         return score + (tasted if self.ranks else tasted * (row < 0))
 
     def _score_states(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """What all but tastes says of pairs; as :meth:`_score_pairs`."""
+        """As :meth:`_score_pairs`, without tastes."""
         return self._score(self.without_own(Side.USER, user, row), self.without_own(Side.ITEM, item, row), user, item)
 
     @torch.no_grad()
@@ -336,33 +334,33 @@ class DReX(StateModel):
         users = interaction[self.USER_ID]
         rating = torch.stack([self._ratings(user, self._scores_of_all(int(user))) for user in users])
         rows = [self.table.rows_of(user) for user in users.tolist()]
-        place = torch.repeat_interleave(torch.tensor([len(row) for row in rows], device=users.device))
-        for at, row in zip(place.split(_PAIRS), torch.cat(rows).split(_PAIRS), strict=True):
+        index = torch.repeat_interleave(torch.tensor([len(row) for row in rows], device=users.device))
+        for at, row in zip(index.split(_PAIRS), torch.cat(rows).split(_PAIRS), strict=True):
             known = self.table.item[row]
             rating[at, known] = self._output(self.head.mean, users[at], known, row)
         return rating.flatten()
 
     @torch.no_grad()
     def predict_unknown(self, user: int) -> torch.Tensor:
-        """Predicted ratings of a user with every item, (n_items,); those of items that are evidence mean nothing.
+        """Predicted ratings of a user with every item, (n_items,), valid only for items without the user's evidence.
 
-        A few times as fast as :meth:`full_sort_predict`, which leaves each known item's own message out.
+        A few times as fast as :meth:`full_sort_predict`, which leaves out the message of each item that is evidence.
         """
         self.make_ready()
         return self._ratings(torch.tensor(user, device=self.mean.device), self._scores_of_all(user))
 
     def _ratings(self, user: torch.Tensor, score: torch.Tensor) -> torch.Tensor:
-        """Predicted ratings (n,) of scores (n,) that are all one user's."""
+        """Predicted ratings (n,) from scores (n,) of one user."""
         who = self.who(self._users.each(lambda part: part[user[None]]), user[None])
         return torch.cat([self.head.mean(part, who) for part in score.split(_PAIRS)])
 
-    def rating_of_nobody(self, score: torch.Tensor) -> torch.Tensor:
-        """Expected ratings of scores (...,) by somebody of whom nothing is known."""
+    def rating_of_unknown_user(self, score: torch.Tensor) -> torch.Tensor:
+        """Expected ratings from scores (...,) of a user without evidence."""
         nothing = RatingColumns.of(torch.zeros_like(self.table.ratings[:1]))
         return self.head.mean(score, self.habits(Side.USER, nothing)[0])
 
     def _scores_of_all(self, user: int) -> torch.Tensor:
-        """Scores of all items as if the user knew none of them, (n_items,); some thousand at a time."""
+        """Scores of all items, (n_items,), as if the user had interacted with none of them; in blocks."""
         return torch.cat([self._scores_of(user, items) for items in blocks_of(self.n_items, _PAIRS)])
 
     def _scores_of(self, user: int, items: slice) -> torch.Tensor:

@@ -12,7 +12,7 @@ from recbole_drex.model.layers.rating_tower import SparseRows
 class StartState(nn.Module):
     r"""Start states of one side.
 
-    * ``zero``: states come from messages alone.
+    * ``zero``: zeros.
     * ``random``: one learned vector per user or item (DReX).
     * ``mlp``: :math:`p_u = \mathrm{ReLU}(r_u W_1 + b_1) W_2 + b_2` from the training ratings :math:`r_u` over items,
       divided by the highest (DReX-MLP, section 4; one hidden layer of width d). The target's own rating is left
@@ -67,8 +67,8 @@ class StartState(nn.Module):
     def _from_hidden(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.from_hidden(torch.relu(hidden + self.hidden_bias))
 
-    def of_nobody(self) -> torch.Tensor:
-        """The start state of a user or item without any rating, (d,); the mean of the learned ones if they are free."""
+    def of_unknown(self) -> torch.Tensor:
+        """The start state of a user or item without ratings, (d,); for ``random`` the mean of the learned ones."""
         if self.kind == "zero":
             return torch.zeros(self.size, device=self._device.device)
         if self.kind == "random":
@@ -78,19 +78,19 @@ class StartState(nn.Module):
     def several(
         self, entity: int, n: int, scenario: torch.Tensor, other: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
-        """n start states (n, d) of one user or item, whose ratings are not what they are in the data.
+        """n start states (n, d) of one user or item with changed ratings.
 
         Args:
-            entity: internal id; 0 for somebody without ratings, whose learned start is the mean of all.
+            entity: internal id; 0 for a user or item without ratings, see :meth:`of_unknown`.
             n: number of states.
-            scenario: the state that each of p changes belongs to, (p,).
-            other: whose rating is changed, (p,).
-            value: what is added to it, divided by the highest rating as all ratings are, (p,).
+            scenario: index of the state that each of p changes belongs to, (p,).
+            other: the item (or user) whose rating is changed, (p,).
+            value: the change of the rating, divided by the highest rating, (p,).
         """
         if self.kind == "zero":
             return torch.zeros(n, self.size, device=self._device.device)
         if self.kind == "random":
-            return (self.embedding.weight[entity] if entity else self.of_nobody()).expand(n, -1)
+            return (self.embedding.weight[entity] if entity else self.of_unknown()).expand(n, -1)
         hidden = self.matrix.times(torch.tensor([entity], device=other.device), self.into_hidden.weight)
         hidden = hidden.repeat(n, 1).index_add(0, scenario, value[:, None] * self.into_hidden(other))
         return self._from_hidden(hidden)

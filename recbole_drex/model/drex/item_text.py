@@ -1,4 +1,4 @@
-"""What reviews say about their items, as few numbers: places along the directions in which items differ."""
+"""Coordinates of reviews along the directions in which the texts of items differ."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-_RIDGE = 1.0  # of the mean variance within items: what is learned from few reviews must not trust small variances
-_ROUNDING = 1e-12  # a smaller variance within items, relative to the features' squares, is rounding, no content
+_RIDGE = 1.0  # times the mean variance within items: small variances are unreliable when reviews are few
+_ROUNDING = 1e-12  # a variance within items below this, relative to the features' squares, is rounding error
 
 
 class ItemCoordinates(NamedTuple):
-    """What :func:`item_coordinates` finds.
+    """Result of :func:`item_coordinates`.
 
     Attributes:
-        coordinates: of the reviews, zero for those without words, float16 (n, k).
+        coordinates: coordinates of the reviews, zero for reviews without words, float16 (n, k).
         strength: lambda, descending and positive, float32 (k,).
         directions: float32 (width, k).
-        spoken: whether a review has words, (n,).
+        has_words: whether a review has words, (n,).
     """
 
     coordinates: np.ndarray
     strength: np.ndarray
     directions: np.ndarray
-    spoken: np.ndarray
+    has_words: np.ndarray
 
 
 def item_coordinates(blocks: Callable[[], Iterable[np.ndarray]], item: np.ndarray, size: int) -> ItemCoordinates:
@@ -40,33 +40,33 @@ def item_coordinates(blocks: Callable[[], Iterable[np.ndarray]], item: np.ndarra
     :math:`\lambda_k \sum_s y_{sk} / (1 + n \lambda_k)`.
 
     Args:
-        blocks: gives the features of all n reviews, (n, width), as often as it is called: some rows at a time, so that
-            they need not be in memory together. A review without words has zeros.
-        item: (n,).
-        size: how many directions are kept at most, those of the largest :math:`\lambda`.
+        blocks: returns an iterator over the features of all n reviews, (n, width), in blocks of rows, each time it is
+            called. A review without words has zeros.
+        item: item of each review, (n,).
+        size: maximum number of directions, those of the largest :math:`\lambda`.
 
     Returns:
-        k is 0 where no two items were reviewed, or none twice, or where reviews of an item never differ.
+        k is 0 if fewer than two items have reviews, no item has two, or the reviews of an item never differ.
     """
     code = np.unique(item, return_inverse=True)[1]
     n_codes, sums, squares, known = int(code.max(initial=-1)) + 1, np.zeros((0, 0)), 0.0, [np.zeros(0, dtype=bool)]
-    for place, x in _numbered(blocks()):
-        part = scipy.sparse.csr_matrix((np.ones(len(x)), (code[place], np.arange(len(x)))), (n_codes, len(x))) @ x
+    for index, x in _numbered(blocks()):
+        part = scipy.sparse.csr_matrix((np.ones(len(x)), (code[index], np.arange(len(x)))), (n_codes, len(x))) @ x
         sums = sums + part if sums.size else part
         squares += np.square(x).sum()
         known.append((x != 0).any(1))
-    spoken = np.concatenate(known)
-    n, count = int(spoken.sum()), np.bincount(code[spoken], minlength=n_codes)
+    has_words = np.concatenate(known)
+    n, count = int(has_words.sum()), np.bincount(code[has_words], minlength=n_codes)
     n_items = int((count > 0).sum())
     width = sums.shape[1]
-    nothing = ItemCoordinates(np.zeros((len(item), 0), dtype=np.float16), _zeros(0), _zeros(width, 0), spoken)
+    nothing = ItemCoordinates(np.zeros((len(item), 0), dtype=np.float16), _zeros(0), _zeros(width, 0), has_words)
     if n_items < 2 or n <= n_items:
         return nothing
     centre = sums.sum(0) / n
     mean = sums / np.maximum(count, 1)[:, None] - centre
     within = np.zeros((width, width))
-    for place, x in _numbered(blocks(), spoken):
-        rest = x - centre - mean[code[place]]
+    for index, x in _numbered(blocks(), has_words):
+        rest = x - centre - mean[code[index]]
         within += rest.T @ rest
     within /= n - n_items
     each = (n - (count**2).sum() / n) / (n_items - 1)
@@ -77,25 +77,25 @@ def item_coordinates(blocks: Callable[[], Iterable[np.ndarray]], item: np.ndarra
     strength, directions = scipy.linalg.eigh(between, within + ridge * np.eye(width))
     best = np.argsort(strength)[::-1][:size]
     best = best[strength[best] > 0]
-    # Rounding must not decide on signs.
+    # Rounding must not decide the signs.
     directions *= np.sign(directions[np.abs(directions).argmax(0), np.arange(width)])
     coordinates = np.zeros((len(item), len(best)), dtype=np.float16)
-    for place, x in _numbered(blocks(), spoken):
-        coordinates[place] = (x - centre) @ directions[:, best]
+    for index, x in _numbered(blocks(), has_words):
+        coordinates[index] = (x - centre) @ directions[:, best]
     directions = directions[:, best].astype(np.float32)
-    return ItemCoordinates(coordinates, strength[best].astype(np.float32), directions, spoken)
+    return ItemCoordinates(coordinates, strength[best].astype(np.float32), directions, has_words)
 
 
 def _numbered(
     blocks: Iterable[np.ndarray], chosen: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Numbers of the rows of each block and the rows in double precision; of rows that are ``chosen`` (a mask) only."""
+    """Indices of each block's rows and the rows in double precision; only of the rows in the mask ``chosen``."""
     start = 0
     for block in blocks:
-        place = np.arange(start, start + len(block))
+        index = np.arange(start, start + len(block))
         if chosen is not None:
-            place = place[chosen[place]]
-        yield place, block[place - start].astype(np.float64)
+            index = index[chosen[index]]
+        yield index, block[index - start].astype(np.float64)
         start += len(block)
 
 

@@ -1,4 +1,4 @@
-"""The two rules by which messages refine a state. Neither ever lets a message into the state that predicts it."""
+"""The two rules by which messages refine a state. A state never contains the message that it predicts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StateRefiner(nn.Module):
         """One step with the shrunk mean of the messages; a state without messages stays at its start.
 
         Args:
-            message_sum: sums of messages, target left out, (n, d).
+            message_sum: sums of messages without the target's, (n, d).
             count: numbers of messages, (n, 1).
             start: states before any message, (n, d).
         """
@@ -37,11 +37,11 @@ class StateRefiner(nn.Module):
         return self.gru(message[None], state[None])[0][0]
 
     def in_order(self, messages: torch.Tensor, group: torch.Tensor, time: torch.Tensor, start: torch.Tensor):
-        """One step per message, in time order (rows that share a time in the order of the table).
+        """One step per message, in time order (ties: in the order of the table).
 
         Args:
             messages: (n, d).
-            group: who each message belongs to, (n,).
+            group: the user or item that each message belongs to, (n,).
             time: (n,).
             start: states before any message, one per group, (n_groups, d).
 
@@ -52,23 +52,23 @@ class StateRefiner(nn.Module):
         active = torch.nonzero(count > 0).flatten()
         active = active[torch.argsort(count[active], descending=True)]
         step, which, sizes = _packed(count[active])
-        place, offset = order[first[active][which] + step], sizes.cumsum(0) - sizes
+        index, offset = order[first[active][which] + step], sizes.cumsum(0) - sizes
         begin = start.index_select(0, active)
-        states = self._run(messages.index_select(0, place), sizes, begin)
-        # A sequence has the same place in every step.
+        states = self._run(messages.index_select(0, index), sizes, begin)
+        # A sequence has the same index in every step.
         later = slice(len(active), None)
         before = torch.cat([begin, states.index_select(0, offset[step[later] - 1] + which[later])])
         last = states.index_select(0, offset[count[active] - 1] + torch.arange(len(active), device=group.device))
-        return torch.zeros_like(messages).index_copy(0, place, before), start.index_copy(0, active, last)
+        return torch.zeros_like(messages).index_copy(0, index, before), start.index_copy(0, active, last)
 
     def _run(self, messages: torch.Tensor, sizes: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
         """States after each message.
 
-        ``nn.GRU`` would on a CPU fill the gradient of all messages with zeros once for every step.
+        On a CPU, ``nn.GRU`` would fill the gradient of all messages with zeros at every step.
 
         Args:
-            messages: of all steps, one step after the other, (k, d).
-            sizes: messages of each step, never more than of the one before, (steps,).
+            messages: messages of all steps, concatenated, (k, d).
+            sizes: number of messages of each step, descending, (steps,).
             state: states before the first step, (n, d).
 
         Returns:
@@ -83,9 +83,9 @@ class StateRefiner(nn.Module):
     def one_by_one(
         self, messages: torch.Tensor, group: torch.Tensor, time: torch.Tensor, target: torch.Tensor, start: torch.Tensor
     ) -> torch.Tensor:
-        """The state just before each target's message, where every target has a start state of its own.
+        """The state just before each target's message, where every target has its own start state.
 
-        It costs a run through the earlier messages per target, not one per group as :meth:`in_order`.
+        This runs through the earlier messages once per target; :meth:`in_order` does so once per group.
 
         Args:
             messages, group, time: as in :meth:`in_order`.
@@ -101,18 +101,18 @@ class StateRefiner(nn.Module):
         earlier = rank[target] - first
         states = start
         some = torch.nonzero(earlier > 0).flatten()
-        # Targets of like length together, so that little is padded and memory stays bounded.
+        # Targets with sequences of similar length form a block, which limits padding and memory.
         for chunk in torch.split(some[torch.argsort(earlier[some], descending=True)], _ROLLOUTS):
             step, which, sizes = _packed(earlier[chunk])
-            place, offset = order[first[chunk][which] + step], sizes.cumsum(0) - sizes
-            after = self._run(messages.index_select(0, place), sizes, start.index_select(0, chunk))
+            index, offset = order[first[chunk][which] + step], sizes.cumsum(0) - sizes
+            after = self._run(messages.index_select(0, index), sizes, start.index_select(0, chunk))
             own = torch.arange(len(chunk), device=order.device)
             states = states.index_copy(0, chunk, after.index_select(0, offset[earlier[chunk] - 1] + own))
         return states
 
 
 def _in_time(group: torch.Tensor, time: torch.Tensor, n_groups: int):
-    """Messages ordered by group and time, and per group the number of messages and the place of the first."""
+    """Order of the messages by group and time, and per group the number of messages and the index of the first."""
     order = torch.argsort(time, stable=True)
     order = order[torch.argsort(group[order], stable=True)]
     count = torch.bincount(group, minlength=n_groups)
@@ -120,7 +120,7 @@ def _in_time(group: torch.Tensor, time: torch.Tensor, n_groups: int):
 
 
 def _packed(lengths: torch.Tensor):
-    """Step and sequence of each element, step by step, (k,), and sizes of steps; ``lengths`` (n,) are descending."""
+    """Step and sequence of each element, (k,), ordered by step, and sizes of steps; ``lengths`` (n,) are descending."""
     steps = torch.arange(int(lengths.max()), device=lengths.device)
     real = steps[:, None] < lengths[None, :]
     step, which = torch.nonzero(real, as_tuple=True)

@@ -16,25 +16,25 @@ from recbole_drex.data.text.feature_store import FeatureStore
 
 _BLOCK = 4096  # reviews whose features are in memory at a time
 _COMPONENTS = 256  # of the words' singular value decomposition
-_OVERSAMPLES, _ITERATIONS = 10, 5  # of a decomposition that is not exact, as scikit-learn's TruncatedSVD has them
-_RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, say little about what items share
+_OVERSAMPLES, _ITERATIONS = 10, 5  # of the randomised decomposition, as in scikit-learn's TruncatedSVD
+_RARE, _FREQUENT = 5, 0.3  # words in fewer reviews, or in a larger share of them, are ignored
 _TINY = 1e-30
-_EXACT = 1 << 23  # numbers of a tf-idf that are held in memory, so that the decomposition is exact
-_SMALL = 1024  # reviews, or words, of which the full decomposition takes no time
-_BOTH_SIDES = 1 << 16  # reviews and words, of which some hundred numbers each are held in memory
+_EXACT = 1 << 23  # largest number of tf-idf entries for an exact decomposition in memory
+_SMALL = 1024  # largest number of reviews, or of words, for a full decomposition
+_BOTH_SIDES = 1 << 16  # largest number of reviews plus words for a bidiagonalisation
 _TOLERANCE = 1e-10  # of eigenvalues or singular values, relative
-_ROUNDING = 1e-12  # what is left of a norm, relative to what it was, where every word has been taken away
+_ROUNDING = 1e-12  # a squared norm below this, relative to its value before words were removed, is zero
 
 
 class ReviewFeatures:
-    """Static features of reviews, zero for reviews without words. They are computed when asked for, not kept.
+    """Static features of reviews, zero for reviews without words. They are computed on demand and not stored.
 
     Args:
         store: word features of all reviews.
         review: rows of the store, -1 for none, (n,).
         sources: ``encoder`` (the mean of the words' vectors) and/or ``words`` (the leading singular vectors of the
-            reviews' tf-idf over lemmas, which keeps what an encoder blurs: names, places, rare terms).
-        seed: of the decomposition, where there are too many words for an exact one.
+            reviews' tf-idf over lemmas, which keep what an encoder blurs: names, locations, rare terms).
+        seed: random seed of the decomposition if there are too many words for an exact one.
     """
 
     def __init__(self, store: FeatureStore, review: np.ndarray, sources: Sequence[str], seed: int):
@@ -43,30 +43,30 @@ class ReviewFeatures:
             _MeanWords(store, review) if one == "encoder" else _LatentWords(store, review, seed) for one in sources
         ]
         squares = np.zeros(len(self._parts))
-        for place in _blocks(self._n):
-            squares += [np.square(part.rows(place), dtype=np.float64).sum() for part in self._parts]
+        for index in _blocks(self._n):
+            squares += [np.square(part.rows(index), dtype=np.float64).sum() for part in self._parts]
         sizes = np.sqrt(squares / [max(1, self._n * part.width) for part in self._parts])
         self._scales = [np.float32(1 / size if size > 0 else 1) for size in sizes]
 
-    def rows(self, place: np.ndarray) -> np.ndarray:
-        """Features of the reviews at ``place`` (m,) of the n, (m, width) float32: those of the sources, scaled to one
-        size and put side by side."""
-        return self._scaled([part.rows(place) for part in self._parts])
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        """Features of the reviews at ``index`` (m,), float32 (m, width): those of the sources, scaled to the same mean
+        square and concatenated."""
+        return self._scaled([part.rows(index) for part in self._parts])
 
     def _scaled(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate([part * scale for part, scale in zip(parts, self._scales, strict=True)], 1)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Features of all n reviews, some thousand at a time."""
+        """Features of all n reviews, in blocks."""
         yield from map(self.rows, _blocks(self._n))
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """Features of reviews that lack some of their words; nothing that was fitted is fitted again.
+        """Features of reviews without some of their words; nothing is fitted again.
 
         Args:
-            review: which of the n reviews each case is about, (c,).
-            case: the case that each word is taken from, (k,).
-            position: the words that are taken away, as positions in the store, each of its case's review, (k,).
+            review: index of each case's review, (c,).
+            case: index of the case that each word is removed from, (k,).
+            position: the removed words, as positions in the store; each belongs to its case's review, (k,).
 
         Returns:
             (c, width).
@@ -74,14 +74,14 @@ class ReviewFeatures:
         return self._scaled([part.without(review, case, position) for part in self._parts])
 
     def change(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
-        """What :meth:`without` adds to the features, (c, width)."""
+        """Change of the features by :meth:`without`, (c, width)."""
         before = self._scaled([part.known(review) for part in self._parts])
         return self.without(review, case, position) - before
 
     def change_along(
         self, direction: np.ndarray, review: np.ndarray, case: np.ndarray, position: np.ndarray, vectors: np.ndarray
     ) -> np.ndarray:
-        """What :meth:`without` adds to the features, along one direction only, which is cheaper.
+        """Change of the features by :meth:`without` along one direction, which is cheaper.
 
         Args:
             direction: (width,).
@@ -100,27 +100,27 @@ class ReviewFeatures:
 
 
 class _KnownRows:
-    """Rows of places, of which the last ones asked for are kept: counterfactuals ask for the same again and again.
+    """Cache of the rows asked for last: counterfactuals ask for the same rows repeatedly.
 
     Args:
-        rows: makes the rows of places (m,), each by itself.
+        rows: computes the rows at indices (m,), independently of each other.
     """
 
     def __init__(self, rows: Callable[[np.ndarray], np.ndarray]):
-        self._rows, self._place = rows, np.zeros(0, dtype=np.int64)
-        self._found: np.ndarray | None = None
+        self._rows, self._index = rows, np.zeros(0, dtype=np.int64)
+        self._cached: np.ndarray | None = None
 
-    def __call__(self, place: np.ndarray) -> np.ndarray:
-        distinct, number = np.unique(place, return_inverse=True)
-        new = distinct[~np.isin(distinct, self._place, assume_unique=True)]
-        if self._found is None or (len(new) and len(new) + len(self._place) > _BLOCK):
-            self._place, self._found = distinct, self._rows(distinct)
-            return self._found[number]
+    def __call__(self, index: np.ndarray) -> np.ndarray:
+        distinct, number = np.unique(index, return_inverse=True)
+        new = distinct[~np.isin(distinct, self._index, assume_unique=True)]
+        if self._cached is None or (len(new) and len(new) + len(self._index) > _BLOCK):
+            self._index, self._cached = distinct, self._rows(distinct)
+            return self._cached[number]
         if len(new):
-            where = np.searchsorted(self._place, new)
-            self._found = np.insert(self._found, where, self._rows(new), axis=0)
-            self._place = np.insert(self._place, where, new)
-        return self._found[np.searchsorted(self._place, distinct)[number]]
+            where = np.searchsorted(self._index, new)
+            self._cached = np.insert(self._cached, where, self._rows(new), axis=0)
+            self._index = np.insert(self._index, where, new)
+        return self._cached[np.searchsorted(self._index, distinct)[number]]
 
 
 class _MeanWords:
@@ -129,8 +129,8 @@ class _MeanWords:
         self.known = _KnownRows(self.rows)
         self.length = _lengths(store, review)
 
-    def rows(self, place: np.ndarray) -> np.ndarray:
-        return self.store.means(self.review[place])
+    def rows(self, index: np.ndarray) -> np.ndarray:
+        return self.store.means(self.review[index])
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
         total = self.known(review) * self.length[review, None]
@@ -151,34 +151,34 @@ class _LatentWords:
     def __init__(self, store: FeatureStore, review: np.ndarray, seed: int):
         self.words, self.known = store.word_ids, _KnownRows(self.rows)
         self.first, self.length = np.asarray(store.offsets, dtype=np.int64)[review], _lengths(store, review)
-        n, found = len(review), np.zeros(len(store.vocabulary), dtype=np.int64)
-        self.kept, self.column = np.ones(len(found), dtype=bool), np.arange(len(found))
-        for place in _blocks(n):
-            found += self._counts(place).getnnz(axis=0)
-        self.kept = (found >= _RARE) & (found <= _FREQUENT * (self.length > 0).sum())
+        n, result = len(review), np.zeros(len(store.vocabulary), dtype=np.int64)
+        self.kept, self.column = np.ones(len(result), dtype=bool), np.arange(len(result))
+        for index in _blocks(n):
+            result += self._counts(index).getnnz(axis=0)
+        self.kept = (result >= _RARE) & (result <= _FREQUENT * (self.length > 0).sum())
         self.column = np.cumsum(self.kept) - 1
-        self.idf = 1 + np.log((1 + n) / (1 + found[self.kept]))
-        self.axes: np.ndarray | None = None  # what each word adds, (words, components)
+        self.idf = 1 + np.log((1 + n) / (1 + result[self.kept]))
+        self.axes: np.ndarray | None = None  # vectors of the words, (words, components)
         components = min(_COMPONENTS, n - 1, len(self.idf) - 1)
         if components >= 1:
-            if found[self.kept].sum() <= _EXACT:
-                weights = [self._weights(place)[0] for place in _blocks(n)]
+            if result[self.kept].sum() <= _EXACT:
+                weights = [self._weights(index)[0] for index in _blocks(n)]
                 self.axes = _leading(scipy.sparse.vstack(weights, format="csr"), components)
             else:
                 self.axes = _nearly_leading(self._product, self._start(store.vocabulary, components, seed), components)
         self.width = 1 if self.axes is None else self.axes.shape[1]
 
     def _start(self, vocabulary: Sequence[str], components: int, seed: int) -> np.ndarray:
-        """Random numbers for each word that is kept, by the order of their spelling, however they are numbered."""
+        """Random numbers for each kept word, drawn in alphabetical order, so they do not depend on the numbering."""
         kept = sorted(np.flatnonzero(self.kept).tolist(), key=vocabulary.__getitem__)
         start = np.empty((len(kept), min(len(kept), components + _OVERSAMPLES)))
         start[self.column[kept]] = np.random.RandomState(seed).normal(size=start.shape)
         return start
 
-    def rows(self, place: np.ndarray) -> np.ndarray:
+    def rows(self, index: np.ndarray) -> np.ndarray:
         if self.axes is None:
-            return np.zeros((len(place), 1), dtype=np.float32)
-        return (self._weights(place)[0] @ self.axes).astype(np.float32)
+            return np.zeros((len(index), 1), dtype=np.float32)
+        return (self._weights(index)[0] @ self.axes).astype(np.float32)
 
     def without(self, review: np.ndarray, case: np.ndarray, position: np.ndarray) -> np.ndarray:
         result = self.known(review)
@@ -199,18 +199,18 @@ class _LatentWords:
         total = before * np.sqrt(whole) + np.bincount(case, weights=change * added, minlength=len(review))
         return (np.where(left > 0, total / np.sqrt(np.maximum(left, _TINY)), 0) - before).astype(np.float32)
 
-    def _counts(self, place: np.ndarray) -> scipy.sparse.csr_matrix:
-        """How often each word that is kept stands in the reviews at ``place`` (m,), (m, words)."""
-        length = self.length[place]
-        owner = np.repeat(np.arange(len(place)), length)
-        word = self.words[np.arange(len(owner)) + np.repeat(self.first[place] - (np.cumsum(length) - length), length)]
+    def _counts(self, index: np.ndarray) -> scipy.sparse.csr_matrix:
+        """Count of each kept word in the reviews at ``index`` (m,), (m, words)."""
+        length = self.length[index]
+        owner = np.repeat(np.arange(len(index)), length)
+        word = self.words[np.arange(len(owner)) + np.repeat(self.first[index] - (np.cumsum(length) - length), length)]
         known = self.kept[word]
         entries = np.ones(known.sum()), (owner[known], self.column[word[known]])
-        return scipy.sparse.csr_matrix(entries, (len(place), self.kept.sum()))
+        return scipy.sparse.csr_matrix(entries, (len(index), self.kept.sum()))
 
-    def _weights(self, place: np.ndarray) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
-        """tf-idf of the reviews at ``place`` (m,), rows of length 1, and the squares of their lengths before that."""
-        weights = self._counts(place)
+    def _weights(self, index: np.ndarray) -> tuple[scipy.sparse.csr_matrix, np.ndarray]:
+        """tf-idf of the reviews at ``index`` (m,), normalised to length 1, and the squared lengths before that."""
+        weights = self._counts(index)
         weights.data = (1 + np.log(weights.data)) * self.idf[weights.indices]
         square = np.asarray(weights.multiply(weights).sum(1)).ravel()
         weights.data /= np.repeat(np.sqrt(square), np.diff(weights.indptr))
@@ -219,22 +219,22 @@ class _LatentWords:
     def _product(self, vectors: np.ndarray) -> np.ndarray:
         """The product of the tf-idf of all reviews, transposed, with itself and with ``vectors`` (words, k)."""
         total = np.zeros_like(vectors)
-        for place in _blocks(len(self.length)):
-            weights = self._weights(place)[0]
+        for index in _blocks(len(self.length)):
+            weights = self._weights(index)[0]
             total += weights.T @ (weights @ vectors)
         return total
 
     def _changes(
         self, review: np.ndarray, case: np.ndarray, position: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Of each case and word that changes its tf-idf (before rows are made one long): case, column and change; and
-        the square of each case's norm, as it is left (0 where no word is left that counts) and as it was."""
+        """Case, column and change of each unnormalised tf-idf value that changes; and each case's squared norm after
+        (0 if no kept word is left) and before."""
         word = self.words[position]
         known, width = self.kept[word], len(self.idf)
         key, times = np.unique(case[known].astype(np.int64) * width + self.column[word[known]], return_counts=True)
         case, column = key // width, key % width
         distinct, number = np.unique(review, return_inverse=True)
-        # SciPy gives a matrix, no array, where nothing is asked for.
+        # SciPy returns a matrix, not an array, for empty indices.
         before = np.asarray(self._counts(distinct)[number[case], column]).ravel() if len(case) else np.zeros(0)
         rest = before - times
         old = (1 + np.log(before)) * self.idf[column]
@@ -247,9 +247,9 @@ class _LatentWords:
 def _leading(matrix: scipy.sparse.csr_matrix, components: int) -> np.ndarray:
     """Leading right singular vectors of a matrix A (n, width): (width, components) float32, fewer if its rank is lower.
 
-    They are those of the smaller of AA' and A'A. Where both are large, they are found by Lanczos bidiagonalisation of
-    A. Its bases hold some hundred numbers for every row and column, so for larger A they are found by Lanczos iteration
-    on A'A, which takes three times as long. None depends on the order of rows and columns, but for rounding.
+    They come from the eigenvectors of the smaller of AA' and A'A. If both are large, we use Lanczos bidiagonalisation
+    of A. Its bases hold some hundred numbers for every row and column, so for still larger A we use Lanczos iteration
+    on A'A, which takes three times as long. Up to rounding, the order of rows and columns does not matter.
     """
     transposed = matrix.T.tocsr()
     if matrix.shape[0] < min(matrix.shape[1], _SMALL):
@@ -280,60 +280,60 @@ def _by_iteration(matrix: scipy.sparse.csr_matrix, components: int) -> tuple[np.
         (matrix.shape[1],) * 2, matvec=lambda vector: transposed @ (matrix @ vector), dtype=np.float64
     )
     start = np.ones(matrix.shape[1])
-    options = _fixed(scipy.sparse.linalg.eigsh)  # before SciPy 1.17 the same numbers are always drawn
+    options = _fixed(scipy.sparse.linalg.eigsh)  # before SciPy 1.17 its random numbers are always the same
     return scipy.sparse.linalg.eigsh(square, components, v0=start, tol=_TOLERANCE, **options)
 
 
 def _fixed(solver: Callable[..., Any], before: str | None = None) -> dict[str, Any]:
-    """The argument that fixes the random numbers a solver draws where its iteration ends early.
+    """The argument that fixes the random numbers a solver draws if its iteration ends early.
 
-    It is ``rng``, or ``before`` in versions of SciPy that have none.
+    It is ``rng``, or ``before`` in versions of SciPy without ``rng``.
     """
     name = "rng" if "rng" in inspect.signature(solver).parameters else before
     return {name: np.random.default_rng(0)} if name else {}
 
 
 def _nearly_leading(product: Callable[[np.ndarray], np.ndarray], basis: np.ndarray, components: int) -> np.ndarray:
-    """As :func:`_leading`, for a matrix A that does not fit into memory; the last of the vectors are inaccurate.
+    """As :func:`_leading`, for a matrix A that does not fit into memory; the last vectors are inaccurate.
 
-    The randomised subspace iteration of Halko, Martinsson and Tropp (SIAM Review 2011), of which nothing is as long as
-    A: with Y = (A'A)^5 X for random X, and Q an orthonormal basis of A Y, the vectors are those of Q'A. Where A'A Y = Z
-    and Y'Z = V S V', Q'A is (up to a rotation) the transpose of Z V S^-1/2.
+    This is the randomised subspace iteration of Halko, Martinsson and Tropp (SIAM Review 2011), without any matrix that
+    has as many rows as A. With Y = (A'A)^5 X for random X, and Q an orthonormal basis of A Y, the vectors are those of
+    Q'A. If A'A Y = Z and Y'Z = V S V', Q'A is (up to a rotation) the transpose of Z V S^-1/2.
 
     Args:
-        product: gives A'A times vectors (width, k).
-        basis: X, (width, some more than ``components``).
-        components: how many vectors are wanted.
+        product: returns A'A times vectors (width, k).
+        basis: X, (width, slightly more than ``components``).
+        components: number of vectors.
     """
     for _ in range(_ITERATIONS):
         basis = np.linalg.qr(product(basis))[0]
     image = product(basis)
     values, vectors = scipy.linalg.eigh(basis.T @ image)
     real = values > _ROUNDING * values[-1]
-    found, _, _ = scipy.linalg.svd(image @ (vectors[:, real] / np.sqrt(values[real])), full_matrices=False)
-    return _signed(found[:, :components])
+    result, _, _ = scipy.linalg.svd(image @ (vectors[:, real] / np.sqrt(values[real])), full_matrices=False)
+    return _signed(result[:, :components])
 
 
 def _signed(vectors: np.ndarray) -> np.ndarray:
-    """Columns as float32 whose largest numbers are positive: rounding must not decide on signs."""
+    """Columns as float32, with signs that make the largest number positive: rounding must not decide the signs."""
     signs = np.sign(vectors[np.abs(vectors).argmax(0), np.arange(vectors.shape[1])])
     return np.ascontiguousarray(vectors * signs, dtype=np.float32)
 
 
 def _blocks(n: int) -> Iterator[np.ndarray]:
-    """The numbers below n, some thousand at a time."""
+    """The integers below n, in blocks."""
     return (np.arange(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK))
 
 
-def _along(rows: Callable[[np.ndarray], np.ndarray], direction: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """``rows(place) @ direction``, in which places come many times: (k,)."""
-    distinct, number = np.unique(place, return_inverse=True)
+def _along(rows: Callable[[np.ndarray], np.ndarray], direction: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """``rows(index) @ direction`` for an index with many repetitions: (k,)."""
+    distinct, number = np.unique(index, return_inverse=True)
     return (rows(distinct) @ direction)[number]
 
 
-def _add_at(total: np.ndarray, place: np.ndarray, rows: np.ndarray) -> None:
-    """``total[place] += rows``, in which a place may come several times (NumPy's own way is many times slower)."""
-    torch.from_numpy(total).index_add_(0, torch.from_numpy(place), torch.from_numpy(rows).to(torch.from_numpy(total)))
+def _add_at(total: np.ndarray, index: np.ndarray, rows: np.ndarray) -> None:
+    """``total[index] += rows``, where an index may be repeated (``np.add.at`` is many times slower)."""
+    torch.from_numpy(total).index_add_(0, torch.from_numpy(index), torch.from_numpy(rows).to(torch.from_numpy(total)))
 
 
 def _lengths(store: FeatureStore, review: np.ndarray) -> np.ndarray:

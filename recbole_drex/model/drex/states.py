@@ -1,4 +1,4 @@
-"""Users and items as states that the messages of their interactions refine (DReX, section 3)."""
+"""States of users and items, refined by the messages of their interactions (DReX, section 3)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from recbole_drex.model.abstract_recommender import OrdinalHead, RatingModel
 from recbole_drex.model.drex.aspects import Aspects
 from recbole_drex.model.drex.initial_states import StartState
 from recbole_drex.model.drex.refinement import StateRefiner
-from recbole_drex.model.layers.common import BLOCK_ROWS, Remembering, Side, cumulated
+from recbole_drex.model.layers.common import BLOCK_ROWS, CacheMixin, Side, cumulated
 from recbole_drex.model.layers.evidence_table import EvidenceColumns, EvidenceTable, RatingColumns
 from recbole_drex.model.layers.review_check import any_words
 from recbole_drex.model.layers.review_sampling import ReviewSampler
 from recbole_drex.model.layers.word_attention import AttendedWords, WordAttention
 
-_ASPECT_STEPS = 4  # of an epoch, in which aspects learn from all reviews
-_ASPECT_WORDS = 1 << 22  # words of these reviews that are read for one step, at most
-_PSEUDO_COUNT = 5.0  # where c of the deviations and of the shares of levels starts
-_TINY = 1e-6  # shares are no smaller where their logarithm is taken
+_ASPECT_STEPS = 4  # steps of an epoch at which aspects learn
+_ASPECT_WORDS = 1 << 22  # maximum number of words that are read at such a step
+_PSEUDO_COUNT = 5.0  # initial c of the deviations and of the shares of levels
+_TINY = 1e-6  # lower bound of shares inside a logarithm
 
 
 class SideState(NamedTuple):
-    """What the evidence of users, or of items, comes to; the target's own is left out where there is a target.
+    """Users, or items, as described by their evidence, without the target's if there is a target.
 
     Attributes:
         state: h, (..., d).
-        deviation: the shrunken mean of ratings minus what the other side's means explain, (...,).
+        deviation: the shrunken mean deviation of the ratings from the other side's means, (...,).
         aspects: tastes of users, qualities of items, (..., A).
-        habits: of users with ordinal output, how much more often than others they give each level or less,
-            (..., K - 1); else (..., 0).
+        habits: for users with ordinal output, how their rating distribution differs from that of all users,
+            (..., K - 1), see :meth:`StateModel.habits`; otherwise (..., 0).
     """
 
     state: torch.Tensor
@@ -43,25 +43,24 @@ class SideState(NamedTuple):
     habits: torch.Tensor
 
     def each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> SideState:
-        """A function of every part."""
+        """Apply a function to every part."""
         return SideState(*map(function, self))
 
-    def put(self, place: torch.Tensor, other: SideState) -> SideState:
-        """With the rows of another one at some places."""
-        return SideState(*(one.index_put((place,), new) for one, new in zip(self, other, strict=True)))
+    def put(self, index: torch.Tensor, other: SideState) -> SideState:
+        """A copy in which the rows at ``index`` are those of ``other``."""
+        return SideState(*(one.index_put((index,), new) for one, new in zip(self, other, strict=True)))
 
 
-class StateModel(Remembering, RatingModel):
+class StateModel(CacheMixin, RatingModel):
     """Base of DReX: evidence, messages, and states of users and items without the message that is predicted.
 
     Equations and parameters are those of :class:`~recbole_drex.model.drex.drex.DReX`, which predicts from the states.
 
-    Where no training review has words, the modality ``review`` is left out, and with it aspects and tastes.
+    If no training review has words, the modality ``review`` is left out, and with it aspects and tastes.
 
     The attention learns from a sample of reviews at each step (:mod:`recbole_drex.model.layers.review_sampling`).
-    Aspects need sums
-    over all reviews, so they learn at four steps of an epoch: there the mentions and opinions of all reviews (of
-    4 million words at most) are read with a gradient, and remembered until the next of these steps.
+    Aspects need sums over all reviews, so they learn at four steps of an epoch: the mentions and opinions of all
+    reviews (4 million words at most) are read with a gradient there, and cached until the next such step.
 
     Raises:
         ConfigError: an unknown modality, or aspects with ``refinement: sequential``.
@@ -82,7 +81,7 @@ class StateModel(Remembering, RatingModel):
         others = [name for name in modalities if name != "review"]
         if "review" in modalities and others and not any_words(dataset, evidence):
             read = "ratings" if others == ["rating"] else ", ".join(others)
-            self.notes.append(f"{config['model']} reads {read} alone: no review of the training part has words")
+            self.notes.append(f"{config['model']} reads {read} only: no review of the training part has words")
             modalities = others
         self.attention = WordAttention(dataset.features(), size) if "review" in modalities else None
         self.table = EvidenceTable(
@@ -119,7 +118,7 @@ class StateModel(Remembering, RatingModel):
         start = config["start"]
         self.user_start = StartState(start, self.table, self.n_users, self.n_items, size, of_user=True)
         self.item_start = StartState(start, self.table, self.n_items, self.n_users, size, of_user=False)
-        # A start made of ratings must be made for each target, without the target's own.
+        # A start made from ratings must be computed for each target, without the target's rating.
         self.own_start = start == "mlp"
         # c of the deviations of users and items.
         self.pseudo_counts = nn.Parameter(torch.full((2,), _PSEUDO_COUNT).log()) if config["use_bias"] else None
@@ -139,7 +138,7 @@ class StateModel(Remembering, RatingModel):
 
         Args:
             rows: rows of the evidence table, or sums of them.
-            side: whose states the messages go to; differs only by ``adjust_rating``.
+            side: the side that receives the messages; matters only for ``adjust_rating``.
         """
         columns, parts = self.table.named(rows), []
         for name, (vector, present) in columns.modalities.items():
@@ -151,43 +150,42 @@ class StateModel(Remembering, RatingModel):
         return message
 
     def side_state(self, side: Side, rows: torch.Tensor, start: torch.Tensor) -> SideState:
-        """What summed rows (n, width) come to by the leave-one-out rule, from start states (n, d)."""
+        """Leave-one-out rule: users or items from summed rows (n, width) and start states (n, d)."""
         columns = self.table.named(rows)
         ratings, refiner = columns.ratings, (self.user_refiner, self.item_refiner)[side]
         state = refiner.from_sum(self.messages(rows, side), ratings.count.detach().round(), start)
         return SideState(state, self.deviation(side, ratings), self.read(side, columns), self.habits(side, ratings))
 
     def deviation(self, side: Side, sums: RatingColumns) -> torch.Tensor:
-        """The shrunken mean of the ratings that are summed, (n,); zeros without ``use_bias``."""
+        """The shrunken mean deviation of the summed ratings, (n,); zeros without ``use_bias``."""
         total, count = sums.adjusted[side][:, 0], sums.rated[:, 0]
         if self.pseudo_counts is None:
             return torch.zeros_like(total)
         return total / (count + self.pseudo_counts[side].exp())
 
     def _offsets(self, n: int) -> nn.Module:
-        # No free parameters of users: given a user's own level, the mean of the user's other ratings would tell the
-        # target's rating with the opposite sign, and users who are not in the data would have no level.
+        # Users get no free parameters: given a user's own level, the mean of the user's other ratings would leak the
+        # target's rating with the opposite sign, and new users would have no level.
         linear = nn.Linear(n, n, bias=False)
         nn.init.zeros_(linear.weight)
         return linear
 
     def habits(self, side: Side, sums: RatingColumns) -> torch.Tensor:
-        r"""How a user's shares of the levels differ from those of all users.
-
-        With :math:`P_k` the share of ratings of at most level k among all ratings, :math:`p_k = P_k - P_{k-1}`, and
-        hats for the user's, as if c ratings of the average user were there too,
+        r"""How a user's rating distribution differs from that of all users.
 
         .. math:: e_{u1} = \mathrm{logit}\, \hat P_1 - \mathrm{logit}\, P_1, \qquad
             e_{uk} = \log \hat p_k - \log p_k, \quad k = 2 \dots K - 1
 
-        which are the offsets that thresholds would need if nothing else were known of the user.
+        :math:`P_k` is the share of ratings of at most level k among all ratings, and :math:`p_k = P_k - P_{k-1}`. Hats
+        denote the user's shares, smoothed by c ratings of the average user. e are the offsets that the thresholds would
+        need if nothing else were known about the user.
 
         Args:
-            side: whose ratings.
-            sums: the n sums of ratings.
+            side: the side of the ratings.
+            sums: n sums of ratings.
 
         Returns:
-            (n, K - 1); (n, 0) of items and without ordinal output.
+            (n, K - 1); (n, 0) for items and without ordinal output.
         """
         if side == Side.ITEM or self.habit_count is None:
             return sums.rated[:, :0]
@@ -196,7 +194,7 @@ class StateModel(Remembering, RatingModel):
         return _log_shares(shares) - _log_shares(self.level_shares)
 
     def who(self, known: SideState, user: torch.Tensor) -> torch.Tensor:
-        """What the output layer wants to know of users: habits, or internal ids where it needs none."""
+        """The argument ``user`` of the output layer: habits, or internal ids if it has no habits."""
         return user if self.habit_count is None else known.habits
 
     def read(self, side: Side, sums: EvidenceColumns) -> torch.Tensor:
@@ -208,7 +206,7 @@ class StateModel(Remembering, RatingModel):
         return self.aspects.qualities(sums.mentions, sums.opinions)
 
     def _leave_one_out(self, entity: torch.Tensor, row: torch.Tensor, side: Side, correction=None) -> SideState:
-        """Users or items without the interactions at ``row`` (-1: with all)."""
+        """Users or items without the interactions at ``row`` (-1: with all interactions)."""
         sums = (self.table.user_sums, self.table.item_sums)[side][entity]
         rest = self.table.without(sums, row)
         if correction is not None:
@@ -216,11 +214,11 @@ class StateModel(Remembering, RatingModel):
         return self.side_state(side, rest, (self.user_start, self.item_start)[side](entity, row))
 
     def _in_order(self, side: Side, rows: torch.Tensor, row: torch.Tensor) -> tuple[SideState, SideState]:
-        """Sequential rule: one side just before the interactions at ``row``, and after the last of each entity.
+        """Sequential rule: one side just before the interactions at ``row``, and after each entity's last interaction.
 
         Args:
-            side: of users or of items.
-            rows: the table's rows, some of them perhaps read again.
+            side: users or items.
+            rows: the table's rows; some reviews may have been read again.
             row: (b,).
         """
         refiner, start, group, sums, earlier = (
@@ -234,16 +232,16 @@ class StateModel(Remembering, RatingModel):
         else:
             own = before[row]
         all_ratings = self.table.named(sums).ratings
-        own_state = self.in_sequence(side, own, RatingColumns.of(earlier[row]))
-        return own_state, self.in_sequence(side, last, all_ratings)
+        own_state = self.sequential_state(side, own, RatingColumns.of(earlier[row]))
+        return own_state, self.sequential_state(side, last, all_ratings)
 
-    def in_sequence(self, side: Side, state: torch.Tensor, sums: RatingColumns) -> SideState:
-        """Sequential rule: states (n, d) with what sums of ratings come to."""
+    def sequential_state(self, side: Side, state: torch.Tensor, sums: RatingColumns) -> SideState:
+        """Sequential rule: states (n, d) with the deviations and habits of sums of ratings."""
         return SideState(state, self.deviation(side, sums), state.new_zeros(len(state), 0), self.habits(side, sums))
 
     @torch.no_grad()
     def _refresh(self) -> None:
-        """Bring everything that is remembered between steps up to date with the parameters."""
+        """Update everything that is cached between steps to the current parameters."""
         self.table.refresh(self.attention, self.aspects)
         users = torch.arange(self.n_users, device=self.mean.device)
         items = torch.arange(self.n_items, device=self.mean.device)
@@ -258,7 +256,7 @@ class StateModel(Remembering, RatingModel):
 
     @torch.no_grad()
     def without_own(self, side: Side, entity: torch.Tensor, row: torch.Tensor) -> SideState:
-        """Remembered users or items (n,) without the interactions at ``row`` (n,), -1 for none."""
+        """Cached users or items (n,) without the interactions at ``row`` (n,), -1 for none."""
         everything = (self._users, self._items)[side].each(lambda part: part[entity])
         known = torch.nonzero(row >= 0).flatten()
         if not len(known):
@@ -269,10 +267,10 @@ class StateModel(Remembering, RatingModel):
         return everything.put(known, self._leave_one_out(entity[known], row[known], side))
 
     def precedes(self, rows: torch.Tensor, target: int) -> torch.Tensor:
-        """Which rows (n,) of one user or item send messages to the state that predicts row ``target``: (n,)."""
+        """Mask of the rows (n,) of one user or item that send messages to the state that predicts row ``target``."""
         if self.refinement == "leave_one_out" or target < 0:
             return rows != target
-        # Equal times go by the order of the table.
+        # Ties are broken by the order of the table.
         time, own = self.table.time[rows], self.table.time[target]
         return (time < own) | ((time == own) & (rows < target))
 
@@ -281,24 +279,24 @@ class StateModel(Remembering, RatingModel):
     def _for_training(
         self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor
     ) -> tuple[SideState, SideState, Callable[[], list[torch.Tensor]]]:
-        """Users and items that predict the training rows at ``row``, without their own interactions.
+        """Users and items for the prediction of the training rows at ``row``, without these rows.
 
         Returns:
-            Both, and a function that gives P (n_users - 1, d) and Q (n_items - 1, d), with all interactions.
+            Both sides, and a function that returns P (n_users - 1, d) and Q (n_items - 1, d) from all interactions.
         """
         if self.refinement == "sequential":
             rows = self.table.rows_at(slice(None))
             if self.sampler is not None and self.attention is not None:
-                rows = self.sampler.freshened(self.table, self.attention, rows)
+                rows = self.sampler.refreshed(self.table, self.attention, rows)
             known = row.clamp(min=0)  # a target that sends no message is not in the table
-            sent, found, all_states = row >= 0, [], []
+            sent, result, all_states = row >= 0, [], []
             for side, entity in zip(Side, (user, item), strict=True):
                 before, last = self._in_order(side, rows, known)
                 after = SideState(*(part[entity] for part in last))
                 masks = (sent[:, None], sent, sent[:, None], sent[:, None])
-                found.append(SideState(*map(torch.where, masks, before, after)))
+                result.append(SideState(*map(torch.where, masks, before, after)))
                 all_states.append(last.state[1:])
-            return found[0], found[1], lambda: all_states
+            return result[0], result[1], lambda: all_states
         corrections: Sequence[torch.Tensor | None] = (None, None)
         if self.sampler is not None and self.attention is not None:
             corrections = self.sampler.corrections(self.table, self.attention, row)
@@ -309,7 +307,7 @@ class StateModel(Remembering, RatingModel):
         return known_user, known_item, self._all_states
 
     def _all_states(self) -> list[torch.Tensor]:
-        """Leave-one-out rule: P and Q from what is remembered of reviews, (n_users - 1, d) and (n_items - 1, d)."""
+        """Leave-one-out rule: P (n_users - 1, d) and Q (n_items - 1, d) from the cached reviews."""
         entities = (torch.arange(1, n, device=self.mean.device) for n in (self.n_users, self.n_items))
         return [
             self._leave_one_out(one, torch.full_like(one, -1), side).state
@@ -317,7 +315,7 @@ class StateModel(Remembering, RatingModel):
         ]
 
     def _with_aspects(self, corrections, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor):
-        """Add to what corrects the sums of a step's targets the gradient of aspects, at the steps that learn them."""
+        """Add the gradient of aspects to the corrections of the targets' sums, at the steps that learn aspects."""
         self._step += 1
         if (self._step - 1) % self._every:
             return corrections
@@ -329,26 +327,26 @@ class StateModel(Remembering, RatingModel):
             return corrections
         # NumPy's random numbers are the same in all processes.
         rows = reviewed[blocks[np.random.randint(len(blocks)) if len(blocks) > 1 else 0]]  # noqa: NPY002
-        said = aspects.read(table.review[rows])
-        drift = said - table.said[rows]
-        table.remember_said(rows, said.detach())
-        drift = drift - drift.detach()  # the sums know the value by now; the gradient is what they lack
-        place = torch.full((len(table) + 1,), -1, device=row.device).index_put((rows,), torch.arange(len(rows)).to(row))
-        found = []
+        values = aspects.read(table.review[rows])
+        drift = values - table.aspect_values[rows]
+        table.update_aspects(rows, values.detach())
+        drift = drift - drift.detach()  # the sums now contain the value; only the gradient is missing
+        index = torch.full((len(table) + 1,), -1, device=row.device).index_put((rows,), torch.arange(len(rows)).to(row))
+        result = []
         for group, entity, n, correction in zip(
             (table.user, table.item), (user, item), (self.n_users, self.n_items), corrections, strict=True
         ):
             sums = drift.new_zeros(n, drift.shape[1]).index_add(0, group[rows], drift)[entity]
-            own = place[row]
+            own = index[row]
             sums = sums - drift[own.clamp(min=0)] * (own >= 0)[:, None]
-            sums = nn.functional.pad(sums, (table.said_columns.start, table.width - table.said_columns.stop))
-            found.append(sums if correction is None else correction + sums)
-        return found
+            sums = nn.functional.pad(sums, (table.aspect_columns.start, table.width - table.aspect_columns.stop))
+            result.append(sums if correction is None else correction + sums)
+        return result
 
     def _sampled(self, items: torch.Tensor) -> SideState:
-        """Sampled items (n, k), with all their interactions. Their users sent them none."""
-        unique, place = torch.unique(items, return_inverse=True)
-        return self._leave_one_out(unique, torch.full_like(unique, -1), Side.ITEM).each(lambda part: part[place])
+        """Sampled items (n, k) with all their interactions; the targets' users have none with them."""
+        unique, index = torch.unique(items, return_inverse=True)
+        return self._leave_one_out(unique, torch.full_like(unique, -1), Side.ITEM).each(lambda part: part[index])
 
     # Explanations -----------------------------------------------------------------------------------------------
 
@@ -361,19 +359,19 @@ class StateModel(Remembering, RatingModel):
 
     @torch.no_grad()
     def attended_words(self) -> AttendedWords | None:
-        """Words of the reviews that are evidence, with their attention weights; None if reviews are no modality."""
+        """Words of the reviews that are evidence, with attention weights; None if ``review`` is not a modality."""
         if self.attention is None:
             return None
         reviewed = torch.nonzero(self.table.review >= 0).flatten()
         parts = self.table.review[reviewed].split(BLOCK_ROWS)
         weights = torch.cat([self.attention.read_all(part)[1] for part in parts])
-        place, review = (part.cpu().numpy() for part in self.attention.positions(self.table.review[reviewed]))
+        index, review = (part.cpu().numpy() for part in self.attention.positions(self.table.review[reviewed]))
         rows = reviewed.cpu().numpy()[review]
         read = None if self.aspects is None else self.aspects.occurrences(self.table.review[reviewed])
         return AttendedWords(
             user=self.table.user.cpu().numpy()[rows],
             item=self.table.item.cpu().numpy()[rows],
-            word=self.attention.store.word_ids[place],
+            word=self.attention.store.word_ids[index],
             weight=weights.cpu().numpy(),
             vocabulary=self.attention.store.vocabulary,
             read=read,
@@ -381,6 +379,6 @@ class StateModel(Remembering, RatingModel):
 
 
 def _log_shares(shares: torch.Tensor) -> torch.Tensor:
-    """Of cumulated shares of levels (..., K - 1) the logit of the first and the logarithms of the differences."""
+    """Logit of the first and logarithms of the differences of cumulated shares of levels (..., K - 1)."""
     first, differences = shares[..., :1], shares.diff(dim=-1)
     return torch.cat([torch.logit(first, _TINY), differences.clamp(min=_TINY).log()], -1)

@@ -1,4 +1,4 @@
-"""What a user likes of what reviews say about items: a ridge regression on what a model leaves unexplained."""
+"""A user's taste for what reviews say about items: a ridge regression on the residuals of a model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from recbole_drex.model.layers.evidence_table import EvidenceTable
 from recbole_drex.utils.array_cache import kept, latest, write_kept
 
 _T = TypeVar("_T")
-_BLOCK = 1 << 20  # numbers held at once while the regressions of many users are solved
+_BLOCK = 1 << 20  # numbers per block while the regressions of many users are solved
 
 
 class TextTaste(nn.Module):
     r"""One ridge regression per user, from reviews of an item to the residual rating.
 
     Let :math:`y_t` be the coordinates of review t, and :math:`\lambda` their strengths, from
-    :func:`~recbole_drex.model.drex.item_text.item_coordinates`. What others say of item i, for user u, is
+    :func:`~recbole_drex.model.drex.item_text.item_coordinates`. What users other than u say about item i is
 
     .. math::
         z_{ui} = \frac{\tilde z_{ui}}{\|\tilde z_{ui}\|}, \qquad
@@ -38,25 +38,25 @@ class TextTaste(nn.Module):
         \beta_u = \arg\min_\beta \textstyle\sum_{t = (u, j)} (\epsilon_t - \beta^\top z_{uj})^2
             + \tfrac{1}{w} \|\beta\|^2, \qquad g_{ui} = \beta_u^\top z_{ui}
 
-    and :math:`g_{ui}` is added to the score of pairs that are no evidence. The residuals of a user's other ratings know
-    the message of t, so a pair that is evidence itself is predicted without g, and training never sees g.
+    :math:`g_{ui}` is added to the score of pairs that are not evidence. The residuals of a user's other ratings contain
+    the message of t, so a pair that is evidence is predicted without g, and training does not use g.
 
-    The directions are fitted to the training reviews once, in closed form; :math:`\beta` is solved again whenever the
+    The directions are fitted to the training reviews once, in closed form. :math:`\beta` is solved again whenever the
     model predicts with changed parameters.
 
     Args:
         table: the evidence; its rows are the reviews and ratings t.
         store: word features.
         sources: ``encoder``, ``words`` or both, see :func:`~recbole_drex.model.drex.review_features.ReviewFeatures`.
-        size: number of directions, at most.
-        weight: w, how far a taste may go; 0 or more.
-        seed: of the decomposition of the words.
+        size: maximum number of directions.
+        weight: w, 0 or more; a larger w allows stronger tastes.
+        seed: random seed of the decomposition of the words.
     """
 
     coordinates: torch.Tensor
     strength: torch.Tensor
     directions: torch.Tensor
-    spoken: torch.Tensor
+    has_words: torch.Tensor
     sums: torch.Tensor
     described: torch.Tensor
     counts: torch.Tensor
@@ -73,17 +73,20 @@ class TextTaste(nn.Module):
         }  # fmt: skip
 
         def fitted() -> dict[str, np.ndarray]:
-            found = item_coordinates(self.text.blocks, item, size)
-            return {**found._asdict(), "spoken": found.spoken[:, None].astype(np.float16)}
+            result = item_coordinates(self.text.blocks, item, size)
+            arrays = result._asdict()
+            arrays["spoken"] = arrays.pop("has_words")[:, None].astype(np.float16)  # its name in files
+            return arrays
 
         inputs = {**self._inputs, "item": item, "size": size}
         arrays = _shared("tastes", inputs, lambda: kept("tastes", inputs, fitted))
         self._fitted = inputs, arrays
-        found = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        result = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        result["has_words"] = result.pop("spoken")
         buffers = {
-            **found,
-            "sums": self._sums(found["coordinates"], table),
-            "counts": self._sums(found["spoken"], table),
+            **result,
+            "sums": self._sums(result["coordinates"], table),
+            "counts": self._sums(result["has_words"], table),
             "rated": torch.nonzero(table.rated).flatten(),
         }
         for name, value in buffers.items():
@@ -93,8 +96,8 @@ class TextTaste(nn.Module):
 
     @staticmethod
     def _sums(part: torch.Tensor, table: EvidenceTable) -> torch.Tensor:
-        """Of the items, (n_items, k), over the reviews' (n, k)."""
-        return sums_of_blocks(lambda place: part[place].float(), table.item, torch.zeros(table.n_items, part.shape[1]))
+        """Sums per item, (n_items, k), of the reviews' values (n, k)."""
+        return sums_of_blocks(lambda index: part[index].float(), table.item, torch.zeros(table.n_items, part.shape[1]))
 
     def write_fitted(self, path: Path) -> None:
         """Write the directions and coordinates, so that a loaded model need not fit them again."""
@@ -102,18 +105,18 @@ class TextTaste(nn.Module):
 
     @cached_property
     def text(self) -> ReviewFeatures:
-        """The static features of the reviews, from which the coordinates are made."""
+        """The static features of the reviews, from which the coordinates are computed."""
         return _shared("features", self._inputs, lambda: ReviewFeatures(*self._described))
 
     def vectors(self, sums: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """z (..., k) from sums of coordinates (..., k) of so many reviews (..., 1)."""
+        """z (..., k) from sums of coordinates (..., k) and the numbers of reviews (..., 1)."""
         return nn.functional.normalize(sums * self.strength / (1 + counts * self.strength), dim=-1)
 
     def items(self, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         """z of items for users whose review of the item is the table's row ``row``, -1 for none: (..., k)."""
         vectors, known = self.described[item], row >= 0
         own, item = row[known], item[known]
-        vectors[known] = self.vectors(self.sums[item] - self.coordinates[own], self.counts[item] - self.spoken[own])
+        vectors[known] = self.vectors(self.sums[item] - self.coordinates[own], self.counts[item] - self.has_words[own])
         return vectors
 
     @torch.no_grad()
@@ -134,14 +137,14 @@ class TextTaste(nn.Module):
         user, count, first = user[order], count[order], first[order]
         start = 0
         while start < len(user):
-            # Users with about as many ratings are solved together, filled up to the longest of them.
+            # Users with similar numbers of ratings form a block, padded to the largest number.
             most = 2 * int(count[start])
             alike = int((count[start:] <= most).sum())
             block = slice(start, start + max(1, min(alike, _BLOCK // (most * len(self.strength)))))
             longest = int(count[block].max())
-            place = torch.arange(longest, device=rows.device)
-            real = place < count[block, None]
-            chosen = rows[(first[block, None] + place).clamp(max=len(rows) - 1)]
+            index = torch.arange(longest, device=rows.device)
+            real = index < count[block, None]
+            chosen = rows[(first[block, None] + index).clamp(max=len(rows) - 1)]
             weights[user[block]] = self.solve(self.items(table.item[chosen], chosen), real, residual[chosen])
             start = block.stop
         return weights
@@ -150,9 +153,9 @@ class TextTaste(nn.Module):
         """beta (n, k) of n users, or of one user in n scenarios.
 
         Args:
-            vectors: z of their items, (n, m, k), or (m, k) if they are the same in all scenarios.
-            usable: which items count, (n, m).
-            residual: (n, m); what it is where none counts does not matter.
+            vectors: z of their items, (n, m, k), or (m, k) if the same in all scenarios.
+            usable: mask of the items that count, (n, m).
+            residual: (n, m); ignored where ``usable`` is false.
         """
         if not len(self.strength) or self.weight == 0:
             return vectors.new_zeros(len(usable), len(self.strength))
@@ -166,7 +169,7 @@ class TextTaste(nn.Module):
 
         Args:
             vectors: z of the items, (m, k).
-            residual: (m,), NaN without a rating.
+            residual: (m,), NaN for unrated items.
         """
         rated = ~torch.isnan(residual)
         beta = self.solve(vectors, rated[None], torch.nan_to_num(residual)[None])[0]
@@ -181,16 +184,16 @@ class TextTaste(nn.Module):
 
 
 def _shared(name: str, inputs: dict[str, Any], make: Callable[[], _T]) -> _T:
-    """As :func:`~recbole_drex.memo.latest`; always made where the word features have no signature to tell them by."""
+    """As :func:`~recbole_drex.utils.array_cache.latest`; not cached if the word features have no signature."""
     return latest(name, inputs, make) if inputs["features"] else make()
 
 
 def _ridge(x: torch.Tensor, mask: torch.Tensor, y: torch.Tensor, weight: float) -> torch.Tensor:
-    """Ridge regressions of y (b, n) on those rows of x (b, n, k) or (n, k) where ``mask`` (b, n) is 1, with penalty
-    1 / weight: (b, k). The smaller system is solved."""
+    """Ridge regressions of y (b, n) on the rows of x (b, n, k) or (n, k) where ``mask`` (b, n) is 1, with penalty
+    1 / weight: (b, k). The smaller of the two equivalent systems is solved."""
     n, k = x.shape[-2:]
-    # Where x is the same everywhere, so is the product of all its rows.
+    # If x is shared, so is the product of its rows.
     smaller = (x @ x.mT) * (mask[:, :, None] * mask[:, None, :]) if n < k else (x * mask[..., None]).mT @ x
     smaller.diagonal(dim1=-2, dim2=-1).add_(1 / weight)
-    found = torch.linalg.solve(smaller, y[..., None] if n < k else x.mT @ y[..., None])
-    return (x.mT @ (found * mask[..., None]) if n < k else found).squeeze(-1)
+    result = torch.linalg.solve(smaller, y[..., None] if n < k else x.mT @ y[..., None])
+    return (x.mT @ (result * mask[..., None]) if n < k else result).squeeze(-1)

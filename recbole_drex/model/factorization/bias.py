@@ -1,4 +1,4 @@
-"""The baseline that every rating model must beat: global mean plus damped user and item effects."""
+"""The baseline for rating prediction: global mean plus damped user and item effects."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Bias(RatingModel):
         \hat r_{ui} = \mu + b_u + b_i, \qquad
         L = \sum \ell(r_{ui}, \hat r_{ui}) + \lambda_u \textstyle\sum_u b_u^2 + \lambda_i \sum_i b_i^2
 
-    With the squared error nothing needs to be trained: the minimum is the fixed point of two equations, to which
-    alternating least squares come in ``als_steps`` rounds:
+    With the squared error there is nothing to train: the minimum is the fixed point of two equations, which
+    ``als_steps`` rounds of alternating least squares reach:
 
     .. math::
         b_i = \frac{\sum_{v \in N(i)} (r_{vi} - \mu - b_v)}{|N(i)| + \lambda_i}, \quad
         b_u = \frac{\sum_{j \in N(u)} (r_{uj} - \mu - b_j)}{|N(u)| + \lambda_u}
 
-    With another ``loss`` or ``output`` (see :class:`RatingModel`) training starts there.
+    With another ``loss`` or ``output`` (see :class:`RatingModel`) training starts from this point.
     """
 
     PARAMETERS = (
@@ -48,7 +48,7 @@ class Bias(RatingModel):
         self.closed_form = isinstance(self.head, PointHead) and self.head.loss_name == "mse"
         self.user_effect = nn.Parameter(user_effect, requires_grad=not self.closed_form)
         self.item_effect = nn.Parameter(item_effect, requires_grad=not self.closed_form)
-        self.fake_loss = nn.Parameter(torch.zeros(1), requires_grad=self.closed_form)  # an optimiser wants a parameter
+        self.fake_loss = nn.Parameter(torch.zeros(1), requires_grad=self.closed_form)  # an optimiser needs a parameter
         self.n_ratings = len(rating)
 
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Biased matrix factorisation, tuned: the rating model that many review models were never compared with."""
+"""Tuned biased matrix factorisation: a strong baseline for rating prediction."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class BiasedMF(RatingModel):
         L = \frac{1}{|B|} \sum_{(u,i) \in B} \ell(r_{ui}, \hat r_{ui})
             + \lambda \left(\|p_u\|^2 + \|q_i\|^2\right) + \lambda_b \left(b_u^2 + b_i^2\right)
 
-    :math:`\mu` is the mean training rating; p, q of width d start small and random, b at zero. Regularisation falls on
-    the rows of a batch, so that frequent users and items are held as strongly per rating as rare ones. The loss of a
-    rating is the squared error by default, or what ``output`` and ``loss`` of :class:`RatingModel` say.
+    :math:`\mu` is the mean training rating. p and q of width d are initialised with small random numbers, b with zero.
+    Regularisation applies to the rows of a batch, so its strength per rating is the same for frequent and rare users
+    and items. The loss of a rating is the squared error by default; ``output`` and ``loss`` of :class:`RatingModel`
+    select others.
     """
 
     PARAMETERS = (

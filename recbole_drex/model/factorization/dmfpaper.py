@@ -1,4 +1,4 @@
-"""Deep matrix factorisation as published: cosine of two towers, and a loss that weighs ratings."""
+"""Deep matrix factorisation as published: cosine of two towers, and a loss weighted by ratings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.model.contract import ModelContract
-from recbole_drex.model.layers.common import Remembering
+from recbole_drex.model.layers.common import CacheMixin
 from recbole_drex.model.layers.rating_tower import SparseRows, Tower
 from recbole_drex.recbole import GeneralRecommender, InputType
 
@@ -23,7 +23,7 @@ def _is_widths(widths: list[Any]) -> bool:
     return len(widths) >= 2 and all(type(width) is int and width >= 1 for width in widths)
 
 
-class DMFPaper(Remembering, ModelContract, GeneralRecommender):
+class DMFPaper(CacheMixin, ModelContract, GeneralRecommender):
     r"""Deep matrix factorisation (Xue, Dai, Zhang, Huang and Chen 2017, "Deep matrix factorization models for
     recommender systems", IJCAI).
 
@@ -35,20 +35,20 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
         L = -\frac{1}{|B|} \sum_{(u,i) \in B} \frac{Y_{ui}}{\max R} \log \hat Y_{ui}
             + \left(1 - \frac{Y_{ui}}{\max R}\right) \log (1 - \hat Y_{ui})
 
-    Y is the training matrix, (n_users, n_items), zero where there is no rating; a tower's first layer is linear, the
-    others add a bias and a ReLU. B holds training ratings and, for each, ``sample_num`` items the user has no rating
-    of. Above, the cosine is clipped at 1 - 1e-6, where the paper's loss would be infinite. The score is a likeness
-    between 0 and 1, no rating: MAE and RMSE are undefined.
+    Y is the training matrix, (n_users, n_items), zero where there is no rating. A tower's first layer is linear, the
+    others have a bias and a ReLU. B holds training ratings and, for each, ``sample_num`` items that the user has not
+    rated. We also clip the cosine at 1 - 1e-6, where the paper's loss would be infinite. The score is a similarity
+    between 0 and 1, not a rating: MAE and RMSE are undefined.
 
-    ``exclude_target: true`` (default) takes the entry :math:`Y_{ui}` out of row and column when (u, i) is scored, in
-    training as in prediction. As published (``false``) a training target stands in its own input.
+    ``exclude_target: true`` (default) removes the entry :math:`Y_{ui}` from row and column when (u, i) is scored, in
+    training and in prediction. As published (``false``), a training target is part of its own input.
 
-    RecBole's ``DMF`` differs: a dot product and a sigmoid instead of the cosine, by default zeros and ones instead of
-    ratings, and the target always in its own input.
+    RecBole's ``DMF`` differs: it uses a dot product and a sigmoid instead of the cosine, by default zeros and ones
+    instead of ratings, and the target is always part of its own input.
 
     Raises:
-        ConfigError: towers that end in different widths.
-        DataError: a negative rating, or none above zero.
+        ConfigError: the towers end in different widths.
+        DataError: a rating is negative, or no rating is positive.
     """
 
     PARAMETERS = (
@@ -89,7 +89,7 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
         rating = feat[config["RATING_FIELD"]].float()
         if rating.min() < 0 or rating.max() <= 0:
             raise DataError("DMF-paper divides by the largest rating: ratings must be 0 or more, and one above 0")
-        # A pair that stands there twice counts once, with its last rating, so that it can be taken out as a whole.
+        # A repeated pair counts once, with its last rating, so that it can be left out completely.
         pairs = (feat[self.USER_ID] * self.n_items + feat[self.ITEM_ID]).numpy()
         unique, last = np.unique(pairs[::-1], return_index=True)
         keys, values = torch.from_numpy(unique), (rating / rating.max()).flip(0)[last]
@@ -106,10 +106,10 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
         self.item_tower = Tower(SparseRows(item, user, values, self.n_items), self.n_users, item_widths)
 
     def known(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Training ratings of pairs divided by the maximum, 0 where there is none; shape ``(b,)``."""
+        """Training ratings of pairs divided by the maximum, 0 if there is none; shape ``(b,)``."""
         key = user * self.n_items + item
-        place = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
-        return torch.where(self.keys[place] == key, self.values[place], 0.0)
+        index = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
+        return torch.where(self.keys[index] == key, self.values[index], 0.0)
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -120,7 +120,7 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
         return nn.functional.binary_cross_entropy(score.clamp(_CLIP, 1 - _CLIP), target)
 
     def _alone(self, user: torch.Tensor, item: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """Cosines of pairs whose own entry is taken out of row and column, ``(b,)``."""
+        """Cosines of pairs with their own entry removed from row and column, ``(b,)``."""
         return (self.user_tower(user, item, value) * self.item_tower(item, user, value)).sum(-1)
 
     def _cosine(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -160,9 +160,9 @@ class DMFPaper(Remembering, ModelContract, GeneralRecommender):
         user = interaction[self.USER_ID]
         scores = self._users[user] @ self._items.T
         if self.exclude_target:
-            place, begin = self.user_tower.matrix.places(user)
-            item, value = self.user_tower.matrix.column[place], self.user_tower.matrix.value[place]
-            index = torch.searchsorted(begin, torch.arange(len(place), device=user.device), right=True) - 1
-            if len(place):
+            position, begin = self.user_tower.matrix.entries(user)
+            item, value = self.user_tower.matrix.column[position], self.user_tower.matrix.value[position]
+            index = torch.searchsorted(begin, torch.arange(len(position), device=user.device), right=True) - 1
+            if len(position):
                 scores[index, item] = self._alone(user[index], item, value)
         return scores.clamp(_CLIP, 1 - _CLIP).flatten()

@@ -1,4 +1,4 @@
-"""Explainable matrix factorisation: items that a user's neighbours rated are drawn near to the user."""
+"""Explainable matrix factorisation: items that a user's neighbours rated are drawn towards the user."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from recbole_drex.model.contract import ModelContract
 from recbole_drex.model.layers.common import all_pairs
 from recbole_drex.recbole import GeneralRecommender, InputType
 
-_CELLS = 1 << 22  # of the user-by-user cosines that are held at once
+_CELLS = 1 << 22  # user-by-user cosines per block
 
 
 class Neighbourhood:
     """The nearest users of each user, by the cosine of their rows of the rating matrix.
 
-    Users with no positive cosine are no neighbours, so a user may have fewer than ``size`` of them. Equal cosines rank
-    by internal id.
+    Only users with a positive cosine are neighbours, so a user may have fewer than ``size``. Ties are broken by
+    internal id.
 
     Args:
         user, item, rating: the training ratings, each of shape ``(n,)``; of a repeated pair the last counts.
         n_users, n_items: numbers of users and items, padding included.
-        size: k, the largest number of neighbours.
+        size: k, the maximum number of neighbours.
 
     Example:
         >>> ratings = np.array([[1, 1, 5.0], [2, 1, 4.0], [2, 2, 3.0], [3, 2, 2.0]])
@@ -37,11 +37,11 @@ class Neighbourhood:
     def __init__(self, user: np.ndarray, item: np.ndarray, rating: np.ndarray, n_users: int, n_items: int, size: int):
         key = user.astype(np.int64) * n_items + item
         _, last = np.unique(key[::-1], return_index=True)
-        place = (user[::-1][last], item[::-1][last])
+        index = (user[::-1][last], item[::-1][last])
         self.size = size
-        self.ratings = scipy.sparse.csr_matrix((rating[::-1][last].astype(np.float64), place), (n_users, n_items))
-        # Beside the ratings, since a rating of zero is one too.
-        self.rated = scipy.sparse.csr_matrix((np.ones(len(last)), place), (n_users, n_items))
+        self.ratings = scipy.sparse.csr_matrix((rating[::-1][last].astype(np.float64), index), (n_users, n_items))
+        # Stored in addition to the ratings, since a rating can be zero.
+        self.rated = scipy.sparse.csr_matrix((np.ones(len(last)), index), (n_users, n_items))
         self.norms = np.sqrt(self.ratings.multiply(self.ratings).sum(1)).A1
         step = max(1, _CELLS // n_users)
         self._near = [near for first in range(0, n_users, step) for near in self._nearest(first, first + step)]
@@ -58,7 +58,7 @@ class Neighbourhood:
         """The nearest of ``others``, given their rows' dot products with the user's row and its norm."""
         usable = (product > 0) & (others != user)
         others, product = others[usable], product[usable]
-        # Rounded, so that cosines which are equal but for the order of a sum are ties.
+        # Rounded, so that cosines that differ only by the order of summation are ties.
         cosine = np.round(product / (norm * self.norms[others]), 9)
         if len(others) > self.size:
             near = cosine >= np.partition(cosine, -self.size)[-self.size]  # with all ties of the last
@@ -103,18 +103,18 @@ class EMF(ModelContract, GeneralRecommender):
         E_{ui} = \frac{|\{v \in N_k(u) : v \text{ rated } i\}|}{|N_k(u)|}, \qquad
         W_{ui} = E_{ui} \text{ if } E_{ui} > \theta \text{ else } 0
 
-    :math:`N_k(u)` are the at most k users nearest to u by the cosine of their rows of the training matrix (missing
-    ratings are zero), u not among them; p, q have width d. The gradient of the last term is
-    :math:`\lambda W_{ui} (p_u - q_i)` for p and its negative for q: descending it brings the two together. Steps are
-    Adam's on the mean of J over a batch, instead of the paper's plain descent.
+    :math:`N_k(u)` are the at most k other users nearest to u by the cosine of their rows of the training matrix
+    (missing ratings are zero). p and q have width d. The gradient of the last term is
+    :math:`\lambda W_{ui} (p_u - q_i)` for p and its negative for q, so gradient descent brings the two together. We use
+    Adam on the mean of J over a batch, where the paper uses plain gradient descent.
 
-    As published there are no biases and ratings are not centred. So that training does not begin at 0, every factor
-    starts at :math:`\sqrt{|\mu| / d}` (with the sign of the mean training rating :math:`\mu` for items) plus noise: all
-    predictions start near the mean, and stay there for users and items without training ratings.
+    As published, there are no biases and ratings are not centred. To avoid starting at 0, we initialise every factor
+    with :math:`\sqrt{|\mu| / d}` (with the sign of the mean training rating :math:`\mu` for items) plus noise. All
+    predictions then start near the mean, and stay there for users and items without training ratings.
 
-    Of a training rating, its neighbours' similarity knows it, which only weighs a term of its own loss; like any
-    factorisation the factors are fitted to the training ratings. A pair outside the training part is predicted by
-    factors alone, and nothing of it enters the matrix. :meth:`explanation` leaves the pair's own rating out.
+    The similarities of neighbours contain the training ratings, including the target's, but they only weight a term of
+    the loss. Pairs outside the training part are predicted from factors alone, and the matrix contains nothing of them.
+    Counterfactual explanations leave out the pair's own rating.
     """
 
     PARAMETERS = (

@@ -1,4 +1,4 @@
-"""The simplest reference: every rating is predicted by the mean of the training ratings."""
+"""The simplest baseline: every prediction is the mean of the training ratings."""
 
 from __future__ import annotations
 

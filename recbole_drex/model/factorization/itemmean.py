@@ -1,4 +1,4 @@
-"""Reference: an item is rated as it was rated on average."""
+"""Baseline: the mean rating of the item."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from recbole_drex.model.layers.common import ClosedFormRecommender, damped_mean
 
 
 class ItemMean(ClosedFormRecommender):
-    r"""Predicts the mean training rating of the item, or the global mean of an item without one:
+    r"""Predicts the mean training rating of the item, or the global mean if it has none:
     :math:`\hat r_{ui} = \mu + \frac{1}{|N(i)|} \sum_{v \in N(i)} (r_{vi} - \mu)`."""
 
     def __init__(self, config, dataset):

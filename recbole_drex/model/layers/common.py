@@ -1,4 +1,4 @@
-"""Parts that several models share."""
+"""Functions and base classes that several models share."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Side(enum.IntEnum):
 
 
 BLOCK_ROWS = 8192
-"""Rows of all interactions that are worked on at a time, where all at once would take much memory."""
+"""Rows per block, where processing all interactions together would take much memory."""
 
 
 def damped_mean(group: torch.Tensor, value: torch.Tensor, n_groups: int, damping: float) -> torch.Tensor:
-    """Mean of ``value`` in each group, shrunk towards zero as if ``damping`` zeros were there too.
+    """Mean of ``value`` in each group, shrunk towards zero by ``damping`` additional zeros.
 
     Args:
         group: group of each of n values, int64, shape ``(n,)``.
@@ -46,25 +46,25 @@ def damped_mean(group: torch.Tensor, value: torch.Tensor, n_groups: int, damping
 
 
 def sums_of_blocks(rows: Callable[[slice], torch.Tensor], group: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """Add rows to those of their groups, some thousand at a time.
+    """Add rows to the sums of their groups, in blocks.
 
     Args:
-        rows: gives the rows at some places, float32 (m, width).
+        rows: returns the rows of a slice, float32 (m, width).
         group: group of each of n rows, int64, shape ``(n,)``.
-        total: what they are added to, (n_groups, width); it is changed and returned.
+        total: the sums, (n_groups, width); changed in place and returned.
 
     Example:
         >>> rows = torch.tensor([[1.0], [2.0], [4.0]])
         >>> sums_of_blocks(rows.__getitem__, torch.tensor([1, 0, 1]), torch.zeros(2, 1)).tolist()
         [[2.0], [5.0]]
     """
-    for place in blocks_of(len(group)):
-        total.index_add_(0, group[place], rows(place))
+    for index in blocks_of(len(group)):
+        total.index_add_(0, group[index], rows(index))
     return total
 
 
 def cumulated(values: torch.Tensor, group: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-    """Per row the sum of the rows of its group that come before it in time; equal times go by their order.
+    """For each row, the sum of the earlier rows of its group; ties are broken by the order of the rows.
 
     Args:
         values: (n, width).
@@ -97,17 +97,17 @@ def blocks_of(n: int, size: int = BLOCK_ROWS) -> Iterator[slice]:
 
 
 def all_pairs(score: Callable, user: torch.Tensor, n_items: int) -> torch.Tensor:
-    """Scores of each user with every item, as RecBole's ``full_sort_predict`` wants them.
+    """Scores of each user with every item, as RecBole's ``full_sort_predict`` returns them.
 
     Args:
-        score: takes users of shape ``(b, 1)`` and items of shape ``(1, n_items)``, broadcasts them.
+        score: function of users of shape ``(b, 1)`` and items of shape ``(1, n_items)``.
         user: shape ``(b,)``.
 
     Returns:
         Shape ``(b * n_items,)``.
     """
     item = torch.arange(n_items, device=user.device)
-    # RecBole writes into the scores, so an expanded view will not do.
+    # RecBole writes into the scores, so they must not be an expanded view.
     return score(user[:, None], item[None, :]).contiguous().reshape(-1)
 
 
@@ -127,12 +127,12 @@ def bpr_loss(margin: torch.Tensor) -> torch.Tensor:
     return nn.functional.softplus(-margin).mean()
 
 
-class Remembering:
-    """Mixin of models that remember, between steps, what follows from their parameters, and when that is out of date.
+class CacheMixin:
+    """Mixin for models that cache what they compute from their parameters.
 
-    ``_stale`` is set when parameters have changed: RecBole calls ``train`` before every epoch and every evaluation,
-    PyTorch counts what is written into a parameter, and a checkpoint brings other ones. A subclass looks at it before
-    it uses what it remembers. What an evaluation remembered thus serves the next epoch.
+    ``_stale`` says that the cache is out of date; a subclass checks it before it uses the cache. It is set when the
+    parameters have changed: ``train``, which RecBole calls before every epoch and every evaluation, compares PyTorch's
+    version counters, and loading a checkpoint sets it. So an evaluation's cache serves the next epoch.
     """
 
     _stale = True
@@ -145,7 +145,7 @@ class Remembering:
         return super().train(mode)  # type: ignore[misc]
 
     def _apply(self, *args, **kwargs):
-        self._stale = True  # what is remembered does not move to another device with the parameters
+        self._stale = True  # the cache does not move to another device with the parameters
         return super()._apply(*args, **kwargs)  # type: ignore[misc]
 
     def _load_from_state_dict(self, *args, **kwargs):
@@ -154,9 +154,9 @@ class Remembering:
 
 
 class ClosedFormRecommender(ModelContract, GeneralRecommender):
-    """Base of models that are computed from the training ratings in one go; one epoch of no steps "trains" them.
+    """Base of models that are computed from the training ratings in closed form; RecBole "trains" them for one epoch.
 
-    A subclass registers what it computed as buffers and implements ``score(user, item)``, which broadcasts.
+    A subclass registers its results as buffers and implements ``score(user, item)``, which broadcasts.
     """
 
     PARAMETERS = RATING_TRAINING
@@ -169,7 +169,7 @@ class ClosedFormRecommender(ModelContract, GeneralRecommender):
         feat = dataset.inter_feat
         self.train_user, self.train_item = feat[self.USER_ID], feat[self.ITEM_ID]
         self.train_rating = feat[config["RATING_FIELD"]].float()
-        self.fake_loss = nn.Parameter(torch.zeros(1))  # an optimiser wants at least one parameter
+        self.fake_loss = nn.Parameter(torch.zeros(1))  # an optimiser needs at least one parameter
 
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Predicted ratings of users and items whose shapes broadcast."""

@@ -1,6 +1,6 @@
-"""What interactions say, as rows of numbers that can be added up: the input of DReX's messages.
+"""Interactions as rows of numbers that can be summed: the input of DReX's messages.
 
-A message is linear in these numbers once the words of a review are pooled. So the sum of a user's messages is the
+Once the words of a review are pooled, a message is linear in these numbers. So the sum of a user's messages is the
 message of the sum of the rows, and leaving one interaction out is a subtraction.
 """
 
@@ -24,7 +24,7 @@ from recbole_drex.utils.temporary_arrays import scratch_array
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
-    """Columns of one modality in a row: its vector, then one column that is 1 where the modality is there."""
+    """Columns of one modality in a row: its vector, then one column that is 1 if the modality is present."""
 
     name: str
     start: int
@@ -37,7 +37,7 @@ class Modality:
 
     @property
     def presence(self) -> int:
-        """Column that is 1 where the modality is there."""
+        """Column that is 1 if the modality is present."""
         return self.start + self.width
 
     def split(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,12 +47,13 @@ class Modality:
 
 @dataclasses.dataclass(frozen=True)
 class RatingColumns:
-    """What rows, or sums of rows, say of ratings.
+    """The rating columns of rows, or of sums of rows.
 
     Attributes:
-        at_most: for every rating level but the highest 1 if the rating is that or lower, zero where missing,
+        at_most: for every rating level except the highest, 1 if the rating is at most this level; zero if missing,
             (..., K - 1).
-        adjusted: per side the rating minus what the other side's ratings explain, zero where missing, (..., 1) each.
+        adjusted: per side, the rating minus the other side's mean, see :func:`_adjusted`; zero if missing, (..., 1)
+            each.
         rated: 1 if there is a rating, (..., 1).
         count: 1, so that sums count interactions, (..., 1).
     """
@@ -69,7 +70,7 @@ class RatingColumns:
         return cls(at_most, (by_user, by_item), rated, count)
 
     def joined(self) -> torch.Tensor:
-        """All columns one beside the other, (..., K + 3)."""
+        """All columns concatenated, (..., K + 3)."""
         return torch.cat([self.at_most, *self.adjusted, self.rated, self.count], -1)
 
 
@@ -78,10 +79,10 @@ class EvidenceColumns:
     """Rows of an evidence table, or sums of rows, by name.
 
     Attributes:
-        modalities: vector (..., width) and presence (..., 1) of each modality, by its name.
-        mentions: what the reviews mention, (..., A).
-        opinions: what they say of it, (..., A).
-        ratings: what the ratings are.
+        modalities: vector (..., width) and presence (..., 1) of each modality by name.
+        mentions: mentions of the aspects in the reviews, (..., A).
+        opinions: opinions about the aspects in the reviews, (..., A).
+        ratings: the rating columns.
     """
 
     modalities: dict[str, tuple[torch.Tensor, torch.Tensor]]
@@ -91,7 +92,7 @@ class EvidenceColumns:
 
 
 class AspectReader(Protocol):
-    """Reads what reviews mention and what they say of it, :class:`~recbole_drex.model.drex.aspects.Aspects`."""
+    """Reads mentions and opinions from reviews, such as :class:`~recbole_drex.model.drex.aspects.Aspects`."""
 
     def __len__(self) -> int:
         """The number A of aspects."""
@@ -101,13 +102,13 @@ class AspectReader(Protocol):
 
 
 class EvidenceTable(nn.Module):
-    """The interactions that may be known, one row each, and who they belong to.
+    """The interactions that are evidence, one row each, with their users and items.
 
-    A row holds, for each modality, its vector (zero where missing) and its presence; then, if there are aspects, what
-    the review mentions and what it says of it (:class:`~recbole_drex.model.drex.aspects.Aspects`); then the
-    :class:`RatingColumns`. :meth:`named` gives these parts their names. The review's vector is the attention-weighted
-    mean of its words, which changes as the attention learns: :meth:`refresh` computes it again, and likewise mentions
-    and opinions.
+    A row holds, for each modality, its vector (zero if missing) and its presence; then, if there are aspects, the
+    review's mentions and opinions (:class:`~recbole_drex.model.drex.aspects.Aspects`); then the
+    :class:`RatingColumns`. :meth:`named` splits a row into these parts. The review's vector is the attention-weighted
+    mean of its words. It changes as the attention learns, as do mentions and opinions: :meth:`refresh` computes them
+    again.
 
     Args:
         evidence: training rows and unrated rows.
@@ -122,23 +123,23 @@ class EvidenceTable(nn.Module):
         DataError: every interaction lacks all modalities.
 
     Attributes:
-        pooled: of each row the vector of the review, (n, width of the word features), or (n, 0) if reviews are no
-            modality. Most of what is remembered, and so, like the word features, mapped from a file (unless it is moved
-            to another device). Rows are sorted by (user, item).
-        said: of each row mentions and opinions, (n, 2 A), mapped from a file too; (n, 0) without aspects.
-        features: of each row the columns of modalities without the review's vector, (n, rest).
-        ratings: of each row the :class:`RatingColumns`, (n, K + 3).
-        width: of a row.
+        pooled: pooled review of each row, (n, width of the word features), or (n, 0) if ``review`` is not a modality.
+            This is the largest array, so, like the word features, it is memory-mapped (unless moved to another device).
+            Rows are sorted by (user, item).
+        aspect_values: mentions and opinions of each row, (n, 2 A), also memory-mapped; (n, 0) without aspects.
+        features: columns of the modalities without the pooled review, (n, rest).
+        ratings: the :class:`RatingColumns` of each row, (n, K + 3).
+        width: number of columns of a row.
         user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
         review: row of the feature store, -1 without words, (n,).
-        item_effect: what a rating of each item is adjusted by for somebody who is not in the data, (n_items,).
-        review_columns: columns of the pooled review; empty if reviews are no modality.
-        user_first, user_count: where a user's rows start and how many there are, (n_users,).
+        item_effect: adjustment of a new user's rating of each item, (n_items,).
+        review_columns: columns of the pooled review; empty if ``review`` is not a modality.
+        user_first, user_count: first row and number of rows of each user, (n_users,).
         user_sums, item_sums: sums of the rows of each user and item, (n_users, width) and (n_items, width).
     """
 
     pooled: torch.Tensor
-    said: torch.Tensor
+    aspect_values: torch.Tensor
     features: torch.Tensor
     ratings: torch.Tensor
     user: torch.Tensor
@@ -168,7 +169,7 @@ class EvidenceTable(nn.Module):
         super().__init__()
         self.n_users, self.n_items = n_users, n_items
         rated = ~torch.isnan(evidence.rating)
-        vectors: list[tuple[torch.Tensor, torch.Tensor]] = []  # what does not change, and where it is there
+        vectors: list[tuple[torch.Tensor, torch.Tensor]] = []  # constant columns and presence of each modality
         has_words = torch.zeros(len(evidence), dtype=torch.bool)
         for name in modalities:
             if name == "review":
@@ -181,7 +182,7 @@ class EvidenceTable(nn.Module):
                 vector = evidence.fields[name]
                 vectors.append((vector, vector.abs().sum(1) > 0))
         present = torch.stack([mask for _, mask in vectors]).any(0)
-        # The median, not the mean: a target's own rating would shift the mean and with it every row.
+        # The median, since a target's own rating would shift the mean, and with it every row.
         self.levels, self.damping, self.median = levels, damping, evidence.rating[rated].median()
         centred = torch.where(rated, evidence.rating - self.median, torch.zeros(()))
         features = torch.cat([part for vector, mask in vectors for part in (vector, mask[:, None].float())], 1)
@@ -197,7 +198,7 @@ class EvidenceTable(nn.Module):
                 self.review_columns = slice(start, start + width)
             start += width + 1
         self.width = start + ratings.shape[1]
-        # An interaction with every modality missing sends no message: it is not in the table.
+        # An interaction without any modality sends no message and is left out of the table.
         keep = torch.nonzero(present).flatten()
         if not len(keep):
             raise DataError(f"no interaction in the training part has any of the modalities {modalities}")
@@ -205,7 +206,7 @@ class EvidenceTable(nn.Module):
         keep = keep[torch.argsort(keys)]
         buffers = {
             "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float32)),
-            "said": torch.zeros(len(keep), 0),
+            "aspect_values": torch.zeros(len(keep), 0),
             "item_effect": item_effect,
             "features": features[keep],
             "ratings": ratings[keep],
@@ -226,27 +227,27 @@ class EvidenceTable(nn.Module):
         self.refresh(attention)
 
     def add_aspects(self, aspects: AspectReader) -> None:
-        """Make room for mentions and opinions and read them."""
-        self.said = torch.from_numpy(scratch_array((len(self), 2 * len(aspects)), np.float32))
+        """Add columns for mentions and opinions and read them."""
+        self.aspect_values = torch.from_numpy(scratch_array((len(self), 2 * len(aspects)), np.float32))
         self.width += 2 * len(aspects)
         self.refresh(None, aspects)
 
     # Columns
 
     @property
-    def said_columns(self) -> slice:
+    def aspect_columns(self) -> slice:
         """Columns of mentions and opinions."""
         end = self.width - self.ratings.shape[1]
-        return slice(end - self.said.shape[1], end)
+        return slice(end - self.aspect_values.shape[1], end)
 
     def named(self, rows: torch.Tensor) -> EvidenceColumns:
         """The columns of rows, or of sums of rows, (..., width) by name; nothing is copied."""
-        mentions, opinions = rows[..., self.said_columns].chunk(2, -1)
+        mentions, opinions = rows[..., self.aspect_columns].chunk(2, -1)
         modalities = {modality.name: modality.split(rows) for modality in self.modalities}
-        return EvidenceColumns(modalities, mentions, opinions, RatingColumns.of(rows[..., self.said_columns.stop :]))
+        return EvidenceColumns(modalities, mentions, opinions, RatingColumns.of(rows[..., self.aspect_columns.stop :]))
 
     def _rating_columns(self, rating: torch.Tensor, adjusted: tuple[torch.Tensor, torch.Tensor]) -> RatingColumns:
-        """Columns of ratings (n,), NaN for none, given how both sides see them, (n, 1) each."""
+        """Columns of ratings (n,), NaN for none, with the adjusted ratings of both sides, (n, 1) each."""
         levels = self.levels.to(rating)
         rated = ~torch.isnan(rating)[:, None]
         at_most = ((rating[:, None] <= levels[None, :-1]) & rated).float()
@@ -254,34 +255,34 @@ class EvidenceTable(nn.Module):
 
     @property
     def relative_rating(self) -> torch.Tensor:
-        """Ratings divided by the highest, 0 where there is none, (n,)."""
+        """Ratings divided by the highest rating, 0 if missing, (n,)."""
         return torch.where(self.rated, self.rating / self.highest, 0.0)
 
-    def rows_of_nobody(
+    def rows_of_new_user(
         self,
         item: torch.Tensor,
         rating: torch.Tensor,
         pooled: torch.Tensor,
-        said: torch.Tensor,
-        spoken: torch.Tensor,
+        aspect_values: torch.Tensor,
+        has_words: torch.Tensor,
     ) -> torch.Tensor:
-        """Rows of interactions that are not in the data, as they go to a user: (m, width).
+        """Rows of interactions of a user who is not in the data: (m, width).
 
-        Modalities of items are those of their other interactions.
+        Item modalities are copied from the items' other interactions.
 
         Args:
             item: (m,).
             rating: one of the levels, NaN for none, (m,).
             pooled: attention-weighted means of the reviews' words, (m, width of the word features).
-            said: mentions and opinions, (m, 2 A).
-            spoken: whether there is a review, (m,).
+            aspect_values: mentions and opinions, (m, 2 A).
+            has_words: whether the review has words, (m,).
         """
         rated = ~torch.isnan(rating)
         centred = torch.where(rated, rating - self.median, 0.0)
         parts = []
         for modality in self.modalities:
             if modality.name == "review":
-                vector, present = pooled, spoken
+                vector, present = pooled, has_words
             elif modality.name == "rating":
                 vector, present = (rating[:, None] == self.levels.to(rating)[None, :]).float(), rated
             else:
@@ -292,22 +293,22 @@ class EvidenceTable(nn.Module):
             parts += [vector * present[:, None], present[:, None].float()]
         by_user = torch.where(rated, centred - self.item_effect[item], 0.0)[:, None]
         ratings = self._rating_columns(rating, (by_user, torch.zeros_like(by_user)))
-        return torch.cat([*parts, said, ratings.joined()], 1)
+        return torch.cat([*parts, aspect_values, ratings.joined()], 1)
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def rows_at(self, place: torch.Tensor | slice) -> torch.Tensor:
-        """The rows at ``place`` (m,): (m, width)."""
-        start, features = self.review_columns.start, self.features[place]
-        parts = [features[:, :start], self.pooled[place], features[:, start:], self.said[place], self.ratings[place]]
-        return torch.cat(parts, 1)
+    def rows_at(self, index: torch.Tensor | slice) -> torch.Tensor:
+        """The rows at ``index`` (m,): (m, width)."""
+        start, features = self.review_columns.start, self.features[index]
+        parts = [features[:, :start], self.pooled[index], features[:, start:]]
+        return torch.cat([*parts, self.aspect_values[index], self.ratings[index]], 1)
 
     @torch.no_grad()
     def refresh(self, attention: WordAttention | None, aspects: AspectReader | None = None) -> None:
-        """Pool all reviews with the present attention, read aspects, and sum the rows of each user and item.
+        """Pool all reviews with the current attention, read aspects, and sum the rows of each user and item.
 
-        Several processes share the reviews.
+        Several processes share the work.
         """
         if attention is not None:
             for rows in torch.nonzero(self.review >= 0).flatten().split(BLOCK_ROWS):
@@ -316,18 +317,18 @@ class EvidenceTable(nn.Module):
         if aspects is not None:
             for rows in torch.nonzero(self.review >= 0).flatten().split(BLOCK_ROWS):
                 read = aspects.read_all(self.review[rows[collectives.own_part(len(rows))]])
-                self.said[rows] = collectives.joined(read, len(rows))
+                self.aspect_values[rows] = collectives.joined(read, len(rows))
         self.user_sums = self._sums(self.user, self.n_users)
         self.item_sums = self._sums(self.item, self.n_items)
 
     @torch.no_grad()
-    def remember_said(self, rows: torch.Tensor, said: torch.Tensor) -> None:
-        """Replace mentions and opinions (m, 2 A) of some rows (m,), in the sums as well."""
-        columns = self.said_columns
-        change = said - self.said[rows]
+    def update_aspects(self, rows: torch.Tensor, aspect_values: torch.Tensor) -> None:
+        """Replace mentions and opinions (m, 2 A) of some rows (m,), also in the sums."""
+        columns = self.aspect_columns
+        change = aspect_values - self.aspect_values[rows]
         self.user_sums[:, columns].index_add_(0, self.user[rows], change)
         self.item_sums[:, columns].index_add_(0, self.item[rows], change)
-        self.said[rows] = said
+        self.aspect_values[rows] = aspect_values
 
     def _sums(self, group: torch.Tensor, n_groups: int) -> torch.Tensor:
         return sums_of_blocks(self.rows_at, group, torch.zeros(n_groups, self.width, device=group.device))
@@ -335,8 +336,8 @@ class EvidenceTable(nn.Module):
     def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Row of each (user, item) pair, or -1 if it is not in the table; shapes broadcast."""
         key = user * self.n_items + item
-        place = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
-        return torch.where(self.key[place] == key, place, -1)
+        index = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
+        return torch.where(self.key[index] == key, index, -1)
 
     def rows_of(self, user: int) -> torch.Tensor:
         """Rows of one user."""
@@ -348,7 +349,7 @@ class EvidenceTable(nn.Module):
         return torch.nonzero(self.item == item).flatten()
 
     def without(self, sums: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """``sums`` (n, width) less the rows ``row`` (n,); -1 takes nothing away."""
+        """``sums`` (n, width) minus the rows ``row`` (n,); -1 subtracts nothing."""
         return sums - self.rows_at(row.clamp(min=0)) * (row >= 0)[:, None]
 
 
@@ -361,7 +362,7 @@ def _adjusted(
     damping: float,
     joint: bool,
 ) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
-    r"""Ratings minus what the other side's ratings explain, as users and as items see them.
+    r"""Ratings minus the mean of the other side, for messages to users and to items.
 
     With :math:`\bar r_u` and :math:`\bar r_i` the damped means of the centred ratings r of a user and of an item,
 
@@ -371,16 +372,16 @@ def _adjusted(
         a^{\mathrm{item}}_{ui} = r_{ui} -
             \frac{\sum_{i' \ne i} (r_{ui'} - \bar r_{i'})}{n_u - 1 + \text{damping}}
 
-    :math:`a^{\mathrm{user}}_{ui}` holds no other rating of u, and :math:`a^{\mathrm{item}}_{ui}` no other one of i. So
-    what a user's other interactions say holds nothing of the target, and likewise for items.
+    :math:`a^{\mathrm{user}}_{ui}` contains no other rating of u, and :math:`a^{\mathrm{item}}_{ui}` no other rating of
+    i. So a user's other interactions contain nothing of the target, and likewise for items.
 
-    What is predicted for the pair (u, i) then holds nothing of its rating, but what is said of other items than i does:
-    :math:`r_{ui}` is part of :math:`\bar r_i`. Where the scores of other items are compared with that of i, ``joint``
-    must be false: the second terms are then :math:`\bar r_i` and :math:`\bar r_u` themselves.
+    The prediction for the pair (u, i) then contains nothing of its rating, but predictions for other items do:
+    :math:`r_{ui}` is part of :math:`\bar r_i`. If the score of i is compared with the scores of other items, ``joint``
+    must be false: the second terms are then :math:`\bar r_i` and :math:`\bar r_u`.
 
     Returns:
-        The two columns, (n, 1) each, zero where there is no rating; and per item the second term of the first equation
-        for somebody who has not rated it, (n_items,).
+        The two columns, (n, 1) each, zero if there is no rating; and per item the second term of the first equation for
+        a user who has not rated it, (n_items,).
     """
     user, item, there = evidence.user, evidence.item, rated.to(centred)
     of_item = damped_mean(item[rated], centred[rated], n_items, damping)

@@ -1,4 +1,4 @@
-"""Towers: what sparse rows of ratings say about the user or the item that they belong to."""
+"""Towers: MLPs over the sparse rating vectors of users and items."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class SparseRows(nn.Module):
-    """Rows of a sparse matrix, multiplied by a weight without making them dense.
+    """Rows of a sparse matrix, multiplied by a dense weight without densifying them.
 
     Args:
         row, column, value: the entries, each of shape ``(n,)``.
@@ -27,8 +27,8 @@ class SparseRows(nn.Module):
         for name, tensor in (("column", column[order]), ("value", value[order]), ("first", first)):
             self.register_buffer(name, tensor, persistent=False)
 
-    def places(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Entries of ``rows`` one after the other, and where each row's begin: shapes ``(entries,)``, ``(b,)``."""
+    def entries(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices of the entries of ``rows``, ``(entries,)``, and position of each row's first, ``(b,)``."""
         count = self.first[rows + 1] - self.first[rows]
         begin = torch.cumsum(count, 0) - count
         shift = torch.repeat_interleave(self.first[rows] - begin, count)
@@ -36,17 +36,17 @@ class SparseRows(nn.Module):
 
     def times(self, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Product of these rows with ``weight`` of shape ``(n_columns, d)``: shape ``(b, d)``."""
-        place, begin = self.places(rows)
+        index, begin = self.entries(rows)
         return nn.functional.embedding_bag(
-            self.column[place], weight, begin, mode="sum", per_sample_weights=self.value[place]
+            self.column[index], weight, begin, mode="sum", per_sample_weights=self.value[index]
         )
 
 
 class Tower(nn.Module):
     r"""MLP over sparse rows x: :math:`l_1 = W_1 x, \; l_n = \mathrm{ReLU}(W_n l_{n-1} + b_n)`, output of unit length.
 
-    The first layer has neither bias nor ReLU, so :math:`W_2 W_1` is multiplied out before it meets the rows: they are
-    summed at the width of the second layer. What is left out of a row is subtracted there.
+    The first layer has neither bias nor ReLU, so :math:`W_2 W_1` is computed first and rows are summed at the width of
+    the second layer. An entry that is left out of a row is subtracted there.
 
     Args:
         matrix: the rows.
@@ -72,8 +72,8 @@ class Tower(nn.Module):
 
         Args:
             entity: rows of the matrix, ``(b,)``.
-            left_out: a column of each that is left out of it, ``(b,)``.
-            value: what stands in that column, ``(b,)``; 0 leaves out nothing.
+            left_out: the column that is left out of each row, ``(b,)``.
+            value: the value in that column, ``(b,)``; 0 leaves out nothing.
         """
         weight = self.first.weight.T @ self.second.weight.T
         unique, inverse = torch.unique(entity, return_inverse=True)

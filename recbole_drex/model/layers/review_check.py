@@ -1,4 +1,4 @@
-"""Whether there is anything to read: which interactions have reviews with words."""
+"""Checks which interactions have reviews with words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from recbole_drex.errors import DataError
 
 
 def with_words(review: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Which interactions have a review that keeps a word or more, (n,).
+    """Mask of the interactions with a review of at least one word, (n,).
 
     Args:
         review: rows of the feature store, -1 for none, (n,).
-        offsets: where the words of each review of the store begin, and where the last ones end, (reviews + 1,).
+        offsets: start of each review's words in the store, and the end of the last, (reviews + 1,).
 
     Example:
         >>> with_words(torch.tensor([0, -1, 1, 2]), torch.tensor([0, 3, 3, 5])).tolist()
@@ -25,14 +25,14 @@ def with_words(review: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
 
 
 def any_words(dataset: ReviewDataset, evidence: Evidence) -> bool:
-    """Whether any review that may be known has words.
+    """Whether any review that is evidence has words.
 
     Args:
         dataset: the training part.
         evidence: its rows.
 
     Raises:
-        DataError: there are reviews, but their word features are missing or damaged.
+        DataError: reviews exist, but their word features are missing or damaged.
     """
     if not bool((evidence.review_row >= 0).any()):
         return False
@@ -41,13 +41,13 @@ def any_words(dataset: ReviewDataset, evidence: Evidence) -> bool:
 
 
 def require_words(config, dataset: ReviewDataset, evidence: Evidence) -> None:
-    """Check that a model that cannot do without reviews has some; arguments as of :func:`any_words`.
+    """Check that the data set has reviews for a model that requires them; arguments as for :func:`any_words`.
 
     Raises:
-        DataError: there are none; names the models that need none.
+        DataError: no review has words; the message names models that need none.
     """
     if not any_words(dataset, evidence):
         raise DataError(
             f"{config['model']} needs reviews, and no review of the training part of data set '{config['dataset']}' "
-            "has words: use DReX, which then reads ratings alone, or BiasedMF"
+            "has words: use DReX, which then reads ratings only, or BiasedMF"
         )

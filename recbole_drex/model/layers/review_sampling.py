@@ -1,10 +1,10 @@
 """Reads a few reviews again at each step, so that the attention over words learns at a cost linear in the data.
 
-Between refreshes every pooled review is remembered. The sum over a user's n other reviews is then known but for the
-drift of the attention since, and carries no gradient to it. One of them, drawn uniformly and read again, gives
-``n * (fresh - remembered)``: an unbiased estimate of the drift, whose gradient is one of the gradient (the control
-variate of Chen, Zhu and Song 2018, "Stochastic training of graph convolutional networks"). That is done for some of a
-step's targets; their gradient stands for that of all.
+Between refreshes every pooled review is cached. The cached sum over a user's n other reviews lacks the drift of the
+attention since the last refresh, and carries no gradient. We draw one of these reviews uniformly and read it again:
+``n * (fresh - cached)`` is an unbiased estimate of the drift, and its gradient an unbiased estimate of the gradient
+(the control variate of Chen, Zhu and Song 2018, "Stochastic training of graph convolutional networks"). This is done
+for some targets of a step; their gradient is scaled up to all targets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ReviewSampler(nn.Module):
 
     Args:
         table: the evidence.
-        samples: targets of a step for which one review per side is read again.
+        samples: number of targets per step for which one review per side is read again.
     """
 
     reviewed: torch.Tensor
@@ -37,9 +37,9 @@ class ReviewSampler(nn.Module):
             members = reviewed[torch.argsort(group[reviewed], stable=True)]
             count = torch.bincount(group[members], minlength=size)
             first = torch.cumsum(count, 0) - count
-            place = torch.full((len(table),), -1)
-            place[members] = torch.arange(len(members)) - first[group[members]]
-            parts = {"group": group, "members": members, "count": count, "first": first, "place": place}
+            index = torch.full((len(table),), -1)
+            index[members] = torch.arange(len(members)) - first[group[members]]
+            parts = {"group": group, "members": members, "count": count, "first": first, "index": index}
             for name, value in parts.items():
                 self.register_buffer(f"{name}{side:d}", value, persistent=False)
 
@@ -52,13 +52,13 @@ class ReviewSampler(nn.Module):
         Returns:
             Rows (n,), -1 where there is no other review; and the number of other reviews (n,).
         """
-        group, members, count, first, place = (
-            getattr(self, f"{name}{side:d}") for name in ("group", "members", "count", "first", "place")
+        group, members, count, first, index = (
+            getattr(self, f"{name}{side:d}") for name in ("group", "members", "count", "first", "index")
         )
-        owner, own = group[row], place[row]  # own: place of the target's review among its owner's, -1 without one
+        owner, own = group[row], index[row]  # own: index of the target's review among its owner's, -1 for none
         others = count[owner] - (own >= 0).long()
         drawn = (torch.rand(len(row), device=row.device) * others).long()
-        drawn = drawn + ((own >= 0) & (drawn >= own)).long()  # step over the target
+        drawn = drawn + ((own >= 0) & (drawn >= own)).long()  # skip the target
         chosen = members[(first[owner] + drawn).clamp(max=len(members) - 1)]
         return torch.where(others > 0, chosen, -1), others
 
@@ -67,7 +67,7 @@ class ReviewSampler(nn.Module):
         if not len(self.reviewed):
             return [torch.zeros(1, table.width, device=row.device)] * 2
         known = torch.nonzero(row >= 0).flatten()  # a target that sends no message is not in the table
-        # Of several processes each reads for its share of the rows.
+        # Each process reads reviews for its share of the rows.
         samples = -(-self.samples // collectives.world_size())
         picked = known[torch.randperm(len(known), device=row.device)[:samples]]
         draws = [self.draw(row[picked], side) for side in Side]
@@ -75,7 +75,7 @@ class ReviewSampler(nn.Module):
         real = torch.nonzero(chosen >= 0).flatten()
         unique, inverse = torch.unique(chosen[real], return_inverse=True)
         drift = attention(table.review[unique]) - table.pooled[unique]
-        # The value is right as it is for the picked targets; the gradient stands for all targets of the step.
+        # The value is exact for the picked targets; the gradient is scaled up to all targets of the step.
         drift = drift.detach() + (drift - drift.detach()) * (len(known) / max(1, len(picked)))
         drift = torch.zeros(len(chosen), attention.width, device=row.device).index_put((real,), drift[inverse])
         padding = (table.review_columns.start, table.width - table.review_columns.stop)
@@ -85,8 +85,8 @@ class ReviewSampler(nn.Module):
             result.append(torch.zeros(len(row), padded.shape[1], device=row.device).index_put((picked,), padded))
         return result
 
-    def freshened(self, table: EvidenceTable, attention: WordAttention, rows: torch.Tensor) -> torch.Tensor:
-        """``rows``, all of the table, with some randomly drawn reviews read again, for the sequential rule."""
+    def refreshed(self, table: EvidenceTable, attention: WordAttention, rows: torch.Tensor) -> torch.Tensor:
+        """All ``rows`` of the table with some randomly drawn reviews read again, for the sequential rule."""
         if not len(self.reviewed):
             return rows
         drawn = torch.randint(len(self.reviewed), (self.samples,), device=self.reviewed.device)

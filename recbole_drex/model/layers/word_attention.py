@@ -1,4 +1,4 @@
-"""Attention over the words of reviews, read straight from the feature store."""
+"""Attention over the words of reviews, which are read from the feature store."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import nn
 
 from recbole_drex.data.text.feature_store import FeatureStore
 
-_BLOCK_WORDS = 1 << 13  # widened to float32 at a time
+_BLOCK_WORDS = 1 << 13  # words per block that is converted to float32
 
 
 @dataclasses.dataclass(frozen=True)
 class ReadWords:
-    """What a model makes of single occurrences of words.
+    """Aspect, importance and sentiment of occurrences of words.
 
     Attributes:
-        aspect: the aspect that the word belongs to most, -1 for none, (n,).
+        aspect: the most probable aspect of the word, -1 for none, (n,).
         importance: of the word, from 0 to 1, (n,).
-        sentiment: what is said where it stands, from -1 to 1, (n,).
+        sentiment: of the occurrence in its context, from -1 to 1, (n,).
     """
 
     aspect: np.ndarray
@@ -38,7 +38,7 @@ class AttendedWords:
         word: position of the word's lemma in ``vocabulary``, (n,).
         weight: its attention weight within the review, (n,).
         vocabulary: lemmas.
-        read: aspect, importance and sentiment of each; None of models without aspects.
+        read: aspect, importance and sentiment of each; None for models without aspects.
     """
 
     user: np.ndarray
@@ -50,28 +50,28 @@ class AttendedWords:
 
 
 def softmax_within(scores: torch.Tensor, group: torch.Tensor, n_groups: int) -> torch.Tensor:
-    """Softmax of ``scores`` (n,) within the groups given by ``group`` (n,), sorted or not."""
+    """Softmax of ``scores`` (n,) within each group of ``group`` (n,), in any order."""
     top = torch.full((n_groups,), -torch.inf, dtype=scores.dtype, device=scores.device)
     top = top.scatter_reduce(0, group, scores.detach(), "amax")  # cancels, so it needs no gradient
-    # Not by an index, whose gradient is added up one element at a time.
+    # Indexing by a tensor has a slow gradient, which adds one element at a time.
     exponential = torch.exp(scores - top.index_select(0, group))
     total = torch.zeros(n_groups, dtype=scores.dtype, device=scores.device).index_add_(0, group, exponential)
     return exponential / total.index_select(0, group)
 
 
 def _weighted_sums(
-    table: torch.Tensor, place: torch.Tensor, weights: torch.Tensor, review: torch.Tensor, n_reviews: int
+    table: torch.Tensor, index: torch.Tensor, weights: torch.Tensor, review: torch.Tensor, n_reviews: int
 ) -> torch.Tensor:
-    """Sum of ``weights[k] * table[place[k]]`` per review; ``review`` is ascending. No copy of the vectors is made."""
+    """Sum of ``weights[k] * table[index[k]]`` per review, without copying the vectors; ``review`` is ascending."""
     starts = torch.zeros(n_reviews + 1, dtype=torch.int64, device=table.device)
     starts[1:] = torch.cumsum(torch.bincount(review, minlength=n_reviews), 0)
     return nn.functional.embedding_bag(
-        place, table, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
+        index, table, starts, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
 
 
 class WordAttention(nn.Module):
-    r"""Turns reviews into attention-weighted means of their words' raw embeddings (paper, section 3.2.1).
+    r"""Pools reviews to attention-weighted means of their words' raw embeddings (paper, section 3.2.1).
 
     With :math:`z_k = W_t x_k + b_t` and :math:`a = \mathrm{softmax}_k(w_a^\top z_k)`, the score
     :math:`w_a^\top z_k = (W_t^\top w_a)^\top x_k + \mathrm{const}`, and the constant cancels in the softmax. Since the
@@ -98,7 +98,7 @@ class WordAttention(nn.Module):
         return self.projection.weight.T @ self.scorer.weight[0]
 
     def forward(self, reviews: torch.Tensor) -> torch.Tensor:
-        """Pooled raw embeddings (n, width) of the reviews at store rows ``reviews`` (n,), each with a word or more."""
+        """Pooled raw embeddings (n, width) of the reviews at store rows (n,), each with at least one word."""
         return self._pooled(self.scoring_vector(), reviews)[0]
 
     @torch.no_grad()
@@ -109,12 +109,12 @@ class WordAttention(nn.Module):
             reviews: store rows (n,), each with at least one word.
 
         Returns:
-            Pooled raw embeddings (n, width), and the attention weights of their words, one after the other.
+            Pooled raw embeddings (n, width), and the attention weights of their words, concatenated.
         """
         return self._pooled(self.scoring_vector(), reviews)
 
     def positions(self, reviews: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Words of the reviews at store rows ``reviews``: their positions in the store, and which review each is of."""
+        """Positions in the store of the words of the reviews at store rows ``reviews``, and the review of each word."""
         starts = self.offsets[reviews]
         lengths = self.offsets[reviews + 1] - starts
         review = torch.repeat_interleave(torch.arange(len(reviews), device=reviews.device), lengths)
@@ -145,13 +145,13 @@ class WordAttention(nn.Module):
         used = torch.zeros(len(self.store.vocabulary), dtype=torch.bool, device=lemma.device)
         used[lemma] = True
         known = torch.nonzero(used).flatten()
-        place = (torch.cumsum(used, 0) - 1).index_select(0, lemma)
+        index = (torch.cumsum(used, 0) - 1).index_select(0, lemma)
         table = self.store.read_lemmas(known.cpu().numpy()).to(self.scorer.weight)
-        weights = softmax_within((table @ vector).index_select(0, place), review, len(reviews))
-        return _weighted_sums(table, place, weights, review, len(reviews)), weights
+        weights = softmax_within((table @ vector).index_select(0, index), review, len(reviews))
+        return _weighted_sums(table, index, weights, review, len(reviews)), weights
 
     def _in_blocks(self, vector: torch.Tensor, reviews: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """As :meth:`_pooled`, some whole reviews at a time."""
+        """As :meth:`_pooled`, in blocks of whole reviews."""
         yield vector.new_empty(0, self.width), vector.new_empty(0)
         ends = torch.cumsum(self.offsets[reviews + 1] - self.offsets[reviews], 0)
         block = torch.div(ends, _BLOCK_WORDS, rounding_mode="floor")

@@ -1,4 +1,4 @@
-"""How much each block of a user's representation counts: progressive weight copying of LIRDRec."""
+"""Weights of the blocks of a user's representation: progressive weight copying of LIRDRec."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ SCHEDULES = ("official", "power", "none")
 
 
 def learned_share(schedule: str, epoch: int, decay_weight: float, decay_base: float) -> float:
-    r"""Share w1 of the learned weights in epoch e = 1, 2, ..., at 0 before training; the copied ones have 1 - w1.
+    r"""Share w1 of the learned weights in epoch e = 1, 2, ... (0: before training); the copied weights have 1 - w1.
 
-    ``official`` (the published code) multiplies w1 by :math:`b^e` before epoch e and divides both shares by their sum,
-    starting at :math:`w_1 = w`; the odds of the two are then :math:`w / (1 - w) \cdot b^{e (e + 1) / 2}`. ``power`` is
+    ``official`` (the published code) starts at :math:`w_1 = w`, multiplies w1 by :math:`b^e` before epoch e and divides
+    both shares by their sum; their odds are then :math:`w / (1 - w) \cdot b^{e (e + 1) / 2}`. ``power`` is
     :math:`w_1 = w^e`, and ``none`` copies nothing: :math:`w_1 = 1`.
 
     Args:
@@ -35,15 +35,15 @@ def learned_share(schedule: str, epoch: int, decay_weight: float, decay_base: fl
 
 
 class WeightCopying(nn.Module):
-    r"""Weights of a user's blocks, learned at first and more and more copied from the epoch before.
+    r"""Weights of a user's blocks: learned at first, then increasingly copied from the previous epoch.
 
     .. math::
         f_{ub} = v_b^\top \mathrm{LeakyReLU}(V_b x_{ub} + a_b) + c_b, \qquad
         \alpha_u = \mathrm{softmax}(w_1 f_u + w_2 \theta_u), \qquad w_2 = 1 - w_1
 
-    Before the first epoch :math:`\theta_u` is uniform, 1 / B; before each later one it becomes the present
-    :math:`\alpha_u` of every user, and :math:`w_1` follows :func:`learned_share`. As :math:`\theta` are probabilities,
-    not logarithms, copying flattens them: with :math:`w_1` near 0 the weights tend to 1 / B.
+    Before the first epoch :math:`\theta_u` is uniform, 1 / B. Before each later epoch it is set to the current
+    :math:`\alpha_u` of every user. :math:`w_1` follows :func:`learned_share`. As :math:`\theta` are probabilities, not
+    logarithms, copying flattens them: with :math:`w_1` near 0 the weights tend to 1 / B.
 
     Args:
         n_users: number of users.
@@ -52,8 +52,8 @@ class WeightCopying(nn.Module):
         schedule, decay_weight, decay_base: see :func:`learned_share`.
 
     Attributes:
-        theta: what was copied, (n_users, B); part of the state that is saved, as w1 and w2 are.
-        w1, w2: shares of what is learned and what was copied, scalars.
+        theta: the copied weights, (n_users, B); saved in checkpoints, as are w1 and w2.
+        w1, w2: shares of the learned and of the copied weights, scalars.
     """
 
     theta: torch.Tensor
@@ -79,7 +79,7 @@ class WeightCopying(nn.Module):
 
     @torch.no_grad()
     def before_epoch(self, epoch: int, blocks: torch.Tensor) -> None:
-        """Copy the weights of all users' present blocks (n_users, B, d) and set the shares of an epoch.
+        """Copy the current weights of all users' blocks (n_users, B, d) and set the shares of an epoch.
 
         Args:
             epoch: counted from 0.

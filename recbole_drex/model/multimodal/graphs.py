@@ -1,4 +1,4 @@
-"""Graphs that representations are propagated on: users and items by interactions, items by the likeness of vectors."""
+"""Graphs for propagation: users and items by interactions, items by the similarity of their vectors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import scipy.sparse
 import torch
 from torch import nn
 
-_BLOCK_BYTES = 2**27  # of the likenesses that are in memory at once
-_RESOLUTION = 1e9  # cosines that differ by less are ties: what is left of them is rounding
+_BLOCK_BYTES = 2**27  # of similarities per block
+_RESOLUTION = 1e9  # cosines that differ by less than 1e-9 are ties
 
 
 class Graph(nn.Module):
-    """A fixed sparse matrix that dense ones are multiplied with.
+    """A fixed sparse matrix that is multiplied by dense matrices.
 
     Args:
         matrix: square, (n, n), in compressed sparse rows (CSR).
-        symmetric: whether it equals its transpose, which the gradient needs; the transpose is stored otherwise.
+        symmetric: whether it equals its transpose. The gradient needs the transpose, which is stored otherwise.
 
     Example:
         >>> graph = Graph(user_item_graph(torch.tensor([0]), torch.tensor([0]), 1, 1), symmetric=True)
@@ -42,7 +42,7 @@ class Graph(nn.Module):
 
 
 class _Product(torch.autograd.Function):
-    """Sparse times dense; PyTorch's own gradient would transpose the sparse factor in every step."""
+    """Sparse times dense; PyTorch's gradient would transpose the sparse factor in every step."""
 
     @staticmethod
     def forward(ctx: Any, matrix: torch.Tensor, transposed: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
@@ -55,7 +55,7 @@ class _Product(torch.autograd.Function):
 
 
 def _times(matrix: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
-    # A weighted sum of rows: three times as fast on CPUs as the product of a CSR tensor.
+    # A weighted sum of rows is three times as fast on CPUs as the product with a CSR tensor.
     return nn.functional.embedding_bag(
         matrix.col_indices(),
         dense,
@@ -69,15 +69,15 @@ def _times(matrix: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
 def user_item_graph(user: torch.Tensor, item: torch.Tensor, n_users: int, n_items: int) -> torch.Tensor:
     r"""Symmetrically normalised adjacency of users and items (LightGCN, He et al., SIGIR 2020, equation 8).
 
-    Entries of an interaction (u, i) are :math:`1 / \sqrt{|N_u| |N_i|}`, at (u, n_users + i) and its mirror image, with
-    :math:`N` the neighbours.
+    The entries of an interaction (u, i) are :math:`1 / \sqrt{|N_u| |N_i|}`, at (u, n_users + i) and its mirror image;
+    :math:`N` are the neighbours.
 
     Args:
-        user, item: of each interaction, shape ``(n,)``; a pair that occurs again counts once.
+        user, item: of each interaction, shape ``(n,)``; a repeated pair counts once.
         n_users, n_items: numbers of users and items; users come first in rows and columns.
 
     Returns:
-        CSR, float32, (n_users + n_items, n_users + n_items); nothing at users and items without interactions.
+        CSR, float32, (n_users + n_items, n_users + n_items); rows of users and items without interactions are empty.
 
     Example:
         >>> user_item_graph(torch.tensor([0, 0]), torch.tensor([0, 1]), 1, 2).to_dense()[0]
@@ -92,17 +92,17 @@ def user_item_graph(user: torch.Tensor, item: torch.Tensor, n_users: int, n_item
 
 
 def item_graph(vectors: Sequence[torch.Tensor], weights: Sequence[float], k: int) -> torch.Tensor:
-    """Weighted sum of the graphs that join each item to its nearest ones, one graph a modality.
+    """Weighted sum of the nearest-neighbour graphs of items, one graph per modality.
 
-    Every edge of a modality's graph is worth 1 / k, so that a row sums to 1; see :func:`nearest` for which there are.
+    Every edge of a modality's graph has weight 1 / k, so that a row sums to 1; see :func:`nearest` for the edges.
 
     Args:
-        vectors: of each modality, (n_items, width); zeros where an item lacks it.
+        vectors: of each modality, (n_items, width); zeros for items that lack it.
         weights: of each modality.
-        k: edges of an item, the one to itself included.
+        k: number of edges of an item, including the one to itself.
 
     Returns:
-        CSR, float32, (n_items, n_items); row i holds what item i takes from others.
+        CSR, float32, (n_items, n_items); row i holds the weights of the neighbours of item i.
 
     Example:
         >>> item_graph([torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.0, 0.0]])], [1.0], k=2).to_dense()
@@ -116,21 +116,21 @@ def item_graph(vectors: Sequence[torch.Tensor], weights: Sequence[float], k: int
     for table, weight in zip(vectors, weights, strict=True):
         item, neighbour = nearest(table, k)
         edges = max(1, neighbour.shape[1])
-        places = np.repeat(item, neighbour.shape[1]), neighbour.reshape(-1)
+        indices = np.repeat(item, neighbour.shape[1]), neighbour.reshape(-1)
         value = np.full(neighbour.size, weight / edges)
-        total = total + scipy.sparse.csr_matrix((value, places), shape=total.shape)
+        total = total + scipy.sparse.csr_matrix((value, indices), shape=total.shape)
     return _csr(total)
 
 
 def nearest(vectors: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest items of each item by cosine, itself first.
 
-    Equally near ones (to nine decimals) are taken in the order of their ids. Likenesses are computed for so many items
-    at once as fit into 128 MiB, so memory grows with the number of items and not with its square.
+    Ties (to nine decimals) are broken by id. Similarities are computed in blocks of items that fit into 128 MiB, so
+    memory grows linearly with the number of items.
 
     Args:
-        vectors: (n_items, width); an item of zeros has no neighbours and is nobody's.
-        k: neighbours of an item, 1 or more; all there are where there are fewer.
+        vectors: (n_items, width); an item of zeros has no neighbours and is no neighbour of others.
+        k: number of neighbours of an item, 1 or more; fewer if there are fewer items.
 
     Returns:
         The m items that have a vector, ascending, (m,), and their neighbours, nearest first, (m, min(k, m)).
@@ -147,7 +147,7 @@ def nearest(vectors: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     size = max(1, _BLOCK_BYTES // (8 * max(1, n)))
     for start in range(0, n, size):
         own = number[start : start + size]
-        # One integer that says how near an item is, then how small its id: no two are equal.
+        # One distinct integer per item that orders by similarity, then by id.
         order = (unit[own] @ unit.T).mul_(_RESOLUTION).round_().long().mul_(n).sub_(number)
         order[own - start, own] = torch.iinfo(torch.int64).max
         neighbour[own] = order.topk(neighbour.shape[1], dim=1).indices
@@ -155,7 +155,7 @@ def nearest(vectors: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _csr(matrix: scipy.sparse.spmatrix) -> torch.Tensor:
-    """As a tensor of float32, with indices of 32 bits, which sparse products need not convert."""
+    """As a tensor of float32, with 32-bit indices, which sparse products need not convert."""
     matrix = matrix.tocsr()
     matrix.sort_indices()
     with warnings.catch_warnings():
@@ -165,7 +165,7 @@ def _csr(matrix: scipy.sparse.spmatrix) -> torch.Tensor:
             torch.from_numpy(matrix.indices.astype(np.int32)),
             torch.from_numpy(matrix.data.astype(np.float32)),
             size=matrix.shape,
-            check_invariants=False,  # said, so that PyTorch need not warn that it does not check
+            check_invariants=False,  # explicit, so that PyTorch does not warn
         )
 
 

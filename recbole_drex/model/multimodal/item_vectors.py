@@ -1,4 +1,4 @@
-"""Vectors of items that models take as they are configured."""
+"""The vectors of items that a model's configuration selects."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def refuse_others(parameter: str, names: Sequence[str], legal: Sequence[str]) ->
 
 
 def fit_modalities(config, dataset: ReviewDataset) -> list[str]:
-    """Let ``item_modalities`` name what the data set has, where its default names what it lacks.
+    """Set ``item_modalities`` to the data set's modalities if it has none of those in the default.
 
     Returns:
-        What there is to say about it; nothing if the parameter stays as it is, because it fits or was given.
+        Messages about the change; empty if the parameter fits or the user set it.
     """
     names, there = config["item_modalities"], dataset.item_modalities
     if "item_modalities" in config.external_config_dict or not there or set(names) & set(there):
@@ -69,8 +69,8 @@ def modality_vectors(config, dataset: ReviewDataset) -> dict[str, torch.Tensor]:
         By name, (n_items, width) float32; zeros for the padding item and for items that lack the modality.
 
     Raises:
-        ConfigError: ``item_modalities`` names one that the data set lacks.
-        DataError: the data set has no item modality, or no item has one that is named.
+        ConfigError: ``item_modalities`` names a modality that the data set lacks.
+        DataError: the data set has no item modality, or no item has a named modality.
     """
     names, legal = config["item_modalities"], dataset.item_modalities
     if not legal:

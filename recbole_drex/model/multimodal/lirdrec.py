@@ -1,4 +1,4 @@
-"""LIRDRec: items are what their modalities say, without an embedding of their own, on graphs of users and items."""
+"""LIRDRec: item representations from modalities alone, without item embeddings, on graphs of users and items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_drex.config.general_parameters import ablations_parameter
 from recbole_drex.config.parameters import Parameter, names_once
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.contract import ModelContract
-from recbole_drex.model.layers.common import Remembering, bpr_loss
+from recbole_drex.model.layers.common import CacheMixin, bpr_loss
 from recbole_drex.model.multimodal.fusion import SCHEDULES, WeightCopying
 from recbole_drex.model.multimodal.graphs import Graph, item_graph, user_item_graph
 from recbole_drex.model.multimodal.item_vectors import (
@@ -26,17 +26,17 @@ from recbole_drex.model.multimodal.item_vectors import (
 from recbole_drex.recbole import GeneralRecommender, InputType
 
 SHARED = "shared"
-"""The block that is made of all modalities."""
+"""The block that is encoded from all modalities."""
 
 
 def shared_features(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Orthonormal discrete cosine transform (DCT-II) of each modality along its features, side by side.
+    """Orthonormal discrete cosine transform (DCT-II) of each modality along its features, concatenated.
 
     Args:
-        vectors: of each modality, (n_items, width); where an item lacks one, its part stays zero.
+        vectors: of each modality, (n_items, width); zeros for items that lack it, which stay zeros.
 
     Returns:
-        (n_items, sum of the widths), rows as long as the modalities' together.
+        (n_items, sum of the widths).
 
     Example:
         >>> shared_features([torch.tensor([[1.0, 1.0]]), torch.tensor([[3.0]])])
@@ -75,7 +75,7 @@ def _are_weights(weights: list[Any]) -> bool:
     return numbers and abs(sum(weights) - 1) <= 1e-6
 
 
-class LIRDRec(Remembering, ModelContract, GeneralRecommender):
+class LIRDRec(CacheMixin, ModelContract, GeneralRecommender):
     r"""Learning item representations directly from multimodal features (Zhou, Zhang, Niyato and Shen 2025,
     arXiv 2505.04960), for any number of modalities.
 
@@ -89,20 +89,21 @@ class LIRDRec(Remembering, ModelContract, GeneralRecommender):
             + \lambda \left(\overline{p^2} + \overline{q^2}\right)
 
     An item is described by B blocks of width d: one per modality, encoded from the item's vector, and one that is
-    encoded from the cosine transforms of all of them (:func:`shared_features`, :class:`BlockEncoder`). Users have a
-    free block for each, P, made unit length too. :math:`\hat A` is the graph of the training pairs
-    (:func:`user_item_graph`), L its layers, S the graph of nearest items by their vectors, mixed over the modalities
-    (:func:`item_graph`). :math:`\alpha_u` weighs a user's blocks (:class:`WeightCopying`). D holds training pairs, each
-    with a sampled item that the user has no interaction with; the bar is the mean over all users or items and columns.
+    encoded from the cosine transforms of all modalities (:func:`shared_features`, :class:`BlockEncoder`). Users have a
+    free block P for each, also of unit length. :math:`\hat A` is the graph of the training pairs
+    (:func:`user_item_graph`), L the number of layers, S the graph of nearest items by their vectors, averaged over the
+    modalities (:func:`item_graph`). :math:`\alpha_u` weights a user's blocks (:class:`WeightCopying`). D holds training
+    pairs, each with a sampled item that the user has not interacted with. The bar is the mean over all users or items
+    and columns.
 
-    An item that lacks a modality has zeros for its block and no edge in its graph; one that lacks all is described by
-    its users alone. A user without training pairs has the mean representation of the others. As in every model of this
-    kind, a training pair is an edge of the graph that it is learned from, and with ``reviews`` its review is in the
-    item's mean; pairs of validation and test, and their reviews, are nowhere.
+    An item that lacks a modality has a block of zeros and no edge in its graph; one that lacks all is described by its
+    users alone. A user without training pairs gets the mean representation of the others. As in every model of this
+    kind, a training pair is an edge of the graph that predicts it, and with ``reviews`` its review is in the item's
+    mean. Validation and test pairs, and their reviews, are not used.
 
     Raises:
-        ConfigError: modalities or blocks that the data set lacks, or weights that do not fit the modalities.
-        DataError: no item has a modality that is named.
+        ConfigError: modalities or blocks that the data set lacks, or weights that do not match the modalities.
+        DataError: no item has a named modality.
     """
 
     PARAMETERS = (
@@ -171,12 +172,12 @@ class LIRDRec(Remembering, ModelContract, GeneralRecommender):
         self.register_buffer("seen", torch.bincount(user, minlength=self.n_users) > 0, persistent=False)
 
     def propagated(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """X before users' blocks are weighed and items are joined: ``(n_users, B, d)`` and ``(n_items, B d)``."""
+        """X before the block weights and the item graph are applied: ``(n_users, B, d)`` and ``(n_items, B d)``."""
         users = nn.functional.normalize(self.user_blocks, dim=-1)
         items = torch.cat([encoder() for encoder in self.encoders], dim=1)
         start = torch.cat([users.flatten(1), items])
         total = start
-        for _ in range(self.n_layers):  # x + A (x + A (x + ...)): all layers' sum, held once
+        for _ in range(self.n_layers):  # Horner's scheme for the sum of all layers: x + A (x + A (x + ...))
             total = start + self.user_items(total)
         users, items = total.split([self.n_users, self.n_items])
         return users.unflatten(1, (len(self.blocks), -1)), items
@@ -191,14 +192,14 @@ class LIRDRec(Remembering, ModelContract, GeneralRecommender):
 
     @torch.no_grad()
     def before_epoch(self, epoch: int) -> None:
-        """Copy the present weights of the users' blocks; the trainer calls this before every epoch, from 0."""
+        """Copy the current weights of the users' blocks; the trainer calls this before every epoch, from 0."""
         if self.fusion is not None:
             self.fusion.before_epoch(epoch, self.propagated()[0])
             self._stale = True
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         users, items = self.representations()
-        # `index_select`, since indexing with a tensor has a gradient that takes twice as long.
+        # `index_select`, since the gradient of indexing with a tensor takes twice as long.
         user = users.index_select(0, interaction[self.USER_ID])
         positive = items.index_select(0, interaction[self.ITEM_ID])
         negative = items.index_select(0, interaction[self.NEG_ITEM_ID])
@@ -223,7 +224,7 @@ class LIRDRec(Remembering, ModelContract, GeneralRecommender):
 
     @torch.no_grad()
     def predict(self, interaction) -> torch.Tensor:
-        """Scores of pairs, ``(b,)``: the higher, the likelier that the user takes the item; no ratings."""
+        """Scores of pairs, ``(b,)``, for ranking; they are not ratings."""
         self._refresh()
         return (self._users[interaction[self.USER_ID]] * self._items[interaction[self.ITEM_ID]]).sum(-1)
 

@@ -1,4 +1,4 @@
-"""Visual Bayesian personalised ranking: matrix factorisation that also looks at what items are like."""
+"""Visual Bayesian personalised ranking: matrix factorisation with item features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.model.contract import ModelContract
-from recbole_drex.model.layers.common import Remembering, bpr_loss
+from recbole_drex.model.layers.common import CacheMixin, bpr_loss
 from recbole_drex.model.multimodal.item_vectors import (
     ITEM_MODALITIES,
     RANKING_TRAINING,
@@ -18,13 +18,12 @@ from recbole_drex.recbole import GeneralRecommender, InputType
 
 
 def unit_scale(vectors: torch.Tensor) -> torch.Tensor:
-    """Vectors divided by one number, so that those which are not zero have length 1 on average.
+    """Vectors divided by one number, so that the mean length of the non-zero vectors is 1.
 
-    A modality then counts alike whatever encoder it comes from, and its vectors keep the angles and the relative
-    lengths that they have.
+    This makes modalities from different encoders comparable, and keeps angles and relative lengths.
 
     Args:
-        vectors: (n_items, width), some of it not zero; rows of zeros stay what they are.
+        vectors: (n_items, width), at least one of them not zero; rows of zeros stay zeros.
 
     Example:
         >>> unit_scale(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 15.0]]))
@@ -36,7 +35,7 @@ def unit_scale(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / lengths[lengths > 0].mean()
 
 
-class VBPR(Remembering, ModelContract, GeneralRecommender):
+class VBPR(CacheMixin, ModelContract, GeneralRecommender):
     r"""VBPR (He and McAuley, AAAI 2016, equations 4 and 7), for any number of modalities.
 
     .. math::
@@ -47,16 +46,17 @@ class VBPR(Remembering, ModelContract, GeneralRecommender):
             + \frac{\lambda}{|D|} \sum_D \left(\|\gamma_u\|^2 + \|\theta_u\|^2 + \|\gamma_i\|^2 + \|\gamma_j\|^2
             + \beta_i^2 + \beta_j^2\right) + \lambda_f \left(\|E\|^2 + \|\beta'\|^2\right)
 
-    :math:`f_i` holds the item's vectors of all modalities side by side, each modality scaled by :func:`unit_scale`,
-    zeros where the item lacks it. :math:`\gamma` have width K, :math:`\theta` and :math:`E f` width D. D holds training
-    pairs, each with a sampled item that the user has no interaction with. Without vectors this is BPR with item biases.
+    :math:`f_i` are the item's vectors of all modalities, concatenated, each modality scaled by :func:`unit_scale`;
+    zeros if the item lacks it. :math:`\gamma` have width K, :math:`\theta` and :math:`E f` width D. The set D holds
+    training pairs, each with a sampled item that the user has not interacted with. Without vectors this is BPR with
+    item biases.
 
-    A user without training pairs has :math:`\gamma` and :math:`\theta` of zero, and so gets the items in the order of
-    :math:`\beta_i + \beta'^\top f_i`. An item without is sampled as the other ones are, so its own terms sink.
+    A user without training pairs has zero :math:`\gamma` and :math:`\theta`, so its items are ranked by
+    :math:`\beta_i + \beta'^\top f_i`. An item without training pairs is sampled like the others, so its terms decrease.
 
     Raises:
         ConfigError: modalities that the data set lacks.
-        DataError: no item has a modality that is named.
+        DataError: no item has a named modality.
     """
 
     PARAMETERS = (
@@ -87,7 +87,7 @@ class VBPR(Remembering, ModelContract, GeneralRecommender):
         self.register_buffer("features", torch.cat(tables, dim=1), persistent=False)
         self.projection = nn.Linear(self.features.shape[1], feature_size, bias=False)
         self.feature_bias = nn.Linear(self.features.shape[1], 1, bias=False)
-        # What meets the item's factors, and what meets its projected features, in one table.
+        # gamma and theta in one table.
         self.user_factors = nn.Embedding(self.n_users, size + feature_size)
         self.item_factors = nn.Embedding(self.n_items, size)
         self.item_bias = nn.Embedding(self.n_items, 1)
@@ -100,7 +100,7 @@ class VBPR(Remembering, ModelContract, GeneralRecommender):
         self.user_factors.weight.data[~seen] = 0.0
 
     def item_side(self, item: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Factors with projected features of items ``(n,)``, and all their biases: ``(n, K + D)``, ``(n,)``."""
+        """Factors and projected features, and the sum of the biases, of items ``(n,)``: ``(n, K + D)``, ``(n,)``."""
         features = self.features[item]
         factors = torch.cat([self.item_factors(item), self.projection(features)], dim=1)
         return factors, (self.item_bias(item) + self.feature_bias(features)).squeeze(1)
@@ -108,9 +108,9 @@ class VBPR(Remembering, ModelContract, GeneralRecommender):
     def calculate_loss(self, interaction) -> torch.Tensor:
         user, positive, negative = (interaction[key] for key in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
         # Each item of a batch is projected once, however often it occurs.
-        unique, place = torch.unique(torch.cat([positive, negative]), return_inverse=True)
+        unique, index = torch.unique(torch.cat([positive, negative]), return_inverse=True)
         factors, bias = self.item_side(unique)
-        user_factors, (first, second) = self.user_factors(user), place.chunk(2)
+        user_factors, (first, second) = self.user_factors(user), index.chunk(2)
         margin = bias[first] - bias[second]
         margin = margin + (user_factors * (factors.index_select(0, first) - factors.index_select(0, second))).sum(-1)
         own = self.item_factors(unique).square().sum(-1) + self.item_bias(unique).square().squeeze(1)
@@ -131,7 +131,7 @@ class VBPR(Remembering, ModelContract, GeneralRecommender):
 
     @torch.no_grad()
     def predict(self, interaction) -> torch.Tensor:
-        """Scores of pairs, ``(b,)``: the higher, the likelier that the user takes the item; no ratings."""
+        """Scores of pairs, ``(b,)``, for ranking; they are not ratings."""
         self._refresh()
         item = interaction[self.ITEM_ID]
         return (self.user_factors(interaction[self.USER_ID]) * self._items[item]).sum(-1) + self._bias[item]

@@ -1,4 +1,4 @@
-"""Shared and private parts of what ratings and reviews say, and where the two disagree."""
+"""Shared and private features of ratings and reviews, and their inconsistency."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn
 
 @dataclasses.dataclass(frozen=True)
 class SideFeatures:
-    """What is known of n users or items; every tensor has n rows.
+    """Features of n users or items.
 
     Attributes:
         state: h, (n, d).
         rating, review: unit vectors of the shared parts of ratings and of reviews, (n, k).
-        private: those of the private parts, ratings first, (2, n, k).
-        gates: shares of the four parts in the state, (n, 4).
+        private: unit vectors of the private parts, ratings first, (2, n, k).
+        gates: weights of the four parts in the state, (n, 4).
         reviewed: whether there is a review, (n,).
         inconsistency: z, (n, 2k).
     """
@@ -31,7 +31,7 @@ class SideFeatures:
 
 
 class Disentangler(nn.Module):
-    """Shared and private parts of what ratings and reviews say of users, or of items.
+    """Shared and private parts of the ratings and reviews of users, or of items.
 
     The equations are those of :class:`~recbole_drex.model.pesi.pesi.PESI`.
 
@@ -49,7 +49,7 @@ class Disentangler(nn.Module):
         self.output = nn.Linear(4 * part, size)
 
     def forward(self, ratings: torch.Tensor, reviews: torch.Tensor, reviewed: torch.Tensor) -> SideFeatures:
-        """Inputs (n, ratings), (n, reviews); ``reviewed`` (n,) is false where the second says nothing."""
+        """Features from inputs (n, ratings), (n, reviews); ``reviewed`` (n,) is false where there are no reviews."""
         parts = []
         for layer, split, given in zip(self.inputs, self.parts, (ratings, reviews), strict=True):
             parts += split(torch.tanh(layer(given))).chunk(2, -1)

@@ -1,4 +1,4 @@
-"""Writes a short sentence for a user and an item: a conditional language model over words of training reviews."""
+"""Writes a short sentence for a user and an item: a conditional language model over the words of training reviews."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import nn
 
 from recbole_drex.model.pesi.sentence_data import END, FEWEST, PAD, SPECIAL, UNKNOWN, Sentences
 
-_FREQUENT = 40  # so many of the most frequent words may come twice in a sentence, the others once
-_BATCH, _STEP = 64, 0.005  # of the study before joint training: sentences of a step, and its first step size
+_FREQUENT = 40  # number of frequent words that may occur twice in a sentence; the others may occur once
+_BATCH, _STEP = 64, 0.005  # pre-training: sentences per step, and the initial learning rate
 
 
 class SentenceWriter(nn.Module):
@@ -22,14 +22,14 @@ class SentenceWriter(nn.Module):
         P(w_{t+1} = w) &\propto \exp\Big(e_w^\top W_o s_t + o_w +
             \sigma(w_g^\top s_t + b_g) \log\big(1 + \tfrac{n_{iw}}{m\, p_w}\big)\Big)
 
-    The last term is, but for a constant, the log-odds of w in the item's reviews smoothed by m words of the whole
-    (p: frequency in all training reviews) over w in the whole; so a gate decides where words of the item belong.
-    It is trained by teacher forcing on the sentences of training pairs; unknown words are read, never learned to be
-    written.
+    :math:`p_w` is the frequency of w in all training reviews. Up to a constant, the last term is the log ratio of the
+    frequency of w in the item's reviews, smoothed by m words of all reviews, to :math:`p_w`; a gate decides where words
+    of the item are used. The model is trained by teacher forcing on the sentences of training pairs. Unknown words are
+    inputs but never targets.
 
     Args:
         sentences: of the training reviews.
-        vectors: of the words at the start, of mean square 1, (V, words).
+        vectors: initial word vectors, of mean square 1, (V, words).
         n_users: number of users, padding included.
         width: of x.
         size: width of s and c.
@@ -52,42 +52,42 @@ class SentenceWriter(nn.Module):
         self.gate = nn.Linear(size, 1)
 
     def _begin(self, x: torch.Tensor, user: torch.Tensor, item: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Condition c, state s_0 (b, size), and what the item's words add to the logits before the gate (b, V)."""
+        """Condition c, state s_0 (b, size), and the ungated logits of the item's words (b, V)."""
         c = torch.tanh(self.condition(x) + self.user(user) + self.item(item))
-        # A frequency of zero is of a special word, which no item has.
+        # Only special words have a frequency of zero, and no item has them.
         odds = self.sentences.item_words(user, item) / (self.smoothing * self.sentences.frequency).clamp(min=1e-9)
         return c, torch.tanh(self.start(c)), torch.log1p(odds)
 
     def _logits(self, state: torch.Tensor, odds: torch.Tensor) -> torch.Tensor:
-        """Of states (n, size), with the odds of each (n, V): (n, V)."""
+        """Logits (n, V) of states (n, size) with odds (n, V)."""
         logits = torch.addmm(self.bias, self.output(state), self.word.weight.T)
         return torch.addcmul(logits, torch.sigmoid(self.gate(state)), odds)
 
     def losses(self, x: torch.Tensor, user: torch.Tensor, item: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """Negative log-likelihoods of the known words (and ends) of sentences (b, longest + 2), one after the other."""
+        """Negative log-likelihoods of the known words (and ends) of sentences (b, longest + 2), concatenated."""
         c, state, odds = self._begin(x, user, item)
         read, written = words[:, :-1], words[:, 1:]
         inputs = torch.cat([self.word(read), c[:, None].expand(-1, read.shape[1], -1)], -1)
         states, _ = self.cell(inputs, state[None])
-        line, place = torch.nonzero((written != PAD) & (written != UNKNOWN), as_tuple=True)
-        logits = self._logits(states[line, place], odds[line])
-        return nn.functional.cross_entropy(logits, written[line, place], reduction="none")
+        line, index = torch.nonzero((written != PAD) & (written != UNKNOWN), as_tuple=True)
+        logits = self._logits(states[line, index], odds[line])
+        return nn.functional.cross_entropy(logits, written[line, index], reduction="none")
 
     def loss(self, x: torch.Tensor, user: torch.Tensor, item: torch.Tensor, most: int) -> torch.Tensor:
-        """Mean loss per word of the first ``most`` training pairs (b,) that have a sentence; 0 if none has."""
+        """Mean loss per word over the first ``most`` training pairs of (b,) that have a sentence; 0 if none has."""
         own = self.sentences.find(user, item)
-        # The pairs of a step come in random order, so the first are a random choice.
+        # The pairs of a step are in random order, so the first are a random sample.
         chosen = torch.nonzero(own >= 0).flatten()[:most]
         losses = self.losses(x[chosen], user[chosen], item[chosen], self.sentences.words[own[chosen]])
         return losses.sum() / max(1, len(losses))
 
     def study(self, x: torch.Tensor, passes: int, seed: int) -> None:
-        """Learn from all sentences, by Adam with a step size that falls to zero, before anything else learns.
+        """Pre-train on all sentences, by Adam with a learning rate that decreases linearly to zero.
 
         Args:
             x: condition of each sentence, (m, width).
-            passes: over all sentences.
-            seed: of their order; no other random number is drawn.
+            passes: number of passes over all sentences.
+            seed: random seed of their order; no other random number is drawn.
         """
         sentences, generator = self.sentences, torch.Generator().manual_seed(seed)
         steps = max(1, passes * -(-len(x) // _BATCH))
@@ -105,9 +105,9 @@ class SentenceWriter(nn.Module):
 
     @torch.no_grad()
     def write(self, x: torch.Tensor, user: torch.Tensor, item: torch.Tensor, beams: int) -> list[str]:
-        """Write a sentence for each pair (b,) by beam search: the highest log-likelihood by length ** 0.7.
+        """Write a sentence for each pair (b,) by beam search: the highest log-likelihood over length ** 0.7.
 
-        A sentence has three words or more; no word follows itself, and only frequent words come twice.
+        A sentence has at least three words; no word follows itself, and only frequent words occur twice.
         """
         if not len(user):
             return []
@@ -141,7 +141,7 @@ class SentenceWriter(nn.Module):
             chance = chance.masked_fill(forbidden, -torch.inf)
             chance[done] = -torch.inf
             chance[done, PAD] = 0.0
-            # Beams that end late and early are compared by length, but only once all have ended.
+            # Length normalisation is applied only after all beams have ended.
             score, best = (score[:, None] + chance).view(n, -1).topk(beams, dim=1)
             score, line = score.flatten(), (first + torch.div(best, n_words, rounding_mode="floor")).flatten()
             lines = torch.cat([lines[line], (best % n_words).view(-1, 1)], 1)

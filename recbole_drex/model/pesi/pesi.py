@@ -1,4 +1,4 @@
-"""PESI-style model: what ratings and reviews share, where they disagree, and a sentence that is written from it."""
+"""PESI-style model: shared and private features of ratings and reviews, inconsistency, and generated sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.errors import DataError
 from recbole_drex.model.abstract_recommender import RatingModel
-from recbole_drex.model.layers.common import Remembering, Side
+from recbole_drex.model.layers.common import CacheMixin, Side
 from recbole_drex.model.layers.evidence_table import EvidenceTable
 from recbole_drex.model.layers.review_check import require_words
 from recbole_drex.model.layers.review_sampling import ReviewSampler
@@ -27,19 +27,19 @@ from recbole_drex.model.pesi.generator import SentenceWriter
 from recbole_drex.model.pesi.sentence_data import Sentences
 
 
-class PESI(Remembering, RatingModel):
+class PESI(CacheMixin, RatingModel):
     r"""PESI-style rating prediction and explanation, reconstructed.
 
-    Of "Personalized explanation recommendation with sentiment inconsistency between ratings and reviews"
-    (Knowledge-Based Systems 283, 111133, 2024) only the abstract is public. From it: three modules (rating prediction,
-    explanation generation, inconsistency extraction), shared and private features of ratings and of reviews separated
-    by contrastive objectives, the inconsistency as an input of the generator, an entropy regulariser. All else, the
-    equations included, is a choice made here; figures of this model say nothing about the published one.
+    Only the abstract of "Personalized explanation recommendation with sentiment inconsistency between ratings and
+    reviews" (Knowledge-Based Systems 283, 111133, 2024) is public. We take from it: three modules (rating prediction,
+    explanation generation, inconsistency extraction); shared and private features of ratings and of reviews, separated
+    by contrastive objectives; the inconsistency as an input of the generator; an entropy regulariser. Everything else,
+    including the equations, is our choice. Results of this model say nothing about the published one.
 
-    Of a user u, and likewise an item, all interactions but the target are summed up: :math:`\bar T_u`, the damped mean
-    of the attention-pooled reviews (see :class:`~recbole_drex.model.layers.word_attention.WordAttention`), and
-    :math:`\bar R_u`, that of the one-hot ratings and of the ratings less what the items' means explain. With the free
-    embedding :math:`q_u`, :math:`\hat x = x / \|x\|`, sizes d and k:
+    A user u (and likewise an item) is described by all interactions except the target: :math:`\bar T_u` is the damped
+    mean of the attention-pooled reviews (see :class:`~recbole_drex.model.layers.word_attention.WordAttention`), and
+    :math:`\bar R_u` the damped mean of the one-hot ratings and of the ratings minus the items' means. With a free
+    embedding :math:`q_u`, :math:`\hat x = x / \|x\|`, and sizes d and k:
 
     .. math::
         [c^r; p^r] &= P_r \tanh(W_r [q_u; \bar R_u] + g_r), \qquad [c^t; p^t] = P_t \tanh(W_t \bar T_u + g_t)
@@ -56,14 +56,15 @@ class PESI(Remembering, RatingModel):
         L_p &= (\hat c^r \cdot \hat p^r)^2 + (\hat c^t \cdot \hat p^t)^2 + (\hat p^r \cdot \hat p^t)^2
             && \text{orthogonal}
 
-    H is the entropy of the gates, which keeps any of the four parts from being ignored. Without other reviews the text
-    parts are zero, their gates too, and z is zero. :math:`\ell` is what ``output`` and ``loss`` of
-    :class:`~recbole_drex.model.abstract_recommender.RatingModel` say.
+    H is the entropy of the gates; it keeps all four parts in use. Without other reviews, the text parts, their gates
+    and z are zero. :math:`\ell` is set by ``output`` and ``loss`` of
+    :class:`~recbole_drex.model.abstract_recommender.RatingModel`.
 
     A :class:`~recbole_drex.model.pesi.generator.SentenceWriter` writes the first short sentence of a review. Before the
-    first step it studies all training sentences, given user, item and rating; then it learns beside the model, given
-    :math:`h_u, h_i, z_u, z_i` too, none of which holds the review. To explain, it is given the predicted rating. No
-    gradient flows back and it has its own random numbers, so ratings are the same, bit by bit, with and without it.
+    first step it is pre-trained on all training sentences, given user, item and rating. Then it is trained together
+    with the model, given also :math:`h_u, h_i, z_u, z_i`, none of which contains the review. An explanation is written
+    from the predicted rating. No gradient flows back and the writer has its own random numbers, so ratings are
+    bitwise equal with and without it.
 
     Raises:
         DataError: no review has words, or their features are missing.
@@ -154,7 +155,7 @@ class PESI(Remembering, RatingModel):
 
     def _add_writer(self, config, dataset, evidence: Evidence, texts: ReviewTexts) -> None:
         rating = dataset.inter_feat[self.rating_field].float()
-        # Training rows come first; an unrated one has no rating to write from.
+        # Training rows come first; unrated rows are skipped, since sentences are written from ratings.
         user, item, row = (part[: len(rating)] for part in (evidence.user, evidence.item, evidence.review_row))
         vocabulary, words = config["generator_vocabulary"], config["generator_words"]
         sentences = Sentences(user, item, row, texts, vocabulary, words, self.n_items)
@@ -167,7 +168,7 @@ class PESI(Remembering, RatingModel):
         self.register_buffer("sentence_rating", rating[sentences.row], persistent=False)
         self.register_buffer("studied", torch.zeros((), dtype=torch.bool))
         width = 2 * config["embedding_size"] + 4 * config["part_size"] + 1
-        # Its own random numbers: the ratings are to be the same with and without it.
+        # Separate random numbers, so that ratings are equal with and without the writer.
         with torch.random.fork_rng(devices=[]):
             self.writer = SentenceWriter(sentences, torch.from_numpy(vectors), self.n_users, width, size)
 
@@ -186,7 +187,7 @@ class PESI(Remembering, RatingModel):
         projection = self.attention.projection
         reviews = nn.functional.linear(words, projection.weight) + n_reviews * projection.bias
         rated = torch.cat([onehot, known.ratings.adjusted[side]], 1) / (n_ratings + self.shrinkage).clamp(min=1.0)
-        # A presence is 0 or a whole number but for rounding.
+        # Up to rounding, a sum of presences is an integer.
         reviewed = n_reviews.squeeze(1) > 0.5
         ratings = torch.cat([self.embeddings[side](entity), rated], 1)
         return self.sides[side](ratings, reviews / (n_reviews + self.shrinkage).clamp(min=1.0), reviewed)
@@ -202,7 +203,7 @@ class PESI(Remembering, RatingModel):
     # Training ---------------------------------------------------------------------------------------------------
 
     def terms(self, sides: Sequence[SideFeatures], entities: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Means over a batch of the terms beside the loss of ratings, summed over both sides.
+        """Means over a batch of the loss terms other than the rating loss, summed over both sides.
 
         Args:
             sides: of the users and of the items of the batch.
@@ -216,7 +217,7 @@ class PESI(Remembering, RatingModel):
         for side, entity in zip(sides, entities, strict=True):
             one = _first_of_each(entity)
             one = one[side.reviewed[one]]
-            if len(one) > 1:  # one alone has no others to be told from
+            if len(one) > 1:  # a contrast needs negatives
                 likeness = side.rating[one] @ side.review[one].T / self.temperature
                 same = torch.arange(len(one), device=one.device)
                 cross_entropy = nn.functional.cross_entropy
@@ -224,7 +225,7 @@ class PESI(Remembering, RatingModel):
                 total["contrast"] = total["contrast"] + contrast
             pairs = ((side.rating, side.private[0]), (side.review, side.private[1]), tuple(side.private))
             total["private"] = total["private"] + sum((a * b).sum(1).square().mean() for a, b in pairs)
-            # A gate that is shut, for want of reviews, would have an infinite slope.
+            # The clamp avoids an infinite gradient at gates that are zero because there are no reviews.
             entropy = -(side.gates * side.gates.clamp(min=1e-9).log()).sum(1)
             total["entropy"] = total["entropy"] + entropy.mean()
         return total
@@ -250,12 +251,12 @@ class PESI(Remembering, RatingModel):
             return loss
         if not self.studied:
             self._study()
-        # The value stays that of the ratings; only the gradient of the writer is added.
+        # Only the gradient of the writer is added; the value of the loss stays that of the ratings.
         written = self.writer.loss(self._condition(sides, rating), user, item, self.n_sentences)
         return loss + (written - written.detach())
 
     def _study(self) -> None:
-        """Let the writer learn words from users, items and ratings, before there are states to learn from."""
+        """Pre-train the writer on users, items and ratings, before states are trained."""
         writer, studied = cast(SentenceWriter, self.writer), cast(torch.Tensor, self.studied)
         standard = (cast(torch.Tensor, self.sentence_rating) - self.mean) / cast(torch.Tensor, self.spread)
         x = torch.zeros(len(standard), writer.condition.in_features, device=self.mean.device)
@@ -264,7 +265,7 @@ class PESI(Remembering, RatingModel):
         studied.fill_(True)
 
     def _condition(self, sides: Sequence[SideFeatures], rating: torch.Tensor) -> torch.Tensor:
-        """What a sentence is written from, without gradient: (b, 2d + 4k + 1)."""
+        """The writer's condition, without gradient: (b, 2d + 4k + 1)."""
         standard = ((rating - self.mean) / cast(torch.Tensor, self.spread))[:, None]
         parts = [side.state for side in sides] + [side.inconsistency for side in sides] + [standard]
         return torch.cat(parts, 1).detach()
@@ -273,7 +274,7 @@ class PESI(Remembering, RatingModel):
 
     @torch.no_grad()
     def _refresh(self) -> None:
-        """Pool all reviews, and make all states, with the present parameters."""
+        """Pool all reviews and compute all states with the current parameters."""
         self.table.refresh(self.attention)
         self._states = []
         for side, size in ((Side.USER, self.n_users), (Side.ITEM, self.n_items)):
@@ -282,14 +283,14 @@ class PESI(Remembering, RatingModel):
         self._stale = False
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The states of users and items, each of shape ``(n, d)``, made of all training reviews."""
+        """The states of users and items, each of shape ``(n, d)``, from all training reviews."""
         if self._stale or self.training:
             self._refresh()
         return self._states[Side.USER], self._states[Side.ITEM]
 
     @torch.no_grad()
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Scores of users and items whose shapes broadcast; a pair that is evidence is scored without itself."""
+        """Scores of users and items whose shapes broadcast; a pair that is evidence is scored without its own row."""
         if self._stale or self.training:
             self._refresh()
         score = self._pair(self._states[0][user], self._states[1][item])
@@ -307,7 +308,7 @@ class PESI(Remembering, RatingModel):
 
     @torch.no_grad()
     def condition(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """What the writer is given for pairs (b,): the states and inconsistencies, and the predicted rating."""
+        """The writer's condition for pairs (b,): states, inconsistencies and the predicted rating."""
         rating = self.head.mean(self.score(user, item), user)
         row = self.table.find(user, item)
         return self._condition([self._side(Side.USER, user, row), self._side(Side.ITEM, item, row)], rating)
@@ -317,7 +318,7 @@ class PESI(Remembering, RatingModel):
         return self.writer is not None
 
     def generate(self, user_ids: Sequence[int], item_ids: Sequence[int]) -> list[str]:
-        """Write one sentence for each pair of a user and an item, by internal ids; the same in every call.
+        """Write one sentence for each pair of a user and an item (internal ids); deterministic.
 
         Raises:
             DataError: the model has no generator, as the data set has no review texts or ``generator_sentences`` is 0.
@@ -332,7 +333,7 @@ class PESI(Remembering, RatingModel):
 
 
 def _first_of_each(entity: torch.Tensor) -> torch.Tensor:
-    """Place of the first occurrence of each distinct value of ``entity`` (b,)."""
+    """Index of the first occurrence of each distinct value of ``entity`` (b,)."""
     distinct, which = torch.unique(entity, return_inverse=True)
-    place = torch.arange(len(entity), device=entity.device)
-    return torch.full_like(distinct, len(entity)).scatter_reduce(0, which, place, "amin")
+    index = torch.arange(len(entity), device=entity.device)
+    return torch.full_like(distinct, len(entity)).scatter_reduce(0, which, index, "amin")

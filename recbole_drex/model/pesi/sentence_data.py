@@ -1,4 +1,4 @@
-"""Sentences of training reviews as word numbers: what a sentence writer learns from."""
+"""Sentences of training reviews as word ids: the training data of the sentence writer."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ PAD, END, UNKNOWN = 0, 1, 2  # END begins a sentence too
 SPECIAL = ("<pad>", "<end>", "<unknown>")
 FEWEST = 3  # occurrences of a word of the vocabulary, and words of a sentence
 _WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*|,")
-# No full stop after one or two letters, which is an initial or an abbreviation ("david o. russell", "mr. bean").
+# A full stop after one or two letters belongs to an initial or an abbreviation ("david o. russell", "mr. bean").
 _STOP = re.compile(r"(?:(?<=[^\W_]{3})\.|[!?\u2026\u3002])[.!?\u2026\"')\]]*(?:\s|$)")
 
 
 def split_sentences(text: str) -> list[list[str]]:
-    """The words (and commas) of each sentence of a review, lower-case; sentences without words are left out.
+    """The lower-case words (and commas) of each sentence of a review; sentences without words are left out.
 
     Example:
         >>> split_sentences("Great <b>fun</b>, really! David O. Russell's best.")
         [['great', 'fun', ',', 'really'], ['david', 'o', "russell's", 'best']]
     """
-    found = (_WORD.findall(sentence) for sentence in _STOP.split(clean(text)))
-    return [words for words in found if any(word != "," for word in words)]
+    result = (_WORD.findall(sentence) for sentence in _STOP.split(clean(text)))
+    return [words for words in result if any(word != "," for word in words)]
 
 
 def choose(sentences: list[list[str]], longest: int) -> tuple[list[str], bool]:
-    """The first sentence of 3 to ``longest`` words, and that it is whole; or the beginning of the first, cut or not."""
+    """The first sentence of 3 to ``longest`` words, or else the first sentence, truncated; and whether it is whole."""
     for words in sentences:
         if FEWEST <= len(words) <= longest:
             return words, True
@@ -42,22 +42,22 @@ def choose(sentences: list[list[str]], longest: int) -> tuple[list[str], bool]:
 
 
 class Sentences(nn.Module):
-    """One sentence of each training review, and the words that are written about each item.
+    """One sentence of each training review, and the words of each item's reviews.
 
-    Only the reviews at ``row`` are read, so nothing else can reach vocabulary or sentences.
+    Only the reviews at ``row`` are read, so vocabulary and sentences depend on nothing else.
 
     Args:
-        user, item, row: of the training interactions, (n,); row -1 has no review.
+        user, item, row: of the training interactions, (n,); row is -1 without a review.
         texts: review texts by row.
-        size: most words of the vocabulary; words that come less than three times are left out.
-        longest: most words of a sentence.
+        size: maximum size of the vocabulary; words that occur less than three times are left out.
+        longest: maximum number of words of a sentence.
         n_items: number of items, padding included.
 
     Attributes:
-        row, user, item: of each sentence, its place among the training interactions, its user and item, (m,).
-        vocabulary: words by number, the most frequent first after three special ones.
-        number: of each word.
-        frequency: share of each among the known words of the reviews, (V,).
+        row, user, item: index of each sentence's training interaction, its user and its item, (m,).
+        vocabulary: words by id: three special words, then by falling frequency.
+        number: id of each word.
+        frequency: relative frequency of each word among the known words of the reviews, (V,).
         words: END, words, END where the sentence is whole, then PAD: (m, longest + 2).
     """
 
@@ -80,10 +80,10 @@ class Sentences(nn.Module):
         self.number = {word: k for k, word in enumerate(self.vocabulary)}
         total = np.array([counts.get(word, 0) for word in self.vocabulary], dtype=np.float64)
         owner, word = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-        for place, review in enumerate(reviews):
+        for index, review in enumerate(reviews):
             known = np.array([self.number.get(w, UNKNOWN) for w in chain.from_iterable(review)], dtype=np.int64)
             word.append(known[known != UNKNOWN])
-            owner.append(np.full(len(word[-1]), place))
+            owner.append(np.full(len(word[-1]), index))
         buffers = {
             "row": reviewed,
             "user": user[reviewed],
@@ -106,7 +106,7 @@ class Sentences(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def encode(self, chosen: list[tuple[list[str], bool]]) -> torch.Tensor:
-        """Numbers of sentences, each with whether it is whole, as in ``words``: (n, longest + 2)."""
+        """Word ids of sentences, each with whether it is whole, as in ``words``: (n, longest + 2)."""
         numbers = np.full((len(chosen), self.longest + 2), PAD, dtype=np.int64)
         for line, (words, whole) in zip(numbers, chosen, strict=True):
             line[0] = END
@@ -116,15 +116,15 @@ class Sentences(nn.Module):
         return torch.from_numpy(numbers)
 
     def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Place of the review of each pair (b,), -1 if there is none."""
+        """Index of the sentence of each pair (b,), -1 if there is none."""
         key = user * self.n_items + item
         if not len(self.key):
             return torch.full_like(key, -1)
-        place = torch.searchsorted(self.key, key).clamp(max=len(self.key) - 1)
-        return torch.where(self.key[place] == key, place, -1)
+        index = torch.searchsorted(self.key, key).clamp(max=len(self.key) - 1)
+        return torch.where(self.key[index] == key, index, -1)
 
     def item_words(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """How often each word is in the item's reviews by other users: (b, V)."""
+        """Count of each word in the item's reviews by other users: (b, V)."""
         counts = torch.zeros(len(item), len(self.vocabulary), device=item.device)
         self._add(counts, "item", item, torch.arange(len(item), device=item.device), 1.0)
         own = self.find(user, item)
@@ -138,8 +138,8 @@ class Sentences(nn.Module):
         )
         n = members[group]
         which = torch.repeat_interleave(torch.arange(len(group), device=group.device), n)
-        place = torch.arange(len(which), device=group.device) - (n.cumsum(0) - n)[which] + first[group][which]
-        counts[line[which], word[place]] += sign * count[place]
+        index = torch.arange(len(which), device=group.device) - (n.cumsum(0) - n)[which] + first[group][which]
+        counts[line[which], word[index]] += sign * count[index]
 
     def join(self, numbers: list[int]) -> str:
         """A sentence as text: from its first word to the first END."""

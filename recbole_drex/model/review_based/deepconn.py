@@ -1,4 +1,4 @@
-"""DeepCoNN: users and items as the documents of their reviews."""
+"""DeepCoNN: users and items described by documents, the sets of their reviews."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from recbole_drex.model.layers.common import Side
 from recbole_drex.model.review_based.review_recommender import ReviewModel
 from recbole_drex.model.review_based.text_cnn import Reading
 
-SideTerms = tuple[torch.Tensor, torch.Tensor]  # a side's own terms, and the factors that meet the other side's
+SideTerms = tuple[torch.Tensor, torch.Tensor]  # a side's own terms, and the factors that are multiplied by the other's
 
 
 class DeepCoNN(ReviewModel):
     r"""Deep cooperative neural networks (Zheng, Noroozi and Yu, WSDM 2017).
 
-    The document of user u is :math:`D_u`, the set of u's training reviews; :math:`o_s` of width F are the answers of
-    the filters to review s, see :class:`~recbole_drex.model.review_based.text_cnn.TextCNN`. With latent size l and k
+    The document of user u is :math:`D_u`, the set of u's training reviews; :math:`o_s` of width F are the outputs of
+    the filters for review s, see :class:`~recbole_drex.model.review_based.text_cnn.TextCNN`. With latent size l and k
     factors:
 
     .. math::
@@ -65,25 +65,25 @@ class DeepCoNN(ReviewModel):
     # Documents --------------------------------------------------------------------------------------------------
 
     def _two_highest(self, reading: Reading, side: Side, entity: torch.Tensor) -> torch.Tensor:
-        """Reviews in which each filter answers highest and second highest: (2, b, filters), -1 for none."""
+        """Reviews with the highest and second highest output of each filter: (2, b, filters), -1 for none."""
         result = torch.full((2, len(entity), self.cnn.filters), -1, device=entity.device)
         review, owner = self.documents.of(side, entity)
         there, counts = torch.unique_consecutive(owner, return_counts=True)
         if not len(review):
             return result
-        value, places = reading.value[reading.slot[review]], torch.arange(len(review), device=entity.device)
+        value, indices = reading.value[reading.slot[review]], torch.arange(len(review), device=entity.device)
         first = counts.cumsum(0) - counts
         for rank in range(2):
-            highest, _, _, place = torch.embedding_bag(value, places, first, mode=2)  # maximum, and where it is
-            result[rank, there] = torch.where(highest > -torch.inf, review[place], -1)
-            value.scatter_(0, place, -torch.inf)
+            highest, _, _, index = torch.embedding_bag(value, indices, first, mode=2)  # maximum, and where it is
+            result[rank, there] = torch.where(highest > -torch.inf, review[index], -1)
+            value.scatter_(0, index, -torch.inf)
         return result
 
     def _document(self, reading: Reading, highest: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         """d of documents without the reviews ``own`` (b,), -1 for none: (b, filters).
 
         Args:
-            reading: of the present parameters.
+            reading: computed with the current parameters.
             highest: from :meth:`_two_highest`, (2, b, filters).
             own: (b,).
         """
@@ -94,7 +94,7 @@ class DeepCoNN(ReviewModel):
         return self.cnn.answer(reading, position) * ((highest[0] >= 0) & (review >= 0))
 
     def _side(self, side: Side, document: torch.Tensor) -> SideTerms:
-        """A side's part of the factorisation machine: its own terms (b,), and the factors that meet the other side's.
+        """A side's part of the factorisation machine: its own terms (b,), and the factors (b, k).
 
         Args:
             side: 0 or 1.
@@ -114,8 +114,8 @@ class DeepCoNN(ReviewModel):
         reading = self.cnn.read(self.documents.read_for(user, item))
         sides = []
         for side, entity in zip(Side, (user, item), strict=True):
-            distinct, place = torch.unique(entity, return_inverse=True)
-            highest = self._two_highest(reading, side, distinct)[:, place]
+            distinct, index = torch.unique(entity, return_inverse=True)
+            highest = self._two_highest(reading, side, distinct)[:, index]
             sides.append(self._side(side, self._document(reading, highest, own)))
         loss = self.head.loss(self._sum(*sides) + self._biases(user, item), user, rating)
         if self.biases is None:

@@ -1,4 +1,4 @@
-"""The reviews of users and items as word numbers: the input of models that read documents (DeepCoNN, NARRE)."""
+"""The reviews of users and items as word ids: the input of models that read documents (DeepCoNN, NARRE)."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from recbole_drex.model.layers.review_check import with_words
 
 
 class Documents(nn.Module):
-    """Per user and item its reviews, made of evidence alone; a review without kept words is none.
+    """The reviews of each user and item, from evidence only; reviews without words are left out.
 
-    Reviews are numbered 0 to n - 1 by (user, item); of several reviews of one pair the latest stays. The document of
-    a user or item is the set of its ``max_reviews`` latest reviews (of equally old ones the last in the data).
+    Reviews are numbered 0 to n - 1 by (user, item); of several reviews of one pair the latest is kept. The document of
+    a user or item is the set of its ``max_reviews`` latest reviews (ties: the last in the data).
 
     Args:
         evidence: training rows and unrated rows.
         store: the words of the reviews.
         n_users, n_items: numbers of users and items, padding included.
-        max_reviews: reviews of a user or an item that are read.
-        review_words: words of a review that are read; what is longer is cut.
+        max_reviews: number of reviews of a user or an item that are read.
+        review_words: number of words of a review that are read; longer reviews are truncated.
 
     Attributes:
         user, item: of each review, int64 (n,).
         row: its row of the feature store, (n,).
         vocabulary: the distinct words that are read, in the order of the store's vocabulary.
-        words: words of all reviews, one review after the other, as positions in ``vocabulary``, (words,).
+        words: words of all reviews, concatenated, as positions in ``vocabulary``, (words,).
         offsets: words of review r are ``offsets[r]`` to ``offsets[r + 1]`` of ``words``, (n + 1,).
     """
 
@@ -56,8 +56,8 @@ class Documents(nn.Module):
         keep, key = keep[latest], key[latest]
         row = evidence.review_row[keep]
         length = (offsets[row + 1] - offsets[row]).clamp(max=review_words)
-        place = torch.repeat_interleave(offsets[row], length) + _within(length)
-        used, words = np.unique(np.asarray(store.word_ids)[place.numpy()], return_inverse=True)
+        index = torch.repeat_interleave(offsets[row], length) + _within(length)
+        used, words = np.unique(np.asarray(store.word_ids)[index.numpy()], return_inverse=True)
         self.vocabulary = [store.vocabulary[word] for word in used.tolist()]
         buffers = {
             "user": evidence.user[keep],
@@ -67,7 +67,7 @@ class Documents(nn.Module):
             "words": torch.from_numpy(words.astype(np.int64)),
             "offsets": torch.cat([torch.zeros(1, dtype=torch.int64), length.cumsum(0)]),
         }
-        # Latest first; by place in the data where times are equal or missing.
+        # Latest first; ties and missing times by the order of the data.
         newest = torch.argsort(keep, descending=True)
         newest = newest[torch.argsort(evidence.timestamp[keep][newest], stable=True, descending=True)]
         for side, owner, size in ((Side.USER, buffers["user"], n_users), (Side.ITEM, buffers["item"], n_items)):
@@ -88,18 +88,18 @@ class Documents(nn.Module):
         key = user * self.n_items + item
         if not len(self):
             return torch.full_like(key, -1)
-        place = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
-        return torch.where(self.key[place] == key, place, -1)
+        index = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
+        return torch.where(self.key[index] == key, index, -1)
 
     def of(self, side: Side, entity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reviews of several users or items, one after the other.
+        """Reviews of several users or items, concatenated.
 
         Args:
-            side: of users or of items.
+            side: users or items.
             entity: internal ids, (b,).
 
         Returns:
-            Reviews (m,), and the place in ``entity`` that each belongs to, (m,), ascending.
+            Reviews (m,), and the index in ``entity`` that each belongs to, (m,), ascending.
         """
         members, first, count = (getattr(self, f"{name}{side:d}") for name in ("members", "first", "count"))
         counts = count[entity]

@@ -1,4 +1,4 @@
-"""NARRE: users and items as their reviews, weighted by how useful they are; the most useful ones explain."""
+"""NARRE: users and items described by their reviews, weighted by usefulness; the most useful reviews explain."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ReviewAttention(nn.Module):
 class NARRE(ReviewModel):
     r"""Neural attentional regression with review-level explanations (Chen, Zhang, Liu and Ma, WWW 2018).
 
-    :math:`o_s` of width F are the answers of the filters to review s, see
+    :math:`o_s` of width F are the outputs of the filters for review s, see
     :class:`~recbole_drex.model.review_based.text_cnn.TextCNN`; :math:`D_u` are u's training reviews and :math:`a_s` is
     the usefulness of :class:`ReviewAttention`. With latent size l:
 
@@ -89,10 +89,10 @@ class NARRE(ReviewModel):
     # Reviews ----------------------------------------------------------------------------------------------------
 
     def _read(self, review: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
-        """What there is to know of distinct reviews (n,); several processes share them, and all must ask for the same.
+        """Read distinct reviews (n,); several processes share the work, so all must pass the same reviews.
 
         Returns:
-            The place of each review of the data among these, -1 for none; the filters' answers (n, filters); and per
+            The index of each review of the data among these, -1 for none; the filters' outputs (n, filters); and per
             side the logits (n,) of :meth:`_logits`.
         """
         n = len(review)
@@ -105,7 +105,7 @@ class NARRE(ReviewModel):
         return slot, collectives.joined(answers, n), logits
 
     def _logits(self, review: torch.Tensor, answers: torch.Tensor) -> list[torch.Tensor]:
-        """Per side, usefulness before the softmax of reviews (n,) with answers (n, filters): (n,)."""
+        """Per side, usefulness before the softmax of reviews (n,) with filter outputs (n, filters): (n,)."""
         counterparts = (self.documents.item[review], self.documents.user[review])
         return [attend(answers, who) for attend, who in zip(self.attention_of_side, counterparts, strict=True)]
 
@@ -118,11 +118,11 @@ class NARRE(ReviewModel):
             side: 0 or 1.
             entity: (b,).
             own: (b,).
-            slot: place of each review in ``logits``, (reviews,).
+            slot: index of each review in ``logits``, (reviews,).
             logits: of this side, (n,).
 
         Returns:
-            Reviews (m,), the place in ``entity`` that each belongs to, and its weight.
+            Reviews (m,), the index in ``entity`` that each belongs to, and its weight.
         """
         review, owner = self.documents.of(side, entity)
         others = review != own[owner]
@@ -180,14 +180,14 @@ class NARRE(ReviewModel):
         self._states = []
         for side, size in ((Side.USER, self.n_users), (Side.ITEM, self.n_items)):
             entity = torch.arange(size, device=device)
-            self._states.append(self._remembered_state(side, entity, torch.full_like(entity, -1)))
+            self._states.append(self._cached_state(side, entity, torch.full_like(entity, -1)))
 
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The states of users and items, each of shape ``(n, d)``, made of all training reviews."""
+        """The states of users and items, each of shape ``(n, d)``, from all training reviews."""
         self.make_ready()
         return self._states[Side.USER], self._states[Side.ITEM]
 
-    def _remembered_state(self, side: Side, entity: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    def _cached_state(self, side: Side, entity: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
         return self._state(side, entity, own, self._slot, self._answers, self._usefulness[side])
 
     def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -196,7 +196,7 @@ class NARRE(ReviewModel):
 
     def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         return self.score_of_states(
-            self._remembered_state(Side.USER, user, row), self._remembered_state(Side.ITEM, item, row), user, item
+            self._cached_state(Side.USER, user, row), self._cached_state(Side.ITEM, item, row), user, item
         )
 
     def score_of_states(self, user_state, item_state, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
@@ -207,7 +207,7 @@ class NARRE(ReviewModel):
 
     @torch.no_grad()
     def weights_of(self, side: Side, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, by falling weight, with it."""
+        """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, and their weights, descending."""
         self.make_ready()
         review, _, weight = self._weights(side, entity, own, self._slot, self._usefulness[side])
         order = torch.argsort(weight, descending=True, stable=True)
@@ -215,7 +215,7 @@ class NARRE(ReviewModel):
 
     @torch.no_grad()
     def rating_without(self, entities: list[torch.Tensor], reviews: list[torch.Tensor], shares: list[torch.Tensor]):
-        """Expected ratings (n,) of one pair from other weights of its reviews.
+        """Expected ratings (n,) of one pair with changed weights of its reviews.
 
         Args:
             entities: the user (1,) and the item (1,).

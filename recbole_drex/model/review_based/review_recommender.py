@@ -1,4 +1,4 @@
-"""What models that read users and items as their reviews have in common."""
+"""Base of the models that describe users and items by their reviews."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.model.abstract_recommender import RatingModel
-from recbole_drex.model.layers.common import Remembering, damped_mean
+from recbole_drex.model.layers.common import CacheMixin, damped_mean
 from recbole_drex.model.layers.review_check import require_words
 from recbole_drex.model.review_based.documents import Documents
 from recbole_drex.model.review_based.text_cnn import TextCNN
 
-_PAIRS = 4096  # reviewed pairs that are predicted at once
-_DAMPING = 10.0  # pseudo-count of the means that biases start at
+_PAIRS = 4096  # reviewed pairs per block of predictions
+_DAMPING = 10.0  # pseudo-count of the means that initialise the biases
 
 
-class ReviewModel(Remembering, RatingModel):
+class ReviewModel(CacheMixin, RatingModel):
     """Base of DeepCoNN and NARRE: documents, their convolution, and prediction without the pair's own review.
 
-    Between training epochs users and items are read once, with all their reviews. That predicts every pair but those
-    that are evidence themselves; these are predicted without their review, as in training.
+    After training, users and items are read once, with all their reviews, and cached. Pairs that are evidence are
+    predicted without their own review, as in training; all others are predicted from the cache.
 
-    A subclass implements ``refresh`` (remember users and items as they are now), ``score_of_others`` (pairs without a
-    review, shapes broadcast) and ``score_of_reviewed`` (flat pairs without the reviews at ``row``).
+    A subclass implements ``refresh`` (fill the cache), ``score_of_others`` (pairs without a review, shapes broadcast)
+    and ``score_of_reviewed`` (flat pairs without the reviews at ``row``).
 
     Raises:
         DataError: no review has words, their features are missing, or the word vectors cannot be read.
@@ -72,7 +72,7 @@ class ReviewModel(Remembering, RatingModel):
         self.cnn = TextCNN(self.documents, torch.from_numpy(vectors), config["filters"], config["window"])
 
     def biases_of(self, dataset) -> nn.ModuleList:
-        """Learned biases of users and items, which start at damped means: the epochs are left to the reviews."""
+        """Learned biases of users and items, initialised with damped means."""
         feat = dataset.inter_feat
         user, item, rest = feat[self.USER_ID], feat[self.ITEM_ID], feat[self.rating_field].float() - self.mean
         of_item = damped_mean(item, rest, self.n_items, _DAMPING)
@@ -80,16 +80,16 @@ class ReviewModel(Remembering, RatingModel):
         return nn.ModuleList([nn.Embedding.from_pretrained(x[:, None], freeze=False) for x in (of_user, of_item)])
 
     def own_review(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Review that must not predict each pair, -1 for none; shapes broadcast."""
+        """Review to leave out of the prediction of each pair, -1 for none; shapes broadcast."""
         row = self.documents.find(user, item)
         return row if self.exclude_target_review else torch.full_like(row, -1)
 
     def refresh(self) -> None:
-        """Read all users and items with the present parameters, and remember them."""
+        """Read all users and items with the current parameters, and cache them."""
         raise NotImplementedError
 
     def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Scores from what is remembered; shapes broadcast."""
+        """Scores from the cache; shapes broadcast."""
         raise NotImplementedError
 
     def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
@@ -107,7 +107,7 @@ class ReviewModel(Remembering, RatingModel):
         return score
 
     def make_ready(self) -> None:
-        """Refresh, unless nothing has been learned since; several processes share the work, so all must call this."""
+        """Refresh if the parameters have changed; several processes share the work, so all must call this."""
         if self._stale:
             self.refresh()
             self._stale = self.training

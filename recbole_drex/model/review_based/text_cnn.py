@@ -1,4 +1,4 @@
-"""Convolution over the words of reviews, once per review, whatever number of documents it belongs to."""
+"""Convolution over the words of reviews, once per review, independent of the number of documents with it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import nn
 
 from recbole_drex.model.review_based.documents import Documents
 
-_WINDOWS = {"cpu": 4096, "cuda": 1 << 19}  # held at once: those of a CPU stay in its cache
+_WINDOWS = {"cpu": 4096, "cuda": 1 << 19}  # windows per block; on a CPU they fit into its cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """Where the filters answer most in the reviews that were read.
+    """The highest outputs of the filters in the reviews that were read.
 
     Attributes:
-        words: per place of the window, what every word adds there to each filter, (vocabulary + 1, filters).
-        slot: place of each review of the data in ``value`` and ``position``, -1 if it was not read, (reviews,).
-        value: highest answer, before bias and ReLU, (n, filters); carries no gradient.
-        position: place of that window's first word, (n, filters).
+        words: per tap of the window, contribution of every word to each filter, (vocabulary + 1, filters).
+        slot: index of each review of the data in ``value`` and ``position``, -1 if it was not read, (reviews,).
+        value: highest output, before bias and ReLU, (n, filters); without gradient.
+        position: position of that window's first word, (n, filters).
     """
 
     words: tuple[torch.Tensor, ...]
@@ -37,13 +37,12 @@ class TextCNN(nn.Module):
     .. math::
         o_f = \max_t \mathrm{ReLU}\Big(b_f + \textstyle\sum_{j=1}^{n} W_{jf}^\top x_{t+j}\Big)
 
-    A review of k words has k windows, each centred at a word (the left of the two middle ones for even n); beyond the
-    ends of a review words are zero, so windows never cross from one review to another. The maximum over a document is
-    the maximum over its reviews.
+    A review of k words has k windows, each centred at a word (the left of the two middle words for even n). Reviews are
+    padded with zeros, so a window never spans two reviews. The maximum over a document is the maximum over its reviews.
 
-    Word vectors are fixed, so a window's answer is a sum of n rows of ``vectors @ W_j``, which is computed once per
-    distinct word and step. The highest window is found without gradient; then only that window is computed with it,
-    which is the gradient of the maximum.
+    Word vectors are fixed, so a window's output is a sum of n rows of ``vectors @ W_j``, which is computed once per
+    distinct word and step. The highest window is found without gradient; then only that window is computed with
+    gradient, which is the gradient of the maximum.
 
     Args:
         documents: the reviews.
@@ -60,9 +59,9 @@ class TextCNN(nn.Module):
     def __init__(self, documents: Documents, vectors: torch.Tensor, filters: int, window: int):
         super().__init__()
         self.window, self.filters = window, filters
-        nothing = len(vectors)  # number of the word that is zero
+        nothing = len(vectors)  # index of the zero vector
         length = documents.offsets.diff()
-        gap = window - 1  # nothing, between reviews and at both ends
+        gap = window - 1  # padding between reviews and at both ends
         start = documents.offsets[:-1] + gap * torch.arange(1, len(length) + 1)
         text = torch.full((len(documents.words) + gap * (len(length) + 1),), nothing)
         shift = torch.repeat_interleave(start - documents.offsets[:-1], length)
@@ -99,27 +98,27 @@ class TextCNN(nn.Module):
             for size, group in zip(sizes[0].tolist(), torch.split(order, sizes[1].tolist()), strict=True):
                 for part in torch.split(group, max(1, _WINDOWS[review.device.type] // size)):
                     first = self.start[review[part]]
-                    value[part], place = self._highest(table, first, size)
-                    position[part] = first[:, None] + place
+                    value[part], index = self._highest(table, first, size)
+                    position[part] = first[:, None] + index
         return Reading(words.unbind(), slot, value, position)
 
     def _highest(self, table: torch.Tensor, first: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Highest answers of blocks of ``size`` windows from ``first`` (n,) on, and which window gives them."""
-        places = torch.arange(size + self.window - 1, device=first.device)
-        windows = self.text[first[:, None] + places].unfold(1, self.window, 1).reshape(-1, self.window)
-        index = windows + places[: self.window] * len(self.vectors)
+        """Highest outputs in blocks of ``size`` windows that start at ``first`` (n,), and the index of that window."""
+        indices = torch.arange(size + self.window - 1, device=first.device)
+        windows = self.text[first[:, None] + indices].unfold(1, self.window, 1).reshape(-1, self.window)
+        index = windows + indices[: self.window] * len(self.vectors)
         answers = nn.functional.embedding_bag(index, table, mode="sum").view(len(first), size, self.filters)
         highest = answers.amax(1)
-        # Twice as fast as asking max() for the place too.
-        place = answers.eq_(highest[:, None]).mul_((places[:size] + 1.0)[:, None]).amax(1)
-        return highest, place.long() - 1
+        # Twice as fast as the index that max() returns.
+        at = answers.eq_(highest[:, None]).mul_((indices[:size] + 1.0)[:, None]).amax(1)
+        return highest, at.long() - 1
 
     def answer(self, reading: Reading, position: torch.Tensor) -> torch.Tensor:
-        """ReLU of the filters' answers at windows of their own, with gradient.
+        """ReLU of each filter's output at one window, with gradient.
 
         Args:
-            reading: of the present parameters.
-            position: first word of the window of each filter, (n, filters).
+            reading: computed with the current parameters.
+            position: position of the first word of each filter's window, (n, filters).
 
         Returns:
             (n, filters).

@@ -80,20 +80,20 @@ def test_vectors_are_the_pooled_output_of_the_prepared_image(vit, pictures):
     files = image_files(pictures, ["i2", "nothing", "i0", "i1"])
     assert [path and path.name for path in files] == ["i2.webp", None, "i0.png", "i1.PNG"]
     encoder = load_image_encoder(str(vit))
-    found = encoder.encode(files)
-    assert found.shape == (4, 16) and found.dtype == np.float32
-    assert not found[1].any()
-    np.testing.assert_allclose(found[2], expected(vit, colours(40, 50, 3, seed=40)), atol=1e-5)
+    result = encoder.encode(files)
+    assert result.shape == (4, 16) and result.dtype == np.float32
+    assert not result[1].any()
+    np.testing.assert_allclose(result[2], expected(vit, colours(40, 50, 3, seed=40)), atol=1e-5)
     grey = np.repeat(colours(32, 32, 1, seed=32)[..., None], 3, axis=2)
-    np.testing.assert_allclose(found[3], expected(vit, grey), atol=1e-5)
+    np.testing.assert_allclose(result[3], expected(vit, grey), atol=1e-5)
     # What is transparent lies on white.
     seen = colours(9, 70, 4, seed=9).astype(np.float64)
     alpha = seen[..., 3:] / 255
     on_white = np.rint(seen[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    np.testing.assert_allclose(found[0], expected(vit, on_white), atol=0.002)
-    assert not np.allclose(found[0], expected(vit, colours(9, 70, 4, seed=9)[..., :3].copy()), atol=0.005)
-    np.testing.assert_array_equal(encoder.encode(files), found)
-    np.testing.assert_array_equal(load_image_encoder(str(vit)).encode(files), found)
+    np.testing.assert_allclose(result[0], expected(vit, on_white), atol=0.002)
+    assert not np.allclose(result[0], expected(vit, colours(9, 70, 4, seed=9)[..., :3].copy()), atol=0.005)
+    np.testing.assert_array_equal(encoder.encode(files), result)
+    np.testing.assert_array_equal(load_image_encoder(str(vit)).encode(files), result)
 
 
 def test_batches_change_nothing(vit, pictures, monkeypatch):
@@ -111,8 +111,8 @@ def test_a_photograph_stands_upright(vit, tmp_path):
     noted[0x0112] = 6  # to be turned by 90 degrees clockwise to stand upright
     turned.save(tmp_path / "a.png", exif=noted)
     image.save(tmp_path / "b.png")
-    found = load_image_encoder(str(vit)).encode([tmp_path / "a.png", tmp_path / "b.png"])
-    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+    result = load_image_encoder(str(vit)).encode([tmp_path / "a.png", tmp_path / "b.png"])
+    np.testing.assert_allclose(result[0], result[1], atol=1e-6)
 
 
 def test_without_a_pooling_layer_the_last_hidden_states_are_averaged(vit, pictures, tmp_path):
@@ -122,11 +122,11 @@ def test_without_a_pooling_layer_the_last_hidden_states_are_averaged(vit, pictur
     weights = load_file(vit / "model.safetensors")
     kept = {key: value for key, value in weights.items() if not key.startswith("pooler.")}
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    found = load_image_encoder(str(tmp_path)).encode([pictures / "i0.png"])
+    result = load_image_encoder(str(tmp_path)).encode([pictures / "i0.png"])
     processor, model = AutoImageProcessor.from_pretrained(vit), ViTModel.from_pretrained(vit).eval()
     with torch.no_grad():
         states = model(**processor(images=[Image.open(pictures / "i0.png")], return_tensors="pt")).last_hidden_state
-    np.testing.assert_allclose(found[0], states[0].mean(0).numpy(), atol=1e-5)
+    np.testing.assert_allclose(result[0], states[0].mean(0).numpy(), atol=1e-5)
 
 
 def test_other_kinds_of_vision_models(pictures, tmp_path):
@@ -136,8 +136,8 @@ def test_other_kinds_of_vision_models(pictures, tmp_path):
     convolution = ResNetConfig(embedding_size=8, hidden_sizes=[8, 24], depths=[1, 1], layer_type="basic")
     resnet = saved(ResNetModel(convolution), tmp_path / "resnet")
     for folder, width in ((clip, 16), (resnet, 24)):
-        found = load_image_encoder(str(folder)).encode([pictures / "i0.png", None, pictures / "i3.jpeg"])
-        assert found.shape == (3, width) and np.isfinite(found).all() and found[[0, 2]].any(1).all()
+        result = load_image_encoder(str(folder)).encode([pictures / "i0.png", None, pictures / "i3.jpeg"])
+        assert result.shape == (3, width) and np.isfinite(result).all() and result[[0, 2]].any(1).all()
 
 
 # In the preparation -----------------------------------------------------------------------------------------------
@@ -164,9 +164,9 @@ def test_images_become_a_modality_and_are_encoded_once(shop, tmp_path, pictures,
     manifest = shop()
     assert manifest["items"] == {"image": {"width": 16, "missing": 1}}
     assert manifest["fingerprint"] != plain["fingerprint"]
-    found = ItemFeatures(tmp_path / "shop" / FOLDER).vectors("image", ["i4", "i0"])
-    np.testing.assert_allclose(found[1], expected(vit, colours(40, 50, 3, seed=40)), atol=1e-5)
-    assert not found[0].any()
+    result = ItemFeatures(tmp_path / "shop" / FOLDER).vectors("image", ["i4", "i0"])
+    np.testing.assert_allclose(result[1], expected(vit, colours(40, 50, 3, seed=40)), atol=1e-5)
+    assert not result[0].any()
     encode, calls = ImageEncoder.encode, []
     monkeypatch.setattr(ImageEncoder, "encode", lambda self, files: calls.append(len(files)) or encode(self, files))
     assert shop() == manifest == shop(raw=False)

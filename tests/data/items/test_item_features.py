@@ -26,9 +26,9 @@ def test_vectors_come_back_in_the_order_asked_for_and_missing_ones_are_zero(tmp_
     write_item_features(tmp_path, ITEMS, {"text": TABLE, "image": TABLE[:, :1].astype(np.float64)})
     features = ItemFeatures(tmp_path)
     assert features.names == ["text", "image"]
-    found = features.vectors("text", ["c", "unknown", "a"])
-    np.testing.assert_array_equal(found, [[-0.5, 4.0], [0.0, 0.0], [1.0, 2.0]])
-    assert found.dtype == np.float32
+    result = features.vectors("text", ["c", "unknown", "a"])
+    np.testing.assert_array_equal(result, [[-0.5, 4.0], [0.0, 0.0], [1.0, 2.0]])
+    assert result.dtype == np.float32
     assert json.loads((tmp_path / "items.json").read_text())["modalities"]["text"]["missing"] == 1
     write_item_features(tmp_path, ITEMS, {"text": TABLE})
     assert ItemFeatures(tmp_path).names == ["text"] and not (tmp_path / "image.npy").exists()
@@ -79,12 +79,12 @@ def test_models_get_vectors_by_internal_id(small, make_experiment, tmp_path):
     vectors = with_items(small, tmp_path / "data")
     dataset = make_experiment("GlobalMean", data_path=str(tmp_path / "data")).parts.train_dataset
     assert dataset.item_modalities == ["text", "reviews"]
-    found = dataset.item_vectors("text")
-    assert not found[0].any()
+    result = dataset.item_vectors("text")
+    assert not result[0].any()
     for number, token in enumerate(dataset.field2id_token["item_id"][1:], start=1):
-        np.testing.assert_array_equal(found[number], vectors[token])
+        np.testing.assert_array_equal(result[number], vectors[token])
     evidence = dataset.evidence(("text",))
-    np.testing.assert_array_equal(evidence.fields["text"], found[evidence.item])
+    np.testing.assert_array_equal(evidence.fields["text"], result[evidence.item])
     with pytest.raises(ConfigError, match="did you mean 'text'"):
         dataset.item_vectors("texts")
 
@@ -92,20 +92,20 @@ def test_models_get_vectors_by_internal_id(small, make_experiment, tmp_path):
 def test_the_reviews_of_an_item_are_those_of_training_alone(small, make_experiment):
     parts = make_experiment("GlobalMean").parts
     dataset, store = parts.train_dataset, parts.train_dataset.features()
-    found = dataset.item_vectors("reviews")
+    result = dataset.item_vectors("reviews")
     both = [(dataset.inter_feat, len(dataset.inter_feat)), (dataset.unrated, len(dataset.unrated))]
     for item in (1, 5, 17):
         means = []
         for feat, n in both:
             for row in range(n):
-                place = int(feat["review_row"][row])
-                if int(feat["item_id"][row]) != item or place < 0:
+                index = int(feat["review_row"][row])
+                if int(feat["item_id"][row]) != item or index < 0:
                     continue
-                words = store.read(np.arange(store.offsets[place], store.offsets[place + 1])).double().numpy()
+                words = store.read(np.arange(store.offsets[index], store.offsets[index + 1])).double().numpy()
                 if len(words):
                     means.append(words.mean(0))
-        np.testing.assert_allclose(found[item], np.mean(means, axis=0), atol=1e-5)
-    assert not found[0].any()
+        np.testing.assert_allclose(result[item], np.mean(means, axis=0), atol=1e-5)
+    assert not result[0].any()
     # An item's reviews hold the one that is to be predicted: no modality of single interactions.
     with pytest.raises(ConfigError, match="unknown modality 'reviews'"):
         dataset.evidence(("reviews",))
@@ -123,16 +123,16 @@ def test_fields_of_an_item_file_are_modalities_too(small, make_experiment, tmp_p
     table.to_csv(path, sep="\t", index=False)
     dataset = make_experiment("GlobalMean", **options).parts.train_dataset
     assert dataset.item_modalities == ["image", "reviews"]
-    found = dataset.item_vectors("image")
+    result = dataset.item_vectors("image")
     number = dataset.token2id("item_id", items[3])
-    assert found[number].tolist() == [3.0, 0.5]
-    assert not found[dataset.token2id("item_id", items[0])].any()
+    assert result[number].tolist() == [3.0, 0.5]
+    assert not result[dataset.token2id("item_id", items[0])].any()
     table.loc[4, "image:float_seq"] = "nan 1"
     table.to_csv(path, sep="\t", index=False)
     dataset = make_experiment("GlobalMean", **options).parts.train_dataset
     with pytest.raises(DataError, match=f"infinity for item '{items[4]}'"):
         dataset.item_vectors("image")
-    assert isinstance(found, torch.Tensor)
+    assert isinstance(result, torch.Tensor)
 
 
 # In the preparation ----------------------------------------------------------------------------------------------

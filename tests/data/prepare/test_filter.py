@@ -38,15 +38,15 @@ def table(rows, categorical=True):
 def naive(rows, user_min, item_min):
     """Positions kept, by loops over rows only."""
     best: dict[tuple[int, int], tuple] = {}
-    for place, (user, item, rating, time, review) in enumerate(rows):
+    for index, (user, item, rating, time, review) in enumerate(rows):
         if rating is None and not review:
             continue
-        rank = (rating is not None, -1.0 if time is None else time, place)
+        rank = (rating is not None, -1.0 if time is None else time, index)
         best[user, item] = max(best.get((user, item), rank), rank)
     kept = {rank[2] for rank in best.values()}
     while True:
-        users = Counter(rows[place][0] for place in kept if rows[place][2] is not None)
-        items = Counter(rows[place][1] for place in kept if rows[place][2] is not None)
+        users = Counter(rows[index][0] for index in kept if rows[index][2] is not None)
+        items = Counter(rows[index][1] for index in kept if rows[index][2] is not None)
         new = {p for p in kept if users[rows[p][0]] >= user_min and items[rows[p][1]] >= item_min}
         if new == kept:
             return sorted(kept)
@@ -63,11 +63,11 @@ def test_equals_naive_loops(rows, user_min, item_min, categorical):
             filter_reviews(frame, user_min=user_min, item_min=item_min)
         return
     kept, counts = filter_reviews(frame, user_min=user_min, item_min=item_min)
-    assert kept["row"].tolist() == [10 * place for place in expected]
+    assert kept["row"].tolist() == [10 * index for index in expected]
     assert list(kept.index) == list(range(len(expected)))
     pd.testing.assert_frame_equal(frame, before)
     assert [count["step"] for count in counts] == ["read", "evidence", "repeated", "core"]
-    chosen = [rows[place] for place in expected]
+    chosen = [rows[index] for index in expected]
     assert counts[-1] == {
         "step": "core",
         "users": len({row[0] for row in chosen}),
@@ -88,7 +88,7 @@ def test_core_is_the_largest(rows, user_min, item_min):
     kept = set(naive(rows, user_min, item_min))
     pairs = {(row[0], row[1]) for row in rows if row[2] is not None}
     users, items = sorted({user for user, _ in pairs}), sorted({item for _, item in pairs})
-    inside = {(rows[place][0], rows[place][1]) for place in kept}
+    inside = {(rows[index][0], rows[index][1]) for index in kept}
     for mask in range(1 << len(users)):
         some = {user for bit, user in enumerate(users) if mask >> bit & 1}
         degree = Counter(item for user, item in pairs if user in some)

@@ -88,9 +88,9 @@ def test_every_row_goes_to_the_part_that_its_label_names(made, raw, tmp_path):
     table = interactions()
     for part, label in LABELS.items():
         expected = table[table["x_label"] == label].iloc[:, :4].reset_index(drop=True)
-        found = stored(tmp_path / "data", part)
-        assert list(found) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
-        np.testing.assert_array_equal(found.to_numpy(), expected.to_numpy())
+        result = stored(tmp_path / "data", part)
+        assert list(result) == ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
+        np.testing.assert_array_equal(result.to_numpy(), expected.to_numpy())
     assert manifest["benchmark"] == ["train", "valid", "test"]
     assert manifest["items"] == {"image": {"width": 6, "missing": 0}, "text": {"width": 4, "missing": 1}}
     assert manifest["statistics"]["interactions"] == 240 and manifest["statistics"]["missing_review"] == 1
@@ -123,10 +123,10 @@ def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
     table = interactions()
     for part, label in LABELS.items():
         expected = table[table["x_label"] == label]
-        found = rows[rows["split"] == part]
-        pairs = zip(found["user_id"].astype(int), found["item_id"].astype(int), found["rating"], strict=True)
+        results = rows[rows["split"] == part]
+        pairs = zip(results["user_id"].astype(int), results["item_id"].astype(int), results["rating"], strict=True)
         assert set(pairs) == set(zip(expected["userID"], expected["itemID"], expected["rating"], strict=True))
-        assert len(found) == len(expected)
+        assert len(results) == len(expected)
     # Another seed changes nothing about it, nor does the raw folder's absence.
     assert main(["run", "--model", "BPR", "--seeds", "7", "--no_references", *arguments]) == 0
     other = read_interactions(folder.with_name("seed-7"))
@@ -138,16 +138,16 @@ def test_runs_honour_the_split_and_know_the_vectors(tmp_path, raw, capsys):
     experiment = load_experiment(folder)
     dataset = experiment.parts.train_dataset
     assert len(dataset) == 168 and dataset.item_modalities == ["image", "text"]
-    found = dataset.item_vectors("image")
+    results = dataset.item_vectors("image")
     for number, token in enumerate(dataset.field2id_token["item_id"][1:], start=1):
-        np.testing.assert_allclose(found[number], np.load(raw / "image_feat.npy")[int(token)], rtol=1e-6)
+        np.testing.assert_allclose(results[number], np.load(raw / "image_feat.npy")[int(token)], rtol=1e-6)
 
 
 def test_drex_without_reviews(tmp_path, raw, capsys):
     arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
     arguments += ["--raw", str(raw), "--epochs", "1", "--threads", "1", "--measured_users", "0", "--no_references"]
     assert main(["run", *arguments]) == 0
-    assert "DReX reads ratings alone" in "".join(capsys.readouterr())
+    assert "DReX reads ratings only" in "".join(capsys.readouterr())
     for modalities in ("[rating,text]", "[rating,image,text]"):
         assert main(["run", "--modalities", modalities, "--taste", "[]", "--overwrite", *arguments]) == 0
     result = read_result(tmp_path / "out" / "baby" / "DReX" / "seed-2026")
@@ -160,8 +160,8 @@ def test_models_of_item_vectors_take_those_that_there_are(tmp_path, raw, capsys,
     arguments = ["--dataset", "baby", "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]
     arguments += ["--raw", str(raw), "--epochs", "1", "--threads", "1", "--no_references"]
     assert main(["run", "--model", model, *arguments]) == 0
-    said = f"{model} describes items by image, text: the data set has no reviews"
-    assert said in "".join(capsys.readouterr())
+    output = f"{model} describes items by image, text: the data set has no reviews"
+    assert output in "".join(capsys.readouterr())
     folder = tmp_path / "out" / "baby" / model / "seed-2026"
     assert read_result(folder)["config"]["item_modalities"] == ["image", "text"]
     score = load_experiment(folder).model.full_sort_predict({"user_id": torch.tensor([1])})
@@ -169,7 +169,7 @@ def test_models_of_item_vectors_take_those_that_there_are(tmp_path, raw, capsys,
     assert main(["run", "--model", model, "--resume", *arguments]) == 0
     assert (folder / "result.json").read_bytes() == before
     assert main(["run", "--model", model, "--item_modalities", "[image,text]", "--overwrite", *arguments]) == 0
-    assert said not in "".join(capsys.readouterr())
+    assert output not in "".join(capsys.readouterr())
     torch.testing.assert_close(load_experiment(folder).model.full_sort_predict({"user_id": torch.tensor([1])}), score)
     assert main(["run", "--model", model, "--item_modalities", "[reviews]", "--overwrite", *arguments]) == 2
     assert "unknown value of 'item_modalities': 'reviews'" in capsys.readouterr().err

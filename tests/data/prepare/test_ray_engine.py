@@ -181,12 +181,12 @@ def test_many_files_are_read_at_once_with_the_same_result(cluster, raw, tmp_path
 
 def test_errors_of_an_encoder_are_told_as_without_ray(cluster, raw, local, tmp_path):
     for changes in ({"encoder": "no-such"}, {"max_length": 9999}, {"lemmatizer": "simplema"}):
-        told = []
+        output = []
         for engine in ("local", "ray"):
             with pytest.raises((DataError, ConfigError)) as caught:
                 prepare_demo(tmp_path, raw, engine, **changes)
-            told.append((caught.type, str(caught.value)))
-        assert told[0] == told[1]
+            output.append((caught.type, str(caught.value)))
+        assert output[0] == output[1]
     assert not (tmp_path / NAME).exists()
 
 

@@ -80,7 +80,7 @@ def test_atomic_files_of_other_origin_are_used_as_they_are_and_never_overwritten
     assert result["data"]["fingerprint"] == hashlib.sha256(content).hexdigest()[:16]
     capsys.readouterr()
     assert main(["run", "--model", "DReX", *common, *output]) == 0
-    assert "DReX reads ratings alone" in "".join(capsys.readouterr())
+    assert "DReX reads ratings only" in "".join(capsys.readouterr())
     assert main(["prepare", *common, "--raw", str(raw["reviews"])]) == 2
     assert str(inter) in capsys.readouterr().err
     assert inter.read_bytes() == content

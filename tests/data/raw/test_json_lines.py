@@ -99,12 +99,12 @@ LINES = st.lists(st.just(review()) | st.sampled_from(HARD) | st.binary(max_size=
 def test_files_are_judged_as_line_by_line(tmp_path, lines):
     path = tmp_path / "r.jsonl"
     path.write_bytes(b"\n".join([review(), *lines]))
-    found = []
+    result = []
     for types in (readers._TYPES, None):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(readers, "_TYPES", types)
             patch.setattr(formats, "_BLOCK", 500)
             raw = read_reviews(path, tmp_path / "s.parquet", bad_line_share=1.0)
-        found.append((raw.sources, raw.texts(raw.frame["row"].to_numpy()), raw.frame))
-    assert found[0][:2] == found[1][:2]
-    pd.testing.assert_frame_equal(found[0][2], found[1][2])
+        result.append((raw.sources, raw.texts(raw.frame["row"].to_numpy()), raw.frame))
+    assert result[0][:2] == result[1][:2]
+    pd.testing.assert_frame_equal(result[0][2], result[1][2])

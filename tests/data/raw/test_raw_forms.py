@@ -76,9 +76,9 @@ def _atomic(folder: Path, name: str) -> Path:
     (folder / name).mkdir(parents=True)
     quote = ("", '"')
     rows = [
-        f"{quote[user % 2]}u{user}\ti{(user + place) % 16}\t{1 + (user * place) % 5}"
+        f"{quote[user % 2]}u{user}\ti{(user + index) % 16}\t{1 + (user * index) % 5}"
         for user in range(16)
-        for place in range(12)
+        for index in range(12)
     ]
     put(folder / name / f"{name}.inter", "user_id:token\titem_id:token\trating:float\n" + "\n".join(rows) + "\n")
     items = [f'i{item}\t"Tale {item}' for item in range(16)]
@@ -99,10 +99,10 @@ def test_atomic_files_of_others_have_no_quoting(tmp_path):
 def test_atomic_files_of_this_project_are_read_as_they_were_written(tmp_path):
     names = ['"', 'a"b', '"c"', "Ann Lee"]
     rows = [
-        (user, f"item {item} (i{item:02d})", 1 + (item + place) % 5)
-        for place, user in enumerate(names)
+        (user, f"item {item} (i{item:02d})", 1 + (item + index) % 5)
+        for index, user in enumerate(names)
         for item in range(12)
-        if item != place
+        if item != index
     ]
     raw = put(
         tmp_path / "r.jsonl",
@@ -430,8 +430,8 @@ def test_a_prepared_data_set_is_found_again(tmp_path, mine, capsys, caplog):
     assert main([*compare, "--data_path", str(tmp_path / "data"), "--output", str(tmp_path / "out")]) == 0
     assert "1 are finished" in capsys.readouterr().out
     assert main([*run, "--user_min", "3", "--language", "de"]) == 2
-    said = capsys.readouterr().err
-    assert "user_min was 2 and is 3" in said and "language was 'en' and is 'de'" in said and "--raw FILE" in said
+    output = capsys.readouterr().err
+    assert "user_min was 2 and is 3" in output and "language was 'en' and is 'de'" in output and "--raw FILE" in output
     assert manifest.read_bytes() == before
     assert main(["prepare", *common, *mine[:-1], "3"]) == 0
     assert "prepared again: item_min was 2 and is 3" in caplog.text
@@ -468,9 +468,9 @@ def test_reviews_of_another_language_are_noticed(tmp_path, capsys, caplog, text,
     vectors = put(tmp_path / "vectors.txt", "".join(f"{word} 1 2\n" for word in words))
     common = ["--dataset", "r", "--data_path", str(tmp_path / "data"), "--static_vectors", str(vectors)]
     code = main(["prepare", *common, "--raw", str(raw), "--user_min", "1", "--item_min", "1", *options])
-    found = caplog.text + capsys.readouterr().err
-    assert code == (2 if said and said.startswith("error") else 0), found
-    assert re.search(said, found) if said else "no words of" not in found
+    result = caplog.text + capsys.readouterr().err
+    assert code == (2 if said and said.startswith("error") else 0), result
+    assert re.search(said, result) if said else "no words of" not in result
     if text == "zh":
         assert "\t这 部 电影 非常 好看 我 很 喜欢 音乐\t" in (tmp_path / "data" / "r" / "r.inter").read_text()
 

@@ -48,10 +48,10 @@ def test_an_address_is_read_like_a_path(name, memory, tmp_path):
     memory.pipe(f"/bucket/{name}", (tmp_path / name).read_bytes())
     expected = read_reviews(tmp_path / name, tmp_path / "a.parquet")
     for address in (f"memory://bucket/{name}", (tmp_path / name).as_uri()):
-        found = read_reviews(address, tmp_path / "b.parquet")
-        pd.testing.assert_frame_equal(found.frame, expected.frame)
-        assert found.sources == expected.sources
-        assert found.texts(range(9)) == expected.texts(range(9))
+        result = read_reviews(address, tmp_path / "b.parquet")
+        pd.testing.assert_frame_equal(result.frame, expected.frame)
+        assert result.sources == expected.sources
+        assert result.texts(range(9)) == expected.texts(range(9))
 
 
 def test_a_star_stands_for_many(memory):
@@ -87,14 +87,14 @@ def test_what_cannot_be_read_is_told_in_a_line(memory, tmp_path, capsys):
     memory.pipe("/bucket/empty.jsonl", b"")
     memory.pipe("/bucket/bad.jsonl", b"no json\n")
     memory.pipe("/bucket/folder/inside.jsonl", b"{}\n")
-    told = {
+    output = {
         "nothing://bucket/r.jsonl": "nothing://bucket/r.jsonl cannot be read: Protocol not known",
         "memory://bucket/gone.jsonl": "no such raw file: memory://bucket/gone.jsonl",
         "memory://bucket/folder": "no such raw file: memory://bucket/folder",
         "memory://bucket/empty.jsonl": "memory://bucket/empty.jsonl is empty",
         "memory://bucket/bad.jsonl": "memory://bucket/bad.jsonl: no column|bad.jsonl:1: no JSON",
     }
-    for address, message in told.items():
+    for address, message in output.items():
         words = ["prepare", "--dataset", "tiny", "--data_path", str(tmp_path), "--raw", address]
         assert main(words) == 2
         err = capsys.readouterr().err

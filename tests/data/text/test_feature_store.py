@@ -52,15 +52,15 @@ def check(store: FeatureStore, shards: list[Shard], dtype: str = "float16") -> N
     assert len(set(store.vocabulary)) == len(store.vocabulary)
     for row, (array, words, marks) in enumerate(zip(vectors, lemmas, begins, strict=True)):
         span = slice(store.offsets[row], store.offsets[row + 1])
-        found = store.read(np.arange(span.start, span.stop)).numpy()
-        assert found.dtype == np.float32 and found.shape == array.shape
+        result = store.read(np.arange(span.start, span.stop)).numpy()
+        assert result.dtype == np.float32 and result.shape == array.shape
         if dtype == "float16":
             np.testing.assert_array_equal(store.vectors[span], array)
-            np.testing.assert_array_equal(found, array)
+            np.testing.assert_array_equal(result, array)
         else:
             np.testing.assert_array_equal(store.vectors[span], quantise(array)[0])
             np.testing.assert_array_equal(store.scales[span], quantise(array)[1])
-            np.testing.assert_allclose(found, array, atol=np.abs(array).max(initial=0) / 253)
+            np.testing.assert_allclose(result, array, atol=np.abs(array).max(initial=0) / 253)
         assert [store.vocabulary[i] for i in store.word_ids[span]] == words[: len(array)]
         assert store.begins[span].tolist() == marks[: len(array)]
 

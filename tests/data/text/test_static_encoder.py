@@ -47,13 +47,13 @@ def glove(tmp_path: Path) -> Path:
 
 
 def test_an_encoder_reads_each_lemma_on_its_own():
-    found = StaticVectors("minilm")(LEMMAS)
+    result = StaticVectors("minilm")(LEMMAS)
     tokenizer, model = AutoTokenizer.from_pretrained(_minilm_folder()), AutoModel.from_pretrained(_minilm_folder())
-    for lemma, vector in zip(LEMMAS, found, strict=True):
+    for lemma, vector in zip(LEMMAS, result, strict=True):
         with torch.no_grad():
             hidden = model.eval()(**tokenizer(lemma, return_tensors="pt")).last_hidden_state[0]
         np.testing.assert_allclose(vector, hidden[1:-1].mean(0), atol=2e-3)
-    assert found.dtype == np.float16 and found.shape == (len(LEMMAS), 384)
+    assert result.dtype == np.float16 and result.shape == (len(LEMMAS), 384)
 
 
 def test_other_lemmas_change_no_bit():
@@ -73,11 +73,11 @@ def test_a_file_gives_vectors_as_they_are(tmp_path, suffix):
     path = tmp_path / f"glove{suffix}"
     path.write_bytes(gzip.compress(GLOVE.encode()) if suffix.endswith("gz") else GLOVE.encode())
     vectors = StaticVectors(str(path))
-    found = vectors(["awful", "boring", "missing", "plot"])
-    np.testing.assert_array_equal(found[[0, 1, 3]], [[0, -2, 0, 0], [0, 0, 0.5, 65504], [1, 0, 0, 0]])
+    result = vectors(["awful", "boring", "missing", "plot"])
+    np.testing.assert_array_equal(result[[0, 1, 3]], [[0, -2, 0, 0], [0, 0, 0.5, 65504], [1, 0, 0, 0]])
     # A lemma that is not there has a vector by its spelling alone.
-    np.testing.assert_array_equal(vectors(["missing", "plot"])[0], found[2])
-    assert found[2].any() and vectors.width == WIDTH
+    np.testing.assert_array_equal(vectors(["missing", "plot"])[0], result[2])
+    assert result[2].any() and vectors.width == WIDTH
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert vectors.settings == {
         "name": "static", "static_vectors": path.name, "vectors_sha256": digest,
@@ -285,8 +285,8 @@ def test_texts_of_items_are_read_by_a_sentence_encoder(raw, tmp_path, monkeypatc
     lines = [f"{word} {k % 7} 1 {k % 3}" for k, word in enumerate(sorted(words))]
     (tmp_path / "glove.txt").write_text("\n".join(lines))
     make(tmp_path / "file", raw, precision="float32", static_vectors=str(tmp_path / "glove.txt"))
-    found = [ItemFeatures(tmp_path / path / NAME / FOLDER) for path in ("static", "contextual", "file")]
-    vectors = [one.vectors("text", found[0].items) for one in found]
+    result = [ItemFeatures(tmp_path / path / NAME / FOLDER) for path in ("static", "contextual", "file")]
+    vectors = [one.vectors("text", result[0].items) for one in result]
     assert vectors[0].any()
     np.testing.assert_array_equal(vectors[1], vectors[0])
     np.testing.assert_array_equal(vectors[2], vectors[0])

@@ -93,11 +93,11 @@ def test_words(text: str, lemmas: list[str]) -> None:
 )
 def test_sentences(text: str, sentences: str) -> None:
     words = PROCESSOR(text)
-    found = [
-        (" | " if begins and place else " ") + lemma
-        for place, (lemma, begins) in enumerate(zip(words.lemmas, words.begins, strict=True))
+    result = [
+        (" | " if begins and index else " ") + lemma
+        for index, (lemma, begins) in enumerate(zip(words.lemmas, words.begins, strict=True))
     ]
-    assert "".join(found).strip() == sentences
+    assert "".join(result).strip() == sentences
     assert words.begins[:1] in ([], [True])
     assert words.text == clean(text)
 

@@ -41,7 +41,7 @@ Reviews = list[list[str]]
 def make_store(reviews: Reviews, static: bool, seed: int = 0) -> FeatureStore:
     """A store of reviews given as lemmas, with random vectors."""
     vocabulary = sorted({word for review in reviews for word in review})
-    number = {word: place for place, word in enumerate(vocabulary)}
+    number = {word: index for index, word in enumerate(vocabulary)}
     words = np.array([number[word] for review in reviews for word in review], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum([len(review) for review in reviews])]).astype(np.int64)
     vectors = np.random.default_rng(seed).normal(size=(len(vocabulary) if static else len(words), 6))
@@ -110,12 +110,12 @@ def test_reading_equals_loops_over_words(random_aspects, monkeypatch):
 def test_windows_end_with_reviews(random_aspects):
     """What stands next to a review's last word, in the next review, says nothing of it."""
     aspects, _ = random_aspects
-    place = torch.tensor([aspects.lemma[aspects.store.vocabulary.index(word)] for word in WORDS[:6]])
+    index = torch.tensor([aspects.lemma[aspects.store.vocabulary.index(word)] for word in WORDS[:6]])
     lexicon = aspects.lexicon()
 
     def read(words: list[int], first: list[int]) -> torch.Tensor:
         sentence = torch.bucketize(torch.arange(len(words)), torch.tensor(first), right=True)
-        return aspects.pool(Words(place[words], torch.tensor(first), sentence), lexicon)
+        return aspects.pool(Words(index[words], torch.tensor(first), sentence), lexicon)
 
     together = read([0, 1, 2, 3, 4, 5], [0, 2, 2, 3])  # the second is empty, the third of one word
     for number, words in enumerate(([0, 1], [], [2], [3, 4, 5])):
@@ -126,26 +126,26 @@ def test_windows_end_with_reviews(random_aspects):
 def test_occurrences_equal_loops_over_words(random_aspects):
     aspects, table = random_aspects
     rows = table.review[table.review >= 0]
-    found, k = aspects.occurrences(rows), 0
+    result, k = aspects.occurrences(rows), 0
     shares = aspects.lexicon()[0]
     for row in rows.tolist():
         lemmas, sentences = words_of(aspects.store, row)
-        for place, lemma in enumerate(lemmas):
+        for index, lemma in enumerate(lemmas):
             alone, number = np.zeros(len(aspects)), int(aspects.lemma[lemma])
             mentions, opinions = literal_reading(aspects, lemmas, sentences)
-            left = [part[:place] + part[place + 1 :] for part in (lemmas, sentences)]
+            left = [part[:index] + part[index + 1 :] for part in (lemmas, sentences)]
             others = literal_reading(aspects, *left)[0]
             slot = int(aspects.slot[number])
             if slot < len(shares):
                 alone = mentions - others
-                assert found.aspect[k] == alone.argmax() == int(shares[slot].argmax())
-                assert found.importance[k] == pytest.approx(alone.sum(), abs=1e-5)
+                assert result.aspect[k] == alone.argmax() == int(shares[slot].argmax())
+                assert result.importance[k] == pytest.approx(alone.sum(), abs=1e-5)
                 if len(lemmas) == 1:
-                    np.testing.assert_allclose(opinions, alone * found.sentiment[k], atol=1e-5)
+                    np.testing.assert_allclose(opinions, alone * result.sentiment[k], atol=1e-5)
             else:
-                assert found.aspect[k] == -1 and found.importance[k] == 0
+                assert result.aspect[k] == -1 and result.importance[k] == 0
             k += 1
-    assert k == len(found.aspect) == len(found.sentiment) and np.abs(found.sentiment).max() <= 1
+    assert k == len(result.aspect) == len(result.sentiment) and np.abs(result.sentiment).max() <= 1
 
 
 def test_very_few_words_at_once(random_aspects):
@@ -155,7 +155,7 @@ def test_very_few_words_at_once(random_aspects):
     for n in (1, 2, 3):
         words = Words(aspects.lemma[:n], torch.tensor([0]), torch.zeros(n, dtype=torch.int64))
         expected = torch.tanh(sentiment[aspects.lemma[:n]].mean() + aspects._shift).expand(n)
-        torch.testing.assert_close(aspects.said(words, sentiment), expected)
+        torch.testing.assert_close(aspects.word_sentiments(words, sentiment), expected)
 
 
 def test_what_aspects_start_from():
@@ -166,9 +166,9 @@ def test_what_aspects_start_from():
         store = aspects.store
         where, users = defaultdict(list), defaultdict(set)
         for row, user in zip(table.review.tolist(), table.user.tolist(), strict=True):
-            for place in range(store.offsets[row], store.offsets[row + 1]) if row >= 0 else ():
-                where[store.word_ids[place]].append(place)
-                users[store.word_ids[place]].add((user, row))
+            for index in range(store.offsets[row], store.offsets[row + 1]) if row >= 0 else ():
+                where[store.word_ids[index]].append(index)
+                users[store.word_ids[index]].add((user, row))
         vectors = np.stack([store.read(np.array(where[lemma])).double().numpy().mean(0) for lemma in aspects.known])
         vectors -= vectors.mean(0)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -184,8 +184,8 @@ def test_what_aspects_start_from():
         assert counted and not counted & {"not", "superb", "terrible"}
         frequent = {
             store.vocabulary[one]
-            for one, found in users.items()
-            if len(found) >= 5 and len({user for user, _ in found}) >= 3
+            for one, result in users.items()
+            if len(result) >= 5 and len({user for user, _ in result}) >= 3
         }
         assert counted == frequent - {"not", "superb", "terrible"}
         x, y = [], []
@@ -220,7 +220,7 @@ def test_few_words(reviews, n_aspects, expected, static):
     usable = len(aspects.counted)
     assert len(aspects) == (min(n_aspects, usable) if expected is None else expected) and len(aspects) <= usable
     table.add_aspects(aspects)
-    assert table.said.shape == (len(table), 2 * len(aspects)) and torch.isfinite(table.said).all()
+    assert table.aspect_values.shape == (len(table), 2 * len(aspects)) and torch.isfinite(table.aspect_values).all()
     every = torch.arange(len(table))
     rest = table.without(table.user_sums[table.user], every)
     tastes = aspects.tastes(table.named(rest).mentions)
@@ -258,12 +258,12 @@ def literal_parts(model, user: int, item: int) -> np.ndarray:
     weights, pseudo_counts = (10 * one.detach().double().numpy() for one in (aspects._weights, aspects._pseudo_counts))
 
     def total(group: torch.Tensor, one: int) -> tuple[np.ndarray, np.ndarray]:
-        found = [np.zeros(len(aspects)), np.zeros(len(aspects))]
+        result = [np.zeros(len(aspects)), np.zeros(len(aspects))]
         for row in torch.nonzero((group == one) & (table.review >= 0)).flatten().tolist():
             if (int(table.user[row]), int(table.item[row])) != (user, item):
                 read = literal_reading(aspects, *words_of(aspects.store, int(table.review[row])))
-                found = [before + more for before, more in zip(found, read, strict=True)]
-        return found[0], found[1]
+                result = [before + more for before, more in zip(result, read, strict=True)]
+        return result[0], result[1]
 
     of_user, of_item = np.exp(pseudo_counts)
     mentions, _ = total(table.user, user)
@@ -326,16 +326,16 @@ def test_the_gradient_of_a_step_is_that_of_reading_everything_anew(name, paramet
     with torch.no_grad():
         for parameter in model.aspects.parameters():
             parameter *= 1.1
-    before = model.table.said.clone()
-    found = {}
+    before = model.table.aspect_values.clone()
+    result = {}
     model.calculate_loss(batch).backward()
     for key, parameter in model.aspects.named_parameters():
-        found[key] = parameter.grad.clone()
+        result[key] = parameter.grad.clone()
     value = float(model.calculate_loss(batch).detach())
     model.zero_grad()
 
     table, aspects = model.table, model.aspects
-    assert not torch.allclose(before, table.said, atol=1e-3)
+    assert not torch.allclose(before, table.aspect_values, atol=1e-3)
     rows = torch.nonzero(table.review >= 0).flatten()
     (shares, sentiment), read = aspects.lexicon(), []
     shares = torch.cat([shares, torch.zeros(1, len(aspects))])[aspects.slot]
@@ -344,8 +344,8 @@ def test_the_gradient_of_a_step_is_that_of_reading_everything_anew(name, paramet
         words, sentence = aspects.lemma[lemmas], torch.tensor(numbers)
         apart = (torch.arange(len(words))[:, None] - torch.arange(len(words))).abs()
         near = [sentiment[words[(apart[k] <= WINDOW) & (sentence == sentence[k])]].mean() for k in range(len(words))]
-        said = torch.tanh(torch.stack(near) + aspects._shift)
-        read.append(torch.cat([shares[words].sum(0), (shares[words] * said[:, None]).sum(0)]))
+        output = torch.tanh(torch.stack(near) + aspects._shift)
+        read.append(torch.cat([shares[words].sum(0), (shares[words] * output[:, None]).sum(0)]))
     read = torch.stack(read)
     user, item = batch["user_id"], batch["item_id"]
     row = table.find(user, item)
@@ -366,7 +366,7 @@ def test_the_gradient_of_a_step_is_that_of_reading_everything_anew(name, paramet
     for key, parameter in aspects.named_parameters():
         scale = float(parameter.grad.abs().max())
         assert scale > 0
-        torch.testing.assert_close(found[key], parameter.grad, atol=1e-4 * scale + 1e-7, rtol=1e-3)
+        torch.testing.assert_close(result[key], parameter.grad, atol=1e-4 * scale + 1e-7, rtol=1e-3)
 
 
 def test_aspects_learn_from_reviews_at_some_steps_only(make_experiment):
@@ -401,17 +401,17 @@ def test_reviews_are_learned_from_in_parts(make_experiment, monkeypatch):
     with torch.no_grad():
         model.aspects._sentiment *= 1.5
     table = model.table
-    before, changed = table.said.clone(), torch.zeros(len(table), dtype=torch.bool)
+    before, changed = table.aspect_values.clone(), torch.zeros(len(table), dtype=torch.bool)
     np.random.seed(0)  # noqa: NPY002  (the model draws from the global state)
     for _ in range(40):
         model.calculate_loss(feat[torch.arange(50)]).backward()
-        now = (table.said != before).any(1)
+        now = (table.aspect_values != before).any(1)
         assert (now | ~changed).all() or changed.all()
         changed |= now
         torch.testing.assert_close(table.user_sums, table._sums(table.user, table.n_users), atol=1e-3, rtol=1e-4)
     assert 0.9 < float(changed[table.review >= 0].float().mean()) <= 1
     read = model.aspects.read_all(table.review[changed])
-    torch.testing.assert_close(table.said[changed], read, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(table.aspect_values[changed], read, atol=1e-4, rtol=1e-4)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(make_experiment, tmp_path, monkeypatch):
@@ -447,18 +447,18 @@ def rows_with(text: Callable[[int, int], str]) -> Rows:
     return [
         {
             "user_id": f"user_{user}",
-            "parent_asin": f"item_{(user + place) % 14}",
-            "rating": 1.0 + (user * 3 + place * 5) % 5,
-            "timestamp": 1_600_000_000 + 1000 * user + place,
-            "text": text(user, place),
+            "parent_asin": f"item_{(user + index) % 14}",
+            "rating": 1.0 + (user * 3 + index * 5) % 5,
+            "timestamp": 1_600_000_000 + 1000 * user + index,
+            "text": text(user, index),
         }
         for user in range(12)
-        for place in range(10)
+        for index in range(10)
     ]
 
 
-def ordinary(user: int, place: int) -> str:
-    return f"The {PARTS[(user + place) % 6]} is {OPINIONS[(user * 7 + place) % 4]}, the {PARTS[place % 6]} too."
+def ordinary(user: int, index: int) -> str:
+    return f"The {PARTS[(user + index) % 6]} is {OPINIONS[(user * 7 + index) % 4]}, the {PARTS[index % 6]} too."
 
 
 DATA: dict[str, tuple[Callable[[int, int], str], dict[str, Any]]] = {
@@ -510,10 +510,10 @@ def test_any_reviews(name, case, tmp_path):
 
 def test_the_remembered_lexicon_follows_the_parameters(random_aspects):
     aspects, _ = random_aspects
-    before = aspects.remembered_lexicon()
-    assert aspects.remembered_lexicon() is before and not any(part.requires_grad for part in before)
+    before = aspects.cached_lexicon()
+    assert aspects.cached_lexicon() is before and not any(part.requires_grad for part in before)
     with torch.no_grad():
         aspects._sentiment.mul_(2)
-    for kept, made in zip(aspects.remembered_lexicon(), aspects.lexicon(), strict=True):
+    for kept, made in zip(aspects.cached_lexicon(), aspects.lexicon(), strict=True):
         torch.testing.assert_close(kept, made.detach(), rtol=0, atol=0)
-    assert not torch.equal(before[1], aspects.remembered_lexicon()[1])
+    assert not torch.equal(before[1], aspects.cached_lexicon()[1])

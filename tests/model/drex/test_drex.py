@@ -190,8 +190,8 @@ class Literal:
     def deviation(self, side: int, rows: list) -> float:
         """Mean of the ratings among ``rows``, each minus the other side's mean, shrunken."""
         other = ("item_id", "user_id")[side]
-        found = [self.adjusted(row, other) for row in rows if not np.isnan(row.rating)]
-        return sum(found) / (len(found) + float(self.model.pseudo_counts[side].exp()))
+        result = [self.adjusted(row, other) for row in rows if not np.isnan(row.rating)]
+        return sum(result) / (len(result) + float(self.model.pseudo_counts[side].exp()))
 
     def habits(self, side: int, rows: list) -> list[float]:
         """Log shares of the levels but the highest in the ratings among ``rows``, shrunken, minus those of all ratings;
@@ -199,15 +199,15 @@ class Literal:
         if side:
             return []
         ratings, everyones = [row.rating for row in rows if not np.isnan(row.rating)], self.frame["rating"].dropna()
-        pseudo_count, found = float(self.model.habit_count.exp()), []
+        pseudo_count, result = float(self.model.habit_count.exp()), []
         for level in self.levels[:-1]:
             share = float((everyones == level).mean())
             own = (ratings.count(float(level)) + pseudo_count * share) / (len(ratings) + pseudo_count)
-            if found:
-                found.append(np.log(own) - np.log(share))
+            if result:
+                result.append(np.log(own) - np.log(share))
             else:
-                found.append(np.log(own / (1 - own)) - np.log(share / (1 - share)))
-        return found
+                result.append(np.log(own / (1 - own)) - np.log(share / (1 - share)))
+        return result
 
     def gru(self, side: int) -> torch.nn.GRU:
         return (self.model.user_refiner, self.model.item_refiner)[side].gru
@@ -227,12 +227,12 @@ def test_leave_one_out_states_from_scratch(shaken):
                 messages = [literal.message(other, side) for other in literal.rows(side, pair[side], left_out)]
                 mean = torch.stack(messages).sum(0) / (len(messages) + literal.shrinkage)
                 expected = gru_step(literal.gru(side), mean, torch.zeros(8))
-                found = model._leave_one_out(torch.tensor([pair[side]]), at, side)
-                torch.testing.assert_close(found.state[0], expected, atol=1e-5, rtol=1e-5)
+                result = model._leave_one_out(torch.tensor([pair[side]]), at, side)
+                torch.testing.assert_close(result.state[0], expected, atol=1e-5, rtol=1e-5)
                 deviation = literal.deviation(side, literal.rows(side, pair[side], left_out))
-                assert float(found.deviation) == pytest.approx(deviation, abs=1e-5)
+                assert float(result.deviation) == pytest.approx(deviation, abs=1e-5)
                 habits = literal.habits(side, literal.rows(side, pair[side], left_out))
-                assert found.habits[0].tolist() == pytest.approx(habits, abs=1e-5)
+                assert result.habits[0].tolist() == pytest.approx(habits, abs=1e-5)
 
 
 @torch.no_grad()
@@ -248,10 +248,10 @@ def test_sequential_states_from_scratch(shaken):
             state = start.embedding.weight[entity]
             rows = literal.rows(side, entity)
             for k, row in enumerate(rows):
-                place = model.table.find(torch.tensor(row.user_id), torch.tensor(row.item_id))
-                torch.testing.assert_close(before.state[place], state, atol=1e-5, rtol=1e-5)
-                assert float(before.deviation[place]) == pytest.approx(literal.deviation(side, rows[:k]), abs=1e-5)
-                assert before.habits[place].tolist() == pytest.approx(literal.habits(side, rows[:k]), abs=1e-5)
+                index = model.table.find(torch.tensor(row.user_id), torch.tensor(row.item_id))
+                torch.testing.assert_close(before.state[index], state, atol=1e-5, rtol=1e-5)
+                assert float(before.deviation[index]) == pytest.approx(literal.deviation(side, rows[:k]), abs=1e-5)
+                assert before.habits[index].tolist() == pytest.approx(literal.habits(side, rows[:k]), abs=1e-5)
                 state = gru_step(literal.gru(side), literal.message(row, side), state)
             torch.testing.assert_close(last.state[entity], state, atol=1e-5, rtol=1e-5)
             assert float(last.deviation[entity]) == pytest.approx(literal.deviation(side, rows), abs=1e-5)
@@ -268,9 +268,9 @@ def test_a_target_without_a_message_has_the_state_of_all_evidence(shaken):
         user, item = feat["user_id"][silent], feat["item_id"][silent]
         model = experiment.model
         assert (model.table.find(user, item) == -1).all()
-        found = inputs_in_training(model, user, item)
+        result = inputs_in_training(model, user, item)
         wanted = [*(part[user] for part in model._users), *(part[item] for part in model._items)]
-        for one, other in zip(found, wanted, strict=True):
+        for one, other in zip(result, wanted, strict=True):
             torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
@@ -453,11 +453,11 @@ def test_the_penalty_of_the_paper_is_on_the_states_of_all(refinement, start, mak
 
 def test_a_model_worse_than_the_mean_says_so(small, tmp_path, capfd):
     free = {"learning_rate": 1.0, "warmup_steps": 0, "clip_grad_norm": None}
-    for more, told in ((free, True), ({"learning_rate": 0.01}, False)):
+    for more, given in ((free, True), ({"learning_rate": 0.01}, False)):
         parameters = {**SETTINGS, **FEW_EPOCHS, "epochs": 6, "explained_users": 0, **more}
-        options = {"data_path": small.root, "output": tmp_path / str(told), "references": False}
+        options = {"data_path": small.root, "output": tmp_path / str(given), "references": False}
         run(["DReX-paper"], NAME, parameters=parameters, **options)
-        assert ("that of the mean training rating" in capfd.readouterr().err) == told
+        assert ("that of the mean training rating" in capfd.readouterr().err) == given
 
 
 # Configuration ------------------------------------------------------------------------------------------------------

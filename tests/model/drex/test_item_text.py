@@ -61,10 +61,10 @@ def test_encoder_features_are_means_of_the_stored_vectors():
     store = store_of(random_reviews(20))
     review = np.array([7, -1, 3, 3, 19, 0, 12, -1, 5, 14, int(np.argmin(np.diff(store.offsets)))])
     expected = np.zeros((len(review), WIDTH))
-    for place, row in enumerate(review):
+    for index, row in enumerate(review):
         words = range(store.offsets[row], store.offsets[row + 1]) if row >= 0 else ()
         for k in words:
-            expected[place] += store.vectors[k].astype(float) / len(words)
+            expected[index] += store.vectors[k].astype(float) / len(words)
     silent = (expected == 0).all(1)
     assert 2 < silent.sum() < len(review) - 3  # reviews without words, and rows without a review
     features = rows_of(store, review, ["encoder"])
@@ -75,17 +75,17 @@ def test_encoder_features_are_means_of_the_stored_vectors():
 
 def literal_words(reviews: list[list[str]]) -> np.ndarray:
     """Leading left singular vectors, times their singular values, of the tf-idf of ``reviews``."""
-    found = Counter(word for review in reviews for word in set(review))
+    result = Counter(word for review in reviews for word in set(review))
     spoken = sum(bool(review) for review in reviews)
-    kept = sorted(word for word, n in found.items() if 5 <= n <= 0.3 * spoken)
-    assert (found["four"], found["five"]) == (4, 5) and len(kept) > 4
-    assert any(n > 0.3 * spoken for n in found.values())
+    kept = sorted(word for word, n in result.items() if 5 <= n <= 0.3 * spoken)
+    assert (result["four"], result["five"]) == (4, 5) and len(kept) > 4
+    assert any(n > 0.3 * spoken for n in result.values())
     table = np.zeros((len(reviews), len(kept)))
     for row, review in zip(table, reviews, strict=True):
-        for place, word in enumerate(kept):
+        for index, word in enumerate(kept):
             if word in review:
-                row[place] = 1 + np.log(review.count(word))
-                row[place] *= 1 + np.log((1 + len(reviews)) / (1 + found[word]))
+                row[index] = 1 + np.log(review.count(word))
+                row[index] *= 1 + np.log((1 + len(reviews)) / (1 + result[word]))
         row /= np.linalg.norm(row) or 1
     u, s, _ = np.linalg.svd(table, full_matrices=False)
     return (u * s)[:, : len(kept) - 1]
@@ -102,7 +102,7 @@ def test_word_features_are_singular_vectors_of_the_tf_idf():
     expected /= np.sqrt((expected**2).mean())
     features = rows_of(store, review, ["words"], seed=3)
     np.testing.assert_allclose(up_to_sign(features, expected), expected, atol=1e-4)
-    silent = [place for place, row in enumerate(review) if row < 0 or not reviews[row]]
+    silent = [index for index, row in enumerate(review) if row < 0 or not reviews[row]]
     assert (features[silent] == 0).all() and len(silent) > 4
     np.testing.assert_array_equal(features, rows_of(store, review, ["words"], seed=3))
 
@@ -117,15 +117,15 @@ def test_features_without_words_are_those_of_the_shorter_review():
     for number, (row, words) in enumerate(removed.items()):
         left = list(range(store.offsets[row], store.offsets[row + 1]))
         for word in words:
-            place = next(one for one in left if store.vocabulary[store.word_ids[one]] == word)
-            left.remove(place)
-            case, position = [*case, number], [*position, place]
-    found = features.without(np.array(list(removed)), np.array(case), np.array(position))
-    along = np.random.default_rng(2).normal(size=found.shape[1])
+            index = next(one for one in left if store.vocabulary[store.word_ids[one]] == word)
+            left.remove(index)
+            case, position = [*case, number], [*position, index]
+    result = features.without(np.array(list(removed)), np.array(case), np.array(position))
+    along = np.random.default_rng(2).normal(size=result.shape[1])
     rows = np.array(list(removed))
     change = features.change_along(along, rows, np.array(case), np.array(position), store.vectors[position])
     whole_features = features.rows(np.arange(n))
-    np.testing.assert_allclose(change, (found - whole_features[rows]) @ along, atol=1e-4)
+    np.testing.assert_allclose(change, (result - whole_features[rows]) @ along, atol=1e-4)
     # The linear map from tf-idf to features, found from the whole reviews, and from words to their mean.
     counts = Counter(word for review in reviews for word in set(review))
     kept = sorted(word for word, times in counts.items() if 5 <= times <= 0.3 * n)
@@ -141,14 +141,14 @@ def test_features_without_words_are_those_of_the_shorter_review():
     means = np.stack([store.vectors[store.offsets[k] : store.offsets[k + 1]].astype(float).mean(0) for k in range(n)])
     scale = whole_features[5, 0] / means[5, 0]
     for number, (row, words) in enumerate(removed.items()):
-        rest, gone = list(reviews[row]), {one for k, one in zip(case, position, strict=True) if k == number}
+        rest, missing = list(reviews[row]), {one for k, one in zip(case, position, strict=True) if k == number}
         for word in words:
             rest.remove(word)
-        np.testing.assert_allclose(found[number, WIDTH:], tf_idf(rest) @ directions, atol=2e-2)
-        stays = [one for one in range(store.offsets[row], store.offsets[row + 1]) if one not in gone]
+        np.testing.assert_allclose(result[number, WIDTH:], tf_idf(rest) @ directions, atol=2e-2)
+        stays = [one for one in range(store.offsets[row], store.offsets[row + 1]) if one not in missing]
         mean = store.vectors[stays].astype(float).mean(0) if stays else np.zeros(WIDTH)
-        np.testing.assert_allclose(found[number, :WIDTH], mean * scale, atol=1e-3)
-    assert (np.abs(latent[[5, 20]] - found[[0, 2], WIDTH:]).max(1) > 0.05).any()
+        np.testing.assert_allclose(result[number, :WIDTH], mean * scale, atol=1e-3)
+    assert (np.abs(latent[[5, 20]] - result[[0, 2], WIDTH:]).max(1) > 0.05).any()
 
 
 def test_features_do_not_depend_on_blocks(monkeypatch):
@@ -168,13 +168,13 @@ def test_known_rows_are_the_rows_whatever_was_asked_for_before(monkeypatch):
     table = np.random.default_rng(0).normal(size=(20, 3))
     asked = []
 
-    def rows(place):
-        asked.extend(place.tolist())
-        return table[place]
+    def rows(index):
+        asked.extend(index.tolist())
+        return table[index]
 
     known = review_features._KnownRows(rows)
-    for place in ([5, 3, 5], [3], [], [9, 1, 5], [2, 4, 6, 8], list(range(20)), [7, 0]):
-        np.testing.assert_array_equal(known(np.array(place, dtype=np.int64)), table[place])
+    for index in ([5, 3, 5], [3], [], [9, 1, 5], [2, 4, 6, 8], list(range(20)), [7, 0]):
+        np.testing.assert_array_equal(known(np.array(index, dtype=np.int64)), table[index])
     assert asked == [3, 5, 1, 9, 2, 4, 6, 8, *range(20)]
 
 
@@ -189,10 +189,10 @@ def singular(rank: int, n: int = 300, width: int = 60) -> tuple[np.ndarray, np.n
 def test_nearly_leading_singular_vectors_against_a_full_decomposition(rank):
     matrix, right = singular(rank)
     start = np.random.default_rng(1).normal(size=(60, 25))
-    found = review_features._nearly_leading(lambda vectors: matrix.T @ (matrix @ vectors), start, 15)
+    result = review_features._nearly_leading(lambda vectors: matrix.T @ (matrix @ vectors), start, 15)
     k = min(rank, 15)
-    assert found.shape == (60, k) and found.dtype == np.float32
-    np.testing.assert_allclose(up_to_sign(found, right[:, :k]), right[:, :k], atol=1e-3)
+    assert result.shape == (60, k) and result.dtype == np.float32
+    np.testing.assert_allclose(up_to_sign(result, right[:, :k]), right[:, :k], atol=1e-3)
 
 
 @pytest.mark.parametrize("rank", (40, 12), ids=["full rank", "rank below the components"])
@@ -204,13 +204,13 @@ def test_leading_singular_vectors_against_a_full_decomposition(rank, shape, smal
     monkeypatch.setattr(review_features, "_SMALL", small)
     monkeypatch.setattr(review_features, "_BOTH_SIDES", both)
     matrix, right = singular(rank, *shape)
-    found = review_features._leading(scipy.sparse.csr_matrix(matrix), 15)
+    result = review_features._leading(scipy.sparse.csr_matrix(matrix), 15)
     k = min(rank, 15)
-    assert found.shape == (shape[1], k) and found.dtype == np.float32
-    np.testing.assert_allclose(up_to_sign(found, right[:, :k]), right[:, :k], atol=1e-4)
+    assert result.shape == (shape[1], k) and result.dtype == np.float32
+    np.testing.assert_allclose(up_to_sign(result, right[:, :k]), right[:, :k], atol=1e-4)
     order = np.random.default_rng(2).permutation(shape[1])
     again = review_features._leading(scipy.sparse.csr_matrix(matrix[:, order]), 15)
-    np.testing.assert_allclose(again, found[order], atol=1e-5)
+    np.testing.assert_allclose(again, result[order], atol=1e-5)
 
 
 @pytest.mark.parametrize("exact", (True, False))
@@ -352,9 +352,9 @@ def test_planted_directions_are_found():
     coordinates, strength, *_ = item_coordinates(*in_blocks(features, item), 10)
     assert (strength[2:] < strength[1] / 4).all()
     means = np.stack([coordinates[item == i, :2].astype(float).mean(0) for i in range(80)])
-    found = means @ np.linalg.lstsq(means, plant - plant.mean(0), rcond=None)[0]
+    result = means @ np.linalg.lstsq(means, plant - plant.mean(0), rcond=None)[0]
     for k in (0, 1):
-        assert np.corrcoef(found[:, k], plant[:, k])[0, 1] > 0.9
+        assert np.corrcoef(result[:, k], plant[:, k])[0, 1] > 0.9
 
 
 SIX = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)

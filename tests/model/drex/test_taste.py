@@ -162,10 +162,10 @@ def test_both_systems_of_a_ridge_regression(n, k):
     def literal(vectors, values):
         return np.linalg.solve(vectors.T @ vectors + np.eye(k) / 0.7, vectors.T @ values)
 
-    for found, own, uses, values in zip(_ridge(*parts, 0.7), x, mask > 0, y, strict=True):
-        np.testing.assert_allclose(found, literal(own[uses], values[uses]))
-    for found, uses, values in zip(_ridge(parts[0][0], *parts[1:], 0.7), mask > 0, y, strict=True):
-        np.testing.assert_allclose(found, literal(x[0][uses], values[uses]))  # one user in three scenarios
+    for result, own, uses, values in zip(_ridge(*parts, 0.7), x, mask > 0, y, strict=True):
+        np.testing.assert_allclose(result, literal(own[uses], values[uses]))
+    for result, uses, values in zip(_ridge(parts[0][0], *parts[1:], 0.7), mask > 0, y, strict=True):
+        np.testing.assert_allclose(result, literal(x[0][uses], values[uses]))  # one user in three scenarios
 
 
 def test_no_weight_and_no_directions_give_no_taste(table):
@@ -192,9 +192,9 @@ def test_own_reviews_never_enter_ones_own_vectors(table, taste):
     user = table.n_users - 3
     own = torch.nonzero((table.user == user) & torch.from_numpy(table.has_words)).flatten()
     noise = 3 * torch.randn(len(own), len(taste.strength), generator=torch.Generator().manual_seed(1))
-    said = taste.coordinates[own].float()
+    output = taste.coordinates[own].float()
     taste.coordinates[own] += noise
-    taste.sums.index_add_(0, table.item[own], taste.coordinates[own].float() - said)
+    taste.sums.index_add_(0, table.item[own], taste.coordinates[own].float() - output)
     after = taste.fit(table, residual)
     torch.testing.assert_close(after[user], before[user], atol=1e-4, rtol=0)
     others = torch.tensor([one for one in table.user[table.rated].unique() if one != user])

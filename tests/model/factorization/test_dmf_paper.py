@@ -70,12 +70,12 @@ def pairs_of(experiment) -> list[tuple[int, int]]:
 )
 @hypothesis.settings(max_examples=50, deadline=None)
 def test_sparse_rows_times_a_weight(entries, rows):
-    place = torch.tensor(list(entries), dtype=torch.long).reshape(-1, 2)
+    index = torch.tensor(list(entries), dtype=torch.long).reshape(-1, 2)
     value, weight = torch.tensor(list(entries.values())), torch.arange(15.0).reshape(5, 3) - 7
     matrix = torch.zeros(6, 5)
-    matrix[place[:, 0], place[:, 1]] = value
+    matrix[index[:, 0], index[:, 1]] = value
     chosen = torch.tensor(rows, dtype=torch.long)
-    fast = SparseRows(place[:, 0], place[:, 1], value, 6).times(chosen, weight)
+    fast = SparseRows(index[:, 0], index[:, 1], value, 6).times(chosen, weight)
     torch.testing.assert_close(fast, matrix[chosen] @ weight)
 
 

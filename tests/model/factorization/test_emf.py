@@ -195,7 +195,7 @@ def test_training_starts_near_the_mean(make_experiment):
 
 
 def test_explanations_count_what_neighbours_rated(emf, training):
-    found = []
+    result = []
     for user, item in [(3, 5), (8, 2), (1, 1), (20, 30), *list(training)[::40]]:
         others = {pair: rating for pair, rating in training.items() if pair != (user, item)}
         near = literal_neighbours(others, user, 7)
@@ -204,8 +204,8 @@ def test_explanations_count_what_neighbours_rated(emf, training):
         assert (explanation.neighbours, explanation.rated) == (len(near), len(ratings))
         assert explanation.relevant == sum(rating >= 4 for rating in ratings)
         assert explanation.mean_rating == (pytest.approx(np.mean(ratings)) if ratings else None)
-        found.append(explanation.rated)
-    assert max(found) > 2
+        result.append(explanation.rated)
+    assert max(result) > 2
     assert str(explanation) == (
         f"{explanation.rated} of the 7 nearest users rated it, {explanation.relevant} of them 4 or more"
     )

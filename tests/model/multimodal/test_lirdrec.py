@@ -85,14 +85,14 @@ def test_cosine_transform_is_that_of_scipy_and_of_its_definition():
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(4, 7)).astype(np.float32), rng.normal(size=(4, 3)).astype(np.float32)
     other[2] = 0.0
-    found = shared_features([torch.from_numpy(one), torch.from_numpy(other)])
-    np.testing.assert_allclose(found[:, :7], scipy.fft.dct(one.astype(np.float64), type=2, norm="ortho"), atol=1e-6)
+    result = shared_features([torch.from_numpy(one), torch.from_numpy(other)])
+    np.testing.assert_allclose(result[:, :7], scipy.fft.dct(one.astype(np.float64), type=2, norm="ortho"), atol=1e-6)
     n = np.arange(7)
     for k in range(7):
         scale = np.sqrt((1 if k == 0 else 2) / 7)
-        np.testing.assert_allclose(found[:, k], scale * one @ np.cos(np.pi * k * (2 * n + 1) / 14), atol=1e-6)
-    assert not found[2, 7:].any()
-    np.testing.assert_allclose(found[:, 7:].norm(dim=1), np.linalg.norm(other, axis=1), atol=1e-6)
+        np.testing.assert_allclose(result[:, k], scale * one @ np.cos(np.pi * k * (2 * n + 1) / 14), atol=1e-6)
+    assert not result[2, 7:].any()
+    np.testing.assert_allclose(result[:, 7:].norm(dim=1), np.linalg.norm(other, axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -122,11 +122,11 @@ def test_representations_loss_and_gradient_are_those_of_the_steps(options, make)
     margin = (user[batch["user_id"]] * (item[batch["item_id"]] - item[batch["neg_item_id"]])).sum(1)
     penalty = user[1:].square().mean() + item[1:].square().mean()
     loss = -torch.log(torch.sigmoid(margin)).mean() + model.reg_weight * penalty
-    found = model.calculate_loss(Interaction(batch))
-    torch.testing.assert_close(found, loss)
+    result = model.calculate_loss(Interaction(batch))
+    torch.testing.assert_close(result, loss)
     parameters = dict(model.named_parameters())
     expected = torch.autograd.grad(loss, list(parameters.values()))
-    gradients = torch.autograd.grad(found, list(parameters.values()))
+    gradients = torch.autograd.grad(result, list(parameters.values()))
     for name, gradient, wanted in zip(parameters, gradients, expected, strict=True):
         if name == "user_blocks":  # the literal length of a row of zeros has no gradient
             gradient, wanted = gradient[1:], wanted[1:]
@@ -163,8 +163,8 @@ def test_items_that_lack_a_modality_or_all(make, train):
     experiment = make(**MULTIMODAL, embedding_size=8, epochs=2)
     model, dataset = experiment.model, experiment.dataset
     tokens = sorted(dataset.field2id_token["item_id"][1:])
-    text = [dataset.token2id("item_id", tokens[place]) for place in MISSING["text"]]
-    image = [dataset.token2id("item_id", tokens[place]) for place in MISSING["image"]]
+    text = [dataset.token2id("item_id", tokens[index]) for index in MISSING["text"]]
+    image = [dataset.token2id("item_id", tokens[index]) for index in MISSING["image"]]
     train(experiment)
     with torch.no_grad():
         blocks = [encoder() for encoder in model.encoders]

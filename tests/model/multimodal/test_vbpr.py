@@ -54,8 +54,8 @@ def literal_score(values: dict[str, np.ndarray], features: np.ndarray, user: int
     for k in range(size):
         score += gamma[k] * values["item_factors.weight"][item, k]
     for d in range(len(theta)):
-        for place, feature in enumerate(features[item]):
-            score += theta[d] * values["projection.weight"][d, place] * feature
+        for index, feature in enumerate(features[item]):
+            score += theta[d] * values["projection.weight"][d, index] * feature
     return score + sum(values["feature_bias.weight"][0] * features[item])
 
 
@@ -95,8 +95,8 @@ def test_loss_and_gradient_are_those_of_the_equation(make):
     loss.backward()
     for name, parameter in model.named_parameters():
         gradient = parameter.grad.numpy()
-        for place in np.argsort(np.abs(gradient), axis=None)[-3:]:
-            index = np.unravel_index(place, gradient.shape)
+        for position in np.argsort(np.abs(gradient), axis=None)[-3:]:
+            index = np.unravel_index(position, gradient.shape)
             slopes = []
             for step in (1e-5, -1e-5):
                 moved = {**values, name: values[name].copy()}

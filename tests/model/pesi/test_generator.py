@@ -84,8 +84,8 @@ def test_numbers_of_sentences(sentences):
 
 def test_words_of_an_item_leave_out_the_users_own_review(sentences):
     user, item = torch.tensor([1, 2, 2, 3]), torch.tensor([1, 1, 2, 0])
-    found = sentences.item_words(user, item)
-    for line, others in zip(found, ([2, 5], [0, 5], [1], []), strict=True):
+    result = sentences.item_words(user, item)
+    for line, others in zip(result, ([2, 5], [0, 5], [1], []), strict=True):
         counts = Counter(word for k in others for part in split_sentences(TEXTS[k]) for word in part)
         assert line.tolist() == [0.0, 0.0, 0.0, *(float(counts[word]) for word in sentences.vocabulary[3:])]
 
@@ -133,8 +133,8 @@ def test_loss_is_that_of_the_equations(writer):
             logits = p["word.weight"] @ (p["output.weight"] @ s) + p["bias"] + gate * odds
             if following not in (PAD, UNKNOWN):
                 expected.append(np.log(np.exp(logits).sum()) - logits[following])
-    found = writer.losses(x, sentences.user, sentences.item, sentences.words)
-    np.testing.assert_allclose(found.detach(), expected, rtol=1e-5)
+    result = writer.losses(x, sentences.user, sentences.item, sentences.words)
+    np.testing.assert_allclose(result.detach(), expected, rtol=1e-5)
 
 
 def test_it_learns_its_sentences_by_heart(writer):

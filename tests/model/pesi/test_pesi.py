@@ -65,7 +65,7 @@ def side():
 
 def test_parts_gates_and_inconsistency(side):
     layer, ratings, reviews, reviewed = side
-    found = layer(ratings, reviews, reviewed)
+    result = layer(ratings, reviews, reviewed)
     p = {key: value.detach().numpy() for key, value in layer.state_dict().items()}
     for n in range(4):
         f = [np.tanh(p[f"inputs.{k}.weight"] @ x[n].numpy() + p[f"inputs.{k}.bias"])
@@ -76,15 +76,15 @@ def test_parts_gates_and_inconsistency(side):
         logits = p["gate.weight"] @ np.concatenate([cr, pr, ct, pt]) + p["gate.bias"]
         gates = np.exp(logits) * ([1, 1, 1, 1] if reviewed[n] else [1, 1, 0, 0])
         gates /= gates.sum()
-        np.testing.assert_allclose(found.gates[n].detach(), gates, rtol=1e-9)
+        np.testing.assert_allclose(result.gates[n].detach(), gates, rtol=1e-9)
         gated = np.concatenate([gate * part for gate, part in zip(gates, (cr, pr, ct, pt), strict=True)])
         state = np.tanh(p["output.weight"] @ gated + p["output.bias"])
-        np.testing.assert_allclose(found.state[n].detach(), state, rtol=1e-9)
+        np.testing.assert_allclose(result.state[n].detach(), state, rtol=1e-9)
         expected = np.zeros(6)
         if reviewed[n]:
             unit = [part / np.linalg.norm(part) for part in (cr, pr, ct, pt)]
             expected = np.concatenate([unit[0] - unit[2], unit[1] * unit[3]])
-        np.testing.assert_allclose(found.inconsistency[n].detach(), expected, rtol=1e-7, atol=1e-12)
+        np.testing.assert_allclose(result.inconsistency[n].detach(), expected, rtol=1e-7, atol=1e-12)
 
 
 def test_terms_are_those_of_the_equations(side, make_experiment):
@@ -92,7 +92,7 @@ def test_terms_are_those_of_the_equations(side, make_experiment):
     sides = [layer(ratings, reviews, reviewed), layer(-ratings, reviews, reviewed)]
     model = make_experiment("PESI", generator_sentences=0).model
     entities = [torch.tensor([7, 8, 9, 7]), torch.tensor([1, 2, 3, 4])]
-    found = model.terms(sides, entities)
+    result = model.terms(sides, entities)
     contrast = private = entropy = 0.0
     for one, distinct in zip(sides, ([0, 1], [0, 1, 3]), strict=True):  # reviewed, each entity once
         likeness = np.array([[float(one.rating[a] @ one.review[b]) / model.temperature for b in distinct]
@@ -103,9 +103,9 @@ def test_terms_are_those_of_the_equations(side, make_experiment):
             private += float(((a * b).sum(1) ** 2).mean())
         gates = one.gates.detach().numpy()
         entropy += np.mean([-sum(g * math.log(g) for g in line if g > 0) for line in gates])
-    assert float(found["contrast"]) == pytest.approx(contrast, rel=1e-6)
-    assert float(found["private"]) == pytest.approx(private, rel=1e-6)
-    assert float(found["entropy"]) == pytest.approx(entropy, rel=1e-6)
+    assert float(result["contrast"]) == pytest.approx(contrast, rel=1e-6)
+    assert float(result["private"]) == pytest.approx(private, rel=1e-6)
+    assert float(result["entropy"]) == pytest.approx(entropy, rel=1e-6)
 
 
 def test_gradients_of_the_terms_are_those_of_finite_differences(side, make_experiment):
@@ -137,7 +137,7 @@ def test_every_parameter_is_taught(make_experiment):
 
 @pytest.mark.parametrize("term", ("contrast", "private", "entropy"))
 def test_each_term_does_its_work(term, make_experiment):
-    found = []
+    result = []
     for weight in (0.0, 5.0):
         options = {f"{name}_weight": 0.0 for name in ("contrast", "private", "entropy")} | {f"{term}_weight": weight}
         experiment = make_experiment("PESI", generator_sentences=0, dropout=0.0, **options)
@@ -151,8 +151,8 @@ def test_each_term_does_its_work(term, make_experiment):
         row = model.table.find(*entities)
         with torch.no_grad():
             sides = [model._side(k, entity, row) for k, entity in enumerate(entities)]
-            found.append(float(model.terms(sides, entities)[term]))
-    assert found[1] > found[0] if term == "entropy" else found[1] < found[0]
+            result.append(float(model.terms(sides, entities)[term]))
+    assert result[1] > result[0] if term == "entropy" else result[1] < result[0]
 
 
 # The target ----------------------------------------------------------------------------------------------------------
@@ -164,17 +164,17 @@ def test_nothing_of_a_pair_predicts_it(changed, small, make_experiment, tmp_path
     one = pairs(make_experiment("GlobalMean"), "train")
 
     def change(frame: pd.DataFrame) -> pd.DataFrame:
-        place = int(np.flatnonzero(rows_of(frame, one) & (frame[RATING] == 3.0) & frame[REVIEW].notna())[0])
-        change.pair = tuple(frame.loc[place, ["user_id:token", "item_id:token"]])
+        index = int(np.flatnonzero(rows_of(frame, one) & (frame[RATING] == 3.0) & frame[REVIEW].notna())[0])
+        change.pair = tuple(frame.loc[index, ["user_id:token", "item_id:token"]])
         if changed == REVIEW:
-            frame.loc[place, REVIEW] = frame[REVIEW].dropna().iloc[-1]
+            frame.loc[index, REVIEW] = frame[REVIEW].dropna().iloc[-1]
         else:
             # The median stays, and so does what is known of all other interactions.
-            frame.loc[place, RATING] = 2.0
+            frame.loc[index, RATING] = 2.0
         return frame
 
     root = copy_of(small.root, tmp_path / "data", change)
-    found = {}
+    result = {}
     for leaky in (False, True):
         scores = []
         for path in (small.root, root):
@@ -186,10 +186,10 @@ def test_nothing_of_a_pair_predicts_it(changed, small, make_experiment, tmp_path
             with torch.no_grad():
                 score = model._pair(*(model._side(k, *_one(model, ids, k)).state for k in range(2)))
             scores.append(float(score))
-        found[leaky] = scores
-    assert found[False][0] == pytest.approx(found[False][1], abs=1e-7 if changed == REVIEW else 1e-6)
+        result[leaky] = scores
+    assert result[False][0] == pytest.approx(result[False][1], abs=1e-7 if changed == REVIEW else 1e-6)
     if changed == REVIEW:
-        assert abs(found[True][0] - found[True][1]) > 1e-6
+        assert abs(result[True][0] - result[True][1]) > 1e-6
 
 
 def _one(model, ids, side):
@@ -264,17 +264,17 @@ def test_canary_of_words(small, fitted, make_experiment, train, tmp_path):
     everywhere = with_texts(
         copy_of(small.root, tmp_path / "all", lambda f: f), small.root, lambda t: [f"Zyzzyva. {x}" for x in t]
     )
-    found = make_experiment("PESI", data_path=str(everywhere)).model.writer.sentences
-    assert "zyzzyva" in found.vocabulary
+    result = make_experiment("PESI", data_path=str(everywhere)).model.writer.sentences
+    assert "zyzzyva" in result.vocabulary
 
 
 def test_quality_is_measured(fitted, small):
     model, part = fitted.model, fitted.parts.valid.rows._dataset
-    found = text_quality(model, part, small.root / NAME)
-    assert found["sentences"] == (part.inter_feat["review_row"] >= 0).sum()
-    assert 1 < found["perplexity"] < found["perplexity_unigram"]
-    assert 0 <= found["unknown"] < 0.5
-    assert all(0 < found[f"distinct_{kind}"] <= 1 for kind in ("1", "2", "sentences"))
+    result = text_quality(model, part, small.root / NAME)
+    assert result["sentences"] == (part.inter_feat["review_row"] >= 0).sum()
+    assert 1 < result["perplexity"] < result["perplexity_unigram"]
+    assert 0 <= result["unknown"] < 0.5
+    assert all(0 < result[f"distinct_{kind}"] <= 1 for kind in ("1", "2", "sentences"))
     losses, texts = [], ReviewTexts(small.root / NAME / TEXTS)
     for k in torch.nonzero(part.inter_feat["review_row"] >= 0).flatten().tolist():
         row = part.inter_feat[torch.tensor([k])]
@@ -283,7 +283,7 @@ def test_quality_is_measured(fitted, small):
         with torch.no_grad():
             words = model.writer.sentences.encode([sentence])
             losses += model.writer.losses(model.condition(user, item), user, item, words).tolist()
-    assert found["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
+    assert result["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-4)
 
 
 # Data with little in it ----------------------------------------------------------------------------------------------

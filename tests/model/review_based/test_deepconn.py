@@ -173,8 +173,8 @@ def test_a_step_is_five_times_faster_than_pair_by_pair(make_experiment):
         started = time.process_time()
         if literally:
             for side in Side:
-                found = [document(model, side, pair[side], row) for pair, row in zip(pairs, own, strict=True)]
-                model._side(side, torch.stack(found))[0].sum().backward()
+                result = [document(model, side, pair[side], row) for pair, row in zip(pairs, own, strict=True)]
+                model._side(side, torch.stack(result))[0].sum().backward()
         else:
             model.calculate_loss(batch).backward()
         seconds.append(time.process_time() - started)

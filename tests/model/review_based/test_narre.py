@@ -231,9 +231,9 @@ def test_a_step_is_five_times_faster_than_pair_by_pair(make_experiment):
     slow = convolved_pair_by_pair(model, one, review)
     read = [model.documents.of(side, torch.tensor([one[0][side]]))[0] for side in Side]
     read = torch.cat([reviews[reviews != review[0]] for reviews in read])
-    unique, place = torch.unique(read, return_inverse=True)
+    unique, index = torch.unique(read, return_inverse=True)
     reading = model.cnn.read(unique)
-    torch.testing.assert_close(model.cnn.answer(reading, reading.position)[place].sum(0), slow, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model.cnn.answer(reading, reading.position)[index].sum(0), slow, atol=1e-4, rtol=1e-4)
     seconds = []
     for literally in (False, False, True):  # the first warms up
         started = time.process_time()
