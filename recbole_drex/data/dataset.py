@@ -1,4 +1,4 @@
-"""RecBole's ``Dataset`` that carries reviews: rows without a rating are evidence, never training or test targets."""
+"""RecBole's ``Dataset`` with reviews: rows without a rating are evidence, never training or test targets."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from recbole_drex.recbole import (
 
 REVIEW_ROW = "review_row"
 ITEM_REVIEWS = "reviews"
-"""The item modality that is made of an item's training reviews."""
+"""The item modality that is computed from an item's training reviews."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What may be known when something is predicted: the training rows, then the rows without a rating.
+    """The rows that predictions may use: the training rows, then the rows without a rating.
 
     Attributes:
         user, item: internal ids, each of shape ``(n,)``.
         rating: of shape ``(n,)``, NaN where missing.
         timestamp: seconds, float64 of shape ``(n,)``, 0 where missing.
         review_row: row of the feature store, of shape ``(n,)``, -1 where the review is missing.
-        fields: further vectors per interaction by name, each ``(n, width)``; a missing one is all zero.
+        fields: further vectors per interaction by name, each ``(n, width)``; a missing vector is zero.
     """
 
     user: torch.Tensor
@@ -63,21 +63,21 @@ class Evidence:
 class ReviewDataset(Dataset):
     """Atomic files with reviews.
 
-    Rated rows go through RecBole's filtering and splitting. Rows with a review and no rating are held apart in
-    ``unrated`` (none when ``keep_unrated`` is false): they are never split, so they are evidence for every part. A row
-    whose (user, item) pair is rated too is dropped, since it might speak of a test row. Where the split is by time,
-    only rows that are earlier than what is held out are evidence, see :meth:`build`.
+    Rated rows go through RecBole's filtering and splitting. Rows with a review but no rating are stored in ``unrated``
+    (empty if ``keep_unrated`` is false). They are never split, so they are evidence for every part. An unrated row is
+    dropped if its (user, item) pair also has a rating, since its review might describe a test row. If the split is by
+    time, only rows earlier than validation and test are evidence, see :meth:`build`.
 
-    The columns that this project needs (ids, rating, time and review row) are read whether ``load_col`` names them or
-    not. Where the file has no rating column, every interaction counts as a rating of 1. Times are float64: RecBole's
-    float32 holds the present time in steps of 128 seconds.
+    The columns that this project needs (ids, rating, time and review row) are always read, even if ``load_col`` does
+    not name them. Without a rating column, every interaction counts as a rating of 1. Times are float64, since
+    RecBole's float32 has a resolution of 128 seconds for current times.
 
     Attributes:
-        notes: what the user should know about how the data were read.
+        notes: messages for the user about how the data were read.
 
     Raises:
-        DataError: files that cannot be read, lack a field or hold numbers that are none; no rated rows; pre-split files
-            (``benchmark_filename``) that hold rows without a rating; or parameters of RecBole that do not fit the data.
+        DataError: a file cannot be read, lacks a field or has invalid numbers; no row has a rating; pre-split files
+            (``benchmark_filename``) have rows without a rating; or RecBole's parameters do not fit the data.
     """
 
     inter_feat: Any  # a data frame until the data set is built, then RecBole's Interaction
@@ -88,7 +88,7 @@ class ReviewDataset(Dataset):
         self.notes = []
         try:
             super().__init__(config)
-        except (ValueError, NotImplementedError) as error:  # RecBole's answer to parameters that do not fit the data
+        except (ValueError, NotImplementedError) as error:  # RecBole raises these for unsuitable parameters
             raise DataError(f"data set '{config['dataset']}': {error}") from error
 
     def _get_load_and_unload_col(self, source):
@@ -100,14 +100,14 @@ class ReviewDataset(Dataset):
     def _load_feat(self, filepath, source):
         try:
             return super()._load_feat(filepath, source)
-        except ValueError as error:  # of the header or a number; also not UTF-8, or no table that pandas can read
+        except ValueError as error:  # a wrong header or number, not UTF-8, or not a table that pandas can read
             raise DataError(
                 f"{filepath} cannot be read as an atomic file with field_separator {self.config['field_separator']!r}: "
                 f"{error}"
             ) from error
 
     def _check_fields(self) -> None:
-        """Check the interactions of files that anybody may have written."""
+        """Check the interaction fields and their types and values."""
         where = f"data set '{self.dataset_name}' in {self.dataset_path}"
         fields = () if self.inter_feat is None else self.inter_feat.columns
         kinds = {"USER_ID_FIELD": FeatureType.TOKEN, "ITEM_ID_FIELD": FeatureType.TOKEN}
@@ -151,7 +151,7 @@ class ReviewDataset(Dataset):
         super()._data_processing()
 
     def _remove_duplication(self) -> None:
-        # RecBole's sort is not stable, so of rows with equal times either might be kept.
+        # RecBole's sort is not stable, so which of several rows with equal times is kept would be arbitrary.
         keep = self.config["rm_dup_inter"]
         if keep is not None:
             ids, feat = [self.uid_field, self.iid_field], self.inter_feat
@@ -174,7 +174,7 @@ class ReviewDataset(Dataset):
         return users * self.item_num + np.asarray(frame[self.iid_field], dtype=np.int64)
 
     def _fill_nan(self) -> None:
-        # RecBole would fill a missing time or review by the column's mean.
+        # RecBole would replace a missing time or review by the column's mean.
         for frame in (self.inter_feat, self.unrated):
             for field, value in ((self.time_field, 0.0), (REVIEW_ROW, -1.0)):
                 if field in frame:
@@ -182,12 +182,12 @@ class ReviewDataset(Dataset):
         super()._fill_nan()
 
     def _del_col(self, feat, field) -> None:
-        # RecBole drops a rating that `threshold` makes labels of, and what `unused_col` names.
+        # RecBole drops a rating that `threshold` turns into labels, and the columns in `unused_col`.
         if feat is not self.inter_feat or field not in self._needed():
             super()._del_col(feat, field)
 
     def _needed(self) -> set[str]:
-        """Fields of interactions that this project reads, whatever the model."""
+        """Fields of interactions that this project reads for every model."""
         keys = ("USER_ID_FIELD", "ITEM_ID_FIELD", "RATING_FIELD", "TIME_FIELD")
         return {REVIEW_ROW, *(self.config[key] for key in keys)}
 
@@ -214,19 +214,19 @@ class ReviewDataset(Dataset):
         self.unrated = together[n_rated:]
 
     def build(self) -> list[ReviewDataset]:
-        """Split as RecBole does, or by ``eval_args.split: {KF: [n, fold]}``: into n folds of each user's rows.
+        """Split as RecBole does, or, with ``eval_args.split: {KF: [n, fold]}``, into n folds of each user's rows.
 
-        The rows are shuffled by the seed and dealt out to n folds in turn; ``fold`` is tested, the next one validates,
-        the others train. So over folds 0 to n - 1 every row is tested once.
+        For folds, the rows are shuffled by the seed and assigned to the n folds in turn. ``fold`` is the test part, the
+        next fold is for validation, the others are for training. Over folds 0 to n - 1, every row is tested once.
 
-        Where the order is by time, ``unrated`` of the training part holds only rows earlier than the first row of
-        validation and test: of the same user where the split is by user, of all users where it is not. Rows without a
-        time are then no evidence.
+        If the order is by time, ``unrated`` of the training part contains only rows earlier than the first row of
+        validation and test (per user if the split is by user, otherwise over all users). Rows without a time are then
+        not evidence.
 
         Raises:
-            ConfigError: ``KF`` with another order or grouping than random and by user, numbers that are no fold, or
-                of a data set that comes split.
-            DataError: it is to be ordered by time, and there are no times.
+            ConfigError: ``KF`` without random order and grouping by user, with invalid numbers, or for a data set that
+                is already split.
+            DataError: the order is by time, but the data have no times.
         """
         arguments = self.config["eval_args"]
         temporal = self.benchmark_filename_list is None and arguments["order"] == "TO"
@@ -238,7 +238,7 @@ class ReviewDataset(Dataset):
                 parts[0].unrated = self._earlier_unrated(parts[1:])
             return parts
         if self.benchmark_filename_list is not None:
-            raise ConfigError(f"eval_args: data set '{self.dataset_name}' comes split, so folds (KF) cannot be made")
+            raise ConfigError(f"eval_args: data set '{self.dataset_name}' is already split: folds (KF) are impossible")
         if (arguments["order"], arguments["group_by"]) != ("RO", "user"):
             raise ConfigError("eval_args: folds (KF) are random and by user: they need order: RO and group_by: user")
         n, fold = fold_of(arguments)
@@ -264,7 +264,7 @@ class ReviewDataset(Dataset):
             )
 
     def _earlier_unrated(self, held_out: list[ReviewDataset]) -> Interaction:
-        """Rows without a rating that are known before the first row that is held out, of each user or of all."""
+        """Rows without a rating that are earlier than the first validation or test row, per user or over all users."""
         first = torch.full((self.user_num,), torch.inf, dtype=torch.float64)
         for part in held_out:
             first.scatter_reduce_(0, part.inter_feat[self.uid_field].long(), part.inter_feat[self.time_field], "amin")
@@ -275,23 +275,23 @@ class ReviewDataset(Dataset):
         early = (time != 0) & (time < first[self.unrated[self.uid_field].long()])  # 0 where the time is missing
         if not early.all():
             self.notes.append(
-                f"{int((~early).sum()):,} of {len(early):,} rows without a rating are no evidence, since they are not "
-                "known to be earlier than what is held out (order: TO)"
+                f"{int((~early).sum()):,} of {len(early):,} rows without a rating are not evidence, since they are not "
+                "known to be earlier than validation and test (order: TO)"
             )
         return self.unrated[torch.nonzero(early).flatten()]
 
     def with_hidden(self, reviews: float, ratings: float) -> ReviewDataset:
-        """This (training) part without a share of its reviews and ratings, to see what a model owes to them.
+        """This (training) part without a share of its reviews and ratings, to measure what they contribute to a model.
 
-        The seed decides which; what a smaller share hides, a larger one hides too.
+        The seed decides which rows are hidden; a larger share includes every smaller one.
 
         Args:
-            reviews: share of the interactions with a review whose review is hidden, unrated ones included.
-            ratings: share of the interactions with a review (that is not hidden) whose rating is hidden; they become
-                rows without a rating, so that nothing learns from their rating, but from their review.
+            reviews: share of the reviews that are hidden, unrated interactions included.
+            ratings: share of the interactions with a visible review whose rating is hidden. They become rows without a
+                rating: models learn from their review, but not from their rating.
 
         Raises:
-            DataError: no rating would be left to learn from.
+            DataError: no training rating would be left.
         """
         if not reviews and not ratings:
             return self
@@ -321,11 +321,10 @@ class ReviewDataset(Dataset):
 
         Args:
             fields: further modalities: ``float_seq`` fields of the ``.inter`` file, or item modalities, whose vectors
-                come with every interaction of an item.
+                are repeated for every interaction of an item.
 
         Raises:
-            ConfigError: there is no such field, or it is ``reviews``: the reviews of an item would bring the review of
-                the interaction that is predicted.
+            ConfigError: there is no such field, or it is ``reviews``, which would leak the review of the target.
             DataError: the field holds NaN or infinite numbers.
         """
         parts = [self.inter_feat, self.unrated]
@@ -348,7 +347,7 @@ class ReviewDataset(Dataset):
                 raise ConfigError(unknown_name("modality", field, legal, "Further fields need 'load_col'."))
         review_row = column(REVIEW_ROW, -1.0).long()
         if self.config["shuffle_reviews"]:
-            # What remains of a model's gain over no reviews at all is not owed to what they say.
+            # A control: any gain over no reviews that remains is not due to their content.
             reviewed = torch.nonzero(review_row >= 0).flatten()
             generator = torch.Generator().manual_seed(self.config["seed"])
             review_row[reviewed] = review_row[reviewed[torch.randperm(len(reviewed), generator=generator)]]
@@ -367,13 +366,13 @@ class ReviewDataset(Dataset):
 
     @property
     def item_modalities(self) -> list[str]:
-        """What :meth:`item_vectors` knows: prepared modalities, ``float_seq`` fields of the ``.item`` file, reviews."""
+        """Names for :meth:`item_vectors`: prepared modalities, ``float_seq`` fields of the ``.item`` file, reviews."""
         fields = [name for name in self._float_seqs() if self.item_feat is not None and name in self.item_feat]
         reviews = [ITEM_REVIEWS] if REVIEW_ROW in self.inter_feat else []
         return [*ItemFeatures(Path(self.dataset_path) / FOLDER).names, *fields, *reviews]
 
     def item_vectors(self, name: str) -> torch.Tensor:
-        """Vectors of all items by internal id, (item_num, width); zeros for the padding and for items that lack them.
+        """Vectors of all items by internal id, (item_num, width); zeros for the padding and for items without vector.
 
         Args:
             name: a prepared modality such as ``text`` or ``image``, a ``float_seq`` field of the ``.item`` file, or
@@ -416,14 +415,14 @@ class ReviewDataset(Dataset):
         """The word features of the reviews.
 
         Raises:
-            DataError: they are missing or damaged; the message holds the command that makes them, or the parameters
-                that do without.
+            DataError: they are missing or damaged; the message shows the command that creates them, or the parameters
+                that avoid them.
         """
         folder = Path(self.dataset_path) / "features"
         if not folder.is_dir():
             there = ",".join(["rating", *(name for name in self.item_modalities if name != ITEM_REVIEWS)])
             raise DataError(
-                f"data set '{self.dataset_name}' has no word features in {folder}. From raw reviews they are made by "
+                f"data set '{self.dataset_name}' has no word features in {folder}. Create them from raw reviews with "
                 f"`recbole-drex prepare --dataset {self.dataset_name} --raw FILE --rebuild`; without reviews, let DReX "
                 f"use what is there: --modalities '[{there}]' --taste '[]'"
             )
@@ -431,10 +430,10 @@ class ReviewDataset(Dataset):
 
 
 def fold_of(eval_args: dict[str, Any]) -> tuple[int, int]:
-    """Number of folds and which one is tested, of ``eval_args.split: {KF: [n, fold]}``.
+    """Number of folds and index of the test fold in ``eval_args.split: {KF: [n, fold]}``.
 
     Raises:
-        ConfigError: they are no such numbers.
+        ConfigError: the numbers are invalid.
     """
     value = eval_args["split"]["KF"]
     numbers = isinstance(value, list) and len(value) == 2 and all(type(number) is int for number in value)
@@ -444,7 +443,7 @@ def fold_of(eval_args: dict[str, Any]) -> tuple[int, int]:
 
 
 def _chosen(candidates: torch.Tensor, share: float, seed: int) -> torch.Tensor:
-    """Mask of a random ``share`` of ``candidates`` (a mask); a larger share holds every smaller one."""
+    """Mask of a random ``share`` of ``candidates`` (a mask); a larger share includes every smaller one."""
     indices = torch.nonzero(candidates).flatten()
     order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))
     chosen = torch.zeros_like(candidates)
@@ -453,7 +452,7 @@ def _chosen(candidates: torch.Tensor, share: float, seed: int) -> torch.Tensor:
 
 
 class _OwnBatches:
-    """Mixin of loaders for evaluation, of which every process of a group takes its own batches."""
+    """Mixin for evaluation loaders: every process of a group takes its own batches."""
 
     def __iter__(self):
         if collectives.world_size() == 1:
@@ -463,8 +462,7 @@ class _OwnBatches:
         return map(self.collate_fn, batches[own])  # type: ignore[attr-defined]
 
 
-# A sampler's sets of what each user has touched take more memory than the data, so loaders that sample nothing, or have
-# seen what they need, let go of it.
+# A sampler's sets of each user's items take more memory than the data, so loaders that do not sample release it.
 
 
 class _Rows(_OwnBatches, NegSampleEvalDataLoader):
@@ -481,7 +479,7 @@ class _Full(_OwnBatches, FullSortEvalDataLoader):
 
 
 class EvaluationLoaders(NamedTuple):
-    """Two views of one part: its rated rows, and its users against the full catalogue."""
+    """Two loaders of one part: its rated rows, and its users with the full catalogue."""
 
     rows: NegSampleEvalDataLoader
     full: FullSortEvalDataLoader
@@ -490,7 +488,7 @@ class EvaluationLoaders(NamedTuple):
 class SplitParts(NamedTuple):
     """A split data set: the training loader and the evaluation loaders of validation and test.
 
-    A part that the split leaves out on purpose, by a share of 0, is None.
+    A part that the split leaves out by a share of 0 is None.
     """
 
     train: Any
@@ -503,10 +501,10 @@ class SplitParts(NamedTuple):
 
 
 def settle_relevance(config: Config, dataset: ReviewDataset) -> None:
-    """Let the rating from which an item is relevant follow the data, where none is given, and check it where one is.
+    """Check the rating from which an item is relevant; derive it from the data if it is not set.
 
     Raises:
-        DataError: it is above all ratings, or ratings cannot be gains.
+        DataError: the threshold is above all ratings, or negative ratings would be gains.
     """
     levels = np.unique(np.asarray(dataset.inter_feat[dataset.rating_field], dtype=np.float32)).astype(np.float64)
     where = f"the ratings of '{dataset.dataset_name}' are from {levels[0]:g} to {levels[-1]:g}"
@@ -522,16 +520,16 @@ def settle_relevance(config: Config, dataset: ReviewDataset) -> None:
 
 
 def split(config: Config, dataset: ReviewDataset) -> SplitParts:
-    """Split by ``eval_args``, hide what is to be hidden from training, and make the loaders.
+    """Split by ``eval_args``, hide reviews and ratings from training if configured, and make the loaders.
 
     Raises:
         ConfigError: ``eval_args`` names a split, order or grouping that RecBole does not know.
-        DataError: the split leaves validation or test empty, or a user has interacted with all items and the model
-            needs others.
+        DataError: the split leaves validation or test empty, or a user has interacted with all items, so that negative
+            sampling is impossible.
     """
     try:
         built = dataset.build()
-    except (NotImplementedError, ValueError) as error:  # RecBole's answer to a split that does not fit the data
+    except (NotImplementedError, ValueError) as error:  # RecBole raises these for an unsuitable split
         raise ConfigError(f"eval_args {config['eval_args']}: {error}") from error
     longest, theirs = max(config["topk"]), other_metrics(config["metrics"])
     if longest >= dataset.item_num and any(metric_types[name.lower()] == EvaluatorType.RANKING for name in theirs):
@@ -545,9 +543,9 @@ def split(config: Config, dataset: ReviewDataset) -> SplitParts:
             raise DataError(f"the split {config['eval_args']['split']} leaves no {name} rows in '{config['dataset']}'")
     try:
         samplers = create_samplers(config, dataset, built)
-    except ValueError as error:  # RecBole's answer to users who have interacted with everything
+    except ValueError as error:  # RecBole raises this for users who have interacted with all items
         raise DataError(f"data set '{config['dataset']}': {error}") from error
-    # Samplers know the whole training part: an item whose rating is hidden is still no unseen item.
+    # Samplers see the whole training part: an item with a hidden rating must not be sampled as unseen.
     train_part = built[0].with_hidden(config["hide_reviews"], config["hide_ratings"])
     train = get_dataloader(config, "train")(config, train_part, samplers[0], shuffle=config["shuffle"])
     loaders = [

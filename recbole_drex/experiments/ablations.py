@@ -1,4 +1,4 @@
-"""What a model can be run without: the parts its configuration names, and its modalities."""
+"""Ablations of a model: without parts that its configuration names, and without modalities."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from recbole_drex.model.multimodal.lirdrec import SHARED
 
 
 def ablations(config: Config) -> list[dict[str, Any]]:
-    """Changes of a configuration that each take one thing away.
+    """Changes of a configuration that each remove one part.
 
-    First those that ``ablations`` in the model's YAML lists, one parameter each; then, of two or more modalities or
-    blocks, each one left out and, of three or more modalities, each one alone. What the configuration has already is no
-    change.
+    First those listed in ``ablations`` of the model's YAML, one parameter each. Then, with two or more modalities or
+    blocks, each one is left out, and, with three or more modalities, each one is used alone. Changes that the
+    configuration already has are skipped.
 
     Example:
         >>> config = Config("DReX", "demo", [], {"use_bias": False, "aspects": 0, "taste": []})

@@ -1,4 +1,4 @@
-"""What a trained model says of many users, pairs or items, block by block, so that memory stays bounded."""
+"""Output of a trained model for many users, pairs or items, in blocks, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole_drex.experiments.trained_run import TrainedRun, check_length
 from recbole_drex.model.vectors import vectors_of
 from recbole_drex.utils.files import replacing
 
-_USERS = 256  # whose recommendations are held at a time
+_USERS = 256  # users per block
 
 
 def recommendations(
@@ -25,13 +25,13 @@ def recommendations(
         run: the trained model.
         users: as named in the data; default: all.
         k: items of each user, 1 or more.
-        explain: add a column ``explanation`` with the reasons in words.
+        explain: add a column ``explanation`` with the explanation as text.
 
     Returns:
         At least one part, with ``user_id`` and the columns of :meth:`TrainedRun.recommend`, which gives the same rows.
 
     Raises:
-        DataError: no such user, or ``explain`` and the model gives no reasons.
+        DataError: no such user, or ``explain`` is set and the model has no explanations.
         ConfigError: ``k`` is not positive.
     """
     check_length(k)
@@ -54,10 +54,10 @@ def recommendations(
 
 
 def read_users(path: str | Path) -> list[str]:
-    """The names in a file with one user a line; blank lines are left out.
+    """The names in a file with one user per line; blank lines are skipped.
 
     Raises:
-        DataError: there is no such file, it is no text, or it names nobody.
+        DataError: there is no such file, it is not a text, or it names no users.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -65,15 +65,15 @@ def read_users(path: str | Path) -> list[str]:
         raise DataError(f"cannot read the users in {path}: {getattr(error, 'strerror', None) or error}") from error
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not names:
-        raise DataError(f"{path} names no users: it must have one a line")
+        raise DataError(f"{path} names no users: it must have one per line")
     return names
 
 
 def write_vectors(run: TrainedRun, path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Write the vectors of all users and items as a NumPy archive, whole or not at all.
+    """Write the vectors of all users and items as a NumPy archive, atomically.
 
-    It holds ``user_id`` and ``item_id``, the names in the data, and ``user_vectors`` and ``item_vectors``, a row for
-    each; ``numpy.load`` reads it. See :func:`recbole_drex.model.vectors.vectors_of`.
+    It has the arrays ``user_id`` and ``item_id``, the names in the data, and ``user_vectors`` and ``item_vectors``, one
+    row for each; ``numpy.load`` reads it. See :func:`recbole_drex.model.vectors.vectors_of`.
 
     Returns:
         The shapes of the two arrays of vectors.

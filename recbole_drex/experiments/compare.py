@@ -1,4 +1,4 @@
-"""Compare models on data sets over seeds: reuse finished runs, make what is missing, survive a model that fails."""
+"""Compares models on data sets over seeds: reuses finished runs, makes missing ones, continues when a model fails."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from recbole_drex.utils.progress import WITHOUT_REST
 
 @dataclasses.dataclass
 class _Job:
-    """One run to be made or found."""
+    """One run of a comparison, finished or still to be made."""
 
     variant: Variant
     dataset: str
@@ -53,7 +53,7 @@ class _Job:
     status: str = "waiting"
     error: str | None = None
     seconds: float | None = None
-    timed: bool = False  # made by this process, so that ``seconds`` is all that it took
+    timed: bool = False  # made by this process, so that ``seconds`` is its full duration
 
 
 def compare(
@@ -74,37 +74,37 @@ def compare(
     overwrite: bool = False,
     command: str = "",
 ) -> Comparison:
-    """Run every model on every data set with every seed, unless that run is there already, and put them side by side.
+    """Run every model on every data set with every seed, unless that run exists, and compare them.
 
-    A finished run is reused if its configuration, data and version are the same and its files are whole; an interrupted
-    one continues from its last epoch. So the same call again continues where it was stopped. A run that fails leaves
-    ``error.log`` in its folder, and the others go on. Tables, reports and figures that were made of another comparison
+    A finished run is reused if its configuration, data and version are the same and its files are undamaged; an
+    interrupted run continues from its last epoch. So repeating the call continues an interrupted comparison. A run that
+    fails writes ``error.log`` to its folder, and the others continue. Tables, reports and figures of another comparison
     in the folder are removed.
 
     Args:
-        models: names of models of this project or of RecBole, names or classes of registered ones; changed parameters
+        models: names of models of this project or of RecBole, names or classes of registered models; changed parameters
             follow after ``+``, as in ``DReX+start=random+use_bias=false``; default: ``model`` of the files.
         datasets: prepared data sets, ``demo``, categories of Amazon Reviews 2023, or names of files in the folder that
             the environment variable RECBOLE_DREX_RAW names.
         seeds: each has its own split.
         folds: with a number n, each seed's split is one of n folds, and each interaction is tested once per seed.
-        vary: one or two parameters with several values; each model runs with every combination of those that it knows.
+        vary: one or two parameters with several values; each model runs with every combination of those that it has.
         ablate: also run each model without each of its parts and modalities, see
             :func:`recbole_drex.experiments.ablations.ablations`.
         data_path: folder of prepared data sets; default: the parameter of that name, ``atomic_data/``.
         output: runs go to ``<output>/<dataset>/<label>/seed-<n>/``.
         name: the comparison goes to ``<output>/<name>/``.
         config_files: YAML files of parameters, later ones win.
-        parameters: parameters by name; they win over files. Each model takes those it knows.
+        parameters: parameters by name; they win over files. Each model takes those that it has.
         references: also run the reference models (global mean, item mean, bias, biased matrix factorisation).
-        reference: the model that all others are tested against, as it is called in tables; by default the first.
-        overwrite: replace finished runs of another configuration; each stays until the new one is finished.
-        command: noted in the comparison.
+        reference: label of the model that all others are tested against; by default the first.
+        overwrite: replace finished runs of another configuration; each is kept until the new one is finished.
+        command: recorded in the comparison.
 
     Raises:
-        CheckpointError: a run's folder holds a finished run of another configuration, and ``overwrite`` is not given.
-        StorageError: files cannot be written; the same call continues once there is room.
-        DrexError: an input is at fault: an unknown model, data set or parameter, a parameter that no model knows.
+        CheckpointError: a run's folder has a finished run of another configuration, and ``overwrite`` is not set.
+        StorageError: files cannot be written; the same call continues once there is space.
+        DrexError: an invalid input: an unknown model, data set or parameter, or a parameter that no model has.
 
     Example:
         >>> import recbole_drex as rd
@@ -151,11 +151,11 @@ def compare(
     return read_comparison(folder)
 
 
-# What is to be run ----------------------------------------------------------------------------------------------------
+# The runs -------------------------------------------------------------------------------------------------------------
 
 
 def parse_model(text: str) -> tuple[str, dict[str, Any]]:
-    """Read ``DReX+start=random+use_bias=false``: the model's name and what is changed; values are read as YAML.
+    """Parse ``DReX+start=random+use_bias=false`` into the model's name and its changed parameters (YAML values).
 
     Raises:
         ConfigError: no such model, or a change without a value.
@@ -178,7 +178,7 @@ def parse_model(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def label_of(model: str, parameters: Mapping[str, Any]) -> str:
-    """What a model with changed parameters is called.
+    """Label of a model with changed parameters.
 
     Example:
         >>> label_of("DReX", {"start": "random", "use_bias": False})
@@ -203,10 +203,10 @@ def _variants(
     references: bool,
     modalities: Sequence[str],
 ) -> tuple[Variant, ...]:
-    """Every model with every combination of the varied parameters that it knows, each perhaps followed by itself
-    without each of its parts; references last, as they are.
+    """Every model with every combination of the varied parameters that it has, each followed by its ablations if
+    ``ablate`` is set; then the references.
 
-    ``modalities`` are the item vectors of data sets that have no reviews.
+    ``modalities`` are the item vectors of data sets without reviews.
     """
     if len(vary) > 2:
         raise ConfigError(f"one or two parameters can be varied at a time, not {len(vary)}: {', '.join(vary)}")
@@ -214,7 +214,7 @@ def _variants(
         if key in given:
             raise ConfigError(f"parameter '{key}' is varied and given a value: {given[key]!r}")
         if len(set(map(repr, values))) < len(values) or not values:
-            raise ConfigError(f"the values of the varied parameter '{key}' must be different ones: {values}")
+            raise ConfigError(f"the values of the varied parameter '{key}' must be distinct: {values}")
     result: dict[str, Variant] = {}
     legal_anywhere: set[str] = set()
     for text in models:
@@ -222,7 +222,7 @@ def _variants(
         legal = Config(model, "demo").legal
         legal_anywhere |= legal
         axes = [key for key in vary if key in legal and key not in changed]
-        # A data set without reviews has item vectors alone, and the model's default may name reviews.
+        # A data set without reviews has only item vectors, but the model's default may name reviews.
         stored = {"item_modalities": modalities} if modalities and "item_modalities" in legal else {}
         for point in itertools.product(*(vary[key] for key in axes)):
             parameters = {**changed, **dict(zip(axes, point, strict=True))}
@@ -234,7 +234,7 @@ def _variants(
                 label = label_of(model, {**parameters, **change})
                 result.setdefault(label, Variant(label, model, {**parameters, **change}))
     if ablate and not any(variant.parameters for variant in result.values()):
-        raise ConfigError(f"nothing is known that could be taken away from {' and '.join(result)}")
+        raise ConfigError(f"no ablations are defined for {' and '.join(result)}")
     for key in (*vary, *given):
         if key not in legal_anywhere:
             raise UnknownNameError("parameter of these models:", key, legal_anywhere)
@@ -244,7 +244,7 @@ def _variants(
 
 
 def _stored_modalities(datasets: Sequence[str], given: Mapping[str, Any]) -> list[str]:
-    """The item vectors that data sets without reviews have in common; none if one of them has reviews."""
+    """The item vectors that data sets without reviews share; empty if one of them has reviews."""
     root = Path(given.get("data_path") or Config("Bias", "demo")["data_path"])
     if any((root / dataset / "features").is_dir() or not (root / dataset).is_dir() for dataset in datasets):
         return []
@@ -260,14 +260,14 @@ def _jobs(
     given: Mapping[str, Any],
     output: Path,
 ) -> Iterator[_Job]:
-    """All runs, checked as far as they can be before anything is trained; the data sets are prepared on the way."""
+    """All runs, checked before anything is trained; the data sets are prepared."""
     folders = {variant.label: _folder_name(variant.label) for variant in variants}
     if len(set(folders.values())) < len(folders):
-        raise ConfigError(f"these variants need folders of the same name: {', '.join(folders)}")
+        raise ConfigError(f"these variants would share a folder: {', '.join(folders)}")
     legal = {variant.model: Config(variant.model, "demo").legal for variant in variants}
     manifests = {}
     for dataset in dict.fromkeys(datasets):
-        # Seeds outermost, so that a comparison that is stopped early has all models on the same splits.
+        # Seeds are the outer loop, so that an interrupted comparison has all models on the same splits.
         for seed in dict.fromkeys(seeds):
             for fold in range(folds) if folds is not None else (None,):
                 for variant in variants:
@@ -294,7 +294,7 @@ def _folder_name(label: str) -> str:
 
 
 def _run_all(jobs: list[_Job], folder: Path, described: dict[str, Any], command: str, overwrite: bool) -> None:
-    """Find or make every run, in order; the comparison's file is brought up to date after each."""
+    """Find or make every run, in order; the comparison's file is updated after each."""
 
     def note() -> None:
         content = {**described, "runs": [_entry(job, folder) for job in jobs]}
@@ -326,11 +326,11 @@ def _run_all(jobs: list[_Job], folder: Path, described: dict[str, Any], command:
                 )
                 job.status = "finished"
             except StorageError:
-                raise  # the other runs would meet it too
-            except Exception as error:  # whatever a registered model raises, the other models go on
+                raise  # the other runs would fail, too
+            except Exception as error:  # a registered model may raise anything; the other models continue
                 job.status = "failed"
                 job.error = str(error) if isinstance(error, DrexError) else f"{type(error).__name__}: {error}"
-                if not isinstance(error, BusyError):  # the folder is another process's
+                if not isinstance(error, BusyError):  # another process owns the folder
                     write_text(job.folder / ERRORS, traceback.format_exc())
                 tqdm.write(f"failed: {job.variant.label} on {job.dataset}, {job.replicate}: {job.error}")
             job.seconds = perf_counter() - started
@@ -353,7 +353,7 @@ def _entry(job: _Job, folder: Path) -> dict[str, Any]:
 
 
 def _about(jobs: Sequence[_Job]) -> str:
-    """How long the waiting runs will take, once each has a sibling that this process has made; empty before."""
+    """Estimated duration of the waiting runs, if this process has finished a similar run of each; else empty."""
     seconds: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
         if job.timed and job.seconds is not None:

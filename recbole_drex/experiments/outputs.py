@@ -1,4 +1,4 @@
-"""What a run writes: its log while it works, and its files once it is trained and evaluated."""
+"""The output of a run: its log, and its files after training and evaluation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from recbole_drex.utils.files import write_json
 
 @contextlib.contextmanager
 def logging_to(path: Path, config: Config) -> Iterator[None]:
-    """RecBole logs through the root logger; send that to the run's own file and keep the terminal for progress."""
+    """Write RecBole's log, which goes through the root logger, to the run's file; the terminal shows progress."""
     root = logging.getLogger()
     handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -45,12 +45,12 @@ def logging_to(path: Path, config: Config) -> Iterator[None]:
         logging.captureWarnings(False)
         root.setLevel(before)
         root.removeHandler(handler)
-        with contextlib.suppress(OSError):  # of what could not be written, which has been told
+        with contextlib.suppress(OSError):  # has been reported when writing failed
             handler.close()
 
 
 class _RunLog(logging.FileHandler):
-    """Ends the run when its log cannot be written, where logging would print a traceback and go on."""
+    """Ends the run when its log cannot be written, where logging would print a traceback and continue."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
@@ -67,7 +67,7 @@ def finish(
     seconds: float,
     command: str,
 ) -> dict[str, Any]:
-    """Write what a finished run leaves, but for its result file; returns what that is to hold."""
+    """Write the files of a finished run except the result file; returns the content of that file."""
     config, logger = experiment.config, logging.getLogger()
     result = run_record.result(experiment, label, trainer, valid, test, seconds, command)
     write_interactions(run_dir, run_record.interactions(experiment, valid, test))
@@ -82,7 +82,7 @@ def finish(
 
 
 def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
-    """Write explained recommendations and profiles into ``run_dir``; returns what the result file says of them."""
+    """Write explained recommendations and profiles to ``run_dir``; returns their entries in the result file."""
     config, explainer = experiment.config, Explainer(experiment, quotes=2, word_effects=True)
     if config["explained_users"]:
         if explainer.keywords is not None:

@@ -1,4 +1,4 @@
-"""The main job: prepare if needed, train, evaluate, write the result."""
+"""The main entry point: prepare if needed, train, evaluate, write the result."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Run every model with every seed; each seed has its own split.
 
-    Several processes share the work if parameter ``nproc`` says so, or if torchrun or Ray Train has started them; all
-    of them then return the same.
+    Several processes share the work if parameter ``nproc`` is set, or if torchrun or Ray Train has started them; all of
+    them then return the same.
 
     Args:
         models: one or several models of this project or of RecBole, by name or class; default: ``model`` of the
@@ -69,16 +69,16 @@ def run(
         parameters: parameters by name; they win over files.
         references: also run :data:`REFERENCES`, reusing finished ones of the same settings.
         resume: continue with interrupted runs and keep finished ones.
-        overwrite: replace finished runs of another configuration, data or version; each stays until the new one is
+        overwrite: replace finished runs of another configuration, data or version; each is kept until the new one is
             finished.
-        command: noted in the result.
+        command: recorded in the result.
 
     Returns:
         The contents of the result files, references last.
 
     Raises:
-        CheckpointError: a folder holds a finished run of another configuration, and ``overwrite`` is not given.
-        DrexError: another input is at fault; see the message.
+        CheckpointError: a folder has a finished run of another configuration, and ``overwrite`` is not set.
+        DrexError: another invalid input; see the message.
     """
     forget_notes()
     merged = merged_files(config_files)
@@ -109,7 +109,7 @@ def run(
     arguments |= {"raw": raw, "meta": meta}
     manifest = prepare_dataset(configs[0], raw, meta)
     if nproc:
-        with stage(""):  # the first of the processes speaks
+        with stage(""):  # the first of the processes shows progress
             return launch(run, arguments, configs[0].final_config_dict)
     names = list(dict.fromkeys(config.model for config in configs))
     jobs = [(name, False) for name in names]
@@ -118,7 +118,7 @@ def run(
         planned = []
         for seed in dict.fromkeys(seeds):
             for name, is_reference in jobs:
-                # A parameter of the model asked for need not exist in a reference; what both know is shared.
+                # References get only the parameters that all models share.
                 if is_reference:
                     shared = shared_parameters({**configs[0].external_config_dict, "seed": seed})
                     config = Config(name, dataset, [], shared, read_texts=False)
@@ -168,12 +168,12 @@ def dataset_named(values: Mapping[str, Any]) -> str:
 def _seed(values: Mapping[str, Any]) -> int:
     seed = values.get("seed", 2026)
     if type(seed) is not int:
-        raise ConfigError(f"parameter 'seed' must be a whole number, not {seed!r}")
+        raise ConfigError(f"parameter 'seed' must be an integer, not {seed!r}")
     return seed
 
 
 def raw_files_of(config: Config, raw: RawReviews, meta: RawItems) -> tuple[list[str | Path], str | Path | None]:
-    """Raw files, where one or several are given, or data frames, which are kept beside the prepared data sets.
+    """Raw files from one file, several files, or data frames, which are stored next to the prepared data sets.
 
     Raises:
         DataError: a data frame cannot be written.
@@ -194,12 +194,12 @@ def prepare_dataset(
     engine: str = "local",
     address: str | None = None,
 ) -> dict[str, Any]:
-    """Find the raw files of the configured data set and prepare it, unless that has been done.
+    """Find the raw files of the configured data set and prepare it, unless it is already prepared.
 
-    Where there are no raw files, a data set that was prepared before is used with the settings that it was prepared
-    with; of those that the configuration gives none may be another.
+    Without raw files, a prepared data set is used with its own settings; settings in the configuration must not differ
+    from them.
 
-    ``engine`` and ``address`` say where, see :func:`recbole_drex.data.prepare.pipeline.prepare`.
+    For ``engine`` and ``address`` see :func:`recbole_drex.data.prepare.pipeline.prepare`.
     """
     check_engine(engine, address)
     dataset = safe_name(config.dataset, "data set")
@@ -208,7 +208,7 @@ def prepare_dataset(
         raise ConfigError(f"'{dataset}' is a data set inside RecBole, which is not overwritten; choose another name")
     parts = config["benchmark_filename"]
     if parts and raw:
-        raise ConfigError("benchmark_filename names parts that are split already, so --raw does not apply")
+        raise ConfigError("benchmark_filename names pre-split parts, so --raw does not apply")
     environment = os.environ.get("RECBOLE_DREX_RAW")
     sources = Sources() if parts else find_sources(dataset, folder.parent, raw, meta, environment)
     settings = config.preparation()
@@ -235,6 +235,6 @@ _PROTOCOL_KEYS = {
 
 
 def shared_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reference must share with the models it is compared with: data, split and conventions."""
+    """The parameters that a reference must share with the compared models: data, split and conventions."""
     shared = {*_PROTOCOL_KEYS, *(one.name for one in PREPARATION), *dataset_arguments}
     return {key: value for key, value in parameters.items() if key in shared}

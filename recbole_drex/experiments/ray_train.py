@@ -1,4 +1,4 @@
-"""Training by the workers of Ray Train, on as many machines as it takes."""
+"""Training by the workers of Ray Train, on one or several machines."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _PATIENCE = 24 * 3600  # seconds that workers wait for the first one, while it e
 def train_on_ray(
     *, workers: int, use_gpu: bool = False, address: str | None = None, **arguments: Any
 ) -> list[dict[str, Any]]:
-    """:func:`recbole_drex.experiments.quick_start.run` by several processes, which Ray places.
+    """:func:`recbole_drex.experiments.quick_start.run` by several processes that Ray schedules.
 
     Every machine must see ``data_path`` and ``output`` under the same path; the first worker writes.
 
     Args:
         workers: number of processes.
-        use_gpu: each has a GPU of its own; otherwise each takes one CPU.
-        address: as of :func:`recbole_drex.parallel.ray_cluster.connected`; default: the Ray that this process is
-            connected to, or a new one on this machine.
+        use_gpu: each process uses one GPU; otherwise one CPU.
+        address: as for :func:`recbole_drex.parallel.ray_cluster.connected`; default: the Ray cluster that this process
+            is connected to, or a new one on this machine.
         arguments: of :func:`recbole_drex.experiments.quick_start.run`.
 
     Returns:
         What :func:`recbole_drex.experiments.quick_start.run` returns.
 
     Raises:
-        DrexError: an input is at fault, there is no Ray at the address, or Ray is not installed or too old.
+        DrexError: an invalid input, no Ray at the address, or Ray is not installed or too old.
     """
     if workers < 1:
         raise ConfigError(f"workers must be 1 or more, not {workers}")
@@ -68,14 +68,14 @@ def train_on_ray(
 
 
 def _absolute(paths: Any) -> Any:
-    """Workers have a working directory of their own."""
+    """Absolute paths, since workers have other working directories."""
     if isinstance(paths, (str, Path)):
         return str(Path(paths).absolute())
     return [_absolute(path) for path in paths]
 
 
 def _work(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a worker does; Ray has made the process group."""
+    """The training loop of a worker; Ray has created the process group."""
     from recbole_drex.experiments.quick_start import run
 
     for model in config["registered"]:

@@ -1,6 +1,6 @@
-"""Checkpoints that RecBole wrote: evaluated on their own split, where the user trusts the file.
+"""Evaluates checkpoints that RecBole wrote, on their own split, if the user trusts the file.
 
-They are pickles, and reading a pickle runs whatever code it holds; so none is read unless the user says so.
+They are pickles, and reading a pickle can run arbitrary code, so a file is read only if the user allows it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from recbole_drex.utils.files import sha256
 _DATA = tuple(
     name
     for name in dataset_arguments
-    # Which columns are read and how numbers are scaled decides no split; the ratings are needed as they are.
+    # The columns that are read and the scaling of numbers do not change the split; ratings must not be scaled.
     if not name.startswith("normalize") and name not in ("load_col", "unload_col", "unused_col")
 )
-_SPLIT = ("split", "order", "group_by")  # of `eval_args`; how scores are ranked is for this project to say
+_SPLIT = ("split", "order", "group_by")  # of `eval_args`; this project decides how scores are ranked
 
 
 def evaluate_checkpoint(
@@ -41,27 +41,27 @@ def evaluate_checkpoint(
     overwrite: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Evaluate a model that RecBole trained, as :func:`recbole_drex.run` evaluates its own.
+    """Evaluate a model that RecBole trained in the same way as :func:`recbole_drex.run`.
 
-    Model, data set, seed, split and the model's parameters are those of the checkpoint. RecBole's own code splits the
-    data once more, and the rows must be the same, so that nothing the model was trained on is tested.
+    Model, data set, seed, split and the model's parameters are those of the checkpoint. RecBole's code splits the data
+    again, and the rows must be the same, so that no training row is tested.
 
     Args:
         path: a ``.pth`` file of RecBole 1.2, of a general model.
-        trusted: whether to read it: this runs the code that is in it.
-        data_path: folder of data sets; default: the one that the checkpoint names.
+        trusted: allow reading the file, which can run arbitrary code.
+        data_path: folder of data sets; default: the one in the checkpoint.
         output: the run goes to ``<output>/<dataset>/<model>/seed-<n>/``.
-        parameters: further ones, of the evaluation; none of those that the checkpoint decides.
+        parameters: parameters of the evaluation; those of the checkpoint cannot be changed.
         overwrite: replace a finished run of another checkpoint or configuration.
-        command: noted in the result.
+        command: recorded in the result.
 
     Returns:
         The contents of the result file.
 
     Raises:
-        CheckpointError: not trusted, no such file, not one of RecBole's, of other data, or a split
-            that cannot be made again.
-        ConfigError: the model is no general one, or a parameter is given that the checkpoint decides.
+        CheckpointError: not trusted, no such file, not a checkpoint of RecBole, other data, or a split that cannot be
+            reproduced.
+        ConfigError: the model is not a general recommender, or a parameter of the checkpoint is set.
         DataError: there is no such data set.
     """
     path = Path(path)
@@ -69,7 +69,7 @@ def evaluate_checkpoint(
     theirs, given = state["config"], dict(parameters or {})
     decided = _decided(theirs)
     for key in given.keys() & decided.keys():
-        raise ConfigError(f"parameter '{key}' is decided by {path.name}: {decided[key]!r}")
+        raise ConfigError(f"parameter '{key}' is set by {path.name}: {decided[key]!r}")
     # RecBole has joined the name of the data set to the folder of data sets.
     folder = data_path or Path(theirs["data_path"]).parent
     config = Config(theirs["model"], theirs["dataset"], [], {**given, **decided, "data_path": str(folder)})
@@ -79,8 +79,8 @@ def evaluate_checkpoint(
     theirs["data_path"] = config["data_path"]
     if not _same_split(theirs, experiment.parts):
         raise CheckpointError(
-            f"{path} is not evaluated: RecBole splits '{config.dataset}' otherwise (rows without a rating, say), "
-            "so rows that it was trained on would be tested"
+            f"{path} is not evaluated: RecBole splits '{config.dataset}' differently (rows without a rating, say), "
+            "so training rows would be tested"
         )
     run_dir = Path(output) / config.dataset / config.model / f"seed-{config['seed']}"
     return run_trained(
@@ -93,22 +93,22 @@ def _read(path: Path, trusted: bool) -> dict[str, Any]:
         raise CheckpointError(f"no checkpoint {path}")
     if not trusted:
         raise CheckpointError(
-            f"{path} is not read: checkpoints of RecBole are pickles, which run the code that is in them; "
-            "add --trust-checkpoint if you know where it comes from"
+            f"{path} is not read: checkpoints of RecBole are pickles, which can run arbitrary code; "
+            "add --trust-checkpoint if you trust its source"
         )
     try:
-        # The user has said so; nothing else of this project reads a pickle that another process wrote.
+        # The user allows it; nothing else in this project reads pickles of other processes.
         state = torch.load(path, map_location="cpu", weights_only=False)  # nosec B614
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, ImportError, OSError, ValueError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {' '.join(str(error).split())}") from error
     needed = {"config", "state_dict", "epoch"}
     if not isinstance(state, dict) or not state.keys() >= needed or not isinstance(state["config"], RecBoleConfig):
-        raise CheckpointError(f"{path} is no checkpoint of RecBole: it lacks one of {', '.join(sorted(needed))}")
+        raise CheckpointError(f"{path} is not a checkpoint of RecBole: it lacks one of {', '.join(sorted(needed))}")
     return {"other_parameter": None, **state}
 
 
 def _decided(theirs: RecBoleConfig) -> dict[str, Any]:
-    """What the checkpoint decides: the data, their split, and the model's parameters."""
+    """The parameters that the checkpoint determines: the data, their split, and the model's parameters."""
     defaults = read_yaml(RECBOLE_FOLDER / "properties" / "model" / f"{theirs['model']}.yaml")
     decided = {key: theirs[key] for key in ("seed", "reproducibility", *_DATA, *defaults) if key in theirs}
     decided["eval_args"] = {**{key: theirs["eval_args"][key] for key in _SPLIT}, "mode": "full"}
@@ -118,7 +118,7 @@ def _decided(theirs: RecBoleConfig) -> dict[str, Any]:
 
 
 def _same_split(theirs: RecBoleConfig, parts: SplitParts) -> bool:
-    """Whether RecBole's own code puts the same interactions into each part."""
+    """Whether RecBole's code puts the same interactions into each part."""
     if parts.valid is None or parts.test is None:
         return False
     init_seed(theirs["seed"], theirs["reproducibility"])
@@ -127,7 +127,7 @@ def _same_split(theirs: RecBoleConfig, parts: SplitParts) -> bool:
 
 
 def _pairs(dataset: Dataset) -> list[tuple[str, str]]:
-    """Users and items of a part's rows as the data name them, sorted: loaders order rows as they need them."""
+    """Names of the users and items of a part's rows, sorted, since loaders change the order of rows."""
     user, item = (
         dataset.field2id_token[field][dataset.inter_feat[field]].tolist()
         for field in (dataset.uid_field, dataset.iid_field)

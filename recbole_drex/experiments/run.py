@@ -1,4 +1,4 @@
-"""One run: built, trained, evaluated in its folder, and built again from there."""
+"""One run: builds, trains and evaluates it in its folder, and loads it from there."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     if config["threads"]:
         use_threads(config["threads"])
     init_seed(config["seed"], config["reproducibility"])
-    # Threads that share a sum, as gradients of indexing are, would add in an order of chance. That torch then also
-    # fills new memory only costs time.
+    # Otherwise threads that share a sum (gradients of indexing) would add in random order. Filling new memory, which
+    # this setting also enables, only costs time.
     torch.use_deterministic_algorithms(bool(config["reproducibility"]), warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     for key, value in run_record.settled(manifest).items():
@@ -62,7 +62,7 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     # Seeded again, so that the initial parameters do not depend on how the data were shuffled.
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, parts.train_dataset).to(config["device"])
-    return_freed_memory()  # loading and fitting take more of it than training
+    return_freed_memory()  # loading and fitting need more memory than training
     return Experiment(config, manifest, dataset, parts, model)
 
 
@@ -79,39 +79,39 @@ def run_one(
 ) -> dict[str, Any]:
     """Train and evaluate one configuration in ``run_dir``; see :func:`run`.
 
-    With ``resume``, a finished run of the same configuration and data is returned as it is, and an interrupted one
-    continues from its last finished epoch; an interrupted one of another configuration is an error, unless ``replace``
-    allows to start again. Without ``resume``, the run is made once more. A finished run stays until the new one is
-    finished; it is replaced only by one of the same configuration, or with ``overwrite``. Damaged files are set
-    aside, with a line each, and the run is made again. ``label`` names the run in tables; default: its model.
+    With ``resume``, a finished run of the same configuration and data is returned, and an interrupted run continues
+    from its last finished epoch; an interrupted run of another configuration is an error, unless ``replace`` is set.
+    Without ``resume``, the run is repeated. A finished run is kept until the new one is finished; it is replaced only
+    by a run of the same configuration, or with ``overwrite``. Damaged files are renamed, with a message each, and the
+    run is repeated. ``label`` names the run in tables; default: its model.
 
     Raises:
-        CheckpointError: the folder holds another run.
-        DataError: another process is at work in the folder, or it cannot be written.
+        CheckpointError: the folder has another run.
+        DataError: another process uses the folder, or it cannot be written.
     """
     check_one_process(config)
     described = run_record.describe(config, manifest)
 
     def begin() -> run_folder.Plan:
-        stack.enter_context(_held(run_dir))
+        stack.enter_context(_locked(run_dir))
         return run_folder.plan(run_dir, described, resume=resume, replace=replace, overwrite=overwrite)
 
     with contextlib.ExitStack() as stack:
         plan = collectives.first_decides(begin)
         if plan.result is not None:
             return plan.result
-        experiment, index = _started(config, manifest, plan, described), plan.folder
+        experiment, folder = _started(config, manifest, plan, described), plan.folder
         if collectives.world_size() > 1 and is_closed_form(experiment):
             if not collectives.rank():
                 tqdm.write(f"note: {config.model} is computed in closed form, by one process", file=sys.stderr)
             return collectives.first_decides(
-                lambda: _logged_run(experiment, run_dir, index, label or config.model, command)
+                lambda: _logged_run(experiment, run_dir, folder, label or config.model, command)
             )
         if collectives.rank():
-            # Only the first process leaves files; what RecBole writes in the others is thrown away.
-            index = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
+            # Only the files of the first process are kept; those of the others go to a temporary folder.
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="recbole-drex-")))
             config["show_progress"] = config["log_wandb"] = False
-        return _logged_run(experiment, run_dir, index, label or config.model, command)
+        return _logged_run(experiment, run_dir, folder, label or config.model, command)
 
 
 def run_trained(
@@ -126,33 +126,33 @@ def run_trained(
 
     Args:
         experiment: with the untrained model.
-        run_dir, command, overwrite: as of :func:`run_one`.
-        state: ``epoch``, ``state_dict`` and ``other_parameter``, as RecBole names them in its checkpoints.
-        origin: where they come from; part of what the run is, so that it is never taken for one of the same
+        run_dir, command, overwrite: as for :func:`run_one`.
+        state: ``epoch``, ``state_dict`` and ``other_parameter``, as in RecBole's checkpoints.
+        origin: source of the parameters; part of the run's identity, so that it differs from a run of the same
             configuration that was trained here.
 
     Raises:
-        CheckpointError: the parameters are those of another model or data set, or are not finite; the folder holds a
-            finished run of another kind.
-        DataError: another process is at work in the folder, or it cannot be written.
+        CheckpointError: the parameters belong to another model or data set, or are not finite; the folder has another
+            finished run.
+        DataError: another process uses the folder, or it cannot be written.
     """
     load_model_state(experiment.model, state, run_dir)
     _check_finite(experiment.model, run_dir)
     described = {**run_record.describe(experiment.config, experiment.manifest), "origin": origin}
-    with _held(run_dir):
+    with _locked(run_dir):
         plan = run_folder.plan(run_dir, described, resume=False, replace=True, overwrite=overwrite)
-        index = plan.folder
+        folder = plan.folder
         run_folder.set_aside(plan.damaged)
-        run_folder.begin(index, described)
-        with logging_to(index / run_folder.LOG, experiment.config):
-            trainer = _resumed(experiment, index)
+        run_folder.begin(folder, described)
+        with logging_to(folder / run_folder.LOG, experiment.config):
+            trainer = _resumed(experiment, folder)
             trainer.keep(state["epoch"])
-            result = _evaluated(experiment, index, trainer, experiment.config.model, command)
-        return run_folder.seal(run_dir, index, result)
+            result = _evaluated(experiment, folder, trainer, experiment.config.model, command)
+        return run_folder.seal(run_dir, folder, result)
 
 
 def check_one_process(config: Config) -> None:
-    """Check that a configuration asks for no further processes where none are started.
+    """Check that a configuration does not ask for several processes where they are not supported.
 
     Raises:
         ConfigError: ``nproc`` is above 1, and this process is not one of several.
@@ -162,31 +162,31 @@ def check_one_process(config: Config) -> None:
 
 
 def is_closed_form(experiment: Experiment) -> bool:
-    """Whether the model is computed in one go, so that there are no batches that processes could share."""
+    """Whether the model is computed in closed form, so that there are no batches that processes could share."""
     return experiment.config["MODEL_TYPE"] == ModelType.TRADITIONAL or contract_of(experiment.model).closed_form
 
 
 def train_one(
     config: Config, manifest: dict[str, Any], run_dir: Path, on_epoch: Callable[[dict[str, Any]], None]
 ) -> list[dict[str, Any]]:
-    """Train one configuration in ``run_dir`` and read nothing of its test part.
+    """Train one configuration in ``run_dir`` without reading its test part.
 
-    :func:`run_one` of the same configuration, folder and data evaluates it later. Interrupted training continues from
-    its last finished epoch; one of another configuration in its place is replaced.
+    :func:`run_one` with the same configuration, folder and data evaluates it later. Interrupted training continues from
+    its last finished epoch; an interrupted run of another configuration is replaced.
 
     Args:
-        config, manifest, run_dir: as of :func:`run_one`.
-        on_epoch: called with ``{epoch, seconds, train_loss, valid_score}`` for every validated epoch, those that were
-            done before included.
+        config, manifest, run_dir: as for :func:`run_one`.
+        on_epoch: called with ``{epoch, seconds, train_loss, valid_score}`` for every validated epoch, including those
+            of an interrupted training.
 
     Returns:
-        These of all epochs.
+        These dictionaries of all epochs.
 
     Raises:
         DrexError: as :func:`run_one`.
     """
     described = run_record.describe(config, manifest)
-    with _held(run_dir):
+    with _locked(run_dir):
         experiment = _started(config, manifest, run_folder.unfinished_plan(run_dir, described), described)
         with logging_to(run_dir / run_folder.LOG, config):
             trainer = _resumed(experiment, run_dir)
@@ -197,43 +197,43 @@ def train_one(
             return trainer.history
 
 
-def _held(run_dir: Path) -> contextlib.AbstractContextManager[None]:
+def _locked(run_dir: Path) -> contextlib.AbstractContextManager[None]:
     return locked(run_dir, f"the run {run_dir}", timeout=10)
 
 
 def _started(config: Config, manifest: dict[str, Any], plan: run_folder.Plan, described: dict[str, Any]) -> Experiment:
-    """The untrained experiment, and its folder: with what an earlier run left there, or empty but for what it is."""
-    # What is wrong with the configuration or the data shows here, before an earlier run is touched.
+    """The untrained experiment; its folder is prepared for a new run, unless an unfinished run is continued."""
+    # Errors in the configuration or the data are raised here, before an earlier run is changed.
     with stage(f"reading {config.dataset}"):
         experiment = build(config, manifest)
     if not collectives.rank():
         run_folder.set_aside(plan.damaged)
-        if not plan.go_on:
+        if not plan.continues:
             run_folder.begin(plan.folder, described)
     return experiment
 
 
 def is_finished(config: Config, manifest: dict[str, Any], run_dir: Path) -> bool:
-    """Whether ``run_dir`` holds a finished run of just this configuration, data and version."""
+    """Whether ``run_dir`` has a finished run of this configuration, data and version."""
     return run_folder.is_finished(run_dir, run_record.describe(config, manifest))
 
 
 def check_replaceable(config: Config, manifest: dict[str, Any], run_dir: Path) -> None:
-    """As :func:`recbole_drex.experiments.run_folder.check_replaceable`, of a configuration and its data."""
+    """As :func:`recbole_drex.experiments.run_folder.check_replaceable`, for a configuration and its data."""
     run_folder.check_replaceable(run_dir, run_record.describe(config, manifest))
 
 
-def _logged_run(experiment: Experiment, run_dir: Path, index: Path, label: str, command: str) -> dict[str, Any]:
-    """Make the run in ``index``, and put it into ``run_dir`` when it is finished."""
+def _logged_run(experiment: Experiment, run_dir: Path, folder: Path, label: str, command: str) -> dict[str, Any]:
+    """Make the run in ``folder``, and move it to ``run_dir`` when it is finished."""
     title = f"{label} on {experiment.config.dataset}, {run_dir.name}"
-    with logging_to(index / run_folder.LOG, experiment.config):
-        result = _run(experiment, index, title, label, command)
-    return collectives.first_decides(lambda: run_folder.seal(run_dir, index, result))
+    with logging_to(folder / run_folder.LOG, experiment.config):
+        result = _run(experiment, folder, title, label, command)
+    return collectives.first_decides(lambda: run_folder.seal(run_dir, folder, result))
 
 
 def _run(experiment: Experiment, run_dir: Path, title: str, label: str, command: str) -> dict[str, Any]:
     config, trainer = experiment.config, _resumed(experiment, run_dir)
-    # `leave=None`: the bar stays where it is the only one, and gives way within a comparison.
+    # `leave=None`: the bar is removed only within the bar of a comparison.
     options: dict[str, Any] = {"unit": "epoch", "delay": 2, "leave": None, "disable": collectives.rank() > 0}
     options["bar_format"] = WITHOUT_REST
     with tqdm(total=trainer.epochs, initial=trainer.start_epoch, desc=title, **options) as bar:
@@ -244,20 +244,20 @@ def _run(experiment: Experiment, run_dir: Path, title: str, label: str, command:
             bar.update(entry["epoch"] + 1 - bar.n)
 
         trainer.train_model(show)
-        bar.update(trainer.epochs_run - bar.n)  # the last ones may not have been validated
+        bar.update(trainer.epochs_run - bar.n)  # the last epochs may not have been validated
         bar.set_postfix_str(_ending(trainer, trainer.epochs_run), refresh=False)  # a bar not yet shown stays hidden
     with stage(f"evaluating and explaining {title}"):
         return _evaluated(experiment, run_dir, trainer, label, command)
 
 
 def _ending(trainer: Any, epochs: int) -> str:
-    """How training ended after so many epochs; they are counted from 1."""
+    """How training ended after ``epochs`` epochs, counted from 1."""
     ended = f"stopped early at epoch {epochs}, best" if trainer.cur_step > trainer.stopping_step else "best epoch"
     return f"{ended} {trainer.best_epoch + 1}"
 
 
 def _evaluated(experiment: Experiment, run_dir: Path, trainer: Any, label: str, command: str) -> dict[str, Any]:
-    """Evaluate the trained model and write what the run leaves."""
+    """Evaluate the trained model and write the files of the run."""
     trained = perf_counter()
     valid = trainer.evaluate_part(experiment.parts.valid)
     _compare_with_mean(experiment, valid)
@@ -267,24 +267,24 @@ def _evaluated(experiment: Experiment, run_dir: Path, trainer: Any, label: str, 
     return collectives.first_decides(lambda: finish(experiment, run_dir, trainer, valid, test, label, seconds, command))
 
 
-_said: set[str] = set()
+_shown: set[str] = set()
 
 
 def forget_notes() -> None:
-    """Begin a command: say again what an earlier one in this process has said."""
-    _said.clear()
+    """Show notes again that an earlier command in this process has shown."""
+    _shown.clear()
 
 
-def _say(note: str) -> None:
-    """Note something in the log and, once, in the terminal."""
+def _note(note: str) -> None:
+    """Write a note to the log and, once, to the terminal."""
     logging.getLogger().warning(note)
-    if not collectives.rank() and note not in _said:
-        _said.add(note)
+    if not collectives.rank() and note not in _shown:
+        _shown.add(note)
         tqdm.write(f"note: {note}", file=sys.stderr)
 
 
 def _compare_with_mean(experiment: Experiment, valid: Evaluation) -> None:
-    """Say so if predictions of validation ratings are worse than the mean rating of the training part."""
+    """Warn if predictions of validation ratings are worse than the mean rating of the training part."""
     config = experiment.config
     if not predicts_ratings(config) or is_closed_form(experiment) or not len(valid.rows):
         return
@@ -292,7 +292,7 @@ def _compare_with_mean(experiment: Experiment, valid: Evaluation) -> None:
     rating, predicted = valid.rows[:, 2], valid.rows[:, 3]
     model, constant = (float(((rating - one) ** 2).mean() ** 0.5) for one in (predicted, mean))
     if model > constant:
-        _say(
+        _note(
             f"validation RMSE of {config['model']} is {model:.4f}, that of the mean training rating {constant:.4f}: "
             f"training diverged or ended too early. Try a lower learning_rate (currently {config['learning_rate']}), "
             "warmup_steps or more epochs"
@@ -300,12 +300,12 @@ def _compare_with_mean(experiment: Experiment, valid: Evaluation) -> None:
 
 
 def _resumed(experiment: Experiment, run_dir: Path) -> Any:
-    """The trainer, after the epochs that were done before."""
+    """The trainer, continuing after the epochs that are already done."""
     for part in (experiment.config, experiment.dataset, experiment.model):
         logging.getLogger().info(part)
     for one in (experiment.config, experiment.dataset, experiment.model):
         for note in getattr(one, "notes", ()):
-            _say(note)
+            _note(note)
     trainer = make_trainer(experiment.config, experiment.model, run_dir, experiment.parts)
     trainer.resume()
     return trainer
@@ -315,24 +315,24 @@ EVALUATION = (
     *("topk", "metrics", "candidates", "sampled_candidates", "relevance", "relevance_threshold", "gain", "ideal"),
     *("empty_user", "eval_batch_size"),
 )
-"""Parameters that decide how a trained model is evaluated, and nothing else."""
+"""Parameters that affect only the evaluation of a trained model."""
 
 
 def load_experiment(run_dir: str | Path, evaluation: Mapping[str, Any] | None = None) -> Experiment:
-    """Build a finished run again: its data, split and trained model, which predicts as it did.
+    """Load a finished run: its data, split and trained model.
 
     Args:
         run_dir: its folder.
-        evaluation: some of :data:`EVALUATION` that are to be otherwise.
+        evaluation: changed values of parameters in :data:`EVALUATION`.
 
     Raises:
         ConfigError: an illegal value in ``evaluation``.
-        CheckpointError: no finished run there, damaged files, or made by another version or on other data.
+        CheckpointError: no finished run, damaged files, or a run of another version or on other data.
         DataError: the prepared data set is missing or damaged.
     """
     run_dir = Path(run_dir)
     if not (run_dir / RUN).is_file():
-        raise CheckpointError(f"{run_dir} is no run folder: it has no {RUN}")
+        raise CheckpointError(f"{run_dir} is not a run folder: it has no {RUN}")
     if not (run_dir / RESULT).is_file():
         raise CheckpointError(unfinished(run_dir))
     for name in (RUN, BEST, run_folder.FITTED):
@@ -346,13 +346,13 @@ def load_experiment(run_dir: str | Path, evaluation: Mapping[str, Any] | None = 
             )
     root = Path(described["data_path"])
     _check_known(described["model"], run_dir)
-    with _damage_of(run_dir / RUN):
-        config = _as_it_was(described)
+    with _blaming(run_dir / RUN):
+        config = _stored_config(described)
     if evaluation:
         config = Config(
             config.model, config.dataset, [], {**config.external_config_dict, **evaluation}, read_texts=False
         )
-        # The epoch has been chosen, so the metric that chose it need not be there.
+        # The epoch is already selected, so the metric that selected it need not exist.
         config["valid_metric"] = "rmse" if predicts_ratings(config) else f"full_ndcg@{max(config['topk'])}"
     manifest = prepare(config.dataset, root, config.preparation(), Sources(), parts=config["benchmark_filename"])
     if manifest["fingerprint"] != described["fingerprint"]:
@@ -382,11 +382,11 @@ _DESCRIBED = {
     **dict.fromkeys(("model", "dataset", "data_path", "fingerprint", "version"), str),
     **dict.fromkeys(("parameters", "config"), dict),
 }
-"""What is read of a run's file, with its type."""
+"""Keys that are read from a run's file, with their types."""
 
 
-def _as_it_was(described: dict[str, Any]) -> Config:
-    """The configuration of a run. Defaults may have been edited since; what they were then is part of the run."""
+def _stored_config(described: dict[str, Any]) -> Config:
+    """The configuration of a run, with the defaults of that time, which may have changed since."""
     model, dataset, then = described["model"], described["dataset"], described["config"]
     parameters = {**described["parameters"], "data_path": described["data_path"]}
     config = Config(model, dataset, [], parameters, read_texts=False)
@@ -396,11 +396,11 @@ def _as_it_was(described: dict[str, Any]) -> Config:
 
 
 def _rebuilt(config: Config, manifest: dict[str, Any], run_dir: Path) -> Experiment:
-    """As :func:`build`, of what a run's file says, which may be anything."""
+    """As :func:`build`, for a run's file, which is not trusted."""
     size = (run_dir / BEST).stat().st_size
 
     def refuse_larger(module: torch.nn.Module, name: str, parameter: torch.Tensor | None) -> None:
-        # Memory is taken when it is first written, which comes later.
+        # At this point the memory is not yet used; it is when it is first written.
         if parameter is not None and parameter.numel() > size:
             raise CheckpointError(
                 f"{run_dir / RUN} describes another model than that of {BEST}: {name} has {parameter.numel():,} numbers"
@@ -408,7 +408,7 @@ def _rebuilt(config: Config, manifest: dict[str, Any], run_dir: Path) -> Experim
 
     hook = register_module_parameter_registration_hook(refuse_larger)
     try:
-        with _damage_of(run_dir / RUN):
+        with _blaming(run_dir / RUN):
             with kept_from(run_dir / run_folder.FITTED):
                 return build(config, manifest)
     finally:
@@ -416,14 +416,14 @@ def _rebuilt(config: Config, manifest: dict[str, Any], run_dir: Path) -> Experim
 
 
 @contextlib.contextmanager
-def _damage_of(path: Path) -> Iterator[None]:
-    """Whatever is raised in the block comes of what this file says; errors of ours say so themselves."""
+def _blaming(path: Path) -> Iterator[None]:
+    """Report any error in the block as damage of this file, except our own errors, which are precise."""
     try:
         yield
     except DrexError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{path} is damaged: no model can be made from what it says: {error!r}") from error
+        raise CheckpointError(f"{path} is damaged: no model can be built from its content: {error!r}") from error
 
 
 def _check_finite(model: torch.nn.Module, where: Path) -> None:

@@ -1,7 +1,7 @@
-"""The folder of a run: whose it is, where a new run works, and how a finished one takes its place.
+"""The folder of a run: its identity, the working folder of a new run, and the installation of a finished one.
 
-A finished run stays whole until another one is finished: what replaces it is made in a folder inside its own and moved
-out of there when all of it is there. Only files that runs write are ever removed.
+A finished run is kept until another one is finished: a new run is made in a folder inside and moved out of it when it
+is complete. Only files that runs write are removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from recbole_drex.utils.checksums import SUMS, faults, read_sums, write_sums
 from recbole_drex.utils.files import read_json, remove_folder, sync_folder, write_json
 
 NEW = "unfinished"
-"""Folder inside that of a finished run in which another run is made to replace it."""
+"""Folder inside that of a finished run, in which a new run is made to replace it."""
 LOG, ERRORS, TENSORBOARD = "train.log", "error.log", "tensorboard"
 FITTED = "fitted.safetensors"
 """Arrays that follow from the training part alone (directions of taste), which loading the run would make again."""
@@ -34,64 +34,64 @@ _RECORDED = (
     *(RUN, INTERACTIONS, USERS, HISTORY, EXPLANATIONS, f"{PROFILES}.json", f"{PROFILES}.parquet", BEST),
     *(LOG, TENSORBOARD, FITTED),
 )
-# What tells of a run goes first, so that one that is half removed is not taken for a finished one.
+# The result is first, so that a partly removed run does not look finished.
 _OURS = (RESULT, *_RECORDED, LAST, ERRORS, "report.html", SUMS)
 
 
 @dataclasses.dataclass
 class Plan:
-    """How a run is to be made.
+    """How a run will be made.
 
     Attributes:
-        folder: to work in.
-        go_on: whether to continue with what is in it.
-        result: of a finished run that is kept, so that there is nothing to do.
-        damaged: damaged or missing files, with what is wrong with each.
+        folder: working folder.
+        continues: whether to continue an unfinished run in it.
+        result: result of a finished run that is kept; None otherwise.
+        damaged: damaged or missing files, each with its fault.
     """
 
     folder: Path
-    go_on: bool = False
+    continues: bool = False
     result: dict[str, Any] | None = None
     damaged: dict[Path, str] = dataclasses.field(default_factory=dict)
 
 
 def plan(run_dir: Path, described: Mapping[str, Any], *, resume: bool, replace: bool, overwrite: bool) -> Plan:
-    """Where a run is to be made, and what of it is there. The caller has locked the folder.
+    """Plan where a run will be made and what it can reuse. The caller has locked the folder.
 
     Args:
-        run_dir: of the run.
-        described: what is to be run, see :func:`recbole_drex.training.run_record.describe`.
+        run_dir: folder of the run.
+        described: description of the run, see :func:`recbole_drex.training.run_record.describe`.
         resume: keep a finished run of the same description and continue with an unfinished one.
         replace: with ``resume``, replace an unfinished run of another description.
         overwrite: replace a finished run of another description.
 
     Raises:
-        CheckpointError: the run that is there is not to be replaced.
+        CheckpointError: the existing run must not be replaced.
     """
     if (run_dir / NEW / RESULT).is_file():
-        install(run_dir)  # it was killed on the way
+        install(run_dir)  # an earlier installation was killed
     if not overwrite:
         check_replaceable(run_dir, described)
     damaged = {run_dir / name: fault for name, fault in _damaged(run_dir).items()}
     if not (run_dir / RESULT).is_file() or run_dir / RESULT in damaged:
         results = unfinished_plan(run_dir, described, resume=resume and run_dir / RUN not in damaged)
-        is_other = (run_dir / RUN).is_file() and not (results.go_on or results.damaged or damaged)
+        is_other = (run_dir / RUN).is_file() and not (results.continues or results.damaged or damaged)
         if is_other and resume and not replace:
             raise CheckpointError(
-                f"{run_dir} holds an unfinished run of another configuration, data or version; "
+                f"{run_dir} has an unfinished run of another configuration, data or version; "
                 "start again without --resume"
             )
         return dataclasses.replace(results, damaged=damaged | results.damaged)
     if resume and not damaged and identity(_read(run_dir)) == identity(described):
         remove_folder(run_dir / NEW)
-        (run_dir / LAST).unlink(missing_ok=True)  # of a run that was killed as soon as it had its result
+        (run_dir / LAST).unlink(missing_ok=True)  # left by a run that was killed after writing its result
         return Plan(run_dir, True, read_result(run_dir))
     results = unfinished_plan(run_dir / NEW, described, resume=resume)
     return dataclasses.replace(results, damaged=damaged | results.damaged)
 
 
 def unfinished_plan(folder: Path, described: Mapping[str, Any], resume: bool = True) -> Plan:
-    """Whether to continue with an unfinished run in ``folder``: it has the same description and whole checkpoints."""
+    """Plan to continue an unfinished run in ``folder`` if it has the same description and undamaged checkpoints."""
     results = Plan(folder)
     if not resume or not (folder / RUN).is_file():
         return results
@@ -106,12 +106,12 @@ def unfinished_plan(folder: Path, described: Mapping[str, Any], resume: bool = T
                 checkpoint.load(folder / name)
         except CheckpointError as error:
             results.damaged[folder / name] = str(error)
-    results.go_on = not results.damaged
+    results.continues = not results.damaged
     return results
 
 
 def set_aside(damaged: Mapping[Path, str]) -> None:
-    """Rename damaged files, with a line each."""
+    """Rename damaged files, with a message each."""
     for path, why in damaged.items():
         aside, kept = path.with_name(f"{path.name}.damaged"), path.exists()
         try:
@@ -124,7 +124,7 @@ def set_aside(damaged: Mapping[Path, str]) -> None:
 
 
 def check_replaceable(run_dir: Path, described: Mapping[str, Any]) -> None:
-    """Refuse to replace a finished run of another configuration; a damaged one may be.
+    """Refuse to replace a finished run of another configuration, unless it is damaged.
 
     Raises:
         CheckpointError: names what differs.
@@ -137,13 +137,13 @@ def check_replaceable(run_dir: Path, described: Mapping[str, Any]) -> None:
         return
     if there != wanted and RUN not in _damaged(run_dir):
         raise CheckpointError(
-            f"{run_dir} holds a finished run of another configuration, data or version ({_difference(there, wanted)}); "
+            f"{run_dir} has a finished run of another configuration, data or version ({_difference(there, wanted)}); "
             "choose another --output_dir, or add --overwrite to replace it once the new run is finished"
         )
 
 
 def is_finished(run_dir: Path, described: Mapping[str, Any]) -> bool:
-    """Whether ``run_dir`` holds a whole finished run of this description."""
+    """Whether ``run_dir`` has an undamaged finished run of this description."""
     if not (run_dir / RESULT).is_file() or not (run_dir / RUN).is_file():
         return False
     try:
@@ -154,23 +154,23 @@ def is_finished(run_dir: Path, described: Mapping[str, Any]) -> bool:
 
 
 def begin(folder: Path, described: Mapping[str, Any]) -> None:
-    """Replace an unfinished run in the folder by what is to be run."""
+    """Replace an unfinished run in the folder by a new run."""
     for name in (*_OURS, NEW):
         _remove(folder / name)
     write_json(folder / RUN, described)
 
 
-def seal(run_dir: Path, index: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Note the hashes of the files that a run has made in ``index``, write its result, and put it into ``run_dir``.
+def seal(run_dir: Path, folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Record the hashes of the files of a run in ``folder``, write its result, and move it to ``run_dir``.
 
     Returns:
         The contents of the result file.
     """
     result = {**result, "config": {**result["config"], "checkpoint_dir": str(run_dir)}}
-    write_sums(index, _recorded(index), {RESULT: hashlib.sha256(result_text(result).encode()).hexdigest()})
-    write_result(index, result)
-    (index / LAST).unlink(missing_ok=True)
-    if index == run_dir:
+    write_sums(folder, _recorded(folder), {RESULT: hashlib.sha256(result_text(result).encode()).hexdigest()})
+    write_result(folder, result)
+    (folder / LAST).unlink(missing_ok=True)
+    if folder == run_dir:
         remove_folder(run_dir / NEW)
     else:
         install(run_dir)
@@ -178,7 +178,7 @@ def seal(run_dir: Path, index: Path, result: Mapping[str, Any]) -> dict[str, Any
 
 
 def install(run_dir: Path) -> None:
-    """Let the finished run in the folder inside take the place of an earlier one; continues where it was stopped.
+    """Replace an earlier run by the finished one in the inner folder; continues after an interruption.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -196,12 +196,12 @@ def install(run_dir: Path) -> None:
         (new / RESULT).replace(run_dir / RESULT)
         sync_folder(run_dir)
     except OSError as error:
-        raise StorageError(f"cannot put {run_dir} in place: {error.strerror or error}") from error
+        raise StorageError(f"cannot install {run_dir}: {error.strerror or error}") from error
     remove_folder(new)
 
 
 def _recorded(folder: Path) -> Iterator[str]:
-    """Paths below ``folder`` of the files whose hashes are noted."""
+    """Relative paths in ``folder`` of the files whose hashes are recorded."""
     for name in _RECORDED:
         path = folder / name
         files = path.rglob("*") if path.is_dir() else [path]
@@ -216,7 +216,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _damaged(run_dir: Path) -> dict[str, str]:
-    """Damaged or missing files of a finished run, with what is wrong with each; empty for an unfinished one."""
+    """Damaged or missing files of a finished run, each with its fault; empty for an unfinished run."""
     if not (run_dir / RESULT).is_file():
         return {}
     try:
@@ -232,7 +232,7 @@ def _damaged(run_dir: Path) -> dict[str, str]:
 
 
 def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The first thing in which two descriptions differ, and how many more."""
+    """The first difference between two descriptions, and the number of others."""
 
     def flat(described: Mapping[str, Any]) -> dict[str, Any]:
         config = described.get("config")

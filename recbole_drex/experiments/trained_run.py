@@ -1,4 +1,4 @@
-"""The library's front: train models, and ask a trained one for recommendations, predictions and reasons."""
+"""The library's interface: train models, and get recommendations, predictions and explanations from a trained one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TrainedRun(Run):
     short for ``run.result["test"]``.
 
     Attributes:
-        folder: where its files lie.
+        folder: folder of its files.
         result: contents of ``result.json``.
         references: runs of the reference models that were trained by the same call.
 
@@ -68,14 +68,14 @@ class TrainedRun(Run):
 
     @cached_property
     def explainer(self) -> Explainer:
-        """Gives reasons.
+        """Explains predictions.
 
         Raises:
-            DataError: the model gives none.
+            DataError: the model has no explanations.
         """
         return Explainer(self.experiment)
 
-    # What the model says ----------------------------------------------------------------------------------------
+    # Output of the model ----------------------------------------------------------------------------------------
 
     def recommend(self, user: str, k: int = 10) -> pd.DataFrame:
         """The ``k`` best items that a user has not interacted with, the best first; fewer if fewer are left.
@@ -85,8 +85,8 @@ class TrainedRun(Run):
             k: number of items, 1 or more.
 
         Returns:
-            ``item_id``, ``title`` (empty where the data have none), and ``predicted`` (a rating) or, of models that
-            rank, ``score``.
+            ``item_id``, ``title`` (empty if the data have none), and ``predicted`` (a rating) or, for models that rank,
+            ``score``.
 
         Raises:
             DataError: no such user.
@@ -103,8 +103,8 @@ class TrainedRun(Run):
         """Predicted ratings of pairs, or scores of models that rank.
 
         Args:
-            pairs: a data frame with the columns ``user_id`` and ``item_id`` (or as RecBole's ``USER_ID_FIELD`` and
-                ``ITEM_ID_FIELD`` name them), or pairs ``(user, item)``.
+            pairs: a data frame with the columns ``user_id`` and ``item_id`` (or the names in RecBole's
+                ``USER_ID_FIELD`` and ``ITEM_ID_FIELD``), or pairs ``(user, item)``.
 
         Returns:
             One value per pair, with the index of the data frame: ``frame["predicted"] = run.predict(frame)``.
@@ -135,12 +135,12 @@ class TrainedRun(Run):
         return pd.Series(names.predict(ids["user"], ids["item"]), index=pairs.index, name=names.value)
 
     def explain(self, user: str, item: str | None = None, k: int = 3) -> Explanation:
-        """Recommend ``k`` items to a user, and say why; or explain one item, be it recommended or not.
+        """Recommend ``k`` items to a user and explain them; or explain one item, recommended or not.
 
         ``print`` shows the explanation as text.
 
         Raises:
-            DataError: no such user or item, or the model gives no reasons.
+            DataError: no such user or item, or the model has no explanations.
             ConfigError: ``k`` is not positive.
 
         Example:
@@ -153,13 +153,13 @@ class TrainedRun(Run):
             return self.explainer.explain(str(user), k)
         return self.explainer.explain_pair(str(user), str(item))
 
-    # How good it is ---------------------------------------------------------------------------------------------
+    # Evaluation -------------------------------------------------------------------------------------------------
 
     def table(self, candidates: str | None = None) -> pd.DataFrame:
-        """Metrics on the test part: a row for this run, for its references, for a random order and for the best one.
+        """Metrics on the test part: one row each for this run, its references, a random order and the best order.
 
         Args:
-            candidates: ``own_test``, ``full`` or ``sampled``; default: what the run was evaluated with.
+            candidates: ``own_test``, ``full`` or ``sampled``; default: as in the run.
 
         Raises:
             ConfigError: the run has no such metrics.
@@ -171,12 +171,12 @@ class TrainedRun(Run):
         return metrics_table([self.result, *(run.result for run in self.references)], candidates)
 
     def evaluate(self, **parameters: Any) -> pd.DataFrame:
-        """Evaluate the trained model by other conventions; nothing is written.
+        """Evaluate the trained model with other conventions; nothing is written.
 
         Args:
             parameters: any of ``topk``, ``metrics``, ``candidates``, ``sampled_candidates``, ``relevance``,
-                ``relevance_threshold``, ``gain``, ``ideal``, ``empty_user`` and ``eval_batch_size``; what is not given
-                is as it was.
+                ``relevance_threshold``, ``gain``, ``ideal``, ``empty_user`` and ``eval_batch_size``; the others are
+                those of the run.
 
         Returns:
             As :meth:`table`.
@@ -199,14 +199,14 @@ class TrainedRun(Run):
                 trainer.tensorboard.close()
         return metrics_table([result], None)
 
-    # How it shows -----------------------------------------------------------------------------------------------
+    # Display ----------------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: str) -> Any:
         """A part of the result."""
         return self.result[key]
 
     def __repr__(self) -> str:
-        """What was run, and how good it is, in one line."""
+        """The run and its metrics in one line."""
         flat = {**self.result["test"]["own_test"]}
         flat |= {f"full_{name}": value for name, value in (self.result["test"].get("full") or {}).items()}
         shown = ", ".join(f"{name} {flat[name]:.4f}" for name in _SHOWN if flat.get(name) is not None)
@@ -224,7 +224,7 @@ class TrainedRun(Run):
 
 
 def metrics_table(results: Sequence[Mapping[str, Any]], candidates: str | None) -> pd.DataFrame:
-    """Metrics of results of one split, a row each, with those of a random order and the best one if they are known.
+    """Metrics of results of one split, one row each, with a random order and the best order if known.
 
     Raises:
         ConfigError: the results have no metrics of these candidates.
@@ -244,14 +244,14 @@ def check_length(k: Any) -> None:
     """Check a number of recommendations.
 
     Raises:
-        ConfigError: it is no whole number of 1 or more.
+        ConfigError: it is not an integer of at least 1.
     """
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ConfigError(f"the number of recommendations must be a whole number of 1 or more, not {k!r}")
+        raise ConfigError(f"the number of recommendations must be an integer of at least 1, not {k!r}")
 
 
 def some_of(names: Sequence[str]) -> str:
-    """The first five of some names, and how many more there are.
+    """The first five names, and the number of others.
 
     Example:
         >>> some_of(list("abcdefg"))
@@ -262,13 +262,13 @@ def some_of(names: Sequence[str]) -> str:
 
 
 def load(folder: str | Path) -> TrainedRun:
-    """Load a finished run: its data, split and trained model, which predicts as it did.
+    """Load a finished run: its data, split and trained model.
 
     Args:
         folder: of the run, such as ``results/demo/DReX/seed-2026``.
 
     Raises:
-        CheckpointError: no finished run there, damaged files, or made by another version or on other data.
+        CheckpointError: no finished run, damaged files, or a run of another version or on other data.
         DataError: the prepared data set is missing or damaged.
 
     Example:
@@ -320,7 +320,7 @@ def run(
         references: also run the reference models, reusing finished runs of the same settings.
         resume: continue interrupted runs and keep finished ones.
         overwrite: replace finished runs of another configuration, data or version.
-        command: noted in the result.
+        command: recorded in the result.
         more: further parameters by name: ``epochs=20, learning_rate=1e-3``; ``seed=7`` is short for ``seeds=[7]``.
 
     Returns:
@@ -328,9 +328,9 @@ def run(
         several seeds, a list of runs, those of the reference models last.
 
     Raises:
-        CheckpointError: a folder holds a finished run of another configuration, and ``overwrite`` is not given.
+        CheckpointError: a folder has a finished run of another configuration, and ``overwrite`` is not set.
         ConfigError: an unknown model, data set or parameter, or a parameter given twice.
-        DataError: the reviews cannot be used as they are.
+        DataError: the reviews cannot be used.
 
     Example:
         >>> import recbole_drex as rd

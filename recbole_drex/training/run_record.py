@@ -1,4 +1,4 @@
-"""What a run leaves behind: the interactions with their predictions, and the contents of its result file."""
+"""The record of a run: interactions with their predictions, and the contents of its result file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from recbole_drex.training.trainer import Evaluation
 from recbole_drex.utils.files import read_json
 
 PLACES = ("nproc", "world_size", "offset", "ip", "port", "gpu_id", "device")
-"""Parameters that say where a run is computed, not what it is."""
+"""Parameters that say where a run is computed; they are not part of its identity."""
 
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "ray", "nltk", "simplemma")
 
@@ -39,7 +39,7 @@ _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "r
 class Experiment:
     """One model on one split of one data set: everything between the configuration and the result.
 
-    ``folder`` is that of the finished run which it was loaded from.
+    ``folder`` is the folder of the finished run from which it was loaded.
     """
 
     config: Config
@@ -60,16 +60,16 @@ def plain(value: Any) -> Any:
 
 
 def settled(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters that the prepared data set decides: how it was prepared, and that it comes split, if it does."""
+    """Parameters that the prepared data set determines: those of its preparation, and its parts if it is pre-split."""
     split = {"benchmark_filename": manifest["benchmark"]} if "benchmark" in manifest else {}
     return {**stored_settings(manifest), **split}
 
 
 def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
-    """All that is needed to build a run again; :func:`identity` says what of it makes two runs the same.
+    """Everything needed to rebuild a run; :func:`identity` selects what makes two runs equal.
 
-    The number of processes is none of it: batches, sampled items and decisions are the same for any. ``processes`` of
-    the result says how many there were.
+    The number of processes is not part of it: it does not change batches, sampled items or decisions. ``processes`` of
+    the result records it.
     """
 
     def what(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
         "fingerprint": manifest["fingerprint"],
         "data_path": str(Path(config["data_path"]).parent.resolve()),
         "parameters": what({**config.external_config_dict, "seed": config["seed"]}),
-        # Defaults come from files that may be edited, so what they came to is part of what the run is.
+        # Defaults come from files that may be edited, so the final configuration is part of the run.
         "config": {
             **{key: value for key, value in what(config.final_config_dict).items() if key != "data_path"},
             **settled(manifest),
@@ -91,7 +91,7 @@ def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def identity(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be equal for two runs to be one: not where the data lie, nor which defaults were spelt out."""
+    """What must be equal for two runs to be the same; the location of the data and explicit defaults do not matter."""
     return {key: value for key, value in described.items() if key not in ("data_path", "parameters")}
 
 
@@ -101,11 +101,11 @@ def interactions(experiment: Experiment, valid: Evaluation, test: Evaluation) ->
     train = experiment.parts.train_dataset.inter_feat
     fields = (dataset.uid_field, dataset.iid_field, dataset.rating_field)
     known = np.stack([train[field].double().numpy() for field in fields], axis=1)
-    # A score and the four figures of a distribution, which training rows and models of points do not have.
+    # A score and the four columns of a distribution, which are NaN for training rows and point predictions.
     parts = [np.pad(rows, ((0, 0), (0, 8 - rows.shape[1])), constant_values=np.nan) for rows in (valid.rows, test.rows)]
     known = np.pad(known, ((0, 0), (0, 5)), constant_values=np.nan)
     table = np.concatenate([known, *parts])
-    # Of the whole data, so that hiding a review from training does not change which group a row belongs to.
+    # From the whole data, so that hiding a review from training does not change the group of a row.
     whole = dataset.inter_feat
     reviewed = whole[REVIEW_ROW] >= 0 if REVIEW_ROW in whole else torch.zeros(len(whole), dtype=torch.bool)
     keys = dataset.pair_key(whole[dataset.uid_field][reviewed], whole[dataset.iid_field][reviewed]).numpy()
@@ -128,8 +128,8 @@ def users(experiment: Experiment, collected: Any, test: Evaluation) -> pd.DataFr
     """One row per test user, as :func:`recbole_drex.results.run_result.write_users` takes them.
 
     Args:
-        experiment: what was run.
-        collected: what the collector noted of the training part.
+        experiment: the experiment.
+        collected: the data that the collector gathered from the training part.
         test: the evaluation of the test part.
     """
     dataset, train = experiment.dataset, experiment.parts.train_dataset
@@ -203,7 +203,7 @@ def result(
         "best_epoch": trainer.best_epoch,
         "epochs_run": trainer.epochs_run,
         "seconds": {
-            # Of the preparation that made the data, not of this run, which found them made.
+            # Of the preparation, which was not part of this run.
             **_preparation_seconds(Path(dataset.dataset_path) / TIMES),
             "train": sum(entry["seconds"] for entry in trainer.history),
             "evaluate": evaluate_seconds,
@@ -221,7 +221,7 @@ def result(
 
 
 def result_of_parts(experiment: Experiment, label: str, trainer: Any) -> dict[str, Any]:
-    """As :func:`result`, of the model as it is; both parts are evaluated."""
+    """As :func:`result`, for the current parameters of the model; evaluates both parts."""
     started = perf_counter()
     valid = trainer.evaluate_part(experiment.parts.valid)
     test = trainer.evaluate_part(experiment.parts.test)
@@ -235,7 +235,7 @@ def _output(config: Config, test: Evaluation) -> str:
 
 
 def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dict[str, Any]:
-    """A random order, in expectation, and the oracle on the same test rows; nothing without any."""
+    """Expected metrics of a random order, and the oracle's, on the same test rows; empty without test rows."""
     if not len(rows):
         return {}
     user, item = rows[:, 0].astype(int), rows[:, 1].astype(int)
@@ -251,7 +251,7 @@ def _references(experiment: Experiment, collected: Any, rows: np.ndarray) -> dic
 
 
 def _peak_memory() -> float:
-    """The most memory that the process has held so far, in MiB."""
+    """Peak memory of the process so far, in MiB."""
     try:
         import resource
     except ImportError:  # on Windows, where psutil knows it

@@ -40,10 +40,10 @@ class Evaluation:
 
     Attributes:
         metrics: RecBole's flat names to values.
-        rows: float64 array of shape (n, 4 or 8): internal user, internal item, rating, score of each rated row, and of
-            models that predict a distribution its median, P(rating >= threshold), standard deviation, and the
+        rows: float64 array of shape (n, 4 or 8): internal user, internal item, rating, score of each rated row, and,
+            for models that predict a distribution, its median, P(rating >= threshold), standard deviation, and the
             probability of the rating.
-        full: float64 array of shape (n, 5 or 6): user, item, rating, rank, tied, and sampled rank if asked for.
+        full: float64 array of shape (n, 5 or 6): user, item, rating, rank, ties, and the sampled rank if configured.
     """
 
     metrics: dict[str, float]
@@ -52,10 +52,10 @@ class Evaluation:
 
 
 class _SafeTrainer(recbole_trainer.Trainer):
-    """Put before whichever trainer RecBole chooses for a model; see :func:`make_trainer`."""
+    """Mixin for the trainer that RecBole chooses for a model; see :func:`make_trainer`."""
 
     def __init__(self, config: Config, model: torch.nn.Module, run_dir: Path, parts: SplitParts):
-        config["checkpoint_dir"] = str(run_dir)  # RecBole would make a folder `saved` in the working directory
+        config["checkpoint_dir"] = str(run_dir)  # RecBole would create a folder `saved` in the working directory
         with _tensorboard_in(run_dir / "tensorboard"):
             super().__init__(config, model)
         if contract_of(model).closed_form:
@@ -76,7 +76,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
     # Evaluation -------------------------------------------------------------------------------------------------
 
     def _validation_loader(self):
-        """The cheapest view that the stopping metric can be read from."""
+        """The cheapest loader from which the stopping metric can be computed."""
         if self.parts.valid is None:
             return None
         name = self.valid_metric.partition("@")[0]
@@ -85,7 +85,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         return self.parts.valid.full if ranked or name.startswith(("full_", "sampled_")) else self.parts.valid.rows
 
     def evaluate(self, eval_data, load_best_model=True, model_file=None, show_progress=False):
-        """As RecBole's, but the best model is read from a safe checkpoint."""
+        """As in RecBole, but the best model is read from a safe checkpoint."""
         if load_best_model:
             self.load_best(model_file)
         if collectives.world_size() > 1:
@@ -95,7 +95,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         return super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
 
     def evaluate_part(self, loaders: EvaluationLoaders | None) -> Evaluation:
-        """Evaluate the present model on both views of a part, once; of an absent part nothing is known."""
+        """Evaluate the current model on both loaders of a part; empty for an absent part."""
         if loaders is None:
             return Evaluation({}, np.empty((0, 4)), np.empty((0, 5)))
         metrics: dict[str, float] = {}
@@ -128,7 +128,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
                 f"makes a difference for {users}; use valid_metric: {remedy}"
             )
         return_freed_memory()
-        # Computed everywhere from the same tables; said by one, lest machines that round differently part ways.
+        # All processes compute it from the same tables; the first decides, since machines may round differently.
         return collectives.first_decides(lambda: (result[self.valid_metric], result))
 
     # Checkpoints ------------------------------------------------------------------------------------------------
@@ -140,15 +140,15 @@ class _SafeTrainer(recbole_trainer.Trainer):
                 kwargs.get("saved_model_file", self.saved_model_file),
                 {"model": self.config["model"], "epoch": epoch, **self._model_state()},
             )
-        if self.parts.valid is None and self._after_epoch:  # RecBole calls back after a validation alone
+        if self.parts.valid is None and self._after_epoch:  # RecBole calls back only after a validation
             self._after_epoch(epoch, None)
 
     def save_pretrained_model(self, epoch, saved_model_file):
-        """Keep what a stage of pretraining made, which RecBole pickles into a file with the epoch in its name."""
+        """Save the result of a pretraining stage, which RecBole pickles into a file with the epoch in its name."""
         self._save_checkpoint(epoch)
 
     def keep(self, epoch: int) -> None:
-        """Keep the parameters that the model has as those of its best epoch, which was trained elsewhere."""
+        """Save the current parameters as those of the best epoch."""
         self._save_checkpoint(epoch)
 
     def _model_state(self) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         load_model_state(self.model, state, self.run_dir)
 
     def _read(self, path: str | Path) -> dict[str, Any]:
-        """A checkpoint; of several processes the first one has the file, which need not be where the others are."""
+        """A checkpoint; the first process reads the file, which the others need not have."""
         device = self.device if self.processes == 1 else "cpu"
         return collectives.first_decides(lambda: checkpoint.load(path, device))
 
@@ -189,7 +189,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         checkpoint.save(self.run_dir / LAST, state)
 
     def resume(self) -> bool:
-        """Continue from the last finished epoch, if there is one; returns whether there was."""
+        """Continue from the last finished epoch; returns whether there is one."""
         if not collectives.first_decides(lambda: (self.run_dir / LAST).is_file()):
             return False
         state = self._read(self.run_dir / LAST)
@@ -210,7 +210,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
     def train_model(self, on_epoch: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Train until validation stops improving or ``epochs`` are done, then load the best epoch.
 
-        Without a validation part, all ``epochs`` are trained, and the last one counts as the best.
+        Without a validation part, all ``epochs`` are trained, and the last epoch counts as the best.
 
         Args:
             on_epoch: called after each validated epoch with ``{epoch, seconds, train_loss, valid_score}``.
@@ -235,13 +235,13 @@ class _SafeTrainer(recbole_trainer.Trainer):
             )
             self._after_epoch = None
         if self.best_epoch < 0 and self.train_loss_dict:
-            self.keep(max(self.train_loss_dict))  # a stage of pretraining with fewer epochs than RecBole's `save_step`
+            self.keep(max(self.train_loss_dict))  # a pretraining stage with fewer epochs than RecBole's `save_step`
         self.tensorboard.flush()
         self.load_best()
 
     @property
     def epochs_run(self) -> int:
-        """Number of epochs trained, those before an interruption included."""
+        """Number of trained epochs, including those before an interruption."""
         return max(self.train_loss_dict, default=self.start_epoch - 1) + 1
 
     def _train_epoch(self, train_data, epoch_idx, *args, **kwargs):
@@ -255,15 +255,15 @@ class _SafeTrainer(recbole_trainer.Trainer):
                 raise
             raise ConfigError(f"{self.config['model']} cannot be trained with enable_amp: {error}") from error
         self._epoch_seconds = perf_counter() - started
-        return_freed_memory()  # what a step and what validation allocate is of other sizes, and both would stay
+        return_freed_memory()  # training and validation allocate different sizes, and both would stay
         return loss
 
     def _of_own_rows(self, loss_of: Callable[..., Any]) -> Callable[..., Any]:
-        """``loss_of`` this process's share of each batch; gradients are summed over the processes as they are made.
+        """``loss_of`` on this process's share of each batch; gradients are summed over the processes.
 
-        Losses count for their share of the rows, so their sum over the processes is the loss of the batch.
+        Losses are weighted by their share of the rows, so their sum over the processes is the loss of the batch.
         """
-        # RecBole repeats a batch's targets below each other, once for every sampled item.
+        # RecBole repeats the targets of a batch once for every sampled item.
         blocks = getattr(self.parts.train, "times", 1)
 
         def loss(batch, *args, **kwargs):
@@ -278,10 +278,10 @@ class _SafeTrainer(recbole_trainer.Trainer):
 
 
 def load_model_state(model: torch.nn.Module, state: dict[str, Any], where: Path) -> None:
-    """Put the parameters of a checkpoint into a model.
+    """Load the parameters of a checkpoint into a model.
 
     Raises:
-        CheckpointError: they are those of another model or data set.
+        CheckpointError: they belong to another model or data set.
     """
     try:
         model.load_state_dict(OrderedDict(state["state_dict"]))
@@ -291,7 +291,7 @@ def load_model_state(model: torch.nn.Module, state: dict[str, Any], where: Path)
 
 
 def _warm_up(optimizer: torch.optim.Optimizer, steps: int) -> None:
-    """Let the learning rate rise linearly over the first ``steps`` steps; a checkpoint of the optimizer knows how far.
+    """Increase the learning rate linearly over the first ``steps`` steps; the optimizer's checkpoint has the progress.
 
     The first steps of Adam have the size of the learning rate in every parameter, however small the gradient.
     """
@@ -308,7 +308,7 @@ def _warm_up(optimizer: torch.optim.Optimizer, steps: int) -> None:
 
 @contextlib.contextmanager
 def _tensorboard_in(folder: Path) -> Iterator[None]:
-    """RecBole's trainer logs TensorBoard events into the working directory; ours belong to the run."""
+    """RecBole's trainer writes TensorBoard events to the working directory; write them to the run's folder instead."""
     original = recbole_trainer.get_tensorboard
     recbole_trainer.get_tensorboard = lambda logger: SummaryWriter(str(folder))
     try:
@@ -318,6 +318,6 @@ def _tensorboard_in(folder: Path) -> Iterator[None]:
 
 
 def make_trainer(config: Config, model: torch.nn.Module, run_dir: Path, parts: SplitParts):
-    """The trainer that RecBole chooses for this model, made safe."""
+    """The trainer that RecBole chooses for this model, with safe checkpoints."""
     chosen = get_trainer(config["MODEL_TYPE"], config["model"])
     return type(f"Safe{chosen.__name__}", (_SafeTrainer, chosen), {})(config, model, run_dir, parts)

@@ -136,7 +136,7 @@ def test_ablations_take_one_thing_away_each(run_compare):
         "BPR",
     ]
     assert {run.label for run in result.runs} == set(labels)
-    with pytest.raises(ConfigError, match="taken away from BPR"):
+    with pytest.raises(ConfigError, match="no ablations are defined for BPR"):
         run_compare(["BPR"], ablate=True)
 
 

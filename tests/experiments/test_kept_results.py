@@ -73,7 +73,7 @@ def test_a_finished_run_of_another_configuration_is_kept_unless_overwritten(make
 def test_a_reference_of_another_configuration_is_kept(make, small, tmp_path):
     make(["Bias"])
     before = _bytes(tmp_path / small.name / "Bias")
-    with pytest.raises(CheckpointError, match=r"Bias.seed-2026 holds a finished run of another configuration"):
+    with pytest.raises(CheckpointError, match=r"Bias.seed-2026 has a finished run of another configuration"):
         make(["ItemMean"], {"topk": [3]}, references=True)
     assert _bytes(tmp_path / small.name / "Bias") == before
 

@@ -82,7 +82,7 @@ def test_metrics_are_those_of_recbole(model, parameters, trained, tmp_path):
 def test_a_split_that_cannot_be_made_again_is_refused(trained, tmp_path):
     write_ratings(tmp_path / "data", missing=9)  # rows that RecBole splits with the others where it reads no ratings
     path, _ = trained("BPR")
-    with pytest.raises(CheckpointError, match="splits 'plain' otherwise"):
+    with pytest.raises(CheckpointError, match="splits 'plain' differently"):
         evaluate_checkpoint(path, trusted=True, output=tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
@@ -91,7 +91,7 @@ def test_parameters_of_the_checkpoint_cannot_be_changed(trained, tmp_path):
     write_ratings(tmp_path / "data")
     path, _ = trained("BPR")
     for name, value in (("seed", 1), ("embedding_size", 8), ("eval_args", {"order": "TO"})):
-        with pytest.raises(ConfigError, match=f"'{name}' is decided by"):
+        with pytest.raises(ConfigError, match=f"'{name}' is set by"):
             evaluate_checkpoint(path, trusted=True, parameters={name: value})
 
 
@@ -101,7 +101,7 @@ def test_nothing_is_read_without_trust(tmp_path, capsys):
     assert main(["evaluate", str(path)]) == 2
     output = capsys.readouterr().err
     assert output.count("\n") == 1
-    assert "pickles, which run the code that is in them; add --trust-checkpoint" in output
+    assert "pickles, which can run arbitrary code; add --trust-checkpoint" in output
     assert not (tmp_path / "ran").exists()
 
 

@@ -207,7 +207,7 @@ def test_a_loaded_run_is_the_one_that_was_trained(run, tmp_path):
     loaded = rd.load(run.folder)
     assert loaded.result == run.result and loaded.experiment.folder == run.folder
     pd.testing.assert_frame_equal(loaded.recommend("user_03"), run.recommend("user_03"))
-    with pytest.raises(CheckpointError, match="is no run folder"):
+    with pytest.raises(CheckpointError, match="is not a run folder"):
         rd.load(tmp_path)
 
 
@@ -350,7 +350,7 @@ def test_export_writes_vectors_with_their_names(run, trained, tmp_path, capsys):
         ),
         (["recommend", "--run", "no", "--top", "0"], "must be a whole number of 1 or more, not 0"),
         (["recommend", "--run", "no", "--users", "no.txt"], "cannot read the users in no.txt: No such file"),
-        (["recommend", "--run", "no"], "no is no run folder"),
+        (["recommend", "--run", "no"], "no is not a run folder"),
         (["predict", "--run", "no", "--pairs", "no.csv"], "cannot read no.csv: No such file"),
         (["predict", "--run", "no", "--pairs", "no.txt"], "no.txt: files of tables end in"),
         (["export", "--run", "no", "--vectors", "v.csv"], "--vectors v.csv: the file must end in .npz"),

@@ -115,10 +115,10 @@ def test_parquet_dates_that_no_calendar_has(tmp_path: Path) -> None:
 
 def test_columns_that_are_there_twice(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("user_id,item_id,rating,rating\nu,i,1,5\n")
-    _refused(tmp_path / "r.csv", "column 'rating' is there 2 times in the header")
+    _refused(tmp_path / "r.csv", "column 'rating' occurs 2 times in the header")
     table = pa.table([["u"], ["i"], ["i"]], names=["user_id", "item_id", "item_id"])
     pq.write_table(table, tmp_path / "r.parquet")
-    _refused(tmp_path / "r.parquet", "column 'item_id' is there 2 times in the schema")
+    _refused(tmp_path / "r.parquet", "column 'item_id' occurs 2 times in the schema")
 
 
 # Vectors --------------------------------------------------------------------------------------------------------

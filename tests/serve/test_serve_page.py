@@ -75,7 +75,7 @@ def test_errors_at_start(hostile_run: Path, tmp_path: Path, capsys: pytest.Captu
         taken.listen()
         port = str(taken.getsockname()[1])
         wrong = [
-            (["--run", str(tmp_path), "--port", "0"], "is no run folder"),
+            (["--run", str(tmp_path), "--port", "0"], "is not a run folder"),
             (["--run", str(hostile_run), "--port", port], f"cannot listen on 127.0.0.1, port {port}"),
             (["--run", str(hostile_run), "--port", "70000"], "from 0 to 65535"),
             (["--run", str(hostile_run), "--port", "0", "--max_body", "0"], "--max_body must be 1 or more"),

@@ -1,4 +1,4 @@
-"""Vectors of items by modality (text, image, ...), next to the atomic files: one ``.npy`` file each, a row per item."""
+"""Item vectors by modality (text, image, ...), next to the atomic files: one ``.npy`` file each, one row per item."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from recbole_drex.utils.npy_files import map_array
 
 FORMAT = 1
 FOLDER, INDEX = "items", "items.json"
-_TAKEN = ("rating", "review", "reviews")  # modalities that are made of interactions
+_TAKEN = ("rating", "review", "reviews")  # modalities from interactions
 
 
 def check_modality(name: str) -> None:
-    """Check a modality's name that comes from outside.
+    """Check a modality's name.
 
     Raises:
-        ConfigError: it is no legal file name, or is taken by a modality that is made of interactions.
+        ConfigError: it is not a legal file name, or is taken by a modality from interactions.
     """
     if safe_name(name, "modality") in _TAKEN:
-        raise ConfigError(f"modality name '{name}' is taken: {', '.join(_TAKEN)} are made of the interactions")
+        raise ConfigError(f"modality name '{name}' is taken: {', '.join(_TAKEN)} come from the interactions")
 
 
 def check_vectors(vectors: np.ndarray, items: Sequence[str], where: str | Path) -> np.ndarray:
-    """Check vectors of items that come from outside, and give them as float32.
+    """Check item vectors, and return them as float32.
 
     Args:
         vectors: one row per item; a row of zeros means that the item lacks the modality.
         items: ids of the items, in the order of the rows.
-        where: the file they come from, for messages.
+        where: their file, for messages.
 
     Raises:
-        DataError: not a table of finite numbers with a row per item, or all rows are zero; the message names the file
-            and the first row (counted from 0) at fault with its item.
+        DataError: not a table of finite numbers with one row per item, or all rows are zero; the message names the file
+            and the first bad row (counted from 0) with its item.
     """
     _check_table(vectors, where)
     if len(vectors) != len(items):
@@ -46,19 +46,19 @@ def check_vectors(vectors: np.ndarray, items: Sequence[str], where: str | Path) 
     bad = np.flatnonzero(~np.isfinite(vectors).all(1))
     if len(bad):
         raise DataError(
-            f"{where}, row {bad[0]} (item '{items[bad[0]]}') holds NaN or an infinite number; {len(bad):,} rows do"
+            f"{where}, row {bad[0]} (item '{items[bad[0]]}') has NaN or an infinite number; {len(bad):,} rows do"
         )
     if not vectors.any():
-        raise DataError(f"{where} holds nothing but zeros, which mean that an item lacks the modality")
+        raise DataError(f"{where} has only zeros, which mean that an item lacks the modality")
     return vectors
 
 
 def read_table(path: str | Path) -> np.ndarray:
-    """Read a table of numbers from a ``.npy`` file; what the numbers are is left to :func:`check_vectors`.
+    """Read a table of numbers from a ``.npy`` file; :func:`check_vectors` checks the numbers.
 
     Raises:
-        DataError: the file is missing, no ``.npy`` file, no table of numbers, or holds pickled objects (which could run
-            code).
+        DataError: the file is missing, not a ``.npy`` file, not a table of numbers, or has pickled objects (which could
+            run code).
     """
     table = _mapped(Path(path))
     _check_table(table, path)
@@ -66,19 +66,19 @@ def read_table(path: str | Path) -> np.ndarray:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    """The array of a ``.npy`` file, mapped from disk; DataError if it is none."""
+    """The array of a ``.npy`` file, mapped from disk; DataError if it is not one."""
     try:
         with path.open("rb") as file:
             if file.read(4) == b"PK\x03\x04":
-                raise DataError(f"{path} holds several arrays (.npz); give one .npy file for each modality")
+                raise DataError(f"{path} has several arrays (.npz); give one .npy file for each modality")
         return map_array(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no readable .npy file of numbers: {error}") from error
+        raise DataError(f"{path} is not a readable .npy file of numbers: {error}") from error
 
 
 def _check_table(table: np.ndarray, where: str | Path) -> None:
     if table.ndim != 2 or table.dtype.kind not in "fiu" or not table.shape[1]:
-        raise DataError(f"{where} must hold a table of numbers, a row per item, not {table.dtype}{table.shape}")
+        raise DataError(f"{where} must be a table of numbers, one row per item, not {table.dtype}{table.shape}")
 
 
 def write_item_features(
@@ -87,20 +87,20 @@ def write_item_features(
     modalities: Mapping[str, np.ndarray],
     signatures: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write vectors of items to ``folder``, replacing what it held; the index is written last.
+    """Write item vectors to ``folder``, replacing its content; the index is written last.
 
     Args:
         folder: ``items/`` of a prepared data set.
-        items: ids, each once.
-        modalities: by name, vectors (items, width) as :func:`check_vectors` wants them.
-        signatures: by name, a hash of all that decided the vectors, for :meth:`ItemFeatures.reusable`.
+        items: distinct ids.
+        modalities: by name, vectors (items, width) that :func:`check_vectors` accepts.
+        signatures: by name, a hash of everything that determines the vectors, for :meth:`ItemFeatures.reusable`.
 
     Returns:
-        The index file, which holds the hashes of the others.
+        The index file, which contains the hashes of the others.
 
     Raises:
-        DataError: vectors that do not fit, or a folder that cannot be written.
-        ConfigError: a name that is no legal file name.
+        DataError: invalid vectors, or a folder that cannot be written.
+        ConfigError: a name is not a legal file name.
     """
     folder = Path(folder)
     described: dict[str, dict] = {}
@@ -122,10 +122,10 @@ def write_item_features(
 
 
 class ItemFeatures:
-    """Reads what :func:`write_item_features` wrote.
+    """Reads the vectors that :func:`write_item_features` wrote.
 
     Args:
-        folder: ``items/`` of a prepared data set; an absent one holds no modality.
+        folder: ``items/`` of a prepared data set; an absent folder has no modalities.
 
     Raises:
         DataError: the index is damaged.
@@ -150,12 +150,12 @@ class ItemFeatures:
 
     @property
     def names(self) -> list[str]:
-        """The modalities that are there."""
+        """Names of the modalities."""
         return list(self._described)
 
     @property
     def described(self) -> dict[str, dict[str, int]]:
-        """By modality, the ``width`` of its vectors and how many items are ``missing``: have none."""
+        """By modality, the ``width`` of its vectors and the number of items with ``missing`` vectors."""
         return {name: {key: entry[key] for key in ("width", "missing")} for name, entry in self._described.items()}
 
     def reusable(self, name: str, signature: str) -> np.ndarray | None:
@@ -164,11 +164,11 @@ class ItemFeatures:
             return None
         try:
             return self.vectors(name, self.items)
-        except DataError:  # made again, as if it had never been
+        except DataError:  # damaged: computed again
             return None
 
     def vectors(self, name: str, items: Sequence[str]) -> np.ndarray:
-        """Vectors (items, width), float32, of the given items in their order; zeros for an item that lacks them.
+        """Vectors (items, width), float32, of the given items in their order; zeros for items without vector.
 
         Raises:
             ConfigError: there is no such modality.

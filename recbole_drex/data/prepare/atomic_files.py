@@ -1,4 +1,4 @@
-"""Atomic files, RecBole's input format: tables apart by tabs whose header names fields with their types."""
+"""Atomic files, RecBole's input format: tab-separated tables with a header of field names and types."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BLOCK = 1 << 16  # interactions
 
 
 def write_inter(path: Path, frame: pd.DataFrame, reviewed: np.ndarray, store: FeatureStore) -> None:
-    """Write the interactions, so many at a time that the words of all reviews are never in memory together.
+    """Write the interactions in blocks, so that the words of all reviews are never in memory together.
 
     Args:
         path: the ``.inter`` file, written atomically.
         frame: ``user_id, item_id, rating, timestamp``; numbers are NaN where missing.
-        reviewed: positions in ``frame`` of the rows with a review, ascending; review i of them is row i of ``store``.
+        reviewed: positions in ``frame`` of the rows with a review, ascending; the i-th is row i of ``store``.
         store: word features of the reviews.
 
     Raises:

@@ -15,15 +15,15 @@ from recbole_drex.data.text.tokenizer import TextProcessor
 
 
 class ReviewEncoder:
-    """Cleans and lemmatises texts and embeds the words they keep, or, for ``encoder: static``, their lemmas.
+    """Cleans and lemmatises texts and embeds their kept words, or, for ``encoder: static``, their lemmas.
 
     Args:
-        settings: the parameters under "Preparation" of ``properties/overall.yaml``. Where ``static_vectors`` is None,
+        settings: the parameters under "Preparation" of ``properties/overall.yaml``. If ``static_vectors`` is None,
             lemmas are embedded elsewhere.
-        device: of the encoder, as :func:`recbole_drex.data.text.contextual_encoder.load_encoder` takes it.
+        device: device of the encoder, see :func:`recbole_drex.data.text.contextual_encoder.load_encoder`.
 
     Attributes:
-        static: whether lemmas are embedded, by :meth:`embed`, and not words, by a call.
+        static: whether :meth:`embed` embeds lemmas; otherwise a call embeds words.
     """
 
     def __init__(self, settings: Mapping[str, Any], device: str = "cpu"):
@@ -45,7 +45,7 @@ class ReviewEncoder:
 
     @property
     def settings(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """All that decides the result, of the encoder and of the words, for a manifest."""
+        """All settings that determine the result, of the encoder and of the words, for a manifest."""
         if self.static and self._given["static_vectors"] is None:
             return {}, self._processor.settings
         return (self._vectors if self.static else self._encoder).settings, self._processor.settings
@@ -56,7 +56,7 @@ class ReviewEncoder:
         return (self._vectors if self.static else self._encoder).width
 
     def __call__(self, texts: Sequence[str]) -> Shard:
-        """Encode some thousand texts; those without words to keep give no vectors.
+        """Encode a block of texts; texts without kept words have no vectors.
 
         Raises:
             DataError: the weights of the encoder are missing or damaged.
@@ -78,7 +78,7 @@ class ReviewEncoder:
 
 
 def with_sentences(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with an encoder that reads sentences, see :func:`sentence_encoder`."""
+    """The settings with an encoder for sentences, see :func:`sentence_encoder`."""
     return {**settings, "encoder": sentence_encoder(settings)}
 
 

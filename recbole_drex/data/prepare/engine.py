@@ -1,4 +1,4 @@
-"""Where a preparation reads its files and encodes their texts: in this process or on Ray, with the same result."""
+"""Engines that read files and encode texts: in this process or on Ray, with the same result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENGINES = ("local", "ray")
 
 
 class Engine(Protocol):
-    """What a preparation needs of an engine."""
+    """Interface of the engines."""
 
     static: bool
 
@@ -35,35 +35,35 @@ class Engine(Protocol):
         """Read review files; see :data:`recbole_drex.data.raw.readers.Read`."""
 
     def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
-        """Encode blocks of texts, each by itself, so that the result does not depend on where it was encoded.
+        """Encode blocks of texts independently, so that the result does not depend on where a block was encoded.
 
         Args:
-            texts: gives the texts of a block; asked in the order of ``blocks`` and not far ahead, so that few blocks
-                are in memory at a time.
-            blocks: numbers of the blocks.
+            texts: returns the texts of a block; called in the order of ``blocks`` and only shortly before they are
+                needed, so that few blocks are in memory at a time.
+            blocks: indices of the blocks.
 
         Yields:
-            Number and encoded texts of every block, in any order.
+            Index and encoded texts of every block, in any order.
 
         Raises:
             DataError: the weights of the encoder are missing or damaged.
         """
 
     def embed(self, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
-        """Static vectors of lemmas, for an engine that is ``static``.
+        """Static vectors of lemmas, for a ``static`` engine.
 
         Args:
-            parts: distinct lemmas, by the number of their part.
+            parts: distinct lemmas by the index of their part.
 
         Yields:
-            Number and vectors, float16 (lemmas, width), of every part, in any order.
+            Index and vectors, float16 (lemmas, width), of every part, in any order.
 
         Raises:
             DataError: as :meth:`ReviewEncoder.embed`.
         """
 
     def sentences(self) -> contextlib.AbstractContextManager[Engine]:
-        """An engine of the same kind that is not static, for texts whose words are read in their sentences."""
+        """An engine of the same kind that is not static, for contextual embeddings."""
 
 
 class LocalEngine:
@@ -114,17 +114,17 @@ def check_engine(name: str, address: str | None = None) -> None:
     """Check the choice of an engine.
 
     Raises:
-        ConfigError: there is no such engine, or an address for one that knows none.
+        ConfigError: there is no such engine, or it does not take an address.
     """
     if name not in ENGINES:
         raise ConfigError(unknown_name("engine", name, ENGINES))
     if address is not None and name != "ray":
-        raise ConfigError(f"an address of a cluster was given ({address}), but not the engine 'ray'")
+        raise ConfigError(f"the address of a cluster ({address}) needs the engine 'ray'")
 
 
 @contextlib.contextmanager
 def opened_engine(name: str, address: str | None, settings: Mapping[str, Any]) -> Iterator[Engine]:
-    """An engine, for as long as the block runs.
+    """An engine for the duration of the block.
 
     Args:
         name: ``local`` or ``ray``.

@@ -1,4 +1,4 @@
-"""From all reviews read to those a model may use: evidence, one row a pair, users and items rated often enough."""
+"""Filters reviews: rows with evidence, one row per pair, users and items with enough ratings."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def filter_reviews(
     """Filter reviews step by step.
 
     1. ``evidence``: rows with neither a rating nor a review are dropped.
-    2. ``repeated``: of the rows of one user about one item one stays: a rated row before an unrated one, then the
-       latest (a missing timestamp is the oldest), then the last in the file.
-    3. ``core``: users with fewer than ``user_min`` and items with fewer than ``item_min`` *rated* rows are dropped,
-       again and again until nothing changes (the paper, section 4.1, names the two limits). Unrated rows do not help a
-       user or an item to stay, and they stay where both do.
+    2. ``repeated``: one row per (user, item) pair is kept: rated rows are preferred to unrated ones, then the latest (a
+       missing timestamp is the oldest), then the last in the file.
+    3. ``core``: users with fewer than ``user_min`` and items with fewer than ``item_min`` *rated* rows are dropped
+       repeatedly until nothing changes (the two limits are those of the paper, section 4.1). Unrated rows do not count;
+       they are kept if their user and item are kept.
 
     Args:
-        frame: rows as :func:`recbole_drex.data.raw.readers.read_reviews` makes them.
-        user_min: fewest ratings of a user, at least 0.
-        item_min: fewest ratings of an item, at least 0.
+        frame: rows from :func:`recbole_drex.data.raw.readers.read_reviews`.
+        user_min: minimum number of ratings of a user, at least 0.
+        item_min: minimum number of ratings of an item, at least 0.
 
     Returns:
-        The rows kept, in their order, numbered again (``row`` still is the place in the spill), and for ``read`` and
-        each step ``{"step", "users", "items", "interactions", "rated"}`` after it.
+        The kept rows in their order with a new index (``row`` is still the row in the spill), and the counts ``{"step",
+        "users", "items", "interactions", "rated"}`` after ``read`` and after each step.
 
     Raises:
-        ConfigError: a limit is no whole number from 0 up.
+        ConfigError: a limit is not an integer of at least 0.
         DataError: nothing is left; names the step, the setting, and the largest setting that would leave something.
 
     Example:
@@ -49,7 +49,7 @@ def filter_reviews(
     """
     for name, value in (("user_min", user_min), ("item_min", item_min)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ConfigError(f"{name} must be a whole number from 0 up, not {value!r}")
+            raise ConfigError(f"{name} must be an integer of at least 0, not {value!r}")
     user, item = pd.factorize(frame["user_id"])[0], pd.factorize(frame["item_id"])[0]
     rated = frame["rating"].notna().to_numpy()
     counts: list[dict[str, Any]] = []
@@ -98,7 +98,7 @@ def _one_per_pair(
 
 @dataclass(frozen=True)
 class _Ratings:
-    """The rated (user, item) pairs as codes, and how many codes there are."""
+    """The rated (user, item) pairs as codes, and the numbers of codes."""
 
     user: np.ndarray
     item: np.ndarray
@@ -108,7 +108,7 @@ class _Ratings:
     def core(self, user_min: int, item_min: int) -> tuple[np.ndarray, np.ndarray]:
         """The largest sets of users and items with enough ratings between them, as masks over their codes.
 
-        Dropping a rating never lets another user or item in, so whatever the order, the end is the same.
+        The order in which users and items are dropped does not change the result.
         """
         user, item = self.user, self.item
         while True:
@@ -125,13 +125,13 @@ class _Ratings:
         return bool((users[self.user] & items[self.item]).any())
 
     def advice(self, user_min: int, item_min: int) -> str:
-        """Say which limit is too high, and by how much."""
+        """A message about which limit is too high, and by how much."""
         text = f"user_min={user_min} and item_min={item_min} count ratings, and "
         if not len(self.user):
             return text + "no row has one"
         by_user = _largest(user_min, lambda limit: self.leaves(limit, item_min))
         by_item = _largest(item_min, lambda limit: self.leaves(user_min, limit))
-        text += "no users and items have that many of each other: lower them or bring more data"
+        text += "no users and items have that many of each other: lower them or provide more data"
         if by_user is not None:
             text += f"; with item_min={item_min} the largest user_min that leaves something is {by_user}"
         if by_item is not None:
@@ -140,7 +140,7 @@ class _Ratings:
 
 
 def _largest(limit: int, leaves: Callable[[int], bool]) -> int | None:
-    """Bisect for the largest value below ``limit`` for which ``leaves``; None if there is no such value."""
+    """Bisect for the largest value below ``limit`` for which ``leaves`` is true; None if there is no such value."""
     low, high = -1, limit
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""Which vectors of items a preparation makes: of their texts, of their images, and from files."""
+"""Item vectors of a preparation: from item texts, from images, and from files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TEXT, IMAGE = "text", "image"
 
 @dataclasses.dataclass
 class Modalities:
-    """Vectors of the items that a data set keeps.
+    """Vectors of the kept items.
 
     Attributes:
-        items: their ids, in the order of the rows.
-        vectors: by modality, (items, width) float32; a row of zeros where an item lacks it.
-        signatures: by modality that is encoded, a hash of all that decided the vectors.
+        items: ids of the items, in the order of the rows.
+        vectors: by modality, (items, width) float32; a row of zeros if an item lacks it.
+        signatures: by encoded modality, a hash of everything that determines the vectors.
     """
 
     items: list[str]
@@ -37,19 +37,19 @@ class Modalities:
 
 
 def check_item_settings(settings: Mapping[str, Any], sources: Sources) -> None:
-    """Check the parameters of item vectors against each other and against what raw files there are.
+    """Check the parameters of item vectors against each other and against the raw files.
 
     Raises:
-        ConfigError: ``item_features`` without an item file, with an illegal name or path, or with a name that is taken;
+        ConfigError: ``item_features`` without an item file, or with an illegal or taken name or an illegal path;
             ``images`` without ``image_encoder``.
     """
     given = settings["item_features"]
     if given and not sources.meta:
-        raise ConfigError("parameter 'item_features' needs an item file (--meta FILE), whose rows its vectors follow")
+        raise ConfigError("parameter 'item_features' needs an item file (--meta FILE) with the same order of rows")
     for name, path in given.items():
         check_modality(str(name))
         if not isinstance(path, str):
-            raise ConfigError(f"parameter 'item_features': {name}: {path!r} is no path of a .npy file")
+            raise ConfigError(f"parameter 'item_features': {name}: {path!r} is not the path of a .npy file")
     if settings["images"] is None:
         return
     if not isinstance(settings["images"], str):
@@ -61,7 +61,7 @@ def check_item_settings(settings: Mapping[str, Any], sources: Sources) -> None:
 
 
 def item_sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The files that the parameters of item vectors name, as a manifest names raw files.
+    """Manifest entries of the files that the parameters of item vectors name.
 
     Raises:
         DataError: one is missing.
@@ -81,13 +81,13 @@ def make_modalities(
 
     Args:
         kept: their ids.
-        items: all rows of the item file, as :func:`recbole_drex.data.raw.readers.read_items` gives them.
+        items: all rows of the item file, from :func:`recbole_drex.data.raw.readers.read_items`.
         settings: the parameters under "Preparation", checked by :func:`check_item_settings`.
         engine: encodes texts.
-        earlier: folder of item vectors that are used again where nothing has changed; None makes all again.
+        earlier: folder of item vectors that are reused if nothing has changed; None computes all again.
 
     Raises:
-        DataError: a file cannot be used; the message names it and its row.
+        DataError: a file cannot be used; the message names file and row.
         ConfigError: the image encoder is unknown.
     """
     made = Modalities(sorted(kept))
@@ -104,7 +104,7 @@ def make_modalities(
         rows = np.array([index.get(item, -1) for item in made.items])
         vectors = np.where(rows[:, None] >= 0, check_vectors(read_table(path), ids, path)[rows], np.float32(0))
         if not vectors.any():
-            raise DataError(f"{path} holds nothing but zeros for the {len(rows):,} items that the filter keeps")
+            raise DataError(f"{path} has only zeros for the {len(rows):,} items that the filter keeps")
         made.vectors[name] = vectors
     return made
 
@@ -112,7 +112,7 @@ def make_modalities(
 def _earlier(folder: Path | None) -> ItemFeatures | None:
     try:
         return None if folder is None else ItemFeatures(folder)
-    except DataError:  # damaged: made again, as if it had never been
+    except DataError:  # damaged: computed again
         return None
 
 
@@ -125,7 +125,7 @@ def _add_texts(made: Modalities, items: pd.DataFrame, engine: Engine, before: It
     vectors = before.reusable(TEXT, signature) if before else None
     if vectors is None:
         vectors = encode_texts(texts, engine)
-    if vectors.any():  # texts may hold no word that is kept
+    if vectors.any():  # texts may have no kept words
         made.vectors[TEXT], made.signatures[TEXT] = vectors, signature
 
 

@@ -1,4 +1,4 @@
-"""Vectors of items from what their descriptions say, encoded like reviews."""
+"""Item vectors from their descriptions, encoded like reviews."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tqdm import tqdm
 
 from recbole_drex.data.prepare.engine import Engine
 
-_PART = 1024  # texts that are encoded at once
+_PART = 1024  # texts per block
 
 
 def item_texts(items: pd.DataFrame) -> list[str]:
-    """``"title. categories. description"`` of each item, of which any may be missing.
+    """``"title. categories. description"`` of each item; missing parts are left out.
 
     Args:
-        items: ``title, categories, description`` as :func:`recbole_drex.data.raw.readers.read_items` gives them: a
-            space between two categories, an underscore for a space inside one.
+        items: ``title, categories, description`` from :func:`recbole_drex.data.raw.readers.read_items`: a space between
+            two categories, an underscore for a space inside one.
 
     Example:
         >>> item_texts(pd.DataFrame({"title": ["Chess", ""], "categories": ["Board_Games Toys", ""],
@@ -31,7 +31,7 @@ def item_texts(items: pd.DataFrame) -> list[str]:
 
 
 def texts_signature(items: Sequence[str], texts: Sequence[str], engine: Engine) -> str:
-    """Hash of all that decides the vectors of :func:`encode_texts` and of the items they belong to."""
+    """Hash of everything that determines the vectors of :func:`encode_texts`, and of the items."""
     digest = hashlib.sha256(repr(engine.settings).encode())
     for item, text in zip(items, texts, strict=True):
         digest.update(f"{item}\0{text}\0".encode("utf-8", "surrogatepass"))
@@ -49,7 +49,7 @@ def encode_texts(texts: Sequence[str], engine: Engine) -> np.ndarray:
         (texts, ``engine.width``) float32; zeros for a text without kept words.
 
     Raises:
-        DataError: the weights of the encoder give values that are NaN or infinite.
+        DataError: embeddings are NaN or infinite.
     """
     result = np.zeros((len(texts), engine.width), dtype=np.float32)
     parts = range(0, len(texts), _PART)

@@ -1,4 +1,4 @@
-"""The manifest vouches for a prepared data set: it names the hash of every file and all that decided them."""
+"""The manifest of a prepared data set: the hashes of all files and everything that determined their content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_drex.utils.files import json_text, read_json, sha256, write_json
 FORMAT = 3
 _OLDER = (1, 2)  # without review texts (1) and without item vectors (1, 2), otherwise the same
 ITEM_SETTINGS: dict[str, Any] = {"item_features": {}, "images": None, "image_encoder": None}
-"""Parameters that older formats did not know, with the values that make no difference."""
+"""Parameters that older formats lack, with the values that correspond to those formats."""
 STORE_SETTINGS: dict[str, Any] = {
     "store_dtype": "float16",
     "static_vectors": "minilm",
@@ -25,49 +25,50 @@ STORE_SETTINGS: dict[str, Any] = {
     "missing_rating": None,
     "language": "en",
 }
-"""Parameters that a manifest names only where they differ from this, so that manifests of older versions stay equal."""
+"""Parameters that a manifest names only if they differ from these, so that it equals that of an older version."""
 TIMES = "seconds.json"
-"""Beside the manifest: how long the preparation took."""
+"""File next to the manifest: the duration of the preparation."""
 WORK = "work"
-"""Folder in a data set's own that a preparation works in."""
+"""Working folder of a preparation inside the data set's folder."""
 PARTS = ("train", "valid", "test")
-"""Parts of a data set that comes split, as in ``<dataset>.train.inter``."""
+"""Parts of a pre-split data set, as in ``<dataset>.train.inter``."""
 _LIBRARIES = ("numpy", "pandas", "torch", "transformers", "nltk", "simplemma", "recbole", "recbole_drex")
 
 logger = logging.getLogger(__name__)
 
 
 def interaction_files(folder: Path, dataset: str) -> list[Path]:
-    """``<dataset>.inter`` or, where it is absent, those of ``<dataset>.<part>.inter`` that are there."""
+    """``<dataset>.inter`` or, if it is absent, the existing files ``<dataset>.<part>.inter``."""
     whole = folder / f"{dataset}.inter"
     parts = [folder / f"{dataset}.{part}.inter" for part in PARTS]
     return [whole] if whole.is_file() else [path for path in parts if path.is_file()]
 
 
 def write_manifest(folder: Path, dataset: str, manifest: Mapping[str, Any], times: Mapping[str, Any]) -> None:
-    """Write the times that a preparation took, the hash of the manifest, which names those of all other files, and the
-    manifest; that comes last, since a data set is there when it is."""
+    """Write the durations, the hash of the manifest (which contains the hashes of all other files), and the manifest.
+
+    The manifest is last, since its existence means that the data set is complete."""
     write_json(folder / TIMES, times)
     write_sums(folder, [], {f"{dataset}.json": hashlib.sha256(json_text(manifest).encode()).hexdigest()})
     write_json(folder / f"{dataset}.json", manifest)
 
 
 def is_foreign(folder: Path, dataset: str) -> bool:
-    """Whether there are atomic files that were not made here; a stopped preparation of ours has left its work."""
+    """Whether there are atomic files that were not prepared (or partly prepared) by this package."""
     ours = (folder / f"{dataset}.json").is_file() or (folder / "features").is_dir() or (folder / WORK).is_dir()
     return bool(interaction_files(folder, dataset)) and not ours
 
 
 def foreign_manifest(folder: Path, dataset: str, parts: Sequence[str] | None = None) -> dict[str, Any]:
-    """Atomic files that were not made by us (RecBole users' own): used as they are, with their split if they have one.
+    """Manifest for atomic files from elsewhere (RecBole users' own files), which are used unchanged.
 
     Args:
         folder: of the data set.
         dataset: its name.
-        parts: names of the training, validation and test part, where the user gives them (``benchmark_filename``).
+        parts: names of the training, validation and test part, if the user gives them (``benchmark_filename``).
 
     Raises:
-        DataError: they are split, and a part is missing.
+        DataError: the files are split, and a part is missing.
         ConfigError: ``parts`` are not three names.
     """
     manifest = {"format": FORMAT, "dataset": dataset, "statistics": None, "settings": None}
@@ -80,31 +81,31 @@ def foreign_manifest(folder: Path, dataset: str, parts: Sequence[str] | None = N
     files = [folder / f"{dataset}.{name}.inter" for name in names]
     for file in files:
         if not file.is_file():
-            raise DataError(f"{file} is missing: data set '{dataset}' is to be read as the parts {', '.join(names)}")
+            raise DataError(f"{file} is missing: data set '{dataset}' is read as the parts {', '.join(names)}")
     return {**manifest, "fingerprint": fingerprint([sha256(path) for path in files]), "benchmark": names}
 
 
 def check_sources(given: Sequence[Mapping[str, Any]], expected: Mapping[str, str]) -> None:
-    """Refuse raw files that are not those that the user or the data set's YAML file names by their hash.
+    """Check the hashes of raw files against those that the user or the data set's YAML file sets.
 
     Args:
-        given: the raw files, as :func:`~recbole_drex.data.raw.remote.source` describes them.
+        given: the raw files, from :func:`~recbole_drex.data.raw.remote.source`.
         expected: SHA-256 by name, parameter ``raw_sha256``.
 
     Raises:
         DataError: a file has another hash.
-        ConfigError: a name is none of the files'.
+        ConfigError: there is no file of this name.
     """
-    result = {one["name"]: one["sha256"] for one in given}
+    hashes = {one["name"]: one["sha256"] for one in given}
     for name, digest in expected.items():
-        if name not in result:
-            raise ConfigError(unknown_name("raw file in 'raw_sha256':", name, result))
-        if result[name] != str(digest).lower():
-            raise DataError(f"raw file {name} is another than 'raw_sha256' says: its SHA-256 is {result[name]}")
+        if name not in hashes:
+            raise ConfigError(unknown_name("raw file in 'raw_sha256':", name, hashes))
+        if hashes[name] != str(digest).lower():
+            raise DataError(f"raw file {name} differs from 'raw_sha256': its SHA-256 is {hashes[name]}")
 
 
 def fingerprint(hashes: Sequence[str]) -> str:
-    """What results name: a hash over the hashes of the files that a model reads."""
+    """The fingerprint that results record: a hash over the hashes of the files that a model reads."""
     return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
 
 
@@ -120,42 +121,41 @@ def versions() -> dict[str, str | None]:
 
 
 def check_origin(folder: Path, dataset: str, *, reviews: bool, mmrec: bool) -> None:
-    """Refuse to overwrite files of another origin than those that are to be prepared.
+    """Refuse to overwrite files of another origin.
 
     Raises:
-        DataError: atomic files that were not made here, or of a preparation from the other kind of source.
+        DataError: there are atomic files from elsewhere, or from a preparation with the other kind of source.
     """
     whole = (folder / f"{dataset}.inter").is_file() or (folder / "features").is_dir()
     if is_foreign(folder, dataset):
         inter = interaction_files(folder, dataset)[0]
-        why = f"{inter} was not made from raw files here"
+        why = f"{inter} was not prepared from raw files"
     elif mmrec and whole:
-        why = f"data set '{dataset}' in {folder} was made from reviews"
+        why = f"data set '{dataset}' in {folder} was prepared from reviews"
     elif reviews and not whole and interaction_files(folder, dataset):
-        why = f"data set '{dataset}' in {folder} was made from an MMRec folder"
+        why = f"data set '{dataset}' in {folder} was prepared from an MMRec folder"
     else:
         return
     raise DataError(f"{why} and is not overwritten; choose another name with --dataset")
 
 
 def stored_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters under "Preparation" that a data set was prepared with; none for one that was not made from
-    reviews."""
+    """All parameters under "Preparation" of a prepared data set; empty if it was not prepared from reviews."""
     settings = manifest.get("settings")
     return {**ITEM_SETTINGS, **STORE_SETTINGS, **settings} if settings else {}
 
 
 def reused_settings(folder: Path, dataset: str, settings: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """The settings that a prepared data set is found again with: its own.
+    """The settings with those of the prepared data set, so that it is used again.
 
     Args:
         folder: of the data set.
         dataset: its name.
-        settings: the parameters under "Preparation" as they are configured.
-        given: names of those that the user has given, which must be the data set's own, too.
+        settings: the configured parameters under "Preparation".
+        given: names of the parameters that the user has set; they must equal those of the data set.
 
     Raises:
-        DataError: one of them is another; the message names it and both values.
+        DataError: one of them differs; the message names it and both values.
     """
     path = folder / f"{dataset}.json"
     if not path.is_file():
@@ -172,7 +172,7 @@ def _refuse_others(folder: Path, dataset: str, then: Mapping[str, Any], now: Map
     if changes := _changes(then, now):
         raise DataError(
             f"data set '{dataset}' in {folder} was prepared with other settings ({changes}); leave them out to use it "
-            "as it is, or name its raw reviews with --raw FILE so that it can be prepared again"
+            "unchanged, or name its raw reviews with --raw FILE to prepare it again"
         )
 
 
@@ -184,17 +184,17 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def usable_manifest(
     folder: Path, dataset: str, settings: Mapping[str, Any], given: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """The manifest, if the data set is whole and was prepared so; None if it must be made again.
+    """The manifest, if the data set is complete and has these settings; None if it must be prepared again.
 
     Args:
         folder: of the data set.
         dataset: its name.
-        settings: the parameters under "Preparation"; a data set with a split of its own knows none of them.
-        given: the raw files at hand, as :func:`~recbole_drex.data.raw.remote.source` describes them; empty without any.
+        settings: the parameters under "Preparation"; ignored for pre-split data sets.
+        given: the available raw files, from :func:`~recbole_drex.data.raw.remote.source`; may be empty.
 
     Raises:
-        DataError: it is damaged or was prepared with other settings, and there are no raw files to make it again.
-        ConfigError: item vectors are asked for where only those of an MMRec folder can be had.
+        DataError: it is damaged or was prepared with other settings, and there are no raw files.
+        ConfigError: parameters of item vectors are set for an MMRec folder.
     """
     path = folder / f"{dataset}.json"
     if not path.is_file():
@@ -202,7 +202,7 @@ def usable_manifest(
     try:
         check_sum(folder, path.name, remedy="")
         manifest = read_json(path, "manifest")
-        # Without raw files nothing better can be had than a data set of an older format.
+        # Without raw files, a data set of an older format is used.
         if manifest["format"] != FORMAT and (given or manifest["format"] not in _OLDER):
             return None
         if "benchmark" in manifest:
@@ -220,7 +220,7 @@ def usable_manifest(
             if not (folder / name).is_file() or sha256(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing or damaged: its hash is not the manifest's")
         if "benchmark" not in manifest:
-            # Without raw reviews the content of the features is checked when a model opens them.
+            # Without raw reviews, the content of the features is checked when a model opens them.
             FeatureStore.open(folder / "features", verify=bool(given))
     except (DataError, CheckpointError, KeyError, TypeError, AttributeError) as error:
         if given:
@@ -233,10 +233,10 @@ def usable_manifest(
 
 
 def refuse_item_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse parameters of item vectors for an MMRec folder, which brings its own.
+    """Refuse parameters of item vectors for an MMRec folder, which has its own vectors.
 
     Raises:
-        ConfigError: one of them is given; the message names it.
+        ConfigError: one of them is set; the message names it.
     """
     for name, default in ITEM_SETTINGS.items():
         if settings.get(name, default) != default:

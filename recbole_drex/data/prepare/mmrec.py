@@ -1,4 +1,4 @@
-"""MMRec's folder layout: interactions that are split already, and vectors of items by row."""
+"""MMRec's folder layout: pre-split interactions, and item vectors by row."""
 
 from __future__ import annotations
 
@@ -40,40 +40,40 @@ _SUFFIX = "_feat.npy"
 
 
 def mmrec_files(folder: Path) -> tuple[Path, dict[str, Path]]:
-    """The interactions of a folder in MMRec's layout, and its vectors of items by modality.
+    """The interactions of a folder in MMRec's layout, and its item vectors by modality.
 
     Raises:
-        DataError: not one ``.inter`` file, or no ``*_feat.npy``.
+        DataError: not exactly one ``.inter`` file, or no ``*_feat.npy``.
         ConfigError: the name of a modality is not legal or is taken.
     """
     inter = sorted(folder.glob("*.inter"))
     if len(inter) != 1:
         result = ", ".join(path.name for path in inter) or "none"
-        raise DataError(f"{folder} must hold one .inter file (MMRec's layout) or Parquet files; .inter files: {result}")
+        raise DataError(f"{folder} must have one .inter file (MMRec's layout) or Parquet files; .inter files: {result}")
     files = sorted(folder.glob(f"?*{_SUFFIX}"))
     vectors = {path.name.removesuffix(_SUFFIX): path for path in files}
     if not vectors:
-        raise DataError(f"{folder} holds no vectors of items; expected are image{_SUFFIX}, text{_SUFFIX} or the like")
+        raise DataError(f"{folder} has no item vectors, such as image{_SUFFIX} or text{_SUFFIX}")
     for name in vectors:
         check_modality(name)
     return inter[0], vectors
 
 
 def mmrec_sources(folder: Path) -> list[dict[str, Any]]:
-    """The files of the folder as a manifest names raw files."""
+    """Manifest entries of the folder's files."""
     inter, vectors = mmrec_files(folder)
     return [source(path) for path in (inter, *vectors.values())]
 
 
 def read_mmrec(path: Path) -> pd.DataFrame:
-    """Read the interactions of MMRec's layout, every row of which must be good, since the split names them all.
+    """Read the interactions of MMRec's layout; every row must be valid, since the split includes all rows.
 
     Args:
         path: tab-separated with a header: ``userID`` and ``itemID`` (whole numbers; or ``user_id`` and ``item_id``),
-            ``x_label`` (0, 1, 2: training, validation, test), ``rating`` (1 where the column is absent), ``timestamp``.
+            ``x_label`` (0, 1, 2: training, validation, test), ``rating`` (1 if the column is absent), ``timestamp``.
 
     Returns:
-        In the file's order ``user_id, item_id, part`` (int64), ``rating`` and, if it is there, ``timestamp`` (float64).
+        In the file's order ``user_id, item_id, part`` (int64), ``rating`` and, if present, ``timestamp`` (float64).
 
     Raises:
         DataError: the file or a row cannot be used, a pair occurs twice, or a part is empty; names file and line.
@@ -87,10 +87,10 @@ def read_mmrec(path: Path) -> pd.DataFrame:
             skip_blank_lines=False,
             quoting=csv.QUOTE_NONE,
             index_col=False,  # rows longer than the header would make the first column row names
-        ).fillna("")  # of rows that are too short
+        ).fillna("")  # in rows that are too short
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
-    table = table[(table != "").any(axis=1)]  # the index still counts lines
+    table = table[(table != "").any(axis=1)]  # the index is still the line number
     columns = {}
     for name, accepted in _NAMES.items():
         result = [column for column in accepted if column in table]
@@ -100,13 +100,13 @@ def read_mmrec(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: no column '{accepted[0]}' in the header; found: {', '.join(table.columns)}")
     # The first flaw of the file in the order of its columns.
     for name in ("user_id", "item_id"):
-        _check(path, columns[name], columns[name].str.fullmatch("[0-9]{1,18}"), "no id: ids are whole numbers from 0")
-    _check(path, columns["part"], columns["part"].isin(["0", "1", "2"]), "no part: 0 trains, 1 validates, 2 tests")
+        _check(path, columns[name], columns[name].str.fullmatch("[0-9]{1,18}"), "not an id: ids are integers from 0")
+    _check(path, columns["part"], columns["part"].isin(["0", "1", "2"]), "not a part: 0 trains, 1 validates, 2 tests")
     frame = pd.DataFrame({name: columns[name].astype(np.int64) for name in _NEEDED})
     for name in ("rating", "timestamp"):
         if name in columns:
             numbers = pd.to_numeric(columns[name], errors="coerce").astype(np.float64)
-            _check(path, columns[name], np.isfinite(numbers), "no number")
+            _check(path, columns[name], np.isfinite(numbers), "not a number")
             frame[name] = numbers
     if "rating" not in frame:
         frame["rating"] = 1.0
@@ -114,8 +114,8 @@ def read_mmrec(path: Path) -> pd.DataFrame:
         row = frame[frame.duplicated(["user_id", "item_id"])].iloc[0]
         same = frame.index[(frame["user_id"] == row["user_id"]) & (frame["item_id"] == row["item_id"])] + 2
         raise DataError(
-            f"{path}:{same[1]}: user {row['user_id']:.0f} and item {row['item_id']:.0f} stand in line {same[0]} "
-            "already; a pair may occur once"
+            f"{path}:{same[1]}: user {row['user_id']:.0f} and item {row['item_id']:.0f} already occur in line {same[0]}"
+            "; a pair may occur once"
         )
     for number, part in enumerate(PARTS):
         if not (frame["part"] == number).any():
@@ -131,20 +131,20 @@ def _check(path: Path, values: pd.Series, good: Any, flaw: str) -> None:
 
 
 def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a folder in MMRec's layout into pre-split atomic files, vectors of items and a manifest, without a filter.
+    """Convert a folder in MMRec's layout to pre-split atomic files, item vectors and a manifest, without filtering.
 
     Args:
         dataset: name of the data set.
-        folder: where its files go; there are none there.
+        folder: empty folder for its files.
         raw: the folder in MMRec's layout.
-        settings: the parameters under "Preparation", of which those of item vectors must not be given.
+        settings: the parameters under "Preparation"; those of item vectors must not be set.
 
     Returns:
         The manifest; its ``benchmark`` names the parts.
 
     Raises:
         DataError: a file or row cannot be used, or a ``.npy`` file has fewer rows than there are items.
-        ConfigError: parameters of item vectors are given.
+        ConfigError: parameters of item vectors are set.
     """
     started = perf_counter()
     refuse_item_settings(settings)
@@ -182,7 +182,7 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
 
 
 def _item_vectors(files: Mapping[str, Path], n_items: int, inter: Path) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Ids of the items and their vectors by modality; rows beyond the largest item are left aside."""
+    """Ids of the items and their vectors by modality; rows beyond the largest item are ignored."""
     tables = {name: read_table(path) for name, path in files.items()}
     for name, table in tables.items():
         if len(table) < n_items:

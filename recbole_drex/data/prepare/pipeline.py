@@ -1,8 +1,8 @@
-"""Raw reviews to a prepared data set: atomic files, texts, word features and a manifest that vouches for them.
+"""Prepares a data set from raw reviews: atomic files, texts, word features and a manifest.
 
-The manifest names the hash of every file and every setting, so a stale or damaged data set is noticed and made again;
-until the new one is complete, the old one stays as it is. Encoding is what takes time: shards of an interrupted
-preparation, and a finished store of the same texts and settings, are used again.
+The manifest records the hash of every file and every setting, so a stale or damaged data set is detected and prepared
+again. The old data set stays unchanged until the new one is complete. Since encoding takes most of the time, the shards
+of an interrupted preparation, and a finished store of the same texts and settings, are reused.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from recbole_drex.utils.files import locked, read_json, safe_name, sha256
 
 logger = logging.getLogger(__name__)
 
-SHARD = 1024  # reviews; what an interruption can cost is the encoding of so many
-_SAMPLE = 200  # reviews that show whether they are in the language that they are taken for
-_KNOWN = 0.6  # of English reviews over 90 % of words are known in English, of German ones 35 %
-_CONTENT = 2  # changes when the same texts and settings come to give other features
+SHARD = 1024  # reviews per shard; an interruption loses the encoding of at most one shard
+_SAMPLE = 200  # reviews that are sampled to check their language
+_KNOWN = 0.6  # share of known words: above 90 % for English reviews in English, 35 % for German ones
+_CONTENT = 2  # version, changed when the same texts and settings give other features
 
 
 def prepare(
@@ -71,26 +71,26 @@ def prepare(
     address: str | None = None,
     parts: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Prepare a data set, unless its manifest says that it is prepared just so.
+    """Prepare a data set, unless its manifest says that it is already prepared with these settings.
 
     Args:
         dataset: name of the data set; its files go to ``<data_path>/<dataset>/``.
         settings: the parameters under "Preparation" of ``properties/overall.yaml``.
-        sources: raw files; without any, a prepared data set is only checked.
-        hashes: SHA-256 that raw files must have, by name.
-        rebuild: prepare and encode even what matches.
+        sources: raw files; without raw files, a prepared data set is only checked.
+        hashes: required SHA-256 of raw files by name.
+        rebuild: prepare and encode again even if nothing has changed.
         engine: ``local``, or ``ray`` for encoders on all cores or GPUs of a cluster; the files are the same.
         address: of the Ray cluster, see :func:`recbole_drex.parallel.ray_cluster.connected`; None starts one on this
             machine.
-        parts: names of pre-split files, RecBole's ``benchmark_filename``, which are used as they are.
+        parts: names of pre-split files, RecBole's ``benchmark_filename``, which are used unchanged.
 
     Returns:
         The manifest.
 
     Raises:
-        DataError: raw files that cannot be read, have another hash or are emptied by the filter, damaged prepared
-            files, a full disk. A data set that was prepared before is left as it was.
-        ConfigError: an illegal setting, an unknown engine, or no Ray that could be used.
+        DataError: raw files that cannot be read, have another hash or are empty after filtering, damaged prepared
+            files, a full disk. A previously prepared data set is left unchanged.
+        ConfigError: an illegal setting, an unknown engine, or no usable Ray.
     """
     check_engine(engine, address)
     folder = Path(data_path) / safe_name(dataset, "data set")
@@ -101,27 +101,27 @@ def prepare(
     given = _described(settings, sources)
     if given:
         check_sources(given, hashes or {})
-    moving = is_complete(folder, dataset)  # a preparation is being put in place, or was killed in that
+    moving = is_complete(folder, dataset)  # the files of a finished preparation are being installed, or this was killed
     stale = (
         f"data set '{dataset}' in {folder} was prepared with other settings or is incomplete; "
         "name its raw reviews with --raw FILE so that it can be prepared again"
     )
 
-    def found() -> dict[str, Any] | None:
+    def existing() -> dict[str, Any] | None:
         check_origin(folder, dataset, reviews=bool(sources.reviews), mmrec=bool(sources.mmrec))
         manifest = usable_manifest(folder, dataset, settings, given)
         if manifest is not None and not rebuild and parts is not None and manifest.get("benchmark") != list(parts):
-            raise ConfigError(f"benchmark_filename: data set '{dataset}' was prepared here and has no such parts")
+            raise ConfigError(f"benchmark_filename: data set '{dataset}' was prepared and has no such parts")
         return manifest
 
-    # A data set that is as it should be is only read, so it may lie where nothing can be written.
-    if not moving and not rebuild and (manifest := found()) is not None:
+    # A valid data set is only read, so its folder may be read-only.
+    if not moving and not rebuild and (manifest := existing()) is not None:
         return manifest
     if not moving and not sources.given:
         raise DataError(stale)
     with locked(folder, f"data set '{dataset}'"):
-        install(folder, dataset)  # what an earlier preparation had finished when it was killed
-        manifest = found()
+        install(folder, dataset)  # files of an earlier preparation that was killed after it had finished
+        manifest = existing()
         if manifest is not None and not rebuild:
             return manifest
         if not sources.given:
@@ -134,7 +134,7 @@ def prepare(
 
 
 def _described(settings: Mapping[str, Any], sources: Sources) -> list[dict[str, Any]]:
-    """The raw files at hand, as the manifest names them; empty without any."""
+    """Manifest entries of the available raw files; may be empty."""
     if sources.mmrec:
         return mmrec_sources(sources.mmrec)
     if not sources.reviews:
@@ -195,7 +195,7 @@ def _build(
     # The vectors of texts follow from the other files.
     given_vectors = [file for name, file in vectors.items() if name != TEXT or name in settings["item_features"]]
     hashes |= {file: sha256(made / file) for file in given_vectors}
-    # What a model is given; the texts are only shown.
+    # Only files that models read; texts are only displayed.
     mark = fingerprint(list(hashes.values()))
     write_texts(made / TEXTS, (raw.texts(shard) for shard in shards))
     others = [TEXTS, *vectors.values(), *([f"{FOLDER}/{INDEX}"] if vectors else [])]
@@ -216,36 +216,36 @@ def _build(
         "files": hashes,
         "versions": versions(),
     }
-    # Beside the manifest, which is the same for the same data however long it took.
+    # Not in the manifest, which is the same for the same data.
     times: dict[str, float | None] = {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds}
     if features == folder / FEATURES:
-        # What it took to encode the features that are used again, if that is known.
+        # The duration of encoding the reused features, if known.
         times["encode"] = read_json(folder / TIMES)["encode"] if (folder / TIMES).is_file() else None
     write_manifest(made, dataset, manifest, times)
     return manifest
 
 
 def _items(meta: RawFile, frame: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
-    """The item file; says so if it describes none of the items that the filter keeps."""
+    """The item file; warns if it describes none of the items that the filter keeps."""
     items = read_items(meta, columns=settings["item_columns"], bad_line_share=settings["bad_line_share"])
     kept = frame["item_id"].astype(str)
     if not kept.isin(items["item_id"]).any():
         logger.warning(
-            f"{meta} describes none of the {kept.nunique():,} items of the reviews: its ids are such as "
-            f"'{items['item_id'].iloc[0]}', those of the reviews such as '{kept.iloc[0]}'; "
-            "--item_columns says which column holds the ids"
+            f"{meta} describes none of the {kept.nunique():,} items of the reviews: its ids look like "
+            f"'{items['item_id'].iloc[0]}', those of the reviews like '{kept.iloc[0]}'; "
+            "name the column of the ids with --item_columns"
         )
     return items
 
 
 def _check_language(texts: Sequence[str], language: str) -> None:
-    """Say so if most words are not of the language that the reviews are taken for."""
+    """Warn if most words do not belong to the configured language."""
     share = known_share(texts, language)
     if share is not None and share < _KNOWN:
         logger.warning(
-            f"{1 - share:.0%} of the words in the reviews are no words of language '{language}': name theirs with "
+            f"{1 - share:.0%} of the words in the reviews do not belong to language '{language}': set it with "
             "--language, such as de. Languages without spaces between words (Chinese, Japanese, Thai) are not "
-            "separated into words here: put spaces between them before"
+            "segmented: put spaces between their words first"
         )
 
 
@@ -259,10 +259,10 @@ def _encode(
     dtype: str,
     rebuild: bool,
 ) -> Path:
-    """Make a feature store of the reviews at the rows ``shards`` of the spilled texts, unless the data set has it.
+    """Make a feature store of the reviews at the rows ``shards`` of the spilled texts, unless it exists.
 
     Returns:
-        The folder of the store: in ``made``, or that of the data set as it is in ``folder``.
+        The folder of the store: the new one in ``made``, or the existing one in ``folder``.
     """
     described = _described_encoder(engine)
     signature = hashlib.sha256(repr((_CONTENT, described, SHARD)).encode())
@@ -286,7 +286,7 @@ def _encode(
 
 
 def _embed(dataset: str, engine: Engine, writer: StoreWriter) -> None:
-    """Add the vectors of the lemmas that lack them to a static store all of whose reviews are there."""
+    """Add the missing vectors of lemmas to a static store whose shards are all written."""
     parts, done = writer.lemmas(), writer.lemmas_done()
     missing = {number: lemmas for number, lemmas in enumerate(parts) if number not in done}
     title = f"{dataset}: encoding lemmas"
@@ -296,15 +296,15 @@ def _embed(dataset: str, engine: Engine, writer: StoreWriter) -> None:
 
 
 def _described_encoder(engine: Engine) -> dict[str, Any]:
-    """All that decides the word features, as the manifest names it."""
+    """All settings that determine the word features, for the manifest."""
     encoder, words = engine.settings
     return {**encoder, **words}
 
 
 def _holds(folder: Path, signature: str, dtype: str) -> bool:
-    """Whether a whole feature store of this signature and kind of number lies in ``folder``."""
+    """Whether ``folder`` has a valid feature store with this signature and number type."""
     try:
         store = FeatureStore.open(folder)
-    except DataError:  # absent or damaged: made again, as if it had never been
+    except DataError:  # absent or damaged
         return False
     return (store.signature, store.dtype) == (signature, dtype)

@@ -1,4 +1,4 @@
-"""Reading by tasks and encoding by a pool of actors on Ray, one a GPU or a CPU core."""
+"""Reads by Ray tasks and encodes by a pool of Ray actors, on GPUs or CPU cores."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from recbole_drex.data.text.feature_store_writer import Shard
 from recbole_drex.data.text.static_encoder import STATIC, StaticVectors, is_file
 from recbole_drex.errors import DataError, DrexError
 
-_PER_GPU = 2  # actors that share a GPU: while one cleans texts on a core, the other has it
-_PARTS = 8  # parts of a file, of a MB or so each, that its reader may be ahead of this process
-_RETRIES = 3  # times that a block is encoded, or a file read, again because the process that had it was lost
-_MEMORY = 1 << 30  # bytes that an actor with a small encoder may take
-_PATIENCE = 10.0  # seconds without a result after which actors without work give way to those that look for a place
+_PER_GPU = 2  # actors that share a GPU: while one cleans texts on a core, the other uses the GPU
+_PARTS = 8  # parts of a file, about a MB each, by which its reader may be ahead of this process
+_RETRIES = 3  # retries of a block or a file after its process was lost
+_MEMORY = 1 << 30  # bytes of memory for an actor with a small encoder
+_PATIENCE = 10.0  # seconds without a result after which idle actors release their resources
 
 Settings = tuple[dict[str, Any], dict[str, Any]]
 
 
 class _Worker:
-    """A :class:`ReviewEncoder` in an actor. It loads at the first call, so that its errors are those of a call."""
+    """A :class:`ReviewEncoder` in an actor. It is loaded at the first call, so that its errors are those of a call."""
 
     def __init__(self, settings: Mapping[str, Any], version: str, expected: Settings | None):
         self._given, self._version, self._expected = settings, version, expected
@@ -44,7 +44,7 @@ class _Worker:
             raise DataError(f"a machine of the Ray cluster has recbole_drex {__version__}, this one {self._version}")
         gpus = ray.get_gpu_ids()
         if not gpus:
-            from recbole_drex.utils.threads import use_threads  # brings torch, which those that only read do not need
+            from recbole_drex.utils.threads import use_threads  # imports torch, which readers do not need
 
             use_threads(1)  # an actor has one core
         encoder = ReviewEncoder(self._given, "cuda" if gpus else "cpu")
@@ -63,24 +63,24 @@ class _Worker:
         return encoder.settings, encoder.width if encoder.settings[0] else 0
 
     def encode(self, block: int, texts: Sequence[str]) -> tuple[int, Shard]:
-        """A block with its number."""
+        """Index of a block and its encoding."""
         return block, self._encoder(texts)
 
     def embed(self, part: int, lemmas: Sequence[str]) -> tuple[int, np.ndarray]:
-        """A part with its number."""
+        """Index of a part and its vectors."""
         return part, self._encoder.embed(lemmas)
 
 
 class RayEngine:
-    """Reads files and encodes blocks of texts on the Ray that this process is connected to.
+    """Reads files and encodes blocks of texts on the Ray cluster that this process is connected to.
 
-    Several files are read at the same time: by any machine, if they have addresses, else on this one. Every GPU that is
-    free gets two encoders, or without GPUs every CPU core one (of one thread, and a GB of memory). One that dies is
-    started again, where there is a place for it, and given its blocks again. The texts travel to the encoders and the
-    vectors back to this process, which writes them: the machines need no folder in common, but this package and the
-    encoder's weights each. One block an encoder is under way, so that memory stays bounded.
+    Several files are read in parallel: on any machine if they have addresses, otherwise on this one. Every free GPU
+    gets two encoders, or, without GPUs, every CPU core gets one (with one thread and a GB of memory). An encoder that
+    dies is restarted where resources are free, and its blocks are encoded again. Texts are sent to the encoders and
+    vectors are sent back to this process, which writes them. So the machines need no shared folder, but each needs this
+    package and the encoder's weights. Each encoder processes one block at a time, so that memory stays bounded.
 
-    On CPUs the vectors have the same bits as those of the local engine; a GPU rounds otherwise.
+    On CPUs the vectors are bitwise equal to those of the local engine; a GPU rounds differently.
 
     Args:
         settings: the parameters under "Preparation" of ``properties/overall.yaml``.
@@ -92,7 +92,7 @@ class RayEngine:
         self.static = settings["encoder"] == STATIC
         self._from_file: StaticVectors | None = None
         if self.static and is_file(settings["static_vectors"]):
-            # The file is on this machine, perhaps on no other.
+            # The file may exist only on this machine.
             self._from_file, self._given["static_vectors"] = StaticVectors(settings["static_vectors"]), None
 
     @cached_property
@@ -136,7 +136,7 @@ class RayEngine:
                 reference = next(parts)
             except StopIteration:
                 continue
-            running[parts] = number  # after the others, so that each has its turn
+            running[parts] = number  # moved to the end, so that files take turns
             yield number, _got(reference)
 
     def encode(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> Iterator[tuple[int, Shard]]:
@@ -157,15 +157,15 @@ class RayEngine:
             return
         source = self._given["static_vectors"] if self._from_file is None else self._from_file.source
         given = with_sentences({**self._given, "static_vectors": source})
-        self.close()  # they would keep the places of those that are needed now
+        self.close()  # its actors would keep the resources that the new engine needs
         with contextlib.closing(RayEngine(given)) as engine:
             yield engine
 
     def _spread(self, call: Callable[[Any, int], Any], blocks: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """What actors make of blocks, with their numbers, in any order: ``call`` gives the call of an actor."""
+        """Results of ``call`` (with an actor and a block) for all blocks, with their indices, in any order."""
         described = self._described[0]
         if "precision" in described[0]:
-            # `auto` may mean something else on another machine; what it means on the first one holds for all.
+            # `auto` may differ between machines; the first machine decides.
             self._given["precision"] = described[0]["precision"]
         n_actors = max(1, min(len(blocks), len(self._actors) + _free_slots()))
         self._actors += [self._actor(described) for _ in range(n_actors - len(self._actors))]
@@ -178,15 +178,15 @@ class RayEngine:
         submit()
         while pool.has_next():
             try:
-                with _told():
+                with _task_errors():
                     done = pool.get_next_unordered(timeout=_PATIENCE)
             except TimeoutError:
-                # The machine of an encoder that was lost may be gone for good: encoders without work give it a place.
+                # The machine of a lost encoder may not come back: idle encoders release resources for its restart.
                 for actor in iter(pool.pop_idle, None):
                     self._actors.remove(actor)
                     ray.kill(actor)
                 continue
-            submit()  # before the result is written, so that no encoder waits for that
+            submit()  # before the result is written, so that no encoder has to wait
             yield done
 
     def close(self) -> None:
@@ -201,13 +201,13 @@ class RayEngine:
 
 
 def _reading(files: Sequence[RawFile]) -> dict[str, Any] | None:
-    """Where tasks can read all of these files, as options of Ray; None where this process alone can."""
+    """Ray options for tasks that can read all of these files; None if only this process can."""
     protocols = {name for path in files for name in (path.protocols if isinstance(path, RemoteFile) else ("file",))}
     if "memory" in protocols:
         return None
     if not protocols & {"file", "local"}:
         return {}
-    # A client of Ray's is on no machine of the cluster.
+    # A Ray client does not run on a machine of the cluster.
     return None if client.is_connected() else {"scheduling_strategy": _here()}
 
 
@@ -220,24 +220,24 @@ def _with_gpus() -> bool:
 
 
 def _free_slots() -> int:
-    """How many more actors there is room for now."""
+    """Number of further actors for which resources are free."""
     free = ray.available_resources()
     scarce = free.get("GPU", 0) * _PER_GPU if _with_gpus() else free.get("memory", float("inf")) // _MEMORY
     return int(min(free.get("CPU", 0), scarce))
 
 
 def _got(reference: Any) -> Any:
-    """What Ray keeps for ``reference``, with errors as :func:`_told` raises them."""
-    with _told():
+    """The value of a Ray reference, with errors as :func:`_task_errors` raises them."""
+    with _task_errors():
         return ray.get(reference)
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Raise errors as they would be without Ray.
+def _task_errors() -> Iterator[None]:
+    """Raise the errors that tasks would raise without Ray.
 
     Raises:
-        DrexError: what was wrong in a task; or the process that had it was lost too often.
+        DrexError: the error of a task; or its process was lost too often.
     """
     try:
         yield
@@ -250,7 +250,7 @@ def _told() -> Iterator[None]:
                 f"a machine of the Ray cluster cannot run this package: {lines[-1]}. Install recbole_drex "
                 f"{__version__} and what it needs on every machine"
             ) from error
-        if isinstance(error, RayTaskError):  # what is wrong is the code, and its traceback tells
+        if isinstance(error, RayTaskError):  # a bug, whose traceback helps
             raise
         raise DataError(
             f"the preparation failed on Ray: {lines[0]} Encoded reviews are kept; the same command continues from there"

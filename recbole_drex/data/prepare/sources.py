@@ -1,4 +1,4 @@
-"""Where the raw files of a data set are."""
+"""Finds the raw files of a data set."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from recbole_drex.utils.files import safe_name
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """Raw files of a data set; without any, only what is prepared already can be used.
+    """Raw files of a data set; if there are none, the data set must already be prepared.
 
     Attributes:
         reviews: files of reviews.
         meta: file of item descriptions, next to ``reviews``.
-        mmrec: a folder in MMRec's layout, in place of both; see :mod:`recbole_drex.data.prepare.mmrec`.
+        mmrec: a folder in MMRec's layout instead of both; see :mod:`recbole_drex.data.prepare.mmrec`.
     """
 
     reviews: tuple[RawFile, ...] = ()
@@ -30,7 +30,7 @@ class Sources:
 
     @property
     def given(self) -> bool:
-        """Whether there is anything to prepare from."""
+        """Whether there are raw files."""
         return bool(self.reviews or self.mmrec)
 
 
@@ -41,22 +41,22 @@ def find_sources(
     meta: str | Path | None = None,
     raw_dir: str | None = None,
 ) -> Sources:
-    """Where the raw reviews of ``dataset`` are.
+    """Find the raw reviews of ``dataset``.
 
-    In this order: the files (or MMRec folder) given; ``<dataset>.jsonl.gz`` (and ``meta_...``) in ``raw_dir``; the
-    generator of ``demo``; the download of an Amazon Reviews 2023 category; nothing, if the data set is prepared
-    already.
+    In this order: the files (or MMRec folder) that the user gives; ``<dataset>.jsonl.gz`` (and ``meta_...``) in
+    ``raw_dir``; the generator of ``demo``; no files, if the data set is already prepared; the download of an Amazon
+    Reviews 2023 category.
 
     Args:
         dataset: name of the data set.
-        data_path: folder of prepared data sets; ``raw/`` in it takes generated and downloaded files.
+        data_path: folder of prepared data sets; generated and downloaded files go to its folder ``raw/``.
         raw: review files given by the user, by path or address (``s3://...``), or folders of Parquet files, as
             Spark writes them; or one folder in MMRec's layout.
         meta: item file given by the user.
         raw_dir: folder of raw files (environment variable ``RECBOLE_DREX_RAW``).
 
     Raises:
-        ConfigError: the name is not legal, nothing of that name is known, or an item file next to an MMRec folder.
+        ConfigError: the name is not legal or unknown, or an item file is given for an MMRec folder.
         DownloadError: the category could not be downloaded.
     """
     safe_name(dataset, "data set")
@@ -85,7 +85,7 @@ def find_sources(
 
 
 def _expanded(entry: str | Path) -> Sequence[str | Path]:
-    """The Parquet files in a folder, in alphabetical order; another path, or a folder without any, as it is."""
+    """The Parquet files in a folder, in alphabetical order; any other path, or a folder without any, unchanged."""
     folder = Path(entry)
     if not folder.is_dir() or any(folder.glob("*.inter")):
         return [entry]

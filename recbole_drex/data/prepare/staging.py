@@ -1,4 +1,4 @@
-"""A data set is made aside and put in place when all of it is there, so that an older one stays whole until then."""
+"""Prepares a data set in a working folder and installs it when it is complete; an older one stays valid until then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_drex.utils.checksums import SUMS
 from recbole_drex.utils.files import read_json, remove_folder, sync_folder
 
 FEATURES, SHARDS = "features", "features.partial"
-"""The word features of a data set, and those of an unfinished preparation, which the next one continues with."""
+"""The word features of a data set, and those of an unfinished preparation, which the next one continues."""
 MADE = "made"
 
 
@@ -27,11 +27,11 @@ def staged(folder: Path, dataset: str) -> Iterator[tuple[Path, Path]]:
         dataset: its name.
 
     Yields:
-        An empty folder for what is only needed on the way, and one for the new files. The block writes the manifest
-        last; when it is there, the files take their places, and those that they replace are removed.
+        An empty folder for temporary files, and one for the new files. The block writes the manifest last; then the new
+        files are moved to the data set's folder, and the old files are removed.
 
     Raises:
-        StorageError: what an earlier preparation left cannot be removed.
+        StorageError: files of an earlier preparation cannot be removed.
     """
     work = folder / WORK
     remove_folder(work)
@@ -46,9 +46,9 @@ def staged(folder: Path, dataset: str) -> Iterator[tuple[Path, Path]]:
 
 
 def install(folder: Path, dataset: str) -> None:
-    """Put the files of a complete preparation in place, if there is one; continues where it was stopped.
+    """Install the files of a complete preparation, if there is one; continues after an interruption.
 
-    It only moves and removes, so a full disk cannot stop it.
+    It only moves and removes files, so it also works on a full disk.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -62,7 +62,7 @@ def install(folder: Path, dataset: str) -> None:
         manifest,
     }
     inters = [f"{dataset}.inter", *(f"{dataset}.{part}.inter" for part in PARTS)]
-    # Word features first and the manifest last: until then either tells whose the other files are.
+    # Word features first and the manifest last, so that an interruption is detected.
     for name in (FEATURES, FOLDER, *inters, f"{dataset}.item", TEXTS, TIMES, SHARDS, SUMS, manifest):
         new, old = made / name, folder / name
         try:
@@ -73,11 +73,11 @@ def install(folder: Path, dataset: str) -> None:
             if new.exists():
                 new.replace(old)
         except OSError as error:
-            raise StorageError(f"cannot put {old} in place: {error.strerror or error}") from error
+            raise StorageError(f"cannot install {old}: {error.strerror or error}") from error
     sync_folder(folder)
     remove_folder(folder / WORK)
 
 
 def is_complete(folder: Path, dataset: str) -> bool:
-    """Whether a preparation in ``folder`` has made all its files."""
+    """Whether a preparation in ``folder`` has written all its files."""
     return (folder / WORK / MADE / f"{dataset}.json").is_file()

@@ -1,4 +1,4 @@
-"""What a data set looks like in numbers, and the table of several."""
+"""Statistics of a data set, and a table for several data sets."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def dataset_statistics(frame: pd.DataFrame) -> dict[str, Any]:
     Returns:
         ``users``, ``items``, ``interactions``, ``rated`` (counts); ``sparsity``: 1 - rated / (users * items);
         ``missing_review``, ``missing_rating``, ``missing_timestamp``: shares of the interactions; ``mean_rating``;
-        ``rating_levels``: sorted. Shares lie in [0, 1]; what an empty table leaves undefined is None. All values are
-        plain Python numbers, ready for JSON.
+        ``rating_levels``: sorted. Shares are in [0, 1]; values that are undefined for an empty table are None. All
+        values are plain Python numbers, ready for JSON.
 
     Example:
         >>> reviews = pd.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "x"], "rating": [5.0, None, 3.0]})

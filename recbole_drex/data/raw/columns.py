@@ -1,4 +1,4 @@
-"""Raw values of a column, checked and converted many at a time."""
+"""Vectorised checks and conversions of a column's raw values."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _NO_NUMBER = -math.inf
-_NOBODY = "[PAD]"  # RecBole's name for no user and no item
-_SPACE = "".join(filter(str.isspace, map(chr, range(0x10000))))  # Arrow's own idea of white space is another
-_ID = r"^[^\x00\t-\r\x1c-\x1f\x{85}\x{2028}\x{2029}]+$"  # no tab, and nothing that ends a line somewhere
+_PADDING = "[PAD]"  # RecBole's token for padding
+_SPACE = "".join(filter(str.isspace, map(chr, range(0x10000))))  # Arrow defines white space differently
+_ID = r"^[^\x00\t-\r\x1c-\x1f\x{85}\x{2028}\x{2029}]+$"  # no tab and no line break of any kind
 _DATES = ("ISO8601", "%m %d, %Y", "%b %d, %Y", "%B %d, %Y", "%a %b %d %H:%M:%S %z %Y")
-_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # a larger number counts ns, us or ms: as s it is past the year 5138
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # larger numbers are ns, us or ms: in s they are past the year 5138
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a raw value says nothing: None, a blank text, NaN or an empty list.
+    """Whether a raw value is missing: None, a blank text, NaN or an empty list.
 
     Example:
         >>> [is_missing(value) for value in (None, " ", float("nan"), [], 0, "0")]
@@ -32,12 +32,12 @@ def is_missing(value: Any) -> bool:
 
 
 def is_blank(texts: pa.StringArray) -> pa.BooleanArray:
-    """Which texts are null or blank."""
+    """Mask of the texts that are null or blank."""
     return pc.equal(pc.utf8_trim(texts.fill_null(""), _SPACE), "")
 
 
 def ids(values: list[Any] | pa.StringArray) -> pa.StringArray:
-    """Ids without the white space around them; null where a value is no id.
+    """Ids without surrounding white space; null where a value is not a valid id.
 
     An id is a text or a whole number (100.0 is 100), not blank, without tabs, line breaks and NUL inside, and not
     RecBole's ``[PAD]``.
@@ -54,7 +54,7 @@ def ids(values: list[Any] | pa.StringArray) -> pa.StringArray:
     else:
         names = pc.utf8_trim(names, _SPACE)
         legal = pc.match_substring_regex(names, _ID)
-    return pc.if_else(pc.and_(legal, pc.not_equal(names, _NOBODY)), names, pa.scalar(None, pa.string()))
+    return pc.if_else(pc.and_(legal, pc.not_equal(names, _PADDING)), names, pa.scalar(None, pa.string()))
 
 
 def _whole(value: Any) -> str | None:
@@ -65,15 +65,15 @@ def _whole(value: Any) -> str | None:
 
 
 def _visible(texts: pa.StringArray) -> bool:
-    """Whether all characters are visible ones of ASCII, as those of ids mostly are: told from the bytes of all texts at
-    once, which is cheaper than a pattern for each."""
+    """Whether all characters are visible ASCII, as in most ids. Checking the bytes of all texts together is faster than
+    matching a pattern for each."""
     data = texts.buffers()[2]
     characters = np.frombuffer(data or b"", np.uint8)
     return not len(characters) or bool(characters.min() > ord(" ") and characters.max() < 0x7F)
 
 
 def numbers(values: list[Any] | pa.DoubleArray) -> np.ndarray:
-    """Convert to float64: NaN where missing (None or blank), -inf where it is no finite number.
+    """Convert to float64: NaN if missing (None or blank), -inf if the value is not a finite number.
 
     Example:
         >>> numbers([4, "4.5", None, " ", "four", True, float("nan")]).tolist()
@@ -103,11 +103,11 @@ def _number(value: Any) -> float:
 
 
 def moments(values: list[Any] | pa.DoubleArray) -> np.ndarray:
-    """Convert to seconds since 1970 (UTC): NaN where missing, -inf where it is no moment.
+    """Convert to seconds since 1970 (UTC): NaN if missing, -inf if the value is not a time.
 
-    Numbers count seconds, milliseconds, microseconds or nanoseconds, as their size tells. Texts are numbers or dates:
+    Numbers are seconds, milliseconds, microseconds or nanoseconds, depending on their size. Texts are numbers or dates:
     ISO 8601 (UTC, unless they name another zone), ``03 1, 2014`` and ``Mar 1, 2014`` as in Amazon's data sets, or
-    ``Sat Mar 01 10:11:12 -0800 2014`` as in Goodreads'.
+    ``Sat Mar 01 10:11:12 -0800 2014`` as in Goodreads.
 
     Example:
         >>> moments([1393668672, 1393668672000, "2014-03-01T10:11:12Z", "03 1, 2014", None, "monday"]).tolist()
@@ -117,7 +117,7 @@ def moments(values: list[Any] | pa.DoubleArray) -> np.ndarray:
     for least, unit in _UNITS:
         seconds = np.where(seconds > least, seconds / unit, seconds)
     rows = np.flatnonzero(seconds == _NO_NUMBER).tolist()
-    # Without a digit, "now" would be a date.
+    # Texts without a digit are skipped, since pandas parses "now" as a date.
     texts = {row: values[row] for row in rows if isinstance(values[row], str) and re.search("[0-9]", values[row])}
     dates = pd.Series(texts, dtype=object).str.strip() if texts else pd.Series(dtype=object)
     for form in _DATES:
@@ -130,7 +130,7 @@ def moments(values: list[Any] | pa.DoubleArray) -> np.ndarray:
 
 
 def stripped(values: list[Any] | pa.StringArray) -> pa.StringArray:
-    """Strip texts: ``""`` where missing, null where the value is no text.
+    """Strip texts: ``""`` if missing, null if the value is not a text.
 
     Example:
         >>> stripped([" good ", None, 3]).to_pylist()
@@ -144,11 +144,11 @@ def stripped(values: list[Any] | pa.StringArray) -> pa.StringArray:
 
 
 def words(values: list[Any], joint: str = " ") -> list[str | None]:
-    """Turn texts, or lists of texts, into words apart by single spaces; None where the value is neither.
+    """Convert texts, or lists of texts, to words separated by single spaces; None if the value is neither.
 
     Args:
-        values: texts, lists of texts, lists of such lists (whose repeated entries count once), or None (``""``).
-        joint: stands between the words of one entry of a list.
+        values: texts, lists of texts, lists of such lists (repeated entries count once), or None (``""``).
+        joint: separator of the words of one entry of a list.
 
     Example:
         >>> words([["Video Games", "PC"], " a\\tb ", None, 3], joint="_")
@@ -172,7 +172,7 @@ def words(values: list[Any], joint: str = " ") -> list[str | None]:
 
 
 def _entries(values: list[Any]) -> list[Any]:
-    """The entries of a list; of a list of lists, as the categories of 2014 are, each entry once."""
+    """The entries of a list; for a list of lists (categories of 2014), the distinct entries of all lists."""
     values = [value for value in values if value is not None]
     if values and all(isinstance(value, list) for value in values):
         return list(dict.fromkeys(entry for value in values for entry in value if isinstance(entry, str)))

@@ -1,12 +1,12 @@
-"""A data set with a known truth: reviews of games by users with planted tastes about items with planted qualities.
+"""A synthetic data set with known ground truth: game reviews by users with given tastes for items with given qualities.
 
 Every user cares for four or five of sixteen aspects (weights that sum to 1), every item is good or bad at each of them
-(quality in [-1, 1]). Rating and review come from the same truth::
+(quality in [-1, 1]). Rating and review are generated from the same truth::
 
     rating = clip(round(mu + b_u + b_i + scale * sum_a taste[u, a] * quality[i, a] + noise), 1, 5)
 
-and the review names aspects drawn from the user's taste, each praised or blamed as the item deserves. So reviews tell
-what a rating alone does not, and tastes, qualities and explanations can be checked against ``truth_demo.json``.
+The review names aspects drawn from the user's taste, and praises or blames each according to the item's quality. So
+reviews contain more than ratings, and tastes, qualities and explanations can be checked against ``truth_demo.json``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _BLAME = _words(
     "unfinished amateurish embarrassing laughable ugly painful unbearable grating pointless stale lifeless uninspired "
     "careless messy ridiculous flawed inferior useless rotten"
 )
-_OWN = {  # words of blame and of praise that fit one aspect only
+_OWN = {  # words of blame and of praise for a single aspect
     "story": ("predictable incoherent", "gripping moving"), "visuals": ("blurry pixelated", "gorgeous vivid"),
     "music": ("shrill repetitive", "catchy soaring"), "combat": ("clunky sluggish", "fluid visceral"),
     "controls": ("unresponsive laggy", "responsive precise"), "difficulty": ("unfair punishing", "fair balanced"),
@@ -70,8 +70,8 @@ _OWN = {  # words of blame and of praise that fit one aspect only
     "loot": ("scarce worthless", "plentiful varied"), "dialogue": ("stilted cheesy", "eloquent sharp"),
 }  # fmt: skip
 
-# Fillers come from wide lists and the frames are made of stop words, so that of all words a user writes again and
-# again only aspects remain. {a} aspect, {o} opinion; the fillers' names are those of _FILLERS.
+# Fillers come from long lists and the frames consist of stop words, so that aspects are the only other words that a
+# user repeats. {a} is an aspect, {o} an opinion; the other names are keys of _FILLERS.
 _OPINION_FRAMES = (
     "the {a} is {o}", "I found the {a} {o}", "for me the {a} was {adverb} {o}", "its {a} seems {o} to me",
     "the {a} here is {adverb} {o}", "{o} {a} all through", "everything about the {a} is {o}", "what {o} {a}",
@@ -126,16 +126,16 @@ _USERS_AT_ONCE = 512
 def generate_demo(
     folder: str | Path, *, seed: int = 2026, users: int = 150, items: int = 100, reviews: int = 4500
 ) -> dict[str, Path]:
-    """Write the demo in the field names of Amazon Reviews 2023; equal arguments give equal bytes.
+    """Write the demo with the field names of Amazon Reviews 2023; equal arguments give equal bytes.
 
     About 6 % of the rows lack the rating, 8 % the review (never both), 2 % repeat a (user, item) pair, and some texts
-    hold HTML. Rows are written as they are made, so millions of them need little memory.
+    contain HTML. Rows are written as they are generated, so millions of them need little memory.
 
     Args:
-        folder: made if needed; old files of the same names are replaced.
-        seed: of all that is random.
+        folder: created if needed; old files of the same names are replaced.
+        seed: random seed.
         users: number of users, each with at least 0.8 of the average number of reviews.
-        items: number of items, of long-tailed popularity; at least as many as the busiest user writes reviews.
+        items: number of items, of long-tailed popularity; at least the number of reviews of the most active user.
         reviews: number of rows.
 
     Returns:
@@ -143,7 +143,7 @@ def generate_demo(
         ``{"aspects": {name: words}, "users": {user_id: {aspect: weight}}, "items": {item_id: {aspect: quality}}}``.
 
     Raises:
-        ConfigError: numbers that do not go together.
+        ConfigError: incompatible numbers.
         DataError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -164,10 +164,10 @@ def generate_demo(
 
 
 def demo_raw(folder: str | Path) -> dict[str, Path]:
-    """The demo's raw files in ``folder``, as :func:`generate_demo` names them; files that are right are not written.
+    """The demo's raw files in ``folder``, as :func:`generate_demo` names them; correct files are not written again.
 
     Raises:
-        DataError: they are not there, and the folder cannot be written.
+        DataError: files are missing, and the folder cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix="recbole-drex-") as fresh:
         made = generate_demo(fresh)
@@ -187,7 +187,7 @@ def _write_lines(path: Path, rows: Iterator[dict[str, Any]]) -> None:
 
 
 class _World:
-    """The planted truth, and the rows that follow from it."""
+    """The ground truth, and the rows that are generated from it."""
 
     def __init__(self, rng: np.random.Generator, users: int, items: int):
         aspects = len(ASPECTS)
@@ -214,14 +214,14 @@ class _World:
     def meta(self, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         seen: dict[str, int] = {}
         for item in self.item_ids:
-            adjective, noun, index, genre = (rng.choice(words) for words in (_ADJECTIVES, _NOUNS, _PLACES, _GENRES))
-            titles = (f"{adjective} {noun}", f"{noun} of {index}", f"{index}: {adjective} {noun}")
+            adjective, noun, region, genre = (rng.choice(words) for words in (_ADJECTIVES, _NOUNS, _PLACES, _GENRES))
+            titles = (f"{adjective} {noun}", f"{noun} of {region}", f"{region}: {adjective} {noun}")
             title = titles[rng.integers(3)]
             seen[title] = seen.get(title, 0) + 1
             yield {
                 "main_category": "Video Games",
                 "title": title if seen[title] == 1 else f"{title} {seen[title]}",
-                "description": [f"{genre} in the world of {index}."],
+                "description": [f"{genre} in the world of {region}."],
                 "store": f"{noun} Studios",
                 "categories": ["Video Games", str(genre)],
                 "parent_asin": item,
@@ -233,7 +233,7 @@ class _World:
 
     def _rows(self, rng: np.random.Generator, users: np.ndarray, counts: np.ndarray) -> Iterator[dict[str, Any]]:
         """Rows of some users, in order of time."""
-        # The largest of log-popularity plus Gumbel noise are a draw without replacement, by popularity.
+        # Gumbel top-k: a draw without replacement, with probabilities by popularity.
         order = np.argsort(-(self.popularity + rng.gumbel(size=(len(users), len(self.item_ids)))), axis=1)
         item = np.concatenate([row[:n] for row, n in zip(order, counts, strict=True)])
         user = np.repeat(users, counts)
@@ -261,11 +261,11 @@ class _World:
 
 
 class _Texts:
-    """Titles and texts for rows of (taste, quality); all draws are made at once, words are filled in one by one."""
+    """Titles and texts for rows of (taste, quality); random numbers are drawn together, words are filled in later."""
 
     def __init__(self, rng: np.random.Generator, taste: np.ndarray, quality: np.ndarray, habit: np.ndarray):
         n, aspects = taste.shape
-        wish = np.log(0.96 * taste + 0.04 / aspects)  # now and then a word on what the user does not care for
+        wish = np.log(0.96 * taste + 0.04 / aspects)  # sometimes an aspect that the user does not care for
         self.aspect = np.argsort(-(wish + rng.gumbel(size=wish.shape)), axis=1)[:, :3]
         self.good = quality + rng.normal(scale=0.2, size=quality.shape) > 0
         self.word = np.where(rng.random((n, aspects)) < 0.6, habit, rng.random((n, aspects)))
@@ -273,7 +273,7 @@ class _Texts:
         self.draws = rng.integers(1 << 30, size=(n, 48))
 
     def write(self, row: int) -> tuple[str, str]:
-        """Title and text of a row: one to three sentences on aspects, none to two about nothing."""
+        """Title and text of a row: one to three sentences about aspects, zero to two fillers."""
         slots = _Slots(self.draws[row].tolist())
         sentences = []
         for aspect in self.aspect[row, : self.named[row]].tolist():
@@ -293,7 +293,7 @@ class _Texts:
 
 
 class _Slots(dict[str, str]):
-    """Values of a frame's slots; a filler that is not there is drawn again each time."""
+    """Values of a frame's slots; a missing filler is drawn each time."""
 
     def __init__(self, draws: list[int]):
         super().__init__()

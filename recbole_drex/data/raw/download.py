@@ -1,4 +1,4 @@
-"""Raw files of the Amazon Reviews 2023 data set from its public page, resumed where a download broke off."""
+"""Downloads raw files of Amazon Reviews 2023 from its public page; interrupted downloads are resumed."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ CATEGORIES: tuple[str, ...] = (
 
 _CONNECT, _SILENCE = 8.0, 20.0  # seconds to wait for a connection, and for the next bytes
 _BLOCK = 1 << 20
-_FRUITLESS = 2  # attempts in a row that may bring nothing new
+_FRUITLESS = 2  # consecutive attempts without new bytes that are allowed
 
 
 class _ChangedError(Exception):
-    """The part on disk does not belong to the remote file any more."""
+    """The part on disk no longer belongs to the remote file."""
 
 
 def download_category(category: str, folder: str | Path, *, base_url: str = BASE_URL) -> tuple[Path, Path]:
     """Download the reviews and the item descriptions of a category.
 
     Returns:
-        ``<folder>/<category>.jsonl.gz`` and ``<folder>/meta_<category>.jsonl.gz``; files already there are reused.
+        ``<folder>/<category>.jsonl.gz`` and ``<folder>/meta_<category>.jsonl.gz``; existing files are reused.
 
     Raises:
         ConfigError: there is no such category.
@@ -82,19 +82,19 @@ def download_category(category: str, folder: str | Path, *, base_url: str = BASE
 
 
 def download(url: str, target: str | Path) -> Path:
-    """Download one file, unless it is there; continue with ``<target>.part`` if an earlier download broke off.
+    """Download a file unless it exists; an interrupted download continues with ``<target>.part``.
 
-    A connection that breaks is taken up again as long as it brings new bytes. The target appears only when its size is
-    the one the server named and, for ``.gz``, when all of it unpacks to what its own check sums say, or when it is JSON
-    of that size that came unpacked.
+    A broken connection is resumed as long as it brings new bytes. The target is created only if its size is the one
+    that the server announced and, for ``.gz``, if it decompresses with correct checksums, or if it is JSON of that size
+    that the server sent uncompressed.
 
     Args:
         url: ``https://`` address, or ``http://`` on this machine.
-        target: file to write; its folder is made if needed.
+        target: file to write; its folder is created if needed.
 
     Raises:
-        DownloadError: no network, no such file, or not what was announced; names the address and where to put the file
-            by hand. The part stays for the next time where it can be used.
+        DownloadError: no network, no such file, or unexpected content; names the address and where to put the file by
+            hand. A usable part is kept for the next attempt.
     """
     target = Path(target)
     if target.is_file():
@@ -126,7 +126,7 @@ def _fetch(url: str, target: Path) -> None:
             reason = "the file changes while it is downloaded"
         except (
             urllib3.exceptions.HTTPError
-        ) as error:  # it broke off; when there is no answer at all, requests' errors say so
+        ) as error:  # the transfer was interrupted; if there is no response, requests raises its own errors
             reason = f"the connection broke off ({_root(error)})"
         furthest, fruitless = max(furthest, _size(part)), 0 if _size(part) > furthest else fruitless + 1
         if fruitless > _FRUITLESS:
@@ -141,12 +141,12 @@ def _fetch(url: str, target: Path) -> None:
 
 
 def _continue(url: str, target: Path, part: Path, note: Path) -> int | None:
-    """Fetch what is missing from ``part``; returns the size of the whole file if the server named it."""
+    """Fetch the rest of ``part``; returns the size of the whole file if the server announced it."""
     known = read_json(note, "download note") if note.is_file() else {}
     if known.get("url") != url:
         part.unlink(missing_ok=True)
     have = _size(part)
-    # Without this header a server may pack the bytes once more, and sizes and ranges would not be the file's.
+    # Without this header a server may compress the bytes again, and sizes and ranges would not be the file's.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
 
     def check_redirect(response: requests.Response, **_: object) -> None:
@@ -189,23 +189,23 @@ def _total(response: requests.Response) -> int | None:
 
 
 def _flaw(part: Path, expected: int | None, zipped: bool) -> str | None:
-    """Say what is wrong with a finished download, if anything."""
+    """The flaw of a finished download, None if there is none."""
     if expected is not None and _size(part) != expected:
-        return f"{_size(part):,} bytes came where {expected:,} were announced"
+        return f"{_size(part):,} bytes were received where {expected:,} were announced"
     if not _size(part):
-        return "an empty file came"
+        return "an empty file was received"
     if zipped and not (expected is not None and _is_json(part)):
         try:
             with gzip.open(part) as file:
                 while file.read(_BLOCK):
                     pass
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            return f"what came is no gzip file, or a damaged one ({error})"
+            return f"the received file is not a gzip file, or is damaged ({error})"
     return None
 
 
 def _is_json(part: Path) -> bool:
-    """Whether a file begins as JSON lines do: some servers unpack what they send."""
+    """Whether a file begins like JSON lines: some servers decompress files before sending them."""
     with part.open("rb") as file:
         return file.read(1) == b"{"
 
@@ -213,7 +213,7 @@ def _is_json(part: Path) -> bool:
 def _check_address(address: str, url: str, target: Path) -> None:
     parts = urlsplit(address)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
-        raise _failure(url, target, f"{address} is no https:// address, so its content cannot be trusted")
+        raise _failure(url, target, f"{address} is not an https:// address, so its content cannot be trusted")
 
 
 def _size(path: Path) -> int:
@@ -221,7 +221,7 @@ def _size(path: Path) -> int:
 
 
 def _root(error: BaseException) -> str:
-    """The plainest sentence about a failed connection: that of its first cause."""
+    """The message of the root cause of a failed connection."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return str(error)
@@ -229,6 +229,6 @@ def _root(error: BaseException) -> str:
 
 def _failure(url: str, target: Path, reason: str) -> DownloadError:
     return DownloadError(
-        f"cannot download {target.name} from {url}: {reason}. Run again to go on, "
-        f"or fetch the file by other means and put it as {target.name} in {target.parent.resolve()}"
+        f"cannot download {target.name} from {url}: {reason}. Run again to continue, "
+        f"or fetch the file by other means and save it as {target.name} in {target.parent.resolve()}"
     )

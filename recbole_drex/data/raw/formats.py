@@ -1,6 +1,6 @@
-"""File formats: a raw file becomes chunks of columns under canonical names, whatever it is written in.
+"""File formats: reads a raw file of any format as chunks of columns with canonical names.
 
-Only the shape of the file is judged here (lines, fields, encoding, compression), not what a value may be.
+Only the structure of the file is checked here (lines, fields, encoding, compression), not the values.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _PACKED = {  # first bytes, codec, name
     ".bz2": (b"BZh", "bz2", "bzip2"),
     ".zst": (b"\x28\xb5\x2f\xfd", "zstd", "Zstandard"),
 }
-_FIRST = 100  # lines in which the keys of a JSON file must show up
-_HEAD = 1 << 12  # bytes in which it must show whether a JSON file is an array
-_DELIMITERS = ",;\t|"  # of a .csv file; the first one under which the header makes most sense
-_CONTINUED = 1 << 10  # lines that one field of a .tsv file may go over
+_FIRST = 100  # lines in which the keys of a JSON file must occur
+_HEAD = 1 << 12  # bytes that decide whether a JSON file is an array
+_DELIMITERS = ",;\t|"  # of a .csv file, in order of preference
+_CONTINUED = 1 << 10  # lines that one field of a .tsv file may span
 _UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _READ = 1 << 20  # bytes taken from the disk at a time
@@ -47,7 +47,7 @@ Names = Mapping[str, Sequence[str]]
 Types = Mapping[str, pa.DataType]
 Get = Callable[[str], list[Any]]
 Record = tuple[int, list[str], str]
-"""Number of the first line of a row, its fields, and what is wrong with it, if anything."""
+"""Number of a row's first line, its fields, and its flaw, empty if there is none."""
 
 
 @dataclass
@@ -56,10 +56,10 @@ class Chunk:
 
     Attributes:
         lines: line (Parquet: row) number of every usable row, from 1.
-        columns: raw values by canonical name, as long as ``lines``, None where a row has no such value; or arrays of
-            the types that were asked for.
+        columns: raw values by canonical name, as long as ``lines``, None where a row lacks the value; or arrays of the
+            requested types.
         bad: line number and reason of the rows that could not be parsed.
-        exact: where ``columns`` are arrays, gives the same rows with raw values.
+        exact: if ``columns`` are arrays, returns the same rows with raw values.
     """
 
     lines: Sequence[int]
@@ -72,15 +72,15 @@ def read_chunks(path: RawFile, names: Names, needed: Collection[str], types: Typ
     """Read ``.jsonl``, ``.ndjson`` or ``.json`` (an object a line, or one array of objects), ``.csv``, ``.tsv`` (all
     also ``.gz``, ``.bz2`` or ``.zst``) or ``.parquet``.
 
-    A ``.csv`` file may have semicolons, tabs or bars for commas. Files without a header have their columns named 0, 1,
-    and so on, if ``needed`` ones have such names alone.
+    A ``.csv`` file may be delimited by commas, semicolons, tabs or bars. If all ``needed`` columns have numbers as
+    names, a file without a header has columns 0, 1, and so on.
 
     Args:
-        path: the file. The compression is recognised by its first bytes, the format by the name.
-        names: canonical name -> names in the file, the first one with a value counts; what :func:`is_missing` is none.
-        needed: canonical names without which the file is of no use.
-        types: canonical name -> type of the arrays that columns may come in, where all of a chunk's values are of it;
-            None for raw values always.
+        path: the file. Its first bytes determine the compression, its name determines the format.
+        names: canonical name -> names in the file; the first one with a value (see :func:`is_missing`) counts.
+        needed: canonical names of required columns.
+        types: canonical name -> Arrow type; a chunk's columns are arrays if all values have these types. None: always
+            raw values.
 
     Raises:
         DataError: the file is missing, a folder, unreadable, empty, truncated, not in its format or not in UTF-8, or a
@@ -102,14 +102,14 @@ def read_chunks(path: RawFile, names: Names, needed: Collection[str], types: Typ
     try:
         with _opened(path) as stream:
             yield from read(stream)
-    except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter from the name of a column
-        raise DataError(f"{path} is no readable Parquet file: {error}") from error
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter for the name of a column
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def format_of(name: str) -> str:
-    """Extension of a file's name without that of its compression, in lower case.
+    """Lower-case extension of a file's name without that of its compression.
 
     Example:
         >>> format_of("reviews.JSONL.gz"), format_of("part-0.snappy.parquet"), format_of("README")
@@ -133,7 +133,7 @@ def _opened(path: RawFile) -> Iterator[BinaryIO]:
         with tqdm.wrapattr(file, "read", total=size, desc=f"reading {path.name}", delay=2) as counted:
             raw = cast(BinaryIO, counted)
             packed = [(codec, name) for first, codec, name in _PACKED.values() if magic.startswith(first)]
-            if not packed:  # plain, even under .gz: browsers and download tools may unpack a file and keep its name
+            if not packed:  # may be named .gz: browsers and download tools may decompress a file and keep its name
                 yield raw
                 return
             codec, name = packed[0]
@@ -143,14 +143,14 @@ def _opened(path: RawFile) -> Iterator[BinaryIO]:
             except OSError as error:
                 if not re.search("zlib|zstd|bz2|compressed stream", str(error), re.IGNORECASE):
                     raise
-                raise DataError(f"{path} holds damaged or truncated {name} data ({error}); fetch it again") from error
+                raise DataError(f"{path} has damaged or truncated {name} data ({error}); fetch it again") from error
 
 
-def _require(path: RawFile, result: Collection[str], names: Names, needed: Collection[str], where: str) -> None:
-    times = Counter(list(result))
+def _require(path: RawFile, available: Collection[str], names: Names, needed: Collection[str], where: str) -> None:
+    times = Counter(list(available))
     for canonical in needed:
-        if not set(names[canonical]) & set(result):
-            listed = ", ".join(map(str, result)) or "nothing"
+        if not set(names[canonical]) & set(available):
+            listed = ", ".join(map(str, available)) or "nothing"
             looked = ", ".join(names[canonical])
             hint = ""
             if where == "the header":
@@ -162,14 +162,14 @@ def _require(path: RawFile, result: Collection[str], names: Names, needed: Colle
             )
     for name in itertools.chain.from_iterable(names.values()):
         if times[name] > 1:
-            raise DataError(f"{path}: column '{name}' is there {times[name]} times in {where}")
+            raise DataError(f"{path}: column '{name}' occurs {times[name]} times in {where}")
 
 
-def _columns(names: Names, result: Collection[str], size: int, get: Get) -> dict[str, list[Any]]:
-    """Take the first name's values and, where one says nothing, the next name's that does."""
+def _columns(names: Names, available: Collection[str], size: int, get: Get) -> dict[str, list[Any]]:
+    """Take the values of the first name, and where they are missing, those of the next."""
     columns: dict[str, list[Any]] = {}
     for canonical, accepted in names.items():
-        present = [name for name in accepted if name in result]
+        present = [name for name in accepted if name in available]
         values = get(present[0]) if present else [None] * size
         for name in present[1:]:
             if any(map(is_missing, values)):
@@ -182,14 +182,14 @@ def _columns(names: Names, result: Collection[str], size: int, get: Get) -> dict
 
 
 def _head(stream: BinaryIO, size: int = 3) -> bytes:
-    """So many first bytes, or fewer, without a mark of UTF-8."""
+    """At most ``size`` first bytes, without the byte order mark of UTF-8."""
     return stream.read(size).removeprefix(b"\xef\xbb\xbf")
 
 
 def _blocks(stream: BinaryIO, head: bytes) -> Iterator[bytes]:
-    """Yield whole lines, many at a time, without the last one's end. Of one that is too long the beginning is kept.
+    """Yield blocks of whole lines, without the last line's end. A line that is too long is truncated.
 
-    ``head`` has been read before.
+    ``head`` has already been read.
     """
     tail = b""
     while block := head + stream.read(_BLOCK):
@@ -202,7 +202,7 @@ def _blocks(stream: BinaryIO, head: bytes) -> Iterator[bytes]:
 
 
 def ahead(values: Iterator[T]) -> Iterator[T]:
-    """The same values, each made by a thread while the one before it is used."""
+    """The same values; a thread computes the next one while the current one is used."""
     end = object()
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, values, end)
@@ -223,8 +223,8 @@ def _json(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str]
         if not checked:
             _, rows, _ = judged(b"\n".join(block.split(b"\n", _FIRST)[:_FIRST]), start)
             if rows:
-                result = dict.fromkeys(itertools.chain.from_iterable(rows))
-                _require(path, result, names, needed, f"the first {len(rows)} rows")
+                available = dict.fromkeys(itertools.chain.from_iterable(rows))
+                _require(path, available, names, needed, f"the first {len(rows)} rows")
                 checked = True
         stop = start + block.count(b"\n") + 1
         columns = read(block, stop - start)
@@ -246,10 +246,10 @@ def _array(head: bytes, stream: BinaryIO, path: RawFile, names: Names, needed: C
     elements, checked = array_rows(head, stream, path), False
     while part := list(itertools.islice(elements, _ROWS)):
         rows = [(line, row) for line, row in part if row is not None]
-        bad = [(line, "no JSON object") for line, row in part if row is None]
+        bad = [(line, "not a JSON object") for line, row in part if row is None]
         if rows and not checked:
-            result = dict.fromkeys(itertools.chain.from_iterable(row for _, row in rows[:_FIRST]))
-            _require(path, result, names, needed, f"the first {len(rows[:_FIRST])} rows")
+            available = dict.fromkeys(itertools.chain.from_iterable(row for _, row in rows[:_FIRST]))
+            _require(path, available, names, needed, f"the first {len(rows[:_FIRST])} rows")
             checked = True
         yield Chunk([line for line, _ in rows], _values(names, [row for _, row in rows]), bad)
 
@@ -258,27 +258,27 @@ class _Lines:
     """Decoded lines without their ends.
 
     Attributes:
-        foreign: numbers of those so far that are not UTF-8, ascending.
+        undecoded: numbers of the lines so far that are not UTF-8, ascending.
     """
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
-        self.foreign: list[int] = []
+        self.undecoded: list[int] = []
 
     def __iter__(self) -> Iterator[str]:
         blocks = _blocks(self._stream, _head(self._stream))
         for number, line in enumerate((line for block in blocks for line in block.split(b"\n")), 1):
-            # Some writers leave a lone carriage return unquoted; inside a field it is a space.
+            # Some writers leave a single carriage return unquoted; inside a field it is a space.
             line = line.rstrip(b"\r").replace(b"\r", b" ")
             try:
                 yield line.decode()
             except UnicodeDecodeError:
-                self.foreign.append(number)
+                self.undecoded.append(number)
                 yield line.decode(errors="replace")
 
 
 def _comma_records(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str]) -> Iterator[Record]:
-    """Rows of a CSV file, in which a quoted field may go over lines."""
+    """Rows of a CSV file, in which a quoted field may span several lines."""
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))  # the module's default is 128 KiB
     lines = _Lines(stream)
     texts = iter(lines)
@@ -293,20 +293,20 @@ def _comma_records(stream: BinaryIO, path: RawFile, names: Names, needed: Collec
         except csv.Error as error:
             if "end of data" in str(error):
                 raise DataError(f"{path}:{line}: a quotation mark opens here and never closes") from error
-            # All lines that it took for one row are lost with it.
+            # All lines that were parsed as this row are lost.
             yield from ((number, [], str(error)) for number in range(line, records.line_num + 1))
             continue
         if fields is None:
             return
         if fields:
-            foreign = lines.foreign and lines.foreign[-1] >= line
-            yield line, fields, "not UTF-8" if foreign else ""
+            undecoded = lines.undecoded and lines.undecoded[-1] >= line
+            yield line, fields, "not UTF-8" if undecoded else ""
 
 
 def _delimiter(header: str, wanted: Sequence[Sequence[str]]) -> str:
-    """What stands between the names of a CSV file: that under which most of the wanted names, or columns, are there."""
+    """The delimiter of a CSV file: the one that gives the most wanted names, or else the most columns."""
 
-    def found(delimiter: str) -> tuple[int, int]:
+    def score(delimiter: str) -> tuple[int, int]:
         try:
             fields = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
         except csv.Error:
@@ -315,25 +315,25 @@ def _delimiter(header: str, wanted: Sequence[Sequence[str]]) -> str:
         there = sum(not set(accepted).isdisjoint(fields) for accepted in wanted)
         return there, 0 if there else len(fields)
 
-    return max(_DELIMITERS, key=found)
+    return max(_DELIMITERS, key=score)
 
 
 def _are_numbers(wanted: Sequence[Sequence[str]]) -> bool:
-    """Whether all columns that are wanted are named by their numbers."""
+    """Whether all wanted columns are named by numbers."""
     return all(name.isdecimal() for accepted in wanted for name in accepted)
 
 
 def _tab_records(stream: BinaryIO) -> Iterator[Record]:
-    """Rows of a TSV file, in which a quotation mark is a character like any other and a row is a line.
+    """Rows of a TSV file, in which a row is a line and a quotation mark is an ordinary character.
 
-    Yet writers of CSV (pandas, R) make TSV, too: marks around a whole field are left off, and a last field that opens
-    one continues over lines that are no row, having no tab, until one of them closes it.
+    TSV written by CSV writers (pandas, R) is also read: quotation marks around a whole field are removed, and a last
+    field with an opening mark continues over the following lines without a tab until one of them closes it.
     """
     lines = _Lines(stream)
     held: list[Record] = []
     width = 0
     for number, text in enumerate(lines, 1):
-        reason = "not UTF-8" if lines.foreign and lines.foreign[-1] == number else ""
+        reason = "not UTF-8" if lines.undecoded and lines.undecoded[-1] == number else ""
         if held and "\t" not in text and len(held) < _CONTINUED:
             held.append((number, [text], reason))
             if text.endswith('"') and (whole := _joined(held)):
@@ -354,7 +354,7 @@ def _tab_records(stream: BinaryIO) -> Iterator[Record]:
 
 
 def _joined(records: Sequence[Record]) -> Record | None:
-    """One row of a row whose last field opens a quotation mark and of the lines after it, if the last one closes it."""
+    """A row whose last field opens a quotation mark, joined with the lines after it if the last line closes it."""
     (line, fields, _), *more = records
     last = "\n".join([fields[-1], *(text for _, (text,), _ in more)])
     whole = _unquoted(last)
@@ -363,7 +363,7 @@ def _joined(records: Sequence[Record]) -> Record | None:
 
 
 def _unquoted(field: str) -> str:
-    """A field without the quotation marks around it, if there are such and those inside are doubled."""
+    """A field without surrounding quotation marks, if it has them and those inside are doubled."""
     inner = field[1:-1]
     quoted = len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', "")
     return inner.replace('""', '"') if quoted else field
@@ -398,9 +398,9 @@ def _rows(records: Iterator[Record], path: RawFile, names: Names, needed: Collec
 
 def _parquet(stream: BinaryIO, path: RawFile, names: Names, needed: Collection[str]) -> Iterator[Chunk]:
     file = pq.ParquetFile(stream)
-    result = file.schema_arrow.names
-    _require(path, result, names, needed, "the schema")
-    wanted = [name for accepted in names.values() for name in accepted if name in result]
+    available = file.schema_arrow.names
+    _require(path, available, names, needed, "the schema")
+    wanted = [name for accepted in names.values() for name in accepted if name in available]
     start = 1
     for batch in read_batches(file, size_of(path), wanted, _ROWS):
         lines = list(range(start, start + batch.num_rows))
@@ -412,7 +412,7 @@ def _values_of(column: pa.Array, name: str) -> list[Any]:
     """The values of a column.
 
     Raises:
-        ArrowInvalid: text that is not UTF-8, or a date that no calendar has.
+        ArrowInvalid: text that is not UTF-8, or an impossible date.
     """
     try:
         return column.to_pylist()
@@ -424,13 +424,13 @@ def _plain(batch: pa.RecordBatch) -> Get:
     def get(name: str) -> list[Any]:
         column = batch.column(name)
         if pa.types.is_date(column.type):
-            _values_of(column, name)  # a day that no calendar has is no moment
+            _values_of(column, name)  # raises for impossible dates
             column = column.cast(pa.timestamp("ms"))
-        if pa.types.is_timestamp(column.type):  # a moment becomes seconds, as everywhere
+        if pa.types.is_timestamp(column.type):  # converted to seconds, as everywhere
             unit = _UNITS[column.type.unit]
             return [None if moment is None else moment / unit for moment in column.cast(pa.int64()).to_pylist()]
         values = _values_of(column, name)
-        # Where a column of numbers has no value, some writers put NaN.
+        # Some writers store a missing number as NaN.
         return [None if value != value else value for value in values] if pa.types.is_floating(column.type) else values
 
     return get

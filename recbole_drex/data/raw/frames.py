@@ -1,4 +1,4 @@
-"""Data frames of raw reviews, kept as files, so that a data set can be prepared from them again."""
+"""Data frames of raw reviews, stored as files, so that a data set can be prepared from them again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recbole_drex.utils.files import replacing
 
 
 def frame_file(frame: pd.DataFrame, path: Path) -> Path:
-    """Write a data frame as a Parquet file, which is the same for the same content, and return its path.
+    """Write a data frame as a Parquet file (equal content gives equal bytes) and return its path.
 
     Raises:
         DataError: a column holds values of several types, or the file cannot be written.

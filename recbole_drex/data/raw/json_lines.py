@@ -1,4 +1,4 @@
-"""JSON: whole blocks of lines read by Arrow, those that are not so plain judged line by line, and arrays of objects."""
+"""JSON: blocks of lines are read by Arrow if possible, otherwise line by line; and arrays of objects."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from recbole_drex.data.raw.columns import is_blank
 from recbole_drex.data.raw.remote import RawFile
 from recbole_drex.errors import DataError
 
-LONGEST = 1 << 24  # bytes; no review is longer, so a longer line is a damaged one
+LONGEST = 1 << 24  # bytes; a longer line is damaged
 _LITERAL = 1 << 20  # bytes of a line that is read as Python
-_READ = 1 << 22  # bytes of an array taken at a time
+_READ = 1 << 22  # bytes of an array read at a time
 _SHARE = 1 << 20  # bytes that a core parses together
-_NO_NUMBERS = [re.compile(rb"NaN\s*[,}\]]"), re.compile(rb"Inf(?:inity)?\s*[,}\]]")]  # Arrow takes them, JSON does not
+_NO_NUMBERS = [re.compile(rb"NaN\s*[,}\]]"), re.compile(rb"Inf(?:inity)?\s*[,}\]]")]  # valid for Arrow, not in JSON
 
 
 def judged(block: bytes, start: int) -> tuple[list[int], list[dict[str, Any]], list[tuple[int, str]]]:
     """Read line by line.
 
     Args:
-        block: lines; blank ones do not count.
-        start: number of the first one.
+        block: lines; blank lines are skipped.
+        start: number of the first line.
 
     Returns:
-        Numbers and objects of the lines that hold one, and numbers of the others with what is wrong.
+        Numbers and objects of the valid lines, and numbers of the others with the reason.
     """
     lines: list[int] = []
     rows: list[dict[str, Any]] = []
@@ -48,25 +48,25 @@ def judged(block: bytes, start: int) -> tuple[list[int], list[dict[str, Any]], l
             row = _nearly_json(line)
             if row is None:
                 if line.strip():
-                    bad.append((number, f"no JSON: {error}{shown(line[:200].decode(errors='replace'))}"))
+                    bad.append((number, f"not JSON: {error}{shown(line[:200].decode(errors='replace'))}"))
                 continue
         if type(row) is dict:
             lines.append(number)
             rows.append(row)
         else:
-            bad.append((number, "no JSON object"))
+            bad.append((number, "not a JSON object"))
     return lines, rows, bad
 
 
 def shown(row: Any) -> str:
-    """A malformed row as its message shows it."""
+    """A malformed row as messages show it."""
     text = repr(row)
     return f", in {text if len(text) <= 160 else text[:157] + '...'}"
 
 
 def _nearly_json(line: bytes) -> Any:
-    """What a line says that is JSON but for NaN, which is null, or a Python literal, as item files of 2014 hold; None
-    for any other."""
+    """The value of a line that is JSON with NaN (read as null), or a Python literal, as in item files of 2014; None for
+    any other line."""
     try:
         if line.lstrip().startswith(b"{'") and len(line) <= _LITERAL:
             return _plain(ast.literal_eval(line.decode().strip()))
@@ -78,15 +78,15 @@ def _nearly_json(line: bytes) -> Any:
 
 
 def _constant(name: str) -> str | None:
-    """NaN is a missing value; an infinite number is left to be judged as a text that is no number."""
+    """NaN is a missing value; an infinite number stays a text and is rejected later."""
     return None if name == "NaN" else name
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON has it.
+    """The value after a round trip through JSON.
 
     Raises:
-        TypeError: JSON has no such value: half a pair of surrogates, a set, a number beyond 64 bits.
+        TypeError: the value does not exist in JSON: a lone surrogate, a set, a number beyond 64 bits.
     """
     return orjson.loads(orjson.dumps(value))
 
@@ -99,7 +99,7 @@ def _object(value: Any) -> dict[str, Any] | None:
 
 
 def is_array(head: bytes) -> bool:
-    """Whether a file that begins so is an array of objects rather than lines.
+    """Whether a file with these first bytes is an array of objects rather than lines.
 
     Example:
         >>> is_array(b' [{"a": 1},'), is_array(b'[1, 2]'), is_array(b'{"a": []}')
@@ -109,18 +109,18 @@ def is_array(head: bytes) -> bool:
 
 
 def array_rows(head: bytes, stream: BinaryIO, path: RawFile) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """The elements of an array with the numbers of their lines, a few megabytes in memory at a time.
+    """The elements of an array with their line numbers, a few megabytes in memory at a time.
 
     Args:
-        head: what has been read of the file before.
-        stream: the rest.
-        path: names the file in messages.
+        head: the bytes that have already been read.
+        stream: the rest of the file.
+        path: the file, for messages.
 
     Yields:
-        Number of the line that an element begins in, and the element; None for one that is no object.
+        Number of the line in which an element begins, and the element; None if it is not an object.
 
     Raises:
-        DataError: the array is cut off or damaged, or not UTF-8; names the line.
+        DataError: the array is truncated or damaged, or not UTF-8; names the line.
     """
     decoder = json.JSONDecoder(parse_constant=_constant)
     decode = codecs.getincrementaldecoder("utf-8")().decode
@@ -153,17 +153,17 @@ def array_rows(head: bytes, stream: BinaryIO, path: RawFile) -> Iterator[tuple[i
 def typed_reader(
     names: Mapping[str, Sequence[str]], types: Mapping[str, pa.DataType]
 ) -> Callable[[bytes, int], dict[str, pa.Array] | None]:
-    """How blocks of lines are read at once, some five times as fast as line by line.
+    """A reader of whole blocks of lines, about five times as fast as line by line.
 
     Args:
-        names: canonical name -> keys, the first one with a value counts.
-        types: canonical name -> type of its values; without one for every name, no block is read at once.
+        names: canonical name -> keys; the first one with a value counts.
+        types: canonical name -> type of its values; if a name has no type, no block is read as a whole.
 
     Returns:
-        Gives the columns of a block of so many lines by canonical name, a row a line, null where a row has no such
-        value. None, unless every line is an object without blanks around it whose values are of their types or null,
-        so that line by line the same would come out (but for objects nested over a thousand times under keys that
-        nobody asked for).
+        Function of a block and its number of lines. It returns the columns by canonical name, one row per line, null
+        where a row lacks the value; or None if the result could differ from reading line by line, that is unless every
+        line is an object without surrounding blanks whose values have their types or are null. (Objects nested more
+        than a thousand times under unused keys are the exception.)
     """
     wanted = [(name, types.get(canonical)) for canonical, accepted in names.items() for name in accepted]
     schema = dict(wanted)
@@ -172,7 +172,7 @@ def typed_reader(
     options = pj.ParseOptions(explicit_schema=pa.schema(schema.items()), unexpected_field_behavior="ignore")
 
     def read(block: bytes, lines: int) -> dict[str, pa.Array] | None:
-        # No object goes over such a line's end, so with as many rows as lines every line is an object.
+        # No object spans such a line end, so with as many rows as lines every line is an object.
         whole = block[:1] == b"{" and block[-1:] == b"}" and block.count(b"}\n{") == lines - 1
         if not whole or len(block) > LONGEST or any(pattern.search(block) for pattern in _NO_NUMBERS):
             return None
@@ -189,7 +189,7 @@ def typed_reader(
 
 
 def _first(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """Of each row the first value that says something, or else the first."""
+    """For each row the first value that is not missing, or else the first."""
     first = columns[0]
     for column in columns[1:]:
         if column.null_count == len(column):

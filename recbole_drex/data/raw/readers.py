@@ -1,7 +1,7 @@
 """Raw reviews and item descriptions, read in one streaming pass.
 
-Every chunk of a file is checked column by column; the accepted rows become a table of ids and numbers while their texts
-go to a Parquet file, so that millions of reviews fit in memory.
+Every chunk of a file is checked column by column. The accepted rows form a table of ids and numbers; their texts go to
+a Parquet file, so that millions of reviews fit in memory.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from recbole_drex.errors import ConfigError, DataError, unknown_name
 
 _LATEST = 4_102_444_800.0  # 2100-01-01 in seconds
 AUTO = "auto"
-"""Value of ``rating_range`` that takes all ratings."""
+"""Value of ``rating_range`` that allows all ratings."""
 _ANY = (float(np.finfo(float).min), float(np.finfo(float).max))
 
-# Canonical name: names in the file. Those of Amazon Reviews 2023 come first, then those of 2018 and 2014.
+# Canonical name: names in the file. Amazon Reviews 2023 comes first, then 2018 and 2014.
 _REVIEW = {
     "user_id": ("user_id", "reviewerID"),
     "item_id": ("item_id", "parent_asin", "asin"),
@@ -51,11 +51,11 @@ _ITEM = {
 
 @dataclass(frozen=True)
 class Rules:
-    """How review files are read; see :func:`read_reviews` for the fields that it takes.
+    """How review files are read; see :func:`read_reviews` for the other fields.
 
     Attributes:
-        names: canonical name -> names in the files, the first one with a value counts.
-        needed: canonical names of the columns that a file must have.
+        names: canonical name -> names in the files; the first one with a value counts.
+        needed: canonical names of required columns.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -68,13 +68,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class RawPart:
-    """Consecutive accepted reviews of a file, and at its end what there is to say about it.
+    """Consecutive accepted reviews of a file; the last part has the summary of the file instead.
 
     Attributes:
         table: ``user_id``, ``item_id`` (string), ``rating``, ``timestamp`` (double) and ``has_review`` (bool), as in
-            :class:`recbole_drex.data.raw.spill.RawReviews`, and ``text`` (string, null = no review); none in the last
+            :class:`recbole_drex.data.raw.spill.RawReviews`, and ``text`` (string, null = no review); None in the last
             part.
-        source: of the last part, an entry of ``RawReviews.sources``; None before.
+        source: in the last part, the entry of ``RawReviews.sources``; None before.
     """
 
     table: pa.Table | None
@@ -82,7 +82,7 @@ class RawPart:
 
 
 Read = Callable[[Sequence[RawFile], Rules], Iterator[tuple[int, RawPart]]]
-"""Gives the parts of several files with the numbers of their files: those of a file in order, the files in any."""
+"""Returns the parts of several files with the indices of their files; parts are in order, files in any order."""
 
 
 def read_in_turn(files: Sequence[RawFile], rules: Rules) -> Iterator[tuple[int, RawPart]]:
@@ -96,7 +96,7 @@ def read_file(path: RawFile, rules: Rules) -> Iterator[RawPart]:
     """Read a review file part by part.
 
     Raises:
-        DataError: it cannot be read, lacks a column, holds no reviews or too many malformed rows.
+        DataError: it cannot be read, lacks a column, or has no reviews or too many malformed rows.
     """
     tally = _Tally(path, rules.rating_range)
     for chunk in ahead(read_chunks(path, rules.names, rules.needed, _TYPES)):
@@ -119,28 +119,28 @@ def read_reviews(
 ) -> RawReviews:
     """Read review files into one table, in the order of the files, and their texts into ``spill``.
 
-    A malformed row is skipped and counted: one that cannot be parsed or has no user or item id, an id with a tab, line
-    break or NUL inside or that RecBole uses for padding (``[PAD]``), a rating that is no number in ``rating_range``, a
-    time before 1970 or after 2100, or another value where a text belongs. A rating, time or text that is null, absent,
-    NaN or blank is missing, not malformed. Numbers may be written as strings. Times are read by
+    Malformed rows are skipped and counted. A row is malformed if it cannot be parsed; if it has no user or item id, or
+    an id with a tab, line break or NUL inside, or RecBole's padding (``[PAD]``); if its rating is not a number in
+    ``rating_range``; if its time is before 1970 or after 2100; or if a text is not a string. A rating, time or text
+    that is null, absent, NaN or blank is missing, not malformed. Numbers may be written as strings. Times are read by
     :func:`recbole_drex.data.raw.columns.moments`.
 
     Args:
         paths: one file or several: JSON (Amazon Reviews 2023, 2018 or 2014), CSV, TSV or Parquet, see
-            :func:`recbole_drex.data.raw.formats.read_chunks`; what holds ``://`` is an address that fsspec opens.
-        spill: Parquet file to write, atomically, for further files others next to it; its folder is created.
+            :func:`recbole_drex.data.raw.formats.read_chunks`; fsspec opens addresses with ``://``.
+        spill: Parquet file to write, atomically; further input files get files next to it. Its folder is created.
         columns: canonical name (``user_id``, ``item_id``, ``rating``, ``timestamp``, ``title``, ``text``) -> name in
             the files; a column named here must exist. Default: the names above and those of the Amazon formats. In CSV
             and TSV files without a header, numbers of columns from 0.
         rating_range: smallest and largest legal rating, or ``auto``: all numbers are legal.
-        bad_line_share: largest share of malformed rows in a file that is allowed, in [0, 1].
-        use_title: a review is ``"<title>. <text>"`` where both are there, else whichever is; ``False``: the text alone.
+        bad_line_share: largest allowed share of malformed rows in a file, in [0, 1].
+        use_title: a review is ``"<title>. <text>"``, or the one that is present; ``False``: the text alone.
         missing_rating: a rating of this value is missing.
-        read: reads the files; whatever order it reads them in, the result is the same.
+        read: function that reads the files; their order does not change the result.
 
     Raises:
         ConfigError: ``columns`` has an unknown key.
-        DataError: a file cannot be read, lacks a column, holds no reviews or too many malformed rows.
+        DataError: a file cannot be read, lacks a column, or has no reviews or too many malformed rows.
     """
     names = _named(_REVIEW, columns)
     needed = {"user_id": None, "item_id": None, **dict.fromkeys(columns or {})}
@@ -165,7 +165,7 @@ def read_reviews(
 
 
 def _named(names: Mapping[str, Sequence[str]], columns: Mapping[str, Any] | None) -> dict[str, Sequence[str]]:
-    """The names in a file by canonical name, where ``columns`` names some."""
+    """The names in a file by canonical name, some of them replaced by ``columns``."""
     for canonical in columns or {}:
         if canonical not in names:
             raise ConfigError(unknown_name("column", canonical, names))
@@ -188,13 +188,13 @@ def read_items(
         path: the file.
         columns: canonical name (``item_id``, ``title``, ``categories``, ``description``) -> name in the file, as for
             :func:`read_reviews`.
-        bad_line_share: largest share of malformed rows (no item id, or no text where one belongs).
+        bad_line_share: largest allowed share of malformed rows (no item id, or a text that is not a string).
 
     Returns:
-        ``item_id, title, categories, description``, all str, ``""`` where missing, white space collapsed to single
-        spaces. A list of categories becomes words apart by spaces, with ``_`` inside a category
-        (``["Video Games", "PC"]`` -> ``"Video_Games PC"``), as does a list of such lists; a list of descriptions is
-        joined by spaces. The first row of an item counts.
+        ``item_id, title, categories, description``, all str, ``""`` if missing, white space collapsed to single spaces.
+        A list of categories, or of such lists, becomes words separated by spaces, with ``_`` inside a category
+        (``["Video Games", "PC"]`` -> ``"Video_Games PC"``). A list of descriptions is joined by spaces. The first row
+        of an item counts.
 
     Raises:
         ConfigError, DataError: as :func:`read_reviews`.
@@ -216,7 +216,7 @@ def read_items(
 
 
 class _Tally:
-    """Counts a file's rows and keeps the first reasons; of a file of reviews also what its ratings lie between."""
+    """Counts a file's rows and keeps the first reasons and, for reviews, the smallest and largest rating."""
 
     def __init__(self, path: RawFile, rating_range: tuple[float, float] = _ANY) -> None:
         self.path, self.rating_range, self.good, self.bad = path, rating_range, 0, 0
@@ -237,7 +237,7 @@ class _Tally:
     def source(self, limit: float) -> dict[str, Any]:
         lines = self.good + self.bad
         if not lines:
-            raise DataError(f"{self.path} holds no rows")
+            raise DataError(f"{self.path} has no rows")
         if self.bad > limit * lines or not self.good:
             raise DataError(
                 f"{self.path}: {self.bad:,} of {lines:,} rows ({self.bad / lines:.3%}) are malformed, "
@@ -247,14 +247,14 @@ class _Tally:
         return {**source(self.path), "lines": lines, "bad_lines": self.bad, "reasons": self.reasons}
 
     def _advice(self) -> str:
-        """What helps against the most common flaw."""
+        """The remedy for the most common flaw."""
         flaw = self.flaws.most_common(1)[0][0]
         low, high = self.rating_range
         if flaw == "rating" and not low <= self.low <= self.high <= high and self.low <= self.high:
             zero = ", or --missing_rating 0 if 0 says that there is no rating" if self.low == 0 else ""
             return (
-                f"Ratings lie between {self.low:g} and {self.high:g}, those of rating_range between {low:g} and "
-                f'{high:g}: give --rating_range "[{self.low:g}, {self.high:g}]" or --rating_range auto{zero}'
+                f"Ratings are between {self.low:g} and {self.high:g}, but rating_range allows {low:g} to {high:g}: "
+                f'give --rating_range "[{self.low:g}, {self.high:g}]" or --rating_range auto{zero}'
             )
         if flaw == "timestamp":
             return "Times are s, ms, us or ns since 1970, or dates such as 2014-03-01 10:11:12; --columns names theirs"
@@ -266,8 +266,8 @@ class _Tally:
 
 
 def _check_reviews(chunk: Chunk, rules: Rules) -> tuple[pa.Table, list[tuple[int, str]], np.ndarray]:
-    """Split a chunk into the table of its good rows and what is wrong with the others, which raw values tell; and the
-    ratings of all that are numbers."""
+    """Split a chunk into the table of its good rows, the line numbers and flaws of the others, and all ratings that are
+    numbers."""
     columns = chunk.columns
     user, item = ids(columns["user_id"]), ids(columns["item_id"])
     rating, time = numbers(columns["rating"]), moments(columns["timestamp"])
@@ -295,17 +295,17 @@ def _check_reviews(chunk: Chunk, rules: Rules) -> tuple[pa.Table, list[tuple[int
 
 
 def _null(array: pa.Array) -> np.ndarray:
-    """Which values are null."""
+    """Mask of the null values."""
     return array.is_null().to_numpy(zero_copy_only=False)
 
 
 def _present(texts: pa.StringArray) -> pa.StringArray:
-    """The texts, null where they are empty."""
+    """The texts; empty ones become null."""
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def _judge(chunk: Chunk, flaws: Mapping[str, np.ndarray]) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """Tell which rows have no flaw, and the first flaw of each of the others."""
+    """Mask of the rows without a flaw, and the first flaw of each of the others."""
     good = ~np.logical_or.reduce(list(flaws.values()))
     bad: list[tuple[int, str]] = []
     for index in np.flatnonzero(~good).tolist():

@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 class RemoteFile:
-    """A file at an address, with what the readers ask of a ``pathlib.Path``.
+    """A file at an address, with the methods of ``pathlib.Path`` that the readers use.
 
     Args:
-        address: with ``://`` in it, as fsspec takes it; what it needs beyond that (keys, a region) it finds where its
-            backend always does, in the environment or in files of its own.
+        address: address with ``://`` for fsspec. Its backend finds further settings (keys, a region) as usual, in the
+            environment or in its own configuration files.
 
     Raises:
-        DataError: fsspec knows no such protocol, or the package for it is not installed; the message says which.
+        DataError: fsspec does not know the protocol, or its package is not installed; the message names it.
 
     Example:
         >>> import fsspec
@@ -53,7 +53,7 @@ class RemoteFile:
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """What may stand before ``://`` in addresses of this kind."""
+        """The protocols (before ``://``) of addresses of this kind."""
         result = self._system.protocol
         return (result,) if isinstance(result, str) else tuple(result)
 
@@ -62,7 +62,7 @@ class RemoteFile:
         return bool(self._asked(self._system.isfile))
 
     def is_dir(self) -> bool:
-        """Whether there is a folder of that name."""
+        """Whether there is a folder of this name."""
         return bool(self._asked(self._system.isdir))
 
     @cached_property
@@ -72,7 +72,7 @@ class RemoteFile:
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal SHA-256; the file is fetched for it, once."""
+        """Hexadecimal SHA-256; the file is fetched once to compute it."""
         digest = hashlib.sha256()
         with self.open() as file:
             while block := file.read(_BLOCK):
@@ -84,7 +84,7 @@ class RemoteFile:
         return cast(BinaryIO, self._asked(lambda path: self._system.open(path, "rb")))
 
     def _asked(self, question: Callable[[str], T]) -> T:
-        # A backend's errors are its own: botocore's are no OSErrors, for one.
+        # Backends raise their own errors: those of botocore, for example, are not OSErrors.
         try:
             return question(self._path)
         except Exception as error:
@@ -95,17 +95,17 @@ RawFile = Path | RemoteFile
 
 
 def raw_file(given: str | Path | RemoteFile) -> RawFile:
-    """A path, or a :class:`RemoteFile` for what holds ``://``."""
+    """A path, or a :class:`RemoteFile` for an address with ``://``."""
     if isinstance(given, RemoteFile):
         return given
     return RemoteFile(given) if isinstance(given, str) and "://" in given else Path(given)
 
 
 def raw_files(given: Iterable[str | Path | RemoteFile]) -> tuple[RawFile, ...]:
-    """All files named; ``*`` in an address stands for all that fit, in alphabetical order (a shell knows local ones).
+    """All files named; ``*`` in an address matches files in alphabetical order (a shell expands local paths).
 
     Raises:
-        DataError: as :class:`RemoteFile`; or nothing fits.
+        DataError: as :class:`RemoteFile`; or no file matches.
     """
     files: list[RawFile] = []
     for entry in given:
@@ -115,10 +115,10 @@ def raw_files(given: Iterable[str | Path | RemoteFile]) -> tuple[RawFile, ...]:
         system, pattern = _file_system(entry)
         try:
             result = sorted(system.glob(pattern))
-        except Exception as error:  # a backend's own, as above
+        except Exception as error:  # of any backend, as above
             raise DataError(f"cannot list {entry}: {_first_line(error)}") from error
         if not result:
-            raise DataError(f"no file fits {entry}")
+            raise DataError(f"no file matches {entry}")
         files += [RemoteFile(system.unstrip_protocol(path)) for path in result]
     return tuple(files)
 
@@ -127,8 +127,8 @@ def size_of(path: RawFile) -> int:
     """Bytes of a file.
 
     Raises:
-        OSError: a local one is missing.
-        DataError: a remote one cannot be asked.
+        OSError: a local file is missing.
+        DataError: a remote file cannot be queried.
     """
     return path.size if isinstance(path, RemoteFile) else path.stat().st_size
 
@@ -149,7 +149,7 @@ def _first_line(error: Exception) -> str:
 
 
 def source(path: RawFile) -> dict[str, Any]:
-    """A raw file as a manifest names it.
+    """A raw file's entry in a manifest.
 
     Raises:
         DataError: it is missing.

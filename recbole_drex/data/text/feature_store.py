@@ -1,4 +1,4 @@
-"""Word embeddings of all reviews in memory-mapped files, or one embedding per lemma and the lemmas of the reviews."""
+"""Word embeddings of all reviews, or one embedding per lemma and the reviews' lemmas, in memory-mapped files."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float16", "int8")
-"""How vectors may be stored."""
+"""Number types in which vectors can be stored."""
 FORMATS = {("float16", False): 5, ("int8", False): 6, ("float16", True): 7, ("int8", True): 8}
-"""Number of the format by kind of number and by whether the store is static; 1 to 4 did not tell sentences apart."""
+"""Number of the format by number type and whether the store is static; 1 to 4 had no sentence boundaries."""
 _FILES = ("vectors.npy", "offsets.npy", "word_ids.npy", "begins.npy", "vocabulary.json")
 SCALES = "scales.npy"
-_BLOCK_WORDS = 1 << 13  # words widened to float32 at a time
+_BLOCK_WORDS = 1 << 13  # words per block that is converted to float32
 
 
 class FeatureStore:
     """The finished store, read through memory maps.
 
-    It holds a vector of every word (contextual) or a table with one of every lemma (static).
+    It contains a vector for every word (contextual) or for every lemma (static).
 
-    Words of review ``r`` are at positions ``offsets[r]`` to ``offsets[r + 1]`` of the store; :meth:`read` gives their
-    vectors, however they are stored.
+    Words of review ``r`` are at positions ``offsets[r]`` to ``offsets[r + 1]`` of the store; :meth:`read` returns their
+    vectors for all formats.
 
     Attributes:
         vectors: float16 or int8, mapped from disk, read-only: (words, width), or (vocabulary, width) if ``static``.
-        scales: what int8 vectors are multiplied by, float32 (rows of vectors,), mapped from disk; None for float16.
+        scales: factors of int8 vectors, float32 (rows of vectors,), mapped from disk; None for float16.
         offsets: int64 (reviews + 1).
-        word_ids: int32 (words), positions in ``vocabulary``, mapped from disk as well.
+        word_ids: int32 (words), positions in ``vocabulary``, mapped from disk.
         begins: bool (words), whether a sentence, clause or line of the review ended before the word, mapped from disk;
-            see :class:`~recbole_drex.data.text.tokenizer.ReviewWords`. Where a store made in memory is given none, a
-            review is one sentence.
-        vocabulary: the distinct lemmas, in the order of their spelling.
-        static: whether the vectors are those of lemmas.
-        settings: what :meth:`~recbole_drex.data.text.feature_store_writer.StoreWriter.finish` was given.
-        signature: hash of all that decided the content.
+            see :class:`~recbole_drex.data.text.tokenizer.ReviewWords`. By default (stores in memory), a review is one
+            sentence.
+        vocabulary: the distinct lemmas in alphabetical order.
+        static: whether there is one vector per lemma.
+        settings: the settings passed to :meth:`~recbole_drex.data.text.feature_store_writer.StoreWriter.finish`.
+        signature: hash of everything that determines the content.
     """
 
     def __init__(self, vectors: np.ndarray, offsets: np.ndarray, word_ids: np.ndarray, vocabulary: list[str],
@@ -59,9 +59,9 @@ class FeatureStore:
         """Open the store in ``folder``.
 
         Args:
-            folder: what :meth:`~recbole_drex.data.text.feature_store_writer.StoreWriter.finish` was given; the folder
-                above it bears the data set's name.
-            verify: compare the hashes of all files (about a second per GB) and not their sizes alone.
+            folder: the folder passed to :meth:`~recbole_drex.data.text.feature_store_writer.StoreWriter.finish`; its
+                parent has the data set's name.
+            verify: compare the hashes of all files (about a second per GB), not only their sizes.
 
         Raises:
             DataError: the store is missing, damaged or of another format; the message names the file.
@@ -116,12 +116,12 @@ class FeatureStore:
 
     @property
     def dtype(self) -> str:
-        """How vectors are stored, one of :data:`DTYPES`."""
+        """Number type of the stored vectors, one of :data:`DTYPES`."""
         return self.vectors.dtype.name
 
     @cached_property
     def begins(self) -> np.ndarray:
-        """Before which words a sentence ended, bool (words,)."""
+        """Whether a sentence ended before each word, bool (words,)."""
         if self._begins is not None:
             return self._begins
         begins = np.zeros(len(self.word_ids), dtype=bool)
@@ -137,7 +137,7 @@ class FeatureStore:
         """Vectors of words, float32 (k, width).
 
         Args:
-            positions: of the words in the store, in any order, int64 (k,).
+            positions: positions of the words in the store, in any order, int64 (k,).
         """
         return self._rows(np.take(self.word_ids, positions) if self.static else positions)
 
@@ -157,7 +157,7 @@ class FeatureStore:
     def _rows(self, rows: np.ndarray) -> torch.Tensor:
         import torch
 
-        # Torch widens numbers of 16 bits many times faster than NumPy.
+        # Torch converts 16-bit numbers many times faster than NumPy.
         vectors = torch.from_numpy(np.take(self.vectors, rows, axis=0)).float()
         if self.scales is not None:
             vectors *= torch.from_numpy(np.take(self.scales, rows))[:, None]
@@ -173,9 +173,9 @@ class FeatureStore:
 
         result = np.zeros((len(reviews), self.width), dtype=np.float32)
         lengths = np.where(reviews >= 0, self.offsets[reviews + 1] - self.offsets[reviews], 0)
-        spoken = np.flatnonzero(lengths)
-        blocks = np.cumsum(lengths[spoken]) // _BLOCK_WORDS
-        for block in np.split(spoken, np.flatnonzero(np.diff(blocks)) + 1):
+        reviewed = np.flatnonzero(lengths)
+        blocks = np.cumsum(lengths[reviewed]) // _BLOCK_WORDS
+        for block in np.split(reviewed, np.flatnonzero(np.diff(blocks)) + 1):
             starts = np.cumsum(lengths[block]) - lengths[block]
             index = np.arange(lengths[block].sum())
             words = self.read(index + np.repeat(self.offsets[reviews[block]] - starts, lengths[block]))
@@ -191,7 +191,7 @@ def files_of(dtype: str) -> tuple[str, ...]:
 
 
 def read_if_whole(path: Path) -> Any:
-    """Content of a JSON file, or None where it is absent or damaged."""
+    """Content of a JSON file, or None if it is absent or damaged."""
     try:
         return read_json(path)
     except DataError:

@@ -16,21 +16,21 @@ from recbole_drex.errors import DataError
 from recbole_drex.utils.files import remove_folder, replacing, sha256, write_json
 
 LEMMAS = 8192
-"""Lemmas of a part of the table of a static store."""
+"""Lemmas per part of the table of a static store."""
 _SHARDS = 2  # format of the shards
-_LARGEST = 127  # of the whole numbers that stand for the largest value of a vector
+_LARGEST = 127  # the integer that represents the largest value of a vector
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Consecutive encoded reviews, packed so that they travel and are written without much ado; see :func:`pack`.
+    """Consecutive encoded reviews as flat arrays, cheap to transfer and to write; see :func:`pack`.
 
     Attributes:
         counts: number of words of each review, int64 (reviews,).
-        word_ids: of each word its place in ``vocabulary``, int32 (words,).
+        word_ids: position of each word in ``vocabulary``, int32 (words,).
         begins: whether a sentence ended before each word, bool (words,).
         vocabulary: the distinct lemmas in the order of appearance.
-        vectors: float16 (words, width); None where lemmas are to get static vectors.
+        vectors: float16 (words, width); None in a static store.
     """
 
     counts: np.ndarray
@@ -52,13 +52,13 @@ def pack(
     """Pack consecutive encoded reviews.
 
     Args:
-        vectors: per review a float16 array (words, ``width``), finite.
-        lemmas: per review at least as many lemmas; those without a vector are dropped.
+        vectors: per review a finite float16 array (words, ``width``).
+        lemmas: per review at least as many lemmas; lemmas without a vector are dropped.
         begins: per review as many marks, see :class:`~recbole_drex.data.text.tokenizer.ReviewWords`.
         width: length of a word's vector.
 
     Raises:
-        ValueError: arguments that do not fit each other.
+        ValueError: inconsistent arguments.
 
     Example:
         >>> vectors = [np.zeros((2, 3), np.float16), np.ones((1, 3), np.float16)]
@@ -88,7 +88,7 @@ def pack_words(lemmas: Iterable[Sequence[str]], begins: Iterable[Sequence[bool]]
         begins: of each review, whether a sentence ended before each word.
 
     Raises:
-        ValueError: the two do not fit each other.
+        ValueError: inconsistent arguments.
 
     Example:
         >>> shard = pack_words([["fun", "plot"], [], ["fun"]], [[True, False], [], [True]])
@@ -109,9 +109,9 @@ def pack_words(lemmas: Iterable[Sequence[str]], begins: Iterable[Sequence[bool]]
 
 
 def quantise(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Round vectors to whole numbers of 8 bits times a scale of their own, symmetrically.
+    """Quantise vectors symmetrically to 8-bit integers with one scale per vector.
 
-    A value is off by half a scale at most, so by 1/254 of the largest value of its vector.
+    The error of a value is at most half a scale, that is 1/254 of the largest value of its vector.
 
     Args:
         vectors: float16 (n, width), finite.
@@ -131,20 +131,20 @@ def quantise(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class StoreWriter:
-    """Collects encoded reviews, shard by shard, and assembles them into a store when all are there.
+    """Collects encoded reviews, shard by shard, and assembles them into a store when all shards are written.
 
-    Shards are whole or absent, so a stopped run continues with those that :meth:`done` does not list. Shards of
-    another signature, width or number belong to other data and are discarded. A static store takes shards without
-    vectors; once all are there, it takes the vectors of :meth:`lemmas`, part by part, which resume likewise.
+    Shards are written atomically, so an interrupted run continues with those that :meth:`done` does not list. Shards
+    with another signature, width or number belong to other data and are discarded. A static store takes shards without
+    vectors; after the last shard it takes the vectors of :meth:`lemmas`, part by part, which can be resumed, too.
 
     Args:
-        folder: where the shards lie.
+        folder: folder of the shards.
         width: length of a word's vector.
-        signature: hash of all that decides the content (texts, settings of text and encoder).
-        n_shards: number of shards that make up the store; may be 0 for a data set without reviews.
-        dtype: how the finished store keeps vectors, one of :data:`~recbole_drex.data.text.feature_store.DTYPES`. Shards
-            are float16 and serve for either.
-        static: whether lemmas have vectors, and not words.
+        signature: hash of everything that determines the content (texts, settings of text and encoder).
+        n_shards: number of shards of the store; may be 0 for a data set without reviews.
+        dtype: number type of the finished store, one of :data:`~recbole_drex.data.text.feature_store.DTYPES`. Shards
+            are always float16.
+        static: whether there is one vector per lemma instead of one per word.
 
     Raises:
         DataError: the folder cannot be written.
@@ -168,18 +168,18 @@ class StoreWriter:
             write_json(self.folder / "plan.json", plan)
 
     def done(self) -> set[int]:
-        """Numbers of the shards already written."""
+        """Indices of the shards that are already written."""
         return {k for k in range(self.n_shards) if self._shard(k).exists()}
 
     def write_shard(self, k: int, shard: Shard) -> None:
         """Write shard ``k``: consecutive reviews with their words; the shards may come in any order.
 
         Args:
-            k: number of the shard, ``0 <= k < n_shards``.
-            shard: as :func:`pack` makes it, or :func:`pack_words` for a static store.
+            k: index of the shard, ``0 <= k < n_shards``.
+            shard: from :func:`pack`, or :func:`pack_words` for a static store.
 
         Raises:
-            ValueError: there is no shard ``k``, or its vectors are of another width.
+            ValueError: there is no shard ``k``, or its vectors have another width.
             DataError: the disk is full or not writable.
         """
         if not 0 <= k < self.n_shards:
@@ -198,7 +198,7 @@ class StoreWriter:
         _save(self._shard(k), arrays)
 
     def lemmas(self) -> list[list[str]]:
-        """The vocabulary of all shards by spelling, in parts of :data:`LEMMAS`.
+        """The vocabulary of all shards in alphabetical order, in parts of :data:`LEMMAS`.
 
         Raises:
             DataError: a shard is missing or damaged.
@@ -209,28 +209,28 @@ class StoreWriter:
         return [vocabulary[start : start + LEMMAS] for start in range(0, len(vocabulary), LEMMAS)]
 
     def lemmas_done(self) -> set[int]:
-        """Numbers of the parts of :meth:`lemmas` whose vectors are already written."""
+        """Indices of the parts of :meth:`lemmas` whose vectors are already written."""
         return {int(path.stem.rpartition("-")[2]) for path in self.folder.glob("lemmas-*.npz")}
 
     def write_lemmas(self, k: int, vectors: np.ndarray) -> None:
         """Write the vectors of part ``k`` of :meth:`lemmas`, float16 (lemmas, width); the parts may come in any order.
 
         Raises:
-            ValueError: the vectors are of another width.
+            ValueError: the vectors have another width.
             DataError: the disk is full or not writable.
         """
         self._check_width(vectors)
         _save(self._part(k), {"vectors": vectors})
 
     def finish(self, target: str | Path, extra: dict[str, Any]) -> None:
-        """Assemble all shards into a store; they stay where they are, so that this can be done again.
+        """Assemble all shards into a store; the shards are kept, so that this can be repeated.
 
         Args:
-            target: folder of the store, made again; what describes it is written last.
-            extra: settings to keep with the store (encoder, text), as JSON values.
+            target: folder of the store, replaced; its description is written last.
+            extra: settings stored with the store (encoder, text), as JSON values.
 
         Raises:
-            DataError: a shard is missing or damaged (it is removed, so that the next run makes it again), or the disk
+            DataError: a shard is missing or damaged (it is removed, so that the next run creates it again), or the disk
                 is full.
         """
         target = Path(target)
@@ -268,11 +268,11 @@ class StoreWriter:
             raise DataError(f"shard {path} is damaged ({error}) and was removed: run the preparation again") from error
 
     def _assemble(self, target: Path) -> dict[str, int]:
-        """Write the final files, holding one shard's vectors at a time; gives their sizes."""
+        """Write the final files, with one shard's vectors in memory at a time; returns their sizes."""
         names = ("counts", "word_ids", "begins", "vocabulary")
         parts = [self._load(self._shard(k), *names) for k in range(self.n_shards)]
         spelled = [_decoded(part[3]) for part in parts]
-        # By spelling: what models compute must not depend on the reviews that they do not see.
+        # Alphabetical, since models must not depend on the order of reviews that they do not see.
         vocabulary = sorted({word for words in spelled for word in words})
         number = {word: k for k, word in enumerate(vocabulary)}
         ids = [np.zeros(0, dtype=np.int32)]
@@ -299,7 +299,7 @@ class StoreWriter:
         return {"reviews": len(counts) - 1, "words": len(word_ids), "width": self.width, "vocabulary": len(vocabulary)}
 
     def _write_vectors(self, file: BinaryIO, sources: Sequence[Path], rows: int) -> np.ndarray:
-        """Write the vectors of ``sources``, of so many rows, as one ``.npy`` file; gives the scales of int8."""
+        """Write the ``rows`` vectors of ``sources`` as one ``.npy`` file; returns the scales of int8."""
         descr = np.dtype(self.dtype).newbyteorder("<").str
         header = {"descr": descr, "fortran_order": False, "shape": (rows, self.width)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -319,7 +319,7 @@ def _decoded(vocabulary: np.ndarray) -> list[str]:
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    # As numpy.savez does it, but that before NumPy 2 it leaves the archive open on a full disk and prints so.
+    # Like numpy.savez, which before NumPy 2 leaves the archive open on a full disk and prints a warning.
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

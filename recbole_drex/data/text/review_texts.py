@@ -1,4 +1,4 @@
-"""The reviews as they were written, kept next to the atomic files so that single ones can be quoted."""
+"""The original review texts, stored next to the atomic files so that reviews can be quoted."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from recbole_drex.utils.parquet import check_sizes
 
 TEXTS = "reviews.parquet"
 _SCHEMA = pa.schema([("text", pa.string())])
-_GROUP = 128  # reviews that are read and decompressed together, so a single one costs well under a millisecond
+_GROUP = 128  # reviews that are decompressed together; reading a single one takes well under a millisecond
 
 
 def write_texts(path: str | Path, blocks: Iterable[list[str]]) -> None:
-    """Write review texts, block by block, so that no more than a block is in memory.
+    """Write review texts, with one block in memory at a time.
 
     Args:
-        path: the file, written atomically; by custom :data:`TEXTS` in the data set's folder.
+        path: the file, written atomically; usually :data:`TEXTS` in the data set's folder.
         blocks: the texts in the order of the feature store: text i is that of ``review_row`` i.
 
     Raises:
         DataError: the folder cannot be written or the disk is full.
     """
-    # Statistics would hold the first and last text of every group, in alphabetical order, in the footer.
+    # Statistics would copy the alphabetically first and last text of every group into the footer.
     options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False, "store_schema": False}
     with replacing(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, **options) as writer:
         for block in blocks:
@@ -38,7 +38,7 @@ def write_texts(path: str | Path, blocks: Iterable[list[str]]) -> None:
 
 
 class ReviewTexts:
-    """Random access to what :func:`write_texts` wrote; the file is opened at the first use.
+    """Random access to the texts that :func:`write_texts` wrote; the file is opened at the first use.
 
     Args:
         path: the file.
@@ -79,7 +79,7 @@ class ReviewTexts:
         return int(self._starts[-1])
 
     def __getitem__(self, rows: ArrayLike) -> list[str]:
-        """Texts of the reviews at ``rows`` (n,), in that order; a row may be named twice.
+        """Texts of the reviews at ``rows`` (n,), in that order; rows may repeat.
 
         Raises:
             IndexError: a row is below 0 or not below ``len(self)``.

@@ -1,4 +1,4 @@
-"""Static vectors of lemmas, which do not depend on a sentence: ``encoder: static``."""
+"""Static vectors of lemmas, independent of their context: ``encoder: static``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_file(source: str) -> bool:
 
 
 def sentence_encoder(settings: Mapping[str, Any]) -> str:
-    """Name of the encoder that reads sentences, such as texts of items, whatever encodes the words of reviews.
+    """Name of the encoder for sentences, such as item texts; it may differ from that of the words of reviews.
 
     Args:
         settings: ``encoder`` and ``static_vectors``.
@@ -37,21 +37,21 @@ def sentence_encoder(settings: Mapping[str, Any]) -> str:
 
 
 def static_sources(settings: Mapping[str, Any]) -> list[Path]:
-    """The file that static vectors are read from, if there is one."""
+    """The file of static vectors, if there is one."""
     wanted = settings["encoder"] == STATIC and is_file(settings["static_vectors"])
     return [Path(settings["static_vectors"])] if wanted else []
 
 
 class StaticVectors:
-    """One vector per lemma, from an encoder that reads the lemma alone, or from a file of word vectors.
+    """One vector per lemma, from an encoder whose input is the lemma alone, or from a file of word vectors.
 
-    An encoder computes in float32: a vocabulary is small. The vector of a lemma depends on the lemma alone.
+    An encoder computes in float32. The vector of a lemma depends only on the lemma.
 
     Args:
         source: name of an encoder as :func:`~recbole_drex.data.text.contextual_encoder.load_encoder` takes it, or the
-            path of a word2vec or GloVe file. A lemma that the file lacks gets a random vector by its spelling, of the
-            mean length of the file's first thousand vectors.
-        device: of the encoder.
+            path of a word2vec or GloVe file. A lemma that the file lacks gets a random vector, seeded by its spelling,
+            with the mean length of the file's first thousand vectors.
+        device: device of the encoder.
         batch_words: word pieces of a batch, as for :func:`~recbole_drex.data.text.contextual_encoder.load_encoder`.
 
     Raises:
@@ -75,7 +75,7 @@ class StaticVectors:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All that decides the vectors, for a manifest; and the encoder of sentences that goes with them."""
+        """All settings that determine the vectors, for a manifest; and the matching encoder of sentences."""
         if self.from_file:
             names = {"static_vectors": Path(self.source).name, "vectors_sha256": sha256(Path(self.source))}
             return {"name": STATIC, **names, "sentence_encoder": "minilm", "weights_sha256": MINILM_SHA256}
@@ -110,17 +110,17 @@ class StaticVectors:
 
 
 def static_vectors_of(settings: Mapping[str, Any], source: str, batch_words: int | None = None) -> StaticVectors:
-    """The source that a data set was made with.
+    """The static vectors with which a data set was prepared.
 
     Args:
         settings: of the feature store, as :attr:`StaticVectors.settings`.
-        source: where it is now, parameter ``static_vectors``.
+        source: their current location, parameter ``static_vectors``.
         batch_words: as for :class:`StaticVectors`.
 
     Raises:
-        DataError: it is missing, or is another one.
+        DataError: the source is missing or differs.
     """
     result = StaticVectors(source, batch_words=batch_words)
     if any(settings[name] != value for name, value in result.settings.items()):
-        raise DataError(f"static_vectors '{source}' is not what the data set was made with")
+        raise DataError(f"static_vectors '{source}' differs from the source with which the data set was prepared")
     return result

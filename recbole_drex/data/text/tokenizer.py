@@ -1,4 +1,4 @@
-"""From a raw review to a clean sentence, the words of it that carry meaning, and their lemmas."""
+"""Cleans raw reviews and extracts the lemmas of their content words."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from recbole_drex.errors import ConfigError, DataError, unknown_name
 
 LEMMATIZERS = ("none", "simplemma", "wordnet")
 UNSPACED = ("bo", "dz", "ja", "km", "lo", "my", "th", "yue", "zh")
-"""Languages that are written without spaces between words. Nothing here separates them."""
-_LONG = 8  # letters; what is longer in such a language is rather a clause than a word
+"""Languages that are written without spaces between words. Their words are not segmented here."""
+_LONG = 8  # letters; a longer run in such a language is probably a clause rather than a word
 
-# scikit-learn's English stop words hold words that turn or scale a judgement ("not good", "too long", "least fun").
-# Dropping them would make praise and blame look alike, so they stay, as themselves, never lemmatised.
+# scikit-learn's English stop words include words that negate or scale a judgement ("not good", "too long", "least
+# fun"). Dropping them would make praise and blame look alike, so we keep them, without lemmatisation.
 JUDGING_WORDS = frozenset(
     ("not", "no", "never", "nor", "cannot", "without", "neither", "none", "nothing", "nobody", "nowhere", "too", "very")
 ).union(("most", "mostly", "more", "much", "less", "least", "almost", "rather", "well", "enough", "only"))
-# The same list is known to hold plain content words that reviews are about.
+# The list also includes content words.
 CONTENT_WORDS = frozenset(
     ("amount", "bill", "bottom", "cry", "describe", "detail", "empty", "fire", "full", "interest", "mill", "serious")
 ).union(("sincere", "system", "thick", "thin", "top"))
 
-# Common words that simplemma 2.0's English dictionary leads to no word, or to another one ("playing" -> "playe").
+# Common words that simplemma 2.0's English dictionary lemmatises wrongly ("playing" -> "playe").
 _CORRECTIONS = {
     **dict.fromkeys(("crafted", "crafting"), "craft"),
     **dict.fromkeys(("developed", "developing"), "develop"),
@@ -49,19 +49,19 @@ _CORRECTIONS = {
     "worse": "bad",
 }
 
-# Needs a letter right after "<": "a < b" and "<3" are no tags. The group tells those that begin a new line.
+# Needs a letter right after "<": "a < b" and "<3" are not tags. The group matches tags that begin a new line.
 _TAG = re.compile(r"<[/!]?(?:((?i:br|p|div|li|ul|ol|tr|table|hr|h[1-6]|blockquote)(?=[\s/>]))|[A-Za-z\-])[^<>]*>")
 _CONTROL = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 _NEGATION = re.compile(r"\w+n't|(?:do|does|did|is|was|are|were|ca|could|wo|would|should|has|have|had|ai)nt")
 _CLITIC = re.compile(r"'(?:s|re|ve|ll|d|m)$")
-_LONGEST_WORD = 64  # longer runs of letters are noise, and encoders do not know them
-# Where a sentence or clause ends. NFKC has made "..." of an ellipsis and ASCII of wide characters; then come the full
-# stops of Chinese, Hindi and Urdu, and the Arabic marks. No end are the points of "3.5" and "u.s", the colons of
-# "10:30" and "http://".
+_LONGEST_WORD = 64  # longer runs of letters are noise
+# Ends of sentences and clauses. NFKC has replaced an ellipsis by "..." and wide characters by ASCII. The list includes
+# the full stops of Chinese, Hindi and Urdu, and the Arabic marks. The points of "3.5" and "u.s" and the colons of
+# "10:30" and "http://" do not end a sentence.
 _ENDS = re.compile(r"[.!?;:\u3002\u0964\u0965\u06d4\u061f\u061b](?<!\.(?=\w))(?<!:(?=\d|//))")
-_RULES = 1  # of what a word, or an end, is: changes with them
+_RULES = 1  # version of the rules for words and ends
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,14 @@ class ReviewWords:
     """One review after cleaning.
 
     Attributes:
-        text: the natural sentence, lower-case, as an encoder should read it.
+        text: the natural sentence, lower-case, as input of an encoder.
         lemmas: the kept words as lemmas, in order.
         starts: position in ``text`` of each kept word's first character.
         ends: position in ``text`` after each kept word's last character.
-        begins: whether a sentence or clause, or a line of the raw text, ended between the kept word before and this
-            one; true of the first. What ends one is ``. ! ? ; :``, an ellipsis or a full stop of another script, but
-            no point or colon within a number, an abbreviation or an address ("3.5", "u.s", "10:30").
+        begins: whether a sentence, a clause or a line of the raw text ended between the previous kept word and this
+            one; true for the first. Sentences and clauses end with ``. ! ? ; :``, an ellipsis or a full stop of another
+            script, but not with a point or colon within a number, an abbreviation or an address ("3.5", "u.s",
+            "10:30").
     """
 
     text: str
@@ -86,10 +87,10 @@ class ReviewWords:
 
 
 def clean(text: str, lower: bool = True) -> str:
-    """Turn raw review text into one line of natural language, lower-case unless ``lower`` is false.
+    """Convert raw review text to one line of natural language, lower-case unless ``lower`` is false.
 
-    Entities are unescaped (twice, since scraped text is often escaped twice), tags dropped, Unicode brought to NFKC,
-    control and other invisible characters removed and white space folded.
+    Entities are unescaped (twice, since scraped text is often escaped twice), tags are dropped, Unicode is normalised
+    to NFKC, control and other invisible characters are removed and white space is collapsed.
 
     Example:
         >>> clean("Great&amp;amp; <b>FUN</b><br/>but a < b")
@@ -99,7 +100,7 @@ def clean(text: str, lower: bool = True) -> str:
 
 
 def _plain(text: str, lower: bool = True) -> str:
-    """As :func:`clean`, but with white space as it is, and a line break for a tag that begins a line."""
+    """As :func:`clean`, but with the original white space, and a line break for a tag that begins a line."""
     if "&" in text:
         text = html.unescape(html.unescape(text))
     if "<" in text:
@@ -107,7 +108,7 @@ def _plain(text: str, lower: bool = True) -> str:
     text = unicodedata.normalize("NFKC", text)
     if lower:
         text = text.lower()
-    if not text.isprintable():  # as text with any of them is not; this takes less time than a search
+    if not text.isprintable():  # faster than a search; text with such characters is not printable
         text = _CONTROL.sub("", text)
     return text.replace("\u2019", "'")
 
@@ -117,19 +118,19 @@ def _blank(tag: re.Match[str]) -> str:
 
 
 class TextProcessor:
-    """Cleans a review, keeps the words that carry meaning and lemmatises them.
+    """Cleans a review, keeps its content words and lemmatises them.
 
-    Kept are words of letters only (inner apostrophes and hyphens allowed), two letters or longer (in the languages of
-    :data:`UNSPACED`, whose words must be apart by spaces, one letter), that are no stop words, nor have a lemma that is
-    one. Stop words are scikit-learn's English ones without :data:`JUDGING_WORDS` and
-    :data:`CONTENT_WORDS`; for another language none are removed. A negated verb ("don't", "isn't") is kept as "not".
+    A word is kept if it consists of letters (inner apostrophes and hyphens are allowed), has at least two letters (one
+    in the languages of :data:`UNSPACED`, whose words must be separated by spaces), and neither the word nor its lemma
+    is a stop word. Stop words are those of scikit-learn for English without :data:`JUDGING_WORDS` and
+    :data:`CONTENT_WORDS`; other languages have none. A negated verb ("don't", "isn't") is kept as "not".
 
     Args:
-        lemmatizer: ``simplemma`` (ships its data), ``wordnet`` (NLTK's, English) or ``none``.
+        lemmatizer: ``simplemma`` (includes its data), ``wordnet`` (NLTK's, English) or ``none``.
         language: ISO 639 code of the reviews' language.
 
     Raises:
-        ConfigError: unknown lemmatizer, or a language that it does not know.
+        ConfigError: unknown lemmatizer, or a language that it does not support.
         DataError: the WordNet corpus is not installed.
 
     Example:
@@ -144,10 +145,10 @@ class TextProcessor:
 
     def __init__(self, lemmatizer: str = "simplemma", language: str = "en"):
         self.lemmatizer, self.language = lemmatizer, language
-        # The pattern runs in `re` itself: NLTK's RegexpTokenizer changes its engine, and with it the meaning of \w,
-        # between versions, and newer ones stop with a TimeoutError when a match is suspended for seconds.
+        # We use `re`, since NLTK's RegexpTokenizer changes its engine, and the meaning of \w, between versions, and
+        # newer versions raise a TimeoutError when a match is suspended for seconds.
         letters = rf"[^\W\d_]+(?:[{_characters('Mn', 'Mc')}]+[^\W\d_]*)*"  # marks belong to the letter before them
-        # Numerals that are no digits count as letters here; a class of letters without them is five times as slow.
+        # Numerals that are not digits match as letters and are removed first; excluding them here is five times slower.
         self._no_numerals = str.maketrans(dict.fromkeys(_characters("No", "Nl"), " "))
         self._words = re.compile(rf"{letters}(?:['\-\u2010\u2011]{letters})*")
 
@@ -156,7 +157,7 @@ class TextProcessor:
     def __call__(self, text: str) -> ReviewWords:
         """Clean ``text`` and find its kept words; empty text gives no words."""
         text, stops = _sentences(text)
-        stop, ends = -1, iter(stops)
+        stop, following = -1, iter(stops)
         keep = self._keep
         lemmas: list[str] = []
         starts: list[int] = []
@@ -171,12 +172,12 @@ class TextProcessor:
                 ends.append(start + kept[1])
                 begins.append(stop < start)
                 while stop < start:
-                    stop = next(ends)
+                    stop = next(following)
         return ReviewWords(text, lemmas, starts, ends, begins)
 
     @property
     def settings(self) -> dict[str, str]:
-        """All that decides the outcome, for a manifest: equal settings give equal words."""
+        """All settings that determine the words, for a manifest: equal settings give equal words."""
         library = {"simplemma": "simplemma", "wordnet": "nltk"}.get(self.lemmatizer)
         return {
             "lemmatizer": self.lemmatizer,
@@ -189,7 +190,7 @@ class TextProcessor:
 
 @lru_cache(maxsize=4)
 def _keeper(lemmatizer: str, language: str) -> tuple[Callable[[str], tuple[str, int] | None], frozenset[str]]:
-    """What a processor keeps of a word, and its stop words. All processors of a kind share the words they have seen."""
+    """Function from a word to its kept lemma, and the stop words. Processors with equal settings share its cache."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     lemmatize = _lemmatizer(lemmatizer, language)
@@ -198,7 +199,7 @@ def _keeper(lemmatizer: str, language: str) -> tuple[Callable[[str], tuple[str, 
 
     @lru_cache(maxsize=1 << 18)
     def keep(word: str) -> tuple[str, int] | None:
-        """Lemma and length of the part kept, or None for a word that is dropped."""
+        """Lemma and length of the kept part, or None for a word that is dropped."""
         if _NEGATION.fullmatch(word):
             return "not", len(word)
         word = _CLITIC.sub("", word)
@@ -213,9 +214,9 @@ def _keeper(lemmatizer: str, language: str) -> tuple[Callable[[str], tuple[str, 
 
 
 def known_share(texts: Sequence[str], language: str) -> float | None:
-    """Share of the words of ``texts`` that are words of ``language``, None where that cannot be told.
+    """Share of the words of ``texts`` that belong to ``language``; None if this cannot be determined.
 
-    Those are the words in simplemma's dictionary; in the languages of :data:`UNSPACED`, runs of at most 8 letters and
+    These are the words in simplemma's dictionary; in the languages of :data:`UNSPACED`, runs of at most 8 letters and
     marks.
 
     Example:
@@ -240,9 +241,9 @@ def _is_known(language: str) -> bool:
 
 
 def _sentences(text: str) -> tuple[str, list[int]]:
-    """What :func:`clean` makes of ``text``, and the positions in it where sentences, clauses or lines end, in order.
+    """The result of :func:`clean`, and the positions in it where sentences, clauses or lines end, ascending.
 
-    The last one lies after all words.
+    The last position is the end of the text.
     """
     text = _plain(text)
     lines = [" ".join(line.split()) for line in text.splitlines()]
@@ -275,7 +276,7 @@ def _simplemma(language: str) -> Callable[[str], str]:
 
     if language in UNSPACED:
         raise ConfigError(
-            f"language '{language}' is written without spaces between words, and nothing here separates them: put "
+            f"language '{language}' is written without spaces between words, and words are not segmented here: put "
             "spaces between the words of the raw reviews and give --lemmatizer none"
         )
     if language not in SUPPORTED_LANGUAGES:
@@ -283,9 +284,9 @@ def _simplemma(language: str) -> Callable[[str], str]:
     corrections = _CORRECTIONS if language == "en" else {}
 
     def lemmatize(word: str) -> str:
-        if word in corrections or "-" in word:  # the parts of a compound would change one by one: "well-make"
+        if word in corrections or "-" in word:  # simplemma lemmatises the parts of a compound: "well-make"
             return corrections.get(word, word)
-        lemma = simplemma.lemmatize(word, lang=language).lower()  # names come capitalised
+        lemma = simplemma.lemmatize(word, lang=language).lower()  # names are capitalised
         return lemma if len(lemma) > 1 and "." not in lemma and " " not in lemma else word
 
     return lemmatize

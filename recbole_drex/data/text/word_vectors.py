@@ -1,4 +1,4 @@
-"""Fixed vectors of words: from the input table of the encoder, or from a word2vec or GloVe file."""
+"""Fixed word vectors from the input embeddings of the encoder, or from a word2vec or GloVe file."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from recbole_drex.errors import DataError
 from recbole_drex.utils.files import sha256
 
 ENCODER = "encoder"
-_LONGEST = 1 << 10  # bytes of a word in a binary file; more means that the file is broken
-_WIDEST = 1 << 16  # numbers of a vector; more, too
-_LARGEST = 1e6  # no trained vector comes near; beyond, sums of squares would soon be infinite
+_LONGEST = 1 << 10  # bytes of a word in a binary file; a longer word means that the file is damaged
+_WIDEST = 1 << 16  # numbers of a vector; a wider vector means that the file is damaged
+_LARGEST = 1e6  # much larger than any value of a trained vector; larger values could overflow in sums of squares
 
-Found = dict[int, np.ndarray]  # place of a word among those asked for -> its vector
+Vectors = dict[int, np.ndarray]  # index of a requested word -> its vector
 
 
 def word_vectors(source: str, words: Sequence[str], encoder: Mapping[str, Any], size: int | None) -> np.ndarray:
-    """Vectors of some words.
+    """Vectors of words.
 
-    A word that the source does not know gets a random vector as long as the average one, by the word alone, so the same
-    in every run. How many were found is logged.
+    A word that the source lacks gets a random vector of average length, seeded by the word, so that it is the same in
+    every run. The number of words found is logged.
 
     Args:
-        source: ``encoder``: the mean of the input embeddings of a word's pieces in the encoder that made the features;
-            or the path of a word2vec file (text or binary) or GloVe file (text), ``.gz`` too. Words are looked up as
-            they are: lemmas, lower-case.
-        words: distinct.
-        encoder: settings of the feature store: ``name`` (or ``sentence_encoder``, where ``name`` is no encoder) and
+        source: ``encoder``: the mean of the input embeddings of a word's pieces in the encoder of the features; or the
+            path of a word2vec file (text or binary) or GloVe file (text), also ``.gz``. Words are looked up unchanged
+            (lower-case lemmas).
+        words: distinct words.
+        encoder: settings of the feature store: ``name`` (or ``sentence_encoder``, if ``name`` is not an encoder) and
             ``weights_sha256`` are read.
-        size: width to which wider vectors are reduced by principal components of these words; None or 0 for none.
+        size: wider vectors are reduced to this many principal components of these words; None or 0: no reduction.
 
     Returns:
-        float32 (words, width), of mean zero and mean square 1 over all values; width is ``size`` or less.
+        float32 (words, width), with mean zero and mean square 1 over all values; width is at most ``size``.
 
     Raises:
         DataError: the source is missing, damaged or has none of the words; the message names file and line.
@@ -63,22 +63,22 @@ def _random(word: str, width: int) -> np.ndarray:
 
 
 def _reduced(vectors: np.ndarray, size: int | None) -> np.ndarray:
-    """Centred, on its first ``size`` principal components, scaled as a whole to a mean square of 1."""
+    """Centred vectors, reduced to the first ``size`` principal components, scaled together to a mean square of 1."""
     if not len(vectors):
         return vectors
     vectors = vectors - vectors.mean(0)
     if size and size < vectors.shape[1]:
         _, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
         axes = axes[:, : -size - 1 : -1]
-        # An eigenvector's sign is arbitrary; fixed, so that libraries agree.
+        # The sign of an eigenvector is arbitrary; we fix it, so that results do not depend on the library.
         axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
         vectors = vectors @ axes
     scale = np.sqrt(np.mean(np.square(vectors, dtype=np.float64)))
     return (vectors / max(scale, 1e-12)).astype(np.float32)
 
 
-def _from_encoder(settings: Mapping[str, Any], words: Sequence[str]) -> Found:
-    """Means over the pieces of each word of rows of the encoder's input table."""
+def _from_encoder(settings: Mapping[str, Any], words: Sequence[str]) -> Vectors:
+    """Mean input embeddings of each word's pieces."""
     from safetensors import SafetensorError, safe_open
     from tokenizers import Tokenizer
 
@@ -108,7 +108,7 @@ def _from_encoder(settings: Mapping[str, Any], words: Sequence[str]) -> Found:
 
 
 def head_of_file(path: Path, words: int = 1000) -> list[np.ndarray]:
-    """The vectors of the first words of a word2vec or GloVe file, whichever they are; there is one at least.
+    """The vectors of the first words of a word2vec or GloVe file, at least one.
 
     Raises:
         DataError: the file cannot be read; the message names file and line.
@@ -116,14 +116,14 @@ def head_of_file(path: Path, words: int = 1000) -> list[np.ndarray]:
     with _opened(path) as file:
         result = [vector for _, _, vector in islice(_entries(file, path, _Everything()), words)]
     if not result:
-        raise DataError(f"word vectors {path}: the file holds no word")
+        raise DataError(f"word vectors {path}: the file has no words")
     return result
 
 
 def vectors_of_file(path: Path, words: Sequence[str], length: float, width: int) -> np.ndarray:
-    """Vectors of words in a word2vec or GloVe file, as they are there.
+    """Unchanged vectors of words in a word2vec or GloVe file.
 
-    A word that the file lacks gets a random vector by the word alone, of about the given length.
+    A word that the file lacks gets a random vector of about the given length, seeded by the word.
 
     Returns:
         float32 (words, width).
@@ -138,8 +138,8 @@ def vectors_of_file(path: Path, words: Sequence[str], length: float, width: int)
     return _filled(result, words, length, width)
 
 
-def _filled(result: Found, words: Sequence[str], length: float, width: int) -> np.ndarray:
-    """Vectors of all words, random ones of about the given length where none was found."""
+def _filled(result: Vectors, words: Sequence[str], length: float, width: int) -> np.ndarray:
+    """Vectors of all words; missing words get random vectors of about the given length."""
     vectors = np.empty((len(words), width), dtype=np.float32)
     for k, word in enumerate(words):
         vectors[k] = result[k] if k in result else _random(word, width) * (length / width**0.5)
@@ -161,19 +161,19 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"cannot read word vectors {path}: {error}; give 'encoder' or the path of a file") from error
 
 
-def _from_file(path: Path, index: Mapping[str, int]) -> Found:
-    """Vectors of the wanted words; of a word that is there twice, the first counts."""
-    result: Found = {}
+def _from_file(path: Path, index: Mapping[str, int]) -> Vectors:
+    """Vectors of the wanted words; the first entry of a repeated word counts."""
+    result: Vectors = {}
     with _opened(path) as file:
         for where, word, vector in _entries(file, path, index):
             if not (np.abs(vector) <= _LARGEST).all():
-                raise DataError(f"{where}: the vector of '{word}' holds values that are not finite or above 1e6")
+                raise DataError(f"{where}: the vector of '{word}' has values that are not finite or above 1e6")
             result.setdefault(index[word], vector)
     return result
 
 
 def _entries(file: BinaryIO, path: Path, wanted: Container[str]) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Where it stands, word and vector of each wanted entry of a file of any of the formats."""
+    """Location, word and vector of each wanted entry of a file in any of the formats."""
     first = file.readline(1 << 20)
     if not first.strip():
         raise DataError(f"word vectors {path}: the file is empty")
@@ -189,7 +189,7 @@ def _entries(file: BinaryIO, path: Path, wanted: Container[str]) -> Iterator[tup
         yield from _binary(file, path, count, width, wanted)
         return
     for number, line in enumerate(file, start):
-        # A word may hold spaces (some of GloVe's do), a number may not.
+        # A word may contain spaces (some in GloVe do), a number may not.
         word = line.rsplit(None, width)[0].decode("utf-8", "replace") if line.strip() else ""
         numbers = _numbers(line, width) if word in wanted or len(line.split()) != width + 1 else None
         if numbers is None and (word in wanted or len(line.split()) != width + 1):
@@ -199,7 +199,7 @@ def _entries(file: BinaryIO, path: Path, wanted: Container[str]) -> Iterator[tup
 
 
 def _numbers(line: bytes, width: int) -> np.ndarray | None:
-    """The last ``width`` fields of a line as numbers; None if they are none, or if no word is before them."""
+    """The last ``width`` fields of a line as numbers; None if they are not numbers or no word precedes them."""
     fields = line.split()
     if len(fields) <= width:
         return None
@@ -212,7 +212,7 @@ def _numbers(line: bytes, width: int) -> np.ndarray | None:
 def _binary(
     file: BinaryIO, path: Path, count: int, width: int, wanted: Container[str]
 ) -> Iterator[tuple[str, str, np.ndarray]]:
-    """word2vec's binary format: a word, a space, ``width`` floats of 32 bits, perhaps a line feed; ``count`` times."""
+    """word2vec's binary format: ``count`` times a word, a space, ``width`` 32-bit floats and an optional line feed."""
     for number in range(1, count + 1):
         word = bytearray()
         while (char := file.read(1)) != b" " and char and len(word) <= _LONGEST:

@@ -195,7 +195,7 @@ def test_folders_that_are_of_no_use(shop, tmp_path, pictures):
         shop()
     (tmp_path / "others").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "others" / "x.png")
-    with pytest.raises(DataError, match=r"others holds no image of any of the 5 items .* such as i0\.jpg"):
+    with pytest.raises(DataError, match=r"others has no image of any of the 5 items .* such as i0\.jpg"):
         shop(images=str(tmp_path / "others"))
     with pytest.raises(ConfigError, match="'images' needs 'image_encoder'"):
         shop(image_encoder=None)
@@ -205,7 +205,7 @@ def test_encoders_that_are_of_no_use(shop, tmp_path, vit):
     for name in ("config.json", "preprocessor_config.json"):
         (tmp_path / name).write_text((vit / name).read_text())
     weights = load_file(vit / "model.safetensors")
-    with pytest.raises(DataError, match=r"image encoder .* holds no model\.safetensors"):
+    with pytest.raises(DataError, match=r"image encoder .* has no model\.safetensors"):
         shop(image_encoder=str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"image encoder .* cannot be loaded"):
@@ -214,7 +214,7 @@ def test_encoders_that_are_of_no_use(shop, tmp_path, vit):
     with pytest.raises(DataError, match="lacks weights, such as"):
         shop(image_encoder=str(tmp_path))
     save_file({key: value * np.nan for key, value in weights.items()}, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(DataError, match=r"gives values that are NaN or infinite for .*i0\.png"):
+    with pytest.raises(DataError, match=r"returns NaN or infinite values for .*i0\.png"):
         shop(image_encoder=str(tmp_path))
-    with pytest.raises(DataError, match=r"image encoder 'minilm': .* holds no preprocessor_config\.json"):
+    with pytest.raises(DataError, match=r"image encoder 'minilm': .* has no preprocessor_config\.json"):
         shop(image_encoder="minilm")

@@ -41,7 +41,7 @@ def test_vectors_come_back_in_the_order_asked_for_and_missing_ones_are_zero(tmp_
         (TABLE[0], "a table of numbers"),
         (np.array([["x"]] * 3), "a table of numbers"),
         (np.zeros((3, 0)), "a table of numbers"),
-        (np.where(TABLE == 4, np.nan, TABLE), r"text\.npy, row 2 \(item 'c'\) holds NaN"),
+        (np.where(TABLE == 4, np.nan, TABLE), r"text\.npy, row 2 \(item 'c'\) has NaN"),
         (np.where(TABLE == 2, np.inf, TABLE), r"row 0 \(item 'a'\)"),
         (np.where(TABLE == 2, 1e300, TABLE.astype(np.float64)), r"row 0 \(item 'a'\)"),
         (np.zeros((3, 2)), "nothing but zeros"),
@@ -226,7 +226,7 @@ def test_an_item_that_the_item_file_does_not_name_lacks_the_modality(shop, tmp_p
     assert manifest["items"]["sound"]["missing"] == 2
     # Numbers for other items alone are of no use.
     np.save(tmp_path / "sound.npy", np.array([[0.0], [1.0]]))
-    with pytest.raises(DataError, match=r"sound\.npy holds nothing but zeros for the 3 items"):
+    with pytest.raises(DataError, match=r"sound\.npy has only zeros for the 3 items"):
         shop(meta="short.jsonl", item_features={"sound": str(tmp_path / "sound.npy")})
 
 
@@ -234,13 +234,13 @@ def test_an_item_that_the_item_file_does_not_name_lacks_the_modality(shop, tmp_p
     ("content", "message"),
     [
         (np.ones((3, 2)), r"bad\.npy has 3 rows for 4 items"),
-        (np.array([[1.0], [np.nan], [1], [1]]), r"bad\.npy, row 1 \(item 'unused'\) holds NaN"),
+        (np.array([[1.0], [np.nan], [1], [1]]), r"bad\.npy, row 1 \(item 'unused'\) has NaN"),
         (np.array([[1.0], [1], [1], [np.inf]]), r"bad\.npy, row 3 \(item 'i2'\)"),
-        (np.array([[{}]] * 4, dtype=object), r"bad\.npy is no readable .npy file of numbers.*[Oo]bject"),
-        (np.float64(3), r"bad\.npy must hold a table of numbers"),
-        (b"something else", r"bad\.npy is no readable .npy file"),
-        (b"", r"bad\.npy is no readable .npy file"),
-        ({"a": np.ones((4, 2))}, r"bad\.npy holds several arrays"),
+        (np.array([[{}]] * 4, dtype=object), r"bad\.npy is not a readable .npy file of numbers.*[Oo]bject"),
+        (np.float64(3), r"bad\.npy must be a table of numbers"),
+        (b"something else", r"bad\.npy is not a readable .npy file"),
+        (b"", r"bad\.npy is not a readable .npy file"),
+        ({"a": np.ones((4, 2))}, r"bad\.npy has several arrays"),
         (None, r"no such raw file: .*bad\.npy"),
     ],
 )
@@ -265,7 +265,7 @@ def test_files_of_vectors_that_cannot_be_used(shop, tmp_path, content, message):
         ({"meta": None, "item_features": {"sound": "a.npy"}}, "'item_features' needs an item file"),
         ({"item_features": {"review": "a.npy"}}, "name 'review' is taken"),
         ({"item_features": {"../a": "a.npy"}}, r"modality name '\.\./a' is not legal"),
-        ({"item_features": {"sound": 3}}, "3 is no path"),
+        ({"item_features": {"sound": 3}}, "3 is not the path"),
         ({"images": "pictures"}, "'images' needs 'image_encoder'"),
         ({"images": 3, "image_encoder": "x"}, "'images' must be str but is 3"),
         ({"images": "x", "image_encoder": "x", "item_features": {"image": "a.npy"}}, "'image' is given twice"),

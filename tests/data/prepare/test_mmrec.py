@@ -187,7 +187,7 @@ def test_comparisons(tmp_path, raw, made):
     assert files(tmp_path / "out" / "baby") == written, "all reused"
     folds = compare(["Bias"], ["baby"], parameters=parameters, folds=3, name="folds", **options)
     assert len(folds.failures) == 3
-    assert "comes split" in (tmp_path / "out" / "baby" / "Bias" / "seed-1-fold-0" / "error.log").read_text()
+    assert "is already split" in (tmp_path / "out" / "baby" / "Bias" / "seed-1-fold-0" / "error.log").read_text()
 
 
 def test_rating_and_timestamp_may_be_absent_and_names_may_be_recboles(tmp_path, raw, made):
@@ -213,16 +213,16 @@ def change(table, row, column, value):
         (lambda table: change(table, 0, "userID", "A1"), r"any\.inter:2: userID 'A1' is no id"),
         (lambda table: change(table, 7, "itemID", -1), r"any\.inter:9: itemID '-1' is no id"),
         (lambda table: change(table, 7, "itemID", "1.5"), r"any\.inter:9: itemID '1\.5' is no id"),
-        (lambda table: change(table, 2, "rating", "good"), r"any\.inter:4: rating 'good' is no number"),
-        (lambda table: change(table, 2, "rating", "inf"), r"any\.inter:4: rating 'inf' is no number"),
-        (lambda table: change(table, 2, "timestamp", ""), r"any\.inter:4: timestamp '' is no number"),
+        (lambda table: change(table, 2, "rating", "good"), r"any\.inter:4: rating 'good' is not a number"),
+        (lambda table: change(table, 2, "rating", "inf"), r"any\.inter:4: rating 'inf' is not a number"),
+        (lambda table: change(table, 2, "timestamp", ""), r"any\.inter:4: timestamp '' is not a number"),
         (lambda table: table[table["x_label"] != 1], r"any\.inter: no row has x_label 1, so the valid part is empty"),
         (lambda table: table.iloc[:0], r"any\.inter: no row has x_label 0"),
         (lambda table: table.drop(columns="x_label"), r"any\.inter: no column 'x_label' in the header; found: userID"),
         (lambda table: table.drop(columns="itemID"), r"any\.inter: no column 'itemID'"),
         (
             lambda table: pd.concat([table, table.iloc[[5]].assign(x_label=1)]),
-            r"any\.inter:242: user \d+ and item \d+ stand in line 7 already",
+            r"any\.inter:242: user \d+ and item \d+ already occur in line 7",
         ),
         (
             lambda table: change(table, 3, "itemID", ITEMS),
@@ -247,20 +247,20 @@ def nan_in_row_two(image):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: (folder / "any.inter").unlink(), "must hold one .inter file .*none"),
-        (lambda folder: (folder / "b.inter").write_text(""), r"must hold one .inter file .*any\.inter, b\.inter"),
+        (lambda folder: (folder / "any.inter").unlink(), "must have one .inter file .*none"),
+        (lambda folder: (folder / "b.inter").write_text(""), r"must have one .inter file .*any\.inter, b\.inter"),
         (lambda folder: (folder / "any.inter").write_text(""), r"cannot read .*any\.inter"),
         (lambda folder: (folder / "any.inter").write_bytes(b"userID\titemID\tx_label\n\xff\t1\t0\n"), "cannot read"),
         (
             lambda folder: [path.unlink() for path in folder.glob("*.npy")],
             r"no vectors of items; expected are image_feat",
         ),
-        (lambda folder: (folder / "text_feat.npy").write_bytes(b"?"), r"text_feat\.npy is no readable .npy file"),
+        (lambda folder: (folder / "text_feat.npy").write_bytes(b"?"), r"text_feat\.npy is not a readable .npy file"),
         (
             lambda folder: np.save(folder / "image_feat.npy", nan_in_row_two(np.ones((ITEMS, 2)))),
-            r"image_feat\.npy, row 2 \(item '2'\) holds NaN",
+            r"image_feat\.npy, row 2 \(item '2'\) has NaN",
         ),
-        (lambda folder: np.save(folder / "image_feat.npy", np.zeros((ITEMS, 2))), r"image_feat\.npy holds nothing but"),
+        (lambda folder: np.save(folder / "image_feat.npy", np.zeros((ITEMS, 2))), r"image_feat\.npy has only"),
         (lambda folder: np.save(folder / "..a_feat.npy", np.ones((ITEMS, 2))), "modality name '..a' is not legal"),
         (lambda folder: np.save(folder / "rating_feat.npy", np.ones((ITEMS, 2))), "name 'rating' is taken"),
     ],
@@ -306,10 +306,10 @@ def test_what_does_not_go_together(tmp_path, raw, made, small):
             with pytest.raises(ConfigError, match=f"'{next(iter(parameter))}' does not apply to an MMRec folder"):
                 made(source, **parameter)
     reviews = Sources((small.raw["reviews"],))
-    with pytest.raises(DataError, match=r"'baby' in .* was made from an MMRec folder and is not overwritten"):
+    with pytest.raises(DataError, match=r"'baby' in .* was prepared from an MMRec folder and is not overwritten"):
         prepare("baby", tmp_path / "data", Config("DReX", "baby").preparation(), reviews)
     settings = Config("DReX", small.name, config_dict=small.settings).preparation()
-    with pytest.raises(DataError, match=r"'small' in .* was made from reviews and is not overwritten"):
+    with pytest.raises(DataError, match=r"'small' in .* was prepared from reviews and is not overwritten"):
         prepare(small.name, small.root, settings, Sources(mmrec=raw))
 
 
@@ -355,7 +355,7 @@ def test_pre_split_files_of_other_origin_are_used_as_they_are(tmp_path, raw, mad
     assert main(["run", "--model", "Bias", "--no_references", *arguments]) == 0
     assert read_result(tmp_path / "out" / "theirs" / "Bias" / "seed-2026")["split"].startswith("given with the data")
     assert main(["prepare", *arguments[:4], "--raw", str(raw)]) == 2
-    assert "theirs.train.inter was not made from raw files here" in capsys.readouterr().err
+    assert "theirs.train.inter was not prepared from raw files" in capsys.readouterr().err
     assert files(tmp_path / "theirs" / "theirs") == before
     (tmp_path / "theirs" / "theirs" / "theirs.valid.inter").unlink()
     assert main(["run", "--model", "Bias", *arguments]) == 2

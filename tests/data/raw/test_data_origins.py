@@ -44,7 +44,7 @@ def test_csv_with_columns_named_in_a_configuration_file(small, tmp_path):
 @pytest.mark.parametrize(
     "given, said",
     [
-        ("{reviews.csv: 00ff}", "raw file reviews.csv is another than 'raw_sha256' says"),
+        ("{reviews.csv: 00ff}", "raw file reviews.csv differs from 'raw_sha256'"),
         ("{review.csv: 00ff}", "did you mean 'reviews.csv'"),
     ],
 )

@@ -170,7 +170,7 @@ def test_less_than_announced_never_becomes_the_file(server, tmp_path):
     assert "x.gz" not in left(tmp_path)
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"<html>Sign in</html>", "no gzip"), (b"", "empty file")])
+@pytest.mark.parametrize(("content", "reason"), [(b"<html>Sign in</html>", "not a gzip"), (b"", "empty file")])
 def test_wrong_content(server, tmp_path, content, reason):
     server.remote.content = content
     with pytest.raises(DownloadError, match=reason):
@@ -183,7 +183,7 @@ def test_json_that_came_unpacked_is_the_file_if_its_size_is_known(server, tmp_pa
     path = download(f"{server.url}/x.jsonl.gz", tmp_path / "x.jsonl.gz")
     assert read_reviews(path, tmp_path / "s.parquet").frame["rating"].tolist() == [5]
     server.remote.length = False
-    with pytest.raises(DownloadError, match="no gzip"):
+    with pytest.raises(DownloadError, match="not a gzip"):
         download(f"{server.url}/y.jsonl.gz", tmp_path / "y.jsonl.gz")
 
 
@@ -216,13 +216,13 @@ def test_no_network_is_told_soon(tmp_path):
 
 @pytest.mark.parametrize("url", ["http://example.com/x.gz", "ftp://127.0.0.1/x.gz", "x.gz"])
 def test_insecure_addresses_are_refused(tmp_path, url):
-    with pytest.raises(DownloadError, match="no https"):
+    with pytest.raises(DownloadError, match="not an https"):
         download(url, tmp_path / "x.gz")
 
 
 def test_redirect_to_an_insecure_address_is_refused(server, tmp_path):
     server.remote.location = "http://example.com/x.gz"
-    with pytest.raises(DownloadError, match=r"http://example\.com/x\.gz is no https"):
+    with pytest.raises(DownloadError, match=r"http://example\.com/x\.gz is not an https"):
         download(f"{server.url}/x.gz", tmp_path / "x.gz")
     assert left(tmp_path) == []
 

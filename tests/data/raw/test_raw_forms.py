@@ -230,15 +230,15 @@ def test_json_of_any_form(tmp_path, content, monkeypatch):
     [
         ('[\n{"user_id": "u", "asin": "i"},\n{"user_id": "u",', r"r\.json:3: damaged or cut off JSON array"),
         ('[{"user_id": "u", "asin": "i"},\n\n{"user_id" "u"}]', r"r\.json:3: damaged or cut off JSON array"),
-        ('[{"user_id": "u", "asin": "i"},\n[3]]', r"1 of 2 rows .* r\.json:2: no JSON object"),
-        ('[{"user_id": "u", "asin": "i"},\n{"user_id": "u", "asin": "\\ud800"}]', r"r\.json:2: no JSON object"),
-        ("[]", "holds no rows"),
+        ('[{"user_id": "u", "asin": "i"},\n[3]]', r"1 of 2 rows .* r\.json:2: not a JSON object"),
+        ('[{"user_id": "u", "asin": "i"},\n{"user_id": "u", "asin": "\\ud800"}]', r"r\.json:2: not a JSON object"),
+        ("[]", "has no rows"),
         (
             '[{"user_id": "u", "asin": "i", "rating": 9}, {"user_id": "v", "asin": "i", "rating": 8}]',
             r"First: r\.json:1: rating is 9, in {'user_id': 'u'",
         ),
-        ('{"user_id": "u", "asin": "i"}\n{"user_id": "u", "asin"', r"r\.json:2: no JSON: .*, in '{\"user_id\": \"u\""),
-        ("{'user_id': __import__('os')}", r"r\.json:1: no JSON"),
+        ('{"user_id": "u", "asin": "i"}\n{"user_id": "u", "asin"', r"r\.json:2: not JSON: .*, in '{\"user_id\": \"u\""),
+        ("{'user_id': __import__('os')}", r"r\.json:1: not JSON"),
     ],
 )
 def test_damaged_json_is_named_by_its_line(tmp_path, content, said):
@@ -326,7 +326,7 @@ def test_other_scales_name_what_was_seen(tmp_path, ratings):
     lines = "".join(f"u,i{number},{rating}\n" for number, rating in enumerate(ratings))
     path = put(tmp_path / "r.csv", "user_id,item_id,rating\n" + lines)
     low, high = f"{min(ratings):g}", f"{max(ratings):g}"
-    with pytest.raises(DataError, match=rf"Ratings lie between {low} and {high},") as caught:
+    with pytest.raises(DataError, match=rf"Ratings are between {low} and {high},") as caught:
         read(path)
     assert f'--rating_range "[{low}, {high}]" or --rating_range auto' in str(caught.value)
     assert ("--missing_rating 0" in str(caught.value)) == (min(ratings) == 0)
@@ -451,9 +451,13 @@ LANGUAGES = {
     [
         ("en", [], None),
         ("de", ["--language", "de"], None),
-        ("de", [], r"\d\d% of the words in the reviews are no words of language 'en': name theirs with --language"),
+        ("de", [], r"\d\d% of the words in the reviews do not belong to language 'en': set it with --language"),
         ("zh", ["--language", "zh", "--lemmatizer", "none"], None),
-        ("zh unspaced", ["--language", "zh", "--lemmatizer", "none"], "no words of language 'zh'.*put spaces between"),
+        (
+            "zh unspaced",
+            ["--language", "zh", "--lemmatizer", "none"],
+            "do not belong to language 'zh'.*put spaces between",
+        ),
         ("zh unspaced", [], r"100% of the words.*Chinese, Japanese, Thai\) are not separated"),
         ("th", ["--lemmatizer", "none"], r"100% of the words"),
         ("th", ["--language", "th", "--lemmatizer", "none"], r"100% of the words .* of language 'th'"),
@@ -479,7 +483,7 @@ def test_an_item_file_of_other_items_is_noticed(tmp_path, mine, caplog):
     meta = put(tmp_path / "meta.csv", "id,title,code\n7,Chess,x7\n")
     common = ["prepare", "--dataset", "mine", "--data_path", str(tmp_path / "data"), *mine, "--meta", str(meta)]
     assert main([*common, "--item_columns", "{item_id: code}"]) == 0
-    assert "describes none of the 12 items of the reviews: its ids are such as 'x7'" in caplog.text
+    assert "describes none of the 12 items of the reviews: its ids look like 'x7'" in caplog.text
     caplog.clear()
     assert main([*common, "--item_columns", "{item_id: id}"]) == 0
     assert "describes none" not in caplog.text

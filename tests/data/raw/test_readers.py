@@ -151,8 +151,8 @@ def test_parquet_moments_and_whole_number_ids(tmp_path):
 
 
 BAD = {
-    "cut off": ('{"user_id": "U", "pare', "no JSON"),
-    "no object": ("[1, 2]", "no JSON object"),
+    "cut off": ('{"user_id": "U", "pare', "not JSON"),
+    "no object": ("[1, 2]", "not a JSON object"),
     "infinite": ('{"user_id": "U", "parent_asin": "I", "rating": Infinity}', "rating is 'Infinity'"),
     "no user": (line(user=None), "user_id is None"),
     "blank item": (line(item=" "), "item_id is ' '"),
@@ -227,17 +227,17 @@ def test_unusable_files(tmp_path):
     packed = gzip.compress(good)
     files = {
         "empty.jsonl": (b"", "is empty"),
-        "blank.jsonl": (b"\n\n", "holds no rows"),
-        "header.csv": (b"user_id,item_id\n", "holds no rows"),
+        "blank.jsonl": (b"\n\n", "has no rows"),
+        "header.csv": (b"user_id,item_id\n", "has no rows"),
         "cut.jsonl.gz": (packed[: len(packed) // 2], "truncated"),
         "damaged.jsonl.gz": (packed[:100] + bytes(50) + packed[150:], "damaged|truncated"),
-        "noise.jsonl.gz": (b"PK" + packed, "no JSON"),
+        "noise.jsonl.gz": (b"PK" + packed, "not JSON"),
         "cut.jsonl.bz2": (bz2.compress(good)[:-9], "truncated bzip2"),
         "cut.jsonl.zst": (pa.compress(good, "zstd", asbytes=True)[:-9], "truncated Zstandard"),
         "wide.jsonl": (good.decode().encode("utf-16"), "UTF-16"),
         "latin.jsonl": (
             json.dumps(line(text="na\xefve"), ensure_ascii=False).encode("latin-1"),
-            r"latin\.jsonl:1: no JSON",
+            r"latin\.jsonl:1: not JSON",
         ),
         "latin.csv": ("user_id,item_id,text\nu,i,na\xefve\n".encode("latin-1"), r"latin\.csv:2: not UTF-8"),
         "r.xml": (good, "unknown extension '.xml'. Legal values: .jsonl"),

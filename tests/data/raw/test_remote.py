@@ -60,7 +60,7 @@ def test_a_star_stands_for_many(memory):
     files = raw_files(["memory://bucket/*.jsonl", "here.csv", "memory://bucket/c.csv"])
     assert [file.name for file in files] == ["a.jsonl", "b.jsonl", "here.csv", "c.csv"]
     assert isinstance(files[2], Path) and isinstance(files[0], RemoteFile)
-    with pytest.raises(DataError, match=r"no file fits memory://bucket/\*\.tsv"):
+    with pytest.raises(DataError, match=r"no file matches memory://bucket/\*\.tsv"):
         raw_files(["memory://bucket/*.tsv"])
 
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_told_in_a_line(memory, tmp_path, capsys):
         "memory://bucket/gone.jsonl": "no such raw file: memory://bucket/gone.jsonl",
         "memory://bucket/folder": "no such raw file: memory://bucket/folder",
         "memory://bucket/empty.jsonl": "memory://bucket/empty.jsonl is empty",
-        "memory://bucket/bad.jsonl": "memory://bucket/bad.jsonl: no column|bad.jsonl:1: no JSON",
+        "memory://bucket/bad.jsonl": "memory://bucket/bad.jsonl: no column|bad.jsonl:1: not JSON",
     }
     for address, message in output.items():
         words = ["prepare", "--dataset", "tiny", "--data_path", str(tmp_path), "--raw", address]

@@ -211,7 +211,7 @@ def test_damaged_weights(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be loaded"):
         load_encoder(str(cut))
     (cut / "model.safetensors").unlink()
-    with pytest.raises(DataError, match=r"holds no model\.safetensors"):
+    with pytest.raises(DataError, match=r"has no model\.safetensors"):
         load_encoder(str(cut))
 
 
@@ -234,7 +234,7 @@ def test_minilm_missing_or_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"precision": "float16"}, "unknown precision 'float16'.*auto, bfloat16, float32"),
         ({"encode_text": "row"}, "unknown encode_text 'row'; did you mean 'raw'"),
         ({"device": "gpu"}, "unknown device 'gpu'.*cpu, cuda"),
-        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
+        ({"device": "cuda:99"}, "device 'cuda:99' does not exist"),
         ({"max_length": 1024}, "max_length 1024 is not between 3 and 512"),
         ({"max_length": 2}, "max_length 2 is not"),
     ],

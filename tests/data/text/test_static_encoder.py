@@ -97,7 +97,7 @@ def test_sources_that_are_of_no_use(tmp_path, glove, monkeypatch):
     settings = StaticVectors(str(glove)).settings
     assert static_vectors_of(settings, str(glove)).settings == settings
     glove.write_text(GLOVE.replace("3 3 3 3", "3 3 3 4"))
-    with pytest.raises(DataError, match="is not what the data set was made with"):
+    with pytest.raises(DataError, match="differs from the source with which the data set was prepared"):
         static_vectors_of(settings, str(glove))
 
 
