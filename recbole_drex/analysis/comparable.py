@@ -1,4 +1,4 @@
-"""Which results may stand in one table, and which way their metrics are better."""
+"""Which results can be compared in one table, and the direction of their metrics."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def smaller_is_better(metric: str) -> bool:
 
 
 def measures_quality(metric: str) -> bool:
-    """Whether a model can be better by this entry of a result, and not only be described by it, as by ``users``."""
+    """Whether this entry of a result is a metric, not a description such as ``users``."""
     return metric not in _DESCRIPTIONS and not metric.startswith(("order_matters", *_OF_LISTS))
 
 
 def is_count(metric: str) -> bool:
-    """Whether an entry of a result is a whole number, as ``users``."""
+    """Whether an entry of a result is an integer, such as ``users``."""
     return metric in _DESCRIPTIONS and not metric.startswith("tied")
 
 
 def order_share(metrics: Mapping[str, Any], metric: str) -> float | None:
-    """Share of users for whom a ranking metric over own test items depends on the order; None of other metrics.
+    """Share of users for whom a ranking metric over own test items depends on the order; None for other metrics.
 
     Args:
         metrics: of the own test items, with the shares of
@@ -57,14 +57,14 @@ def order_share(metrics: Mapping[str, Any], metric: str) -> float | None:
 
 
 def refuse_unlike(results: Sequence[dict[str, Any]]) -> None:
-    """Check that one header can be true of all results.
+    """Check that all results can share one header.
 
     Raises:
-        DataError: there is no result; results differ in conventions, split, or the data behind a data set's name; those
-            of one row differ in loss or output; or one comes twice. The message names the difference.
+        DataError: there is no result; results differ in conventions, split, or the content of a data set; results
+            of one row differ in loss or output; or one is repeated. The message names the difference.
     """
     if not results:
-        raise DataError("there is no result to make a table of")
+        raise DataError("there are no results for a table")
     same_data: dict[str, dict[str, Any]] = {}
     same_row: dict[tuple[str, str], dict[str, Any]] = {}
     seen: set[tuple[str, str, int, int | None]] = set()
@@ -97,7 +97,7 @@ def refuse_unlike(results: Sequence[dict[str, Any]]) -> None:
 
 
 def complete_runs(runs: Sequence[Run]) -> list[Run]:
-    """The runs of those models that have every replicate which any model has; only these can be compared fairly.
+    """The runs of the models that have all replicates; only these can be compared fairly.
 
     Args:
         runs: of one data set.

@@ -1,4 +1,4 @@
-"""The table of a comparison: models x metrics with spread, ranks and significance, made from result files alone."""
+"""The table of a comparison: models x metrics with spread, ranks and significance, computed from result files only."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ METRICS = {
     "sampled": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
     "recbole": (),
 }
-"""Columns of a table unless others are asked for, by kind of candidates; those that no row has are left out.
+"""Default columns of a table by kind of candidates; columns that no row has are left out.
 
-The metrics of RecBole's registry are those that were asked for, at k = 10 or the longest list.
+The metrics of RecBole's registry are the configured ones, at k = 10 or the longest list.
 """
 
 
@@ -37,16 +37,16 @@ def comparison_table(
     """Gather a comparison into one table.
 
     Args:
-        comparison: as :func:`recbole_drex.results.comparison.read_comparison` gives it.
+        comparison: from :func:`recbole_drex.results.comparison.read_comparison`.
         metrics: columns wanted; by default those of ``METRICS`` that any row has.
         block: kind of candidates: ``own_test``, ``full``, ``sampled`` or ``recbole``. Only ``own_test`` has the
             random order and the oracle.
-        tests: those of ``metrics`` to be tested; by default all that have a value per user. ``()`` saves the time.
+        tests: the tested ``metrics``; by default all that have a value per user. ``()`` skips the tests.
 
     Raises:
-        DataError: no run is finished; or results do not share data, split or conventions, so that no header could be
-            true of all; or one comes twice. The message names the difference.
-        ConfigError: no row has a metric that was asked for, or there is no such block.
+        DataError: no run is finished; results do not share data, split or conventions, so that no header is
+            valid for all; or one is repeated. The message names the difference.
+        ConfigError: no row has a requested metric, or there is no such block.
         CheckpointError: a users file is missing or damaged.
     """
     refuse_unlike(comparison.results)
@@ -103,12 +103,12 @@ def comparison_table(
 
 
 def blocks_of(comparison: Comparison) -> list[str]:
-    """The kinds of candidates that any result has metrics of, ``own_test`` first."""
+    """The kinds of candidates for which any result has metrics, ``own_test`` first."""
     return [block for block in METRICS if any(result["test"].get(block) for result in comparison.results)]
 
 
 def write_tables(comparison: Comparison, folder: str | Path) -> dict[str, Table]:
-    """Write a comparison's tables and tests as files that need nothing else to be read.
+    """Write a comparison's tables and tests as self-contained files.
 
     Writes ``table.csv``, ``.md`` and ``.tex`` of the own test items, the same as ``table_full`` (and ``table_sampled``)
     of the other kinds of candidates that results have, ``significance.csv`` with the rows of every test, and, where
@@ -139,7 +139,7 @@ def write_tables(comparison: Comparison, folder: str | Path) -> dict[str, Table]
 
 
 def _known_metrics(comparison: Comparison, block: str) -> list[str]:
-    """Names in any row, those of bounds included: models of scores alone show that they have no rating error."""
+    """Names in any row, including bounds, so that models without ratings show that they have no rating error."""
     results: dict[str, None] = {}
     for result in comparison.results:
         bounds = result["references"].values() if block == "own_test" else ()
@@ -157,7 +157,7 @@ def _tests(
     reference: str,
     notes: list[str],
 ) -> list[tuple[str, pd.DataFrame]]:
-    """Tests of one data set's ranked models by metric; p-values go into ``part``, reasons for a lack into ``notes``."""
+    """Tests of one data set's ranked models by metric; p-values go into ``part``, reasons for none into ``notes``."""
     prefix = {"own_test": "", "full": "full_"}.get(block)
     users = user_values(runs) if prefix is not None else {}
     legal = metrics_per_user(users)
@@ -170,7 +170,7 @@ def _tests(
             continue
         labels = set(part.loc[part[f"{name}_rank"].notna(), "model"])
         if not labels:
-            # Said where it surprises: not of one model alone, nor of a metric that one model alone has.
+            # Noted only if unexpected: not for a single model, nor for a metric that only one model has.
             if sum(f"{prefix}{name}" in metrics_per_user({label: frame}) for label, frame in users.items()) != 1:
                 refused.setdefault("fewer than two models have a value in every run", []).append(name)
             continue
@@ -202,7 +202,7 @@ def _tests(
 def _notes_on_columns(
     dataset: str, part: pd.DataFrame, metrics: Sequence[str], seldom: Mapping[str, float]
 ) -> list[str]:
-    """Which columns of a data set say little: where order seldom matters, or all models have the same value."""
+    """Notes on columns of a data set that say little: the order seldom matters, or all models have the same value."""
     shown: dict[str, list[str]] = {}
     for name, share in seldom.items():
         shown.setdefault(f"{share:.0%} of users only" if share else "no user", []).append(name)
@@ -226,7 +226,7 @@ def _notes_on_columns(
 
 
 def _notes_on_runs(comparison: Comparison) -> list[str]:
-    """Which runs failed and why, and which models lack a replicate."""
+    """Notes on failed runs, and on models that lack a replicate."""
     failed: dict[tuple[str, str, str], list[str]] = {}
     for failure in comparison.failures:
         failed.setdefault((failure.label, failure.dataset, failure.error), []).append(failure.replicate)

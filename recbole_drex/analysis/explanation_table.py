@@ -33,10 +33,10 @@ _COLUMNS = ["dataset", "model", "unit", "by", "runs", *_MEASURES, "k", *sum(_RAT
 
 
 def explanation_table(comparison: Comparison) -> pd.DataFrame:
-    """One row per data set, model and way to explain, means over runs; no rows where nothing was measured.
+    """One row per data set, model and kind of explanation, means over runs; no rows without measurements.
 
     Args:
-        comparison: runs whose result files may have measures of explanations.
+        comparison: runs; their result files may have measures of explanations.
 
     Returns:
         Columns ``dataset, model, unit, by, runs``; ``coverage``, ``user`` and ``item`` (specificity), ``diversity``;
@@ -87,7 +87,7 @@ def _mean(values: list[float | None]) -> float:
 
 
 def _stability(runs: list[list[list[str]]]) -> float:
-    """Mean overlap of two runs' rankings for the same pair, over pairs for which at least one of them has any."""
+    """Mean overlap of two runs' rankings of the same pair, over pairs for which at least one run has a ranking."""
     result = [
         rank_biased_overlap(one, other)
         for first, second in itertools.combinations(runs, 2)
@@ -98,7 +98,7 @@ def _stability(runs: list[list[list[str]]]) -> float:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as people read it: intervals next to their ratios, a dash where there is no value."""
+    """The table for display: intervals next to their ratios, a dash for missing values."""
 
     def number(value: float, digits: int = 2) -> str:
         return "-" if pd.isna(value) else f"{value:.{digits}f}"
@@ -124,6 +124,6 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_text(table: pd.DataFrame, style: str = "simple") -> str:
-    """The table as plain text or, by ``style: pipe``, Markdown, and what its columns mean."""
+    """The table as plain text or, by ``style: pipe``, Markdown, with the meaning of its columns."""
     columns = shown(table).to_dict("list")
     return f"{tabulate(columns, headers='keys', tablefmt=style, disable_numparse=True)}\n\n{NOTE}\n"

@@ -27,20 +27,20 @@ class RankTest:
     """Friedman's and Nemenyi's tests of one metric over data sets.
 
     Attributes:
-        metric: what models are ranked by.
+        metric: metric by which models are ranked.
         block: kind of candidates of that metric, ``own_test`` or ``full``.
         alpha: level of the tests.
         ranks: data sets x models; 1 is best, tied models share their mean rank.
         mean_ranks: over data sets, by model, the best first.
-        left_out: models without a value on some data set, which cannot take part.
+        left_out: models without a value on some data set, which are not ranked.
         F: Iman and Davenport's statistic.
         df1: its degrees of freedom, k - 1 for k models.
         df2: and (k - 1)(N - 1) for N data sets.
         critical: what F must exceed to reject that all models are equal.
         p: the p-value of F.
         q: critical value of Nemenyi's test.
-        cd: the critical difference: models whose mean ranks are that far apart differ.
-        groups: largest sets of models, best first, among which no two differ by Nemenyi's test.
+        cd: the critical difference of mean ranks.
+        groups: maximal sets of models, best first, that do not differ by Nemenyi's test.
     """
 
     metric: str
@@ -60,7 +60,7 @@ class RankTest:
 
     @property
     def power(self) -> str:
-        """What tests over so few data sets can show, and what they cannot."""
+        """The power of tests over few data sets, in words."""
         n, k = self.ranks.shape
         needed = math.ceil(self.q**2 * k * (k + 1) / 6)
         possible = (
@@ -78,7 +78,7 @@ class RankTest:
         )
 
     def describe(self) -> str:
-        """The tests in words, for the terminal."""
+        """The tests as text, for the terminal."""
         n, k = self.ranks.shape
         rejected = self.critical < self.F
         lines = [
@@ -113,11 +113,11 @@ def rank_test(
         metric: as in a result, ``ndcg@5``.
         block: kind of candidates, ``own_test`` or ``full``.
         alpha: level of the tests, between 0 and 1.
-        labels: the models to rank; by default all, reference models included. The random order and the oracle are no
-            models and never take part.
+        labels: the models to rank; by default all, including reference models. The random order and the oracle are not
+            models and are never ranked.
 
     Raises:
-        DataError: fewer than two data sets, or than two models with a value on each; or results that do not belong
+        DataError: fewer than two data sets or two models with a value on each; or results that cannot be compared
             together.
         ConfigError: no result has the metric, or there is no such label.
     """
@@ -138,7 +138,7 @@ def rank_test(
             raise ConfigError(unknown_name("model", label, known))
     chosen = known if labels is None else list(dict.fromkeys(labels))
     frame = comparison_table(comparison, [metric], block, tests=()).frame
-    # A model that lacks a replicate has no rank in the table, and none here.
+    # A model that lacks a replicate has no rank in the table, so it is not ranked here.
     values = frame.assign(value=frame[metric].where(frame[f"{metric}_rank"].notna()))[frame["kind"] != "bound"]
     wide = values.pivot(index="dataset", columns="model", values="value")
     wide = wide.reindex(index=list(comparison.datasets), columns=chosen)
@@ -203,7 +203,7 @@ def friedman_iman_davenport(ranks: ArrayLike, alpha: float = 0.05) -> dict[str, 
         infinite and p is 0; where all models are tied on all, F is 0 and p is 1.
 
     Raises:
-        DataError: fewer than two data sets or models, or rows that are no ranks.
+        DataError: fewer than two data sets or models, or rows that are not ranks.
 
     Example:
         >>> round(friedman_iman_davenport([[1, 2, 3], [1, 3, 2], [1, 2, 3]])["F"], 6)
@@ -222,7 +222,7 @@ def friedman_iman_davenport(ranks: ArrayLike, alpha: float = 0.05) -> dict[str, 
     chi2 = n * (k - 1) * between / total if total > 0 else 0.0
     df1, df2 = k - 1, (k - 1) * (n - 1)
     left = n * (k - 1) - chi2
-    # Full agreement makes the denominator 0, but for rounding.
+    # Full agreement makes the denominator 0, up to rounding.
     f = math.inf if left < 1e-9 * n * k else float((n - 1) * chi2 / left)
     critical = float(stats.f.ppf(1 - alpha, df1, df2))
     return {"F": f, "df1": df1, "df2": df2, "critical": critical, "p": float(stats.f.sf(f, df1, df2))}

@@ -1,4 +1,4 @@
-"""Quality by how much is known: of users and items with few or many training ratings, and with or without a review."""
+"""Metrics by amount of evidence: users and items with few or many training ratings, rows with or without a review."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def group_quality(runs: Sequence[Run]) -> pd.DataFrame:
         One row per group and label, groups in order: ``side`` (user, item, review), ``group`` (with its bounds),
         ``label``, ``users`` (different ones) and ``ratings`` (test rows) of all its splits, then mean and standard
         deviation over splits, ``mae, mae_std, rmse, rmse_std, ndcg@10, ndcg@10_std``. Errors are over the group's rows,
-        with predictions clipped to the range of training ratings; NaN for models that predict no ratings. ``ndcg@10``
-        is the mean over the group's users, with all their test items ranked; other sides, which no user's list belongs
-        to, have NaN. The standard deviation of a single split is NaN. Groups without rows are left out.
+        with predictions clipped to the range of training ratings; NaN if models predict no ratings. ``ndcg@10``
+        is the mean over the group's users, with all their test items ranked; other sides, which have no lists of users,
+        have NaN. The standard deviation of a single split is NaN. Groups without rows are left out.
 
     Raises:
         DataError: no run, runs of several data sets, or runs that were tested on different rows of the same split.
         CheckpointError: a run's files are missing or damaged.
     """
     if not runs:
-        raise DataError("there is no run to group")
+        raise DataError("there are no runs to group")
     if len(datasets := sorted({run.dataset for run in runs})) > 1:
         raise DataError(f"groups are made per data set, not of {' and '.join(datasets)} together")
     tested = [_test_rows(run) for run in runs]
-    reference: dict[str, int] = {}  # per split, the run that knew most ratings
+    reference: dict[str, int] = {}  # per split, the run with most training ratings
     for index, (run, rows) in enumerate(zip(runs, tested, strict=True)):
         best = reference.setdefault(run.replicate, index)
         if not rows[_PAIR].equals(tested[best][_PAIR]):
@@ -69,7 +69,7 @@ def group_quality(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _test_rows(run: Run) -> pd.DataFrame:
-    """Test rows in the order of users and items: ``user_id, item_id, error, user, item, review``, the last three being
+    """Test rows ordered by users and items: ``user_id, item_id, error, user, item, review``. The last three are
     numbers of training ratings and whether there is a review."""
     rows = run.interactions()
     train = rows[rows["split"] == "train"]

@@ -1,4 +1,4 @@
-"""Likeness of rankings."""
+"""Similarity of rankings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 
 def rank_biased_overlap(one: Sequence[Hashable], other: Sequence[Hashable], p: float = 0.9) -> float:
-    r"""Likeness of two rankings without repetitions, extrapolated (Webber, Moffat and Zobel, TOIS 2010, eq. 30 and 32).
+    r"""Similarity of two rankings without repetitions, extrapolated (Webber, Moffat and Zobel, TOIS 2010, eq. 30, 32).
 
     With :math:`A_d` the share of the first d that both have in common, and both rankings cut to the shorter length k,
 
@@ -17,7 +17,7 @@ def rank_biased_overlap(one: Sequence[Hashable], other: Sequence[Hashable], p: f
         p: how far down a reader looks; 0.9 gives the first ten 86 % of the weight.
 
     Returns:
-        0 (nothing in common, or nothing at all) to 1 (the same).
+        0 (nothing in common, or empty) to 1 (equal).
 
     Example:
         >>> round(rank_biased_overlap("abc", "acb"), 3)

@@ -1,7 +1,7 @@
-"""Whether models differ on one data set from one that was named beforehand: paired tests of a table's own metrics.
+"""Paired tests of models against a reference on one data set, for the metrics of a table.
 
-A metric differs between users and between runs (splits and random starts), so both count as sampled. See
-``rank_test.py`` for tests over several data sets.
+A metric varies between users and between runs (splits and initialisations), so both are treated as samples. See
+``friedman.py`` for tests over several data sets.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from recbole_drex.analysis.comparable import refuse_unlike
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.results.comparison import Run
 
-_ROOTS = {"rmse": "mse"}  # metrics that are the root of a mean, and what it is a mean of
+_ROOTS = {"rmse": "mse"}  # metrics that are the root of a mean, and the averaged quantity
 _PER_RATING = ("mae", "mse", "mae_median")  # means over ratings; all others are means over users
-_EQUAL = 1e-9  # differences below are rounding
+_EQUAL = 1e-9  # smaller differences are rounding errors
 _LEVEL = 0.05
 
 
@@ -55,7 +55,7 @@ def paired_tests(values: Mapping[str, pd.DataFrame], reference: str, root: bool 
 
     Raises:
         DataError: fewer than two models, or than two users that all models have a value for.
-        ConfigError: ``reference`` is none of the models.
+        ConfigError: ``reference`` is not one of the models.
     """
     if len(values) < 2:
         raise DataError(f"a paired test compares two or more models; got {len(values)}")
@@ -71,7 +71,7 @@ def paired_tests(values: Mapping[str, pd.DataFrame], reference: str, root: bool 
     runs, users = run.nunique(), user.nunique()
     if users < 2:
         raise DataError(f"a paired test needs two or more users that every model has a value for; got {users}")
-    # The same for all models: how many test ratings a user has.
+    # The number of test ratings of a user, which is the same for all models.
     weight = values[reference]["weight"].reindex(table.index)
     weight = weight / weight.groupby(run).transform("sum")
     means = table.mul(weight, axis=0).groupby(run).sum()
@@ -112,7 +112,7 @@ def _t_test(difference: float, by_user: float, by_run: float, users: float, runs
         return float(value + share * stats.t.isf(p / 2, runs)) if share else float(value)
 
     reach, t = quantile(_LEVEL) * deviation, abs(difference) / deviation
-    lowest = 1e-100  # SciPy has no quantiles of smaller ones
+    lowest = 1e-100  # SciPy has no quantiles for smaller values
     if t == 0 or t >= quantile(lowest):
         p = 1.0 if t == 0 else lowest
     else:
@@ -148,8 +148,8 @@ def compare_models(
         runs: of one data set, every model with the same replicates. Models without values, such as one that predicts no
             rating where ``metric`` is ``mae``, are left out.
         metric: as in a result, ``mae``, ``rmse``, ``ndcg@5``, ...; ``full_ndcg@5`` is that of the full catalogue.
-        reference: label of the model to compare with, chosen before the results were seen.
-        users: what :func:`user_values` gives for ``runs``, where several metrics are compared.
+        reference: label of the model to compare with; choose it before seeing the results.
+        users: result of :func:`user_values` for ``runs``, to avoid reading it for each metric.
 
     Returns:
         As :func:`paired_tests`; ``mean`` and ``difference`` are those of the means over runs in tables.
@@ -180,7 +180,7 @@ def compare_models(
 
 
 def metrics_per_user(users: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Names of the metrics that :func:`compare_models` knows, given what :func:`user_values` gives."""
+    """Names of the metrics that :func:`compare_models` can test, given the result of :func:`user_values`."""
     columns = dict.fromkeys(str(name) for frame in users.values() for name in frame)
     names = {column: name for name, column in _ROOTS.items()}
     return [names.get(name, name) for name in columns if name in _PER_RATING or "@" in name]

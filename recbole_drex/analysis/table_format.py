@@ -1,4 +1,4 @@
-"""A table of results, and how it is written: Markdown, plain text and LaTeX."""
+"""A table of results, with output as Markdown, plain text and LaTeX."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Table:
     """A table of results, its conventions and its tests.
 
     Attributes:
-        frame: per data set one row per model as asked for, then the reference models, then the random order and the
+        frame: per data set one row per model in the given order, then the reference models, the random order and the
             oracle. Columns ``dataset``; ``model``, its label; ``kind``: ``model``, ``reference``, or ``bound`` for the
-            last two; ``loss``, ``output``; ``runs``, the number of finished ones; and for each metric ``m``:
+            last two; ``loss``, ``output``; ``runs``, the number of finished runs; and for each metric ``m``:
 
             - ``m``, ``m_std``: mean and standard deviation (n - 1) over runs; NaN where a run has no value;
             - ``m_rank``: 1 for the best; ties share their mean rank. Bounds and models that lack a replicate have none;
@@ -34,9 +34,9 @@ class Table:
         metrics: names of the metrics, in order.
         block: kind of candidates, ``own_test``, ``full`` or ``sampled``, or ``recbole`` for RecBole's own metrics.
         data: fingerprint of each data set.
-        split: how interactions were divided.
+        split: the split of the interactions.
         conventions: the five conventions and the threshold, by name.
-        notes: what a reader must know of single rows and marks.
+        notes: remarks on rows and marks.
         tests: the rows of all paired tests: columns ``dataset, block, metric, reference, model`` and those of
             :func:`recbole_drex.analysis.significance.paired_tests`.
     """
@@ -79,7 +79,7 @@ class Table:
 
 
 def significance_mark(p: float) -> str:
-    """The sign behind a value whose corrected p-value against the reference is ``p``; empty if not significant.
+    """The mark of a value with corrected p-value ``p`` against the reference; empty if not significant.
 
     Example:
         >>> significance_mark(0.02), significance_mark(float("nan"))
@@ -89,7 +89,7 @@ def significance_mark(p: float) -> str:
 
 
 def legend(metrics: Sequence[str], reference: str, runs: int) -> str:
-    """What the signs mean in a table whose columns ``metrics`` were tested against a reference."""
+    """The legend of the marks in a table whose columns ``metrics`` were tested against a reference."""
     sampled = "users and runs" if runs > 1 else "users only: with one run per model, training noise is unknown"
     return (
         f"Tested against {reference}: {', '.join(metrics)}. † differs from it with p < 0.05, ‡ with p < 0.001; "
@@ -100,13 +100,13 @@ def legend(metrics: Sequence[str], reference: str, runs: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Style:
-    """How the parts of a table are written in one format.
+    """The formatting functions of one output format.
 
     Attributes:
-        escape: makes any text harmless and brings it on one line.
+        escape: escapes a text and puts it on one line.
         best: marks a value as the best.
-        best_is: how the caption calls such a value.
-        rank: writes a rank behind a value.
+        best_is: name of this mark in the caption.
+        rank: formats a rank after a value.
     """
 
     escape: Callable[[str], str]
@@ -141,7 +141,7 @@ class _Style:
         return "".join(parts)
 
     def notes(self, table: Table) -> list[str]:
-        """What the cells mean, and the table's own notes."""
+        """The meaning of the cells, and the table's notes."""
         frame = table.frame
         parts = ["mean ± standard deviation over runs"] if (frame["runs"] > 1).any() else []
         if any(frame[f"{name}_best"].any() for name in table.metrics):

@@ -38,7 +38,7 @@ def dataset_rows(
         }
         rows.append({**named, **_summary([result["test"].get(block) or {} for result in results], metrics)})
     if block == "own_test":
-        # Models run on the same split report the same bounds; one of each split is enough.
+        # Models on the same split report the same bounds; one per split suffices.
         bounds: dict[str, dict[str, dict[str, Any]]] = {}
         for run in comparison.of(dataset=dataset):
             for name, blocks in run.result["references"].items():
@@ -68,10 +68,10 @@ def seldom_ordered(
 
 
 def _summary(result: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
-    """Number of runs, and each metric's mean and spread with places for what the other rows decide."""
+    """Number of runs, and each metric's mean and spread, with empty columns for ranks and tests."""
     row: dict[str, Any] = {"runs": len(result)}
     for name in metrics:
-        # None becomes NaN, and so does the mean: one over some runs would not be comparable.
+        # None becomes NaN, and so does the mean, since a mean over some runs would not be comparable.
         values = np.array([one.get(name) for one in result], dtype=np.float64)
         row[name] = values.mean() if len(values) else np.nan
         row[f"{name}_std"] = values.std(ddof=1) if len(values) > 1 else np.nan

@@ -1,12 +1,12 @@
-"""Collects, in one pass of RecBole's trainer, what rating errors and rankings are computed from.
+"""Collects the data for rating errors and rankings in one pass of RecBole's trainer.
 
 Two views of a part are collected as tables of float64 (ids are exact up to 2^53):
 
-* ``drex.rows``: user, item, rating, score of each rated row, from ``predict``, and four figures of its distribution,
-  where the model predicts one;
+* ``drex.rows``: user, item, rating, score of each rated row, from ``predict``, and four statistics of its distribution,
+  if the model predicts one;
 * ``drex.full``: user, item, rating, rank, tied (and sampled rank) of each rated row among the catalogue, from
-  ``full_sort_predict``. What the user has already touched (training, at test also validation, and reviews without a
-  rating) is no candidate.
+  ``full_sort_predict``. The user's earlier items (training, at test also validation, and reviews without a
+  rating) are not candidates.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"
 _COLLECTED = (ROWS, FULL, "rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label")
 
 
-_CELLS = 1 << 24  # scores that are compared at once
+_CELLS = 1 << 24  # scores per block of comparisons
 
 
 class ReviewCollector(Collector):
     """RecBole's collector, which also serves the metrics of this project.
 
-    What metrics of RecBole's registry need of the full catalogue is collected by RecBole's own code. Those of rated
-    rows get scores and labels: the field LABEL_FIELD where the data have it, else whether the rating is relevant.
+    RecBole's code collects what its metrics need of the full catalogue. Metrics of rated
+    rows get scores and labels: the field LABEL_FIELD if the data have it, else whether the rating is relevant.
 
     Attributes:
-        tables: ``rows`` and ``full`` of the last pass over each view, for whoever wants more than means.
-        distribution: of the batch that is about to be collected, (b, levels), if its model predicts one.
+        tables: ``rows`` and ``full`` of the last pass over each view, for results beyond means.
+        distribution: of the next batch, (b, levels), if the model predicts one.
     """
 
     def __init__(self, config):
@@ -49,7 +49,7 @@ class ReviewCollector(Collector):
         )
 
     def data_collect(self, train_data) -> None:
-        """Note what conventions need of the training part: rating levels, users' means, the order among ties."""
+        """Collect what conventions need of the training part: rating levels, users' means, the order of ties."""
         super().data_collect(train_data)
         dataset = train_data._dataset
         user, rating = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.rating_field].double()
@@ -63,7 +63,7 @@ class ReviewCollector(Collector):
         self.evidence_items = _items_by_user(dataset.unrated, dataset)
 
     def watch(self, dataset) -> None:
-        """Say which part is evaluated next, so that ratings can be joined to RecBole's (user, item) positives."""
+        """Set the part that is evaluated next, so that ratings can be joined to RecBole's (user, item) positives."""
         feat = dataset.inter_feat
         key = dataset.pair_key(feat[dataset.uid_field], feat[dataset.iid_field])
         self._keys, order = torch.sort(key)
@@ -98,7 +98,7 @@ class ReviewCollector(Collector):
         sample = None
         if self.config["candidates"] == "sampled":
             sample = self._sample(scores, users, positive_u, positive_i)
-        # A single user may have many thousands of positives, each of which is compared with every item.
+        # A user may have many thousands of positives, each of which is compared with every item.
         step = max(1, _CELLS // scores.shape[1])
         parts = zip(positive_u.split(step), positive_i.split(step), strict=True)
         ranks = torch.cat([_ranks(scores, tie_key, sample, user, item) for user, item in parts])
@@ -121,7 +121,7 @@ class ReviewCollector(Collector):
         if collectives.world_size() > 1:
             own = {key: self.data_struct.get(key).cpu() for key in _COLLECTED if key in self.data_struct}
             parts = collectives.gathered(own)
-            # Each process had neighbouring batches, so this is the table that one process would have made.
+            # Processes have consecutive batches, so this table equals that of a single process.
             for key in dict.fromkeys(key for part in parts for key in part):
                 self.data_struct.set(key, torch.cat([part[key] for part in parts if key in part]))
         returned = super().get_data_struct()
@@ -163,7 +163,7 @@ def distribution_columns(
         >>> [column.item() for column in distribution_columns(p, levels, torch.tensor([3.0]), 2.0)[:2]]
         [2.0, 0.75]
     """
-    # Rounding must not carry a cumulative share of just one half to the next level.
+    # Rounding must not move a cumulative share of exactly one half to the next level.
     median = levels[(distribution.double().cumsum(-1) >= 0.5 - 1e-6).double().argmax(-1)]
     relevant = distribution[:, levels >= threshold].sum(-1)
     mean = distribution @ levels

@@ -146,7 +146,7 @@ _RECBOLE_AT_K = ("hit", "mrr", "map", "recall", "ndcg", "precision", "itemcovera
 
 
 def resolved_valid_metric(text: str) -> tuple[str, str | None]:
-    """The name in the flat result that ``valid_metric`` means, and the metric of RecBole's registry that gives it.
+    """The name in the flat result for ``valid_metric``, and the metric of RecBole's registry that computes it.
 
     Names in capitals, as RecBole writes them, are RecBole's metrics over the full catalogue. Names in lower case are
     this project's, or RecBole's where this project has none.
@@ -194,12 +194,12 @@ def check_valid_metric(config) -> None:
 
 
 def _registered() -> dict[str, type]:
-    """Metrics of RecBole's registry that are not ours, by name in lower case."""
+    """Metrics of RecBole's registry that are not ours, by lower-case name."""
     return {name: metric for name, metric in register.metrics_dict.items() if name not in METRICS}
 
 
 def predicts_ratings(config) -> bool:
-    """Whether the scores of the configured model are ratings, so that MAE and RMSE mean something.
+    """Whether the scores of the configured model are ratings, so that MAE and RMSE are defined.
 
     RecBole's general models score implicit feedback; so do models of this project's contract that have
     ``train_target: implicit``.
@@ -208,7 +208,7 @@ def predicts_ratings(config) -> bool:
 
 
 def register_metrics() -> None:
-    """Make RecBole know our metrics; calling it again changes nothing."""
+    """Register our metrics with RecBole; calling it again changes nothing."""
     for name, metric in METRICS.items():
         register.metrics_dict[name] = metric
         register.metric_information[name] = metric.metric_need

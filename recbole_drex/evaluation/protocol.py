@@ -1,4 +1,4 @@
-"""The conventions of an evaluation, named once, so that every number can say how it was measured."""
+"""The conventions of an evaluation, so that every result states how it was measured."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Protocol:
     Public libraries differ in each of these, so a ranking metric means little without them.
 
     Attributes:
-        candidates: what a user's list holds: the user's ``own_test`` items, the ``full`` catalogue without the user's
+        candidates: the items in a user's list: the user's ``own_test`` items, the ``full`` catalogue without the user's
             training items, or test items and ``sampled`` others.
         relevance: the relevance ``rel`` of a test item that NDCG is computed from: the rating itself (``graded``),
             1 if the rating reaches ``threshold``, or 1 if it exceeds the user's mean training rating
             (``above_user_mean``).
-        threshold: rating from which an item is relevant, in rating levels; where the configuration gives none, that of
+        threshold: rating from which an item is relevant, in rating levels; if the configuration sets none, that of
             :func:`threshold_of_scale`. Precision, recall and F1 need a yes or no:
             they use this rule unless ``relevance`` is ``above_user_mean``, which then replaces it.
         gain: what a relevant item adds to DCG: ``2**rel - 1`` (``exponential``), ``rel`` (``linear``), or 1 if it is
@@ -101,7 +101,7 @@ class Protocol:
 
 
 def threshold_of_scale(levels: np.ndarray) -> float:
-    """The rating from which an item is relevant, where none is given.
+    """The default rating from which an item is relevant.
 
     It is 4 on scales to 5 that have ratings below and from 4 on, else the first rating at three quarters of the way
     from the lowest to the highest. So where all ratings are equal, every interaction is relevant.
@@ -122,7 +122,7 @@ def threshold_of_scale(levels: np.ndarray) -> float:
 def tie_keys(item_tokens: Iterable[str]) -> np.ndarray:
     """Order in which items with equal scores are ranked: by a hash of their names.
 
-    The order favours neither popular items nor any row order or internal number, and two items keep their order
+    The order does not depend on popularity, row order or internal ids, and two items keep their order
     whatever other items there are.
 
     Args:

@@ -1,4 +1,4 @@
-"""Rows that every table of results is read against: a random order and the best possible one.
+"""Reference rows of result tables: a random order and the best possible order.
 
 A random order of a user's few test items already has a high NDCG, so a figure says little without them.
 """
