@@ -96,7 +96,7 @@ PREPARATION = (
         "image_encoder", str, None, "Vision model for images: a Hugging Face name or a local folder of transformers."
     ),
 )  # fmt: skip
-"""They shape the prepared files; a change of one makes a data set stale."""
+"""Parameters of the preparation; changing one makes a data set stale."""
 
 _DATA = (
     Parameter("data_path", str, "atomic_data/", "Folder of the prepared data sets."),
@@ -271,7 +271,7 @@ RECBOLE = (
     Parameter("metric_decimal_place", int, 4, least=0, most=100),
     *(Parameter(name, kind) for kind, names in _NULL.items() for name in names),
 )  # fmt: skip
-"""Parameters of RecBole with a narrower range, or a type that its defaults do not tell; RecBole has the defaults."""
+"""Parameters of RecBole with a narrower range, or a type that its defaults do not show; RecBole has the defaults."""
 
 RECBOLE_MODELS = (
     Parameter("embedding_size", int, 64, least=1),
@@ -279,13 +279,13 @@ RECBOLE_MODELS = (
     Parameter("reg_weight", float, 0.0, least=0),
     Parameter("dropout", float, 0.0, least=0, most=1),
 )
-"""What several of RecBole's models have; RecBole has the defaults."""
+"""Parameters of several RecBole models; RecBole has the defaults."""
 
 _GENERAL = {parameter.name: parameter for parameter in (*RECBOLE, *(one for part in SECTIONS.values() for one in part))}
 
 
 def general(name: str, default: Any, help: str = "") -> Parameter:
-    """A parameter that every model has, with another default and perhaps another meaning for one model.
+    """A general parameter with another default, and optionally another help line, for one model.
 
     Example:
         >>> general("epochs", 1000).default, general("epochs", 1000).help
@@ -295,11 +295,11 @@ def general(name: str, default: Any, help: str = "") -> Parameter:
 
 
 def ablations_parameter(default: list[dict[str, Any]], modalities: str) -> Parameter:
-    """The parameter that says what an ablation study of a model removes.
+    """The parameter that defines the ablations of a model.
 
     Args:
         default: by variant, the parameters that it changes.
-        modalities: what is removed as well, in words.
+        modalities: the other removed parts, in words.
     """
     return Parameter(
         "ablations", list, default, f"What `compare --ablate` removes, one at a time, as well as {modalities}.",
@@ -314,9 +314,9 @@ def declared(model_class: type) -> dict[str, Parameter]:
 
 
 def own_parameters(model_class: type) -> tuple[Parameter, ...]:
-    """``PARAMETERS`` of a model's class; none where it declares none."""
+    """``PARAMETERS`` of a model's class; empty if it declares none."""
     return getattr(model_class, "PARAMETERS", ())
 
 
 RATING_TRAINING = (general("train_neg_sample_args", None), general("valid_metric", "rmse"))
-"""Of models that learn from observed ratings."""
+"""Training parameters of models that learn from observed ratings."""

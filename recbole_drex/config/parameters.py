@@ -1,4 +1,4 @@
-"""What a parameter is: its name, type, default, legal values and meaning, declared once."""
+"""Declaration of a parameter: its name, type, default, legal values and meaning."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Parameter:
 
     Attributes:
         name: the key in YAML files and in ``parameters``, and the option of the command line.
-        type: the type, or several. ``float`` also takes whole numbers.
-        default: the value where neither a file nor the user gives one; None allows None.
+        type: the type, or several. ``float`` also accepts integers.
+        default: the value if neither a file nor the user sets one; None allows None.
         help: the meaning, in one line.
         least, most: the smallest and the largest legal number.
-        choices: the legal values; of a list its legal elements, each once.
-        accepts: whether a value of the right type is legal, for what numbers and choices cannot say.
-        legal: the legal values in words, where ``accepts`` decides.
+        choices: the legal values; for a list, its legal elements, without repetition.
+        accepts: function that says whether a value of the right type is legal, beyond range and choices.
+        legal: the legal values in words, if ``accepts`` decides.
         optional: whether None is legal although it is not the default.
         ignore_case: whether capitals in a choice do not matter.
 
@@ -50,7 +50,7 @@ class Parameter:
 
     @property
     def values(self) -> str:
-        """The legal values of the type in words; empty where all of them are legal.
+        """The legal values in words; empty if all values of the type are legal.
 
         Example:
             >>> Parameter("epochs", int, 100, least=1).values
@@ -70,7 +70,7 @@ class Parameter:
         """Check a value.
 
         Raises:
-            ConfigError: it is illegal; one line says what is legal, for choices with the nearest spelling.
+            ConfigError: it is illegal; the message names the legal values, for choices with the nearest spelling.
         """
         if value is None and (self.optional or self.default is None):
             return
@@ -97,7 +97,7 @@ class OwnModel:
     """Base of the models that follow this project's contract, :class:`recbole_drex.model.contract.ModelContract`.
 
     Attributes:
-        PARAMETERS: the parameters of the model, with the defaults of those that every model has where they differ.
+        PARAMETERS: the parameters of the model, and changed defaults of general parameters.
     """
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = ()

@@ -38,12 +38,12 @@ class Config(RecBoleConfig):
         dataset: name of the prepared data set.
         config_file_list: YAML files, later ones win.
         config_dict: parameters by name. The process's command line is *not* read.
-        read_texts: read text values of ``config_dict`` as YAML; False for parameters that were read before.
+        read_texts: parse text values of ``config_dict`` as YAML; False for parameters that are already parsed.
 
-    ``model`` and ``dataset`` among the parameters give way to the arguments.
+    The arguments override ``model`` and ``dataset`` among the parameters.
 
     Attributes:
-        notes: what the user should know about how parameters were understood.
+        notes: messages for the user about how parameters were interpreted.
 
     Raises:
         ConfigError: unknown model or parameter (with the nearest spelling), or an illegal value, before any data are
@@ -73,7 +73,7 @@ class Config(RecBoleConfig):
         return merged
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        # RecBole reads sys.argv here; our command line arrives as parameters, checked, and without eval().
+        # RecBole reads sys.argv here; we pass the checked command line as parameters, without eval().
         return {}
 
     def _merge_external_config_dict(self) -> None:
@@ -95,11 +95,11 @@ class Config(RecBoleConfig):
         folder = RECBOLE_FOLDER / "properties"
         built_in = folder / "model" / f"{model}.yaml"
         layers = [properties_dir() / "overall.yaml"]
-        # RecBole's description of one of its own data sets (ml-100k) says how to read it; ours would not.
+        # RecBole's configuration of its own data sets (ml-100k) describes their format, so it overrides ours.
         layers += [file for file in [built_in, folder / "dataset" / f"{dataset}.yaml"] if file.is_file()]
         layers += [properties_dir() / "model" / f"{model}.yaml", properties_dir() / "dataset" / f"{dataset}.yaml"]
         general, *others = [read_yaml(file) for file in layers if file.is_file()]
-        # What a preset does not set is no parameter of it.
+        # A preset has only the parameters that it sets.
         own = {} if model in PRESETS else {one.name: one.default for one in own_parameters(model_class)}
         for values in (general, own, *others):
             self.internal_config_dict.update(values)
@@ -114,7 +114,7 @@ class Config(RecBoleConfig):
             refuse_odd(value, f"parameter '{key}'")
             default = internal.get(key)
             if key not in parameters and type(default) in (bool, int, float, str, list, dict):
-                # Of RecBole, whose default tells the type.
+                # A parameter of RecBole, whose default gives the type.
                 Parameter(key, type(default), default, optional=isinstance(default, (list, dict))).check(value)
         for key, value in {**internal, **self.external_config_dict}.items():
             if key in parameters:
@@ -134,7 +134,7 @@ class Config(RecBoleConfig):
         final = self.final_config_dict
         metrics = final["metrics"]
         others = other_metrics([metrics] if isinstance(metrics, str) else metrics)
-        final["metrics"] = OURS  # for RecBole, which takes metrics of one kind alone
+        final["metrics"] = OURS  # RecBole accepts only metrics of one kind
         check_eval_args(final["eval_args"], others)
         check_filters(final)
         if final["enable_amp"] and self.is_ours:

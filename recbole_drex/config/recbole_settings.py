@@ -1,4 +1,4 @@
-"""Parameters of RecBole that mean something else here, or nothing, or that RecBole itself does not check."""
+"""Parameters of RecBole that have another meaning or none here, or that RecBole does not check."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MODES = ("full", "labeled", "uni100", "pop100")
 
 
 def check_eval_args(eval_args: Any, metrics: Sequence[str]) -> None:
-    """Check how data are split and what is ranked.
+    """Check the split and the ranked candidates.
 
     Args:
         eval_args: the parameter of that name.
         metrics: metrics of RecBole's registry that are asked for.
 
     Raises:
-        ConfigError: a key or value that RecBole does not know or this project refuses; the message says what to write.
+        ConfigError: a key or value that RecBole or this project does not accept; the message names the remedy.
     """
     if not isinstance(eval_args, Mapping):
         raise ConfigError(f"parameter 'eval_args' must be {{split: ..., order: ..., group_by: ...}}, not {eval_args!r}")
@@ -71,12 +71,12 @@ def _check_split(split: Any) -> None:
     elif kind == "LS":
         if value != "valid_and_test":
             raise ConfigError(f"eval_args.split LS must be valid_and_test, since both parts are needed, not {value!r}")
-    elif kind != "KF":  # which is checked where it is used
+    elif kind != "KF":  # checked where it is used
         raise ConfigError(unknown_name("kind of eval_args.split:", str(kind), ("RS", "LS", "TS", "KF")))
 
 
 def absent_parts(eval_args: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which of ``validation`` and ``test`` the split leaves out on purpose, by a share of 0.
+    """Which of ``validation`` and ``test`` the split leaves out by a share of 0.
 
     Example:
         >>> absent_parts({"split": {"RS": [0.9, 0.1, 0]}}), absent_parts({"split": {"LS": "valid_and_test"}})
@@ -87,7 +87,7 @@ def absent_parts(eval_args: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def refuse_absent_parts(eval_args: Mapping[str, Any], command: str) -> None:
-    """Refuse a split without validation or test, where a command needs both.
+    """Refuse a split without validation or test for a command that needs both.
 
     Raises:
         ConfigError: names the part.
@@ -115,10 +115,10 @@ def _check_mode(mode: Any, metrics: Sequence[str]) -> None:
 
 
 def check_filters(values: Mapping[str, Any]) -> None:
-    """Check RecBole's filters, of which RecBole ignores or misreads those that it cannot parse, and what has no effect.
+    """Check RecBole's filters (RecBole ignores or misreads invalid ones), and refuse parameters without effect.
 
     Raises:
-        ConfigError: no interval, or a parameter that this project does not use.
+        ConfigError: not an interval, or a parameter that this project does not use.
     """
     intervals = {key: value for key, value in values.items() if key.endswith("_num_interval")}
     fields = values.get("val_interval") or {}
@@ -143,10 +143,10 @@ def _is_interval(text: str) -> bool:
 
 
 def check_training(values: Mapping[str, Any]) -> None:
-    """Check clipping and negative sampling, which RecBole replaces by others or meets in training.
+    """Check clipping and negative sampling; RecBole replaces invalid values, or fails during training.
 
     Raises:
-        ConfigError: a value that is none of these; the message names the parameter.
+        ConfigError: an illegal value; the message names the parameter.
     """
     clipping = values.get("clip_grad_norm")
     if clipping:
@@ -168,7 +168,7 @@ def check_training(values: Mapping[str, Any]) -> None:
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
-    """As ``isinstance``, but true and false are no numbers."""
+    """As ``isinstance``, but true and false are not numbers."""
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
@@ -176,7 +176,7 @@ def relevance_of_threshold(values: Mapping[str, Any]) -> float | None:
     """The rating from which RecBole's ``threshold: {rating: 3}`` calls an interaction positive; None without one.
 
     Raises:
-        ConfigError: it names another field, or none or several, or no number.
+        ConfigError: it does not name exactly the rating field, or its value is not a number.
     """
     threshold, field = values.get("threshold"), values["RATING_FIELD"]
     if not threshold:

@@ -1,4 +1,4 @@
-"""Parameters as YAML, without objects that run code."""
+"""Parses parameters as YAML, without objects that run code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _DEEPEST = 100
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as a number, which YAML 1.1 does only for 1.0e-3, and knows no aliases."""
+    """Safe YAML that reads 1e-3 as a number (YAML 1.1 needs 1.0e-3), without aliases."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            # A few lines of aliases stand for more values than fit in memory, or for a value that holds itself.
+            # A few lines of aliases can expand to more values than fit in memory, or to a value that contains itself.
             raise yaml.YAMLError(f"aliases are not read: *{self.peek_event().anchor}{self.peek_event().start_mark}")
         return super().compose_node(parent, index)
 
@@ -38,10 +38,10 @@ _Loader.add_implicit_resolver(
 
 
 def _parse(text: str) -> Any:
-    """What YAML makes of ``text``.
+    """Parse ``text`` as YAML.
 
     Raises:
-        YAMLError: it is none, or nested more deeply than can be read, or a date or number that cannot be.
+        YAMLError: it is not YAML, is nested too deeply, or has an impossible date or number.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)  # nosec B506
@@ -54,7 +54,7 @@ def _parse(text: str) -> Any:
 def parse_value(text: str) -> Any:
     """Read one command line value as YAML does: ``3`` int, ``1e-3`` float, ``true`` bool, ``[1,2]`` list, else text.
 
-    Nothing at all is None. White space is text, such as a separator, where YAML would take it for nothing.
+    An empty value is None. White space is text (such as a separator), which YAML would read as empty.
 
     Example:
         >>> parse_value("1e-3"), parse_value("False"), parse_value("[1, 2]"), parse_value("DReX"), parse_value(" ")
@@ -70,7 +70,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, no YAML, or not a mapping; the message names the file (and the line).
+        ConfigError: the file is missing, not YAML, or not a mapping; the message names the file (and the line).
     """
     try:
         value = _parse(Path(path).read_text(encoding="utf-8"))
@@ -79,19 +79,19 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ConfigError(f"configuration {path} must hold 'name: value' lines, not a {type(value).__name__}")
+        raise ConfigError(f"configuration {path} must have 'name: value' lines, not a {type(value).__name__}")
     return value
 
 
 _LARGEST = (1 << 63) - 1
-_NO_TEXT = re.compile("[\\0\ud800-\udfff]")  # no file's name holds them
+_NO_TEXT = re.compile("[\\0\ud800-\udfff]")  # not allowed in file names
 
 
 def refuse_odd(value: Any, what: str) -> None:
-    """Refuse what neither a file's name nor the record of a run can hold.
+    """Refuse values that neither a file name nor the record of a run can represent.
 
     Raises:
-        ConfigError: NaN, an infinite number, a whole number of more than 64 bits, a NUL or half of a surrogate pair in
+        ConfigError: NaN, an infinite number, an integer of more than 64 bits, a NUL or a lone surrogate in
             ``value`` or in what it consists of; ``what`` names it in the message.
     """
     if isinstance(value, Mapping):
@@ -102,6 +102,6 @@ def refuse_odd(value: Any, what: str) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{what} must be finite, but there is {value}")
     elif isinstance(value, int) and abs(value) > _LARGEST:
-        raise ConfigError(f"{what} holds a number of more than 64 bits: {value!s:.40}")
+        raise ConfigError(f"{what} has a number of more than 64 bits: {value!s:.40}")
     elif isinstance(value, str) and _NO_TEXT.search(value):
-        raise ConfigError(f"{what} holds a character that no text has: {value!r:.200}")
+        raise ConfigError(f"{what} has an illegal character: {value!r:.200}")

@@ -1,11 +1,11 @@
-"""Processes that train one model together: which of them this one is, what is its share, and how shares are joined.
+"""Processes that train one model together: the rank of this process, its share of the work, and how shares are joined.
 
-Every process holds all data and draws the same batches; of each it computes the loss of its own rows. With B_p the rows
+Every process holds all data and draws the same batches. It computes the loss of its own rows. With B_p the rows
 of process p, the loss of a batch B is the sum over p of |B_p| / |B| L(B_p) for every loss L that is a mean over rows,
-and the gradient likewise. So parameters are those of one process, but for rounding.
+and likewise for the gradient. So, up to rounding, parameters are the same as with one process.
 
-RecBole has ``torch.distributed`` in its own trainer and loaders. It is not used: it repeats rows to make shares equal,
-shuffles otherwise than one process does, averages gradients and metrics of unequal shares as if they were equal, gives
+RecBole's trainer and loaders support ``torch.distributed``. We do not use it: it repeats rows to make shares equal,
+shuffles differently from one process, averages gradients and metrics of unequal shares as if they were equal, gives
 parameters without a gradient one of zero (which weight decay and momentum then move), and needs a GPU.
 """
 
@@ -29,18 +29,18 @@ _anchors: list[torch.Tensor] = []
 
 
 def world_size() -> int:
-    """Number of processes that work together; 1 where there is no group, and within :func:`alone`."""
+    """Number of processes that work together; 1 without a group, and within :func:`alone`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0, which is the only one that writes files."""
+    """Rank of this process; only process 0 writes files."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Work without the others as long as the block runs, as if there were no group."""
+    """Work without the other processes during the block, as if there were no group."""
     global _alone
     before, _alone = _alone, True
     try:
@@ -50,7 +50,7 @@ def alone() -> Iterator[None]:
 
 
 def span(n: int, rank: int, world_size: int) -> slice:
-    """Which of n things one process has: neighbours, as many as the others have, or one more.
+    """Slice of n items for one process: consecutive, and as many as for the others, or one more.
 
     Example:
         >>> [span(7, rank, 3) for rank in range(3)]
@@ -63,7 +63,7 @@ def span(n: int, rank: int, world_size: int) -> slice:
 
 
 def first_decides(function: Callable[[], T]) -> T:
-    """What ``function`` returns in the first process, in all of them; the others wait and do not call it.
+    """Call ``function`` in the first process and return its result in all; the others wait and do not call it.
 
     Raises:
         DrexError: it was raised in the first process, and is raised in all.
@@ -88,7 +88,7 @@ def first_decides(function: Callable[[], T]) -> T:
 
 
 def gathered(value: T) -> list[T]:
-    """The values of all processes, in their order, in each of them."""
+    """The values of all processes, in rank order, in every process."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -105,9 +105,9 @@ def own_rows(batch: Interaction, blocks: int = 1) -> tuple[Interaction, float]:
     A batch with fewer rows than there are processes is given to all of them, each counting for the same share.
 
     Args:
-        batch: n rows, which every process has.
-        blocks: the batch is so many blocks of as many rows, one below the other, and row k of a block belongs to row k
-            of the others: RecBole puts all targets first, then a sampled item for each, then another one, ...
+        batch: n rows, the same in every process.
+        blocks: number of equal consecutive blocks of the batch. Row k of a block belongs to row k
+            of the others: RecBole puts all targets first, then one sampled item for each, then a second one, ...
     """
     world, n = world_size(), len(batch) // blocks
     if n < world:
@@ -121,7 +121,7 @@ def own_rows(batch: Interaction, blocks: int = 1) -> tuple[Interaction, float]:
 
 
 def largest_in_batch(values: torch.Tensor) -> torch.Tensor:
-    """The largest of a batch's values, of which each process has those of its rows (n,); without gradient."""
+    """Maximum over a batch, where each process has the values of its rows (n,); without gradient."""
     largest = values.detach().max()
     if world_size() > 1:
         dist.all_reduce(largest, dist.ReduceOp.MAX)
@@ -129,7 +129,7 @@ def largest_in_batch(values: torch.Tensor) -> torch.Tensor:
 
 
 def mean_over_batch(values: torch.Tensor) -> torch.Tensor:
-    """Mean of a batch's values, of which each process has those of its rows (n,); without gradient."""
+    """Mean over a batch, where each process has the values of its rows (n,); without gradient."""
     total = torch.stack([values.detach().sum(), values.new_tensor(float(len(values)))])
     if world_size() > 1:
         dist.all_reduce(total)
@@ -137,7 +137,7 @@ def mean_over_batch(values: torch.Tensor) -> torch.Tensor:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Add up the gradients of all processes; a parameter has one afterwards if it had one in any of them."""
+    """Sum the gradients over all processes; a parameter then has a gradient if it had one in any process."""
     parameters = list(parameters)
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     there = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
@@ -150,13 +150,13 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def when_backward_is_done(loss: torch.Tensor, function: Callable[[], None]) -> None:
-    """Call ``function`` at the end of the backward pass from ``loss``, when all gradients are there."""
+    """Call ``function`` at the end of the backward pass from ``loss``, when all gradients are computed."""
     engine: Any = torch.autograd.Variable._execution_engine
     loss.register_hook(lambda gradient: engine.queue_callback(function))
 
 
 class _Joined(torch.autograd.Function):
-    """Rows of all processes, of which each brings its own; the gradient of a row is the sum of all processes'."""
+    """Concatenate the rows of all processes; the gradient of a row is summed over the processes."""
 
     @staticmethod
     def forward(ctx, own: torch.Tensor, n: int) -> torch.Tensor:
@@ -176,15 +176,15 @@ class _Joined(torch.autograd.Function):
 
 
 def own_part(n: int) -> slice:
-    """Which of n things that every process needs this one is to compute; see :func:`joined`."""
+    """Slice of n shared items that this process computes; see :func:`joined`."""
     return span(n, rank(), world_size())
 
 
 def joined(own: torch.Tensor, n: int) -> torch.Tensor:
-    """n rows that every process needs and each has computed its part of; all processes must ask for them at once.
+    """Join n rows of which each process has computed a part; all processes must call this together.
 
     Args:
-        own: the rows of :func:`own_part`. If they have a gradient, it will be that of the sum of all processes' losses.
+        own: the rows of :func:`own_part`. Their gradient is that of the sum of all processes' losses.
         n: number of rows, the same in all processes.
 
     Returns:
@@ -199,10 +199,10 @@ def joined(own: torch.Tensor, n: int) -> torch.Tensor:
 
 
 def anchored(loss: torch.Tensor) -> torch.Tensor:
-    """``loss``, made to depend on all rows that were :func:`joined` since the last call.
+    """``loss`` that depends on all rows that were :func:`joined` since the last call.
 
-    Their gradients are summed over the processes, so every process must come to them, even if its own rows of the batch
-    have nothing to do with them.
+    Their gradients are summed over the processes, so every process must compute them, even if its rows of the batch
+    do not depend on them.
     """
     loss = loss + sum(_anchors)
     _anchors.clear()
@@ -210,7 +210,7 @@ def anchored(loss: torch.Tensor) -> torch.Tensor:
 
 
 def union(numbers: torch.Tensor, n: int) -> torch.Tensor:
-    """The distinct numbers from 0 to n - 1 that any process names, ascending; all processes must ask at once."""
+    """Sorted union of the processes' indices from 0 to n - 1; all processes must call this together."""
     named = torch.zeros(n, dtype=torch.uint8, device=numbers.device)
     named[numbers] = 1
     if world_size() > 1:
@@ -228,16 +228,16 @@ def total(values: Any) -> Any:
 
 
 def align(model: torch.nn.Module, seed: int, epoch: int) -> None:
-    """Give all processes the parameters and buffers of the first one, and its random numbers where they are shared.
+    """Copy the parameters and buffers of the first process to all, and the state of the shared random numbers.
 
-    Batches and sampled items come from the random numbers of NumPy and Python, which thus are the same everywhere.
-    Those of PyTorch are each process's own, so that no two rows are dropped out alike; they depend on seed, epoch and
-    process alone, so that a run that is resumed goes on as it would have.
+    Batches and sampled items use the random numbers of NumPy and Python, which are then the same in all processes.
+    PyTorch's random numbers differ between processes, so that rows get different dropout. They depend only on seed,
+    epoch and process, so that a resumed run gives the same result.
     """
     if world_size() == 1:
         return
     for tensor in model.state_dict().values():
-        # `data`, which does not count as a change of the parameters: it is none, unless machines round differently.
+        # `data` does not count as a change of the parameters; values change only if machines round differently.
         dist.broadcast(tensor.data, src=0)
     numbers = random.getstate(), np.random.get_state()  # noqa: NPY002  (RecBole samples from the global state)
     python, numpy = first_decides(lambda: numbers)

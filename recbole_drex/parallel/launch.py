@@ -1,4 +1,4 @@
-"""Runs by several processes: started here, by torchrun, or by Ray Train. How they share work is in ``ranks``."""
+"""Runs by several processes, started here, by torchrun, or by Ray Train; see ``collectives`` for shared work."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from recbole_drex.errors import ConfigError, DrexError, ProcessError
 from recbole_drex.utils.threads import use_threads
 
 _WORKER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Environment variables by which torchrun, and we, tell a process which one it is."""
+"""Environment variables in which torchrun, and we, pass its rank to a process."""
 
 _OURS = "RECBOLE_DREX_WORKER"  # set in processes that were started by launch()
 _MEETING = datetime.timedelta(minutes=10)
-"""How long processes wait for each other at first."""
+"""How long processes wait for each other at the start."""
 _PATIENCE = datetime.timedelta(hours=24)
-"""Others wait as long while the first process explains; a process that ends is noticed at once."""
+"""How long the others wait while the first process explains; a process that ends is noticed immediately."""
 _RESULT, _ERROR, _TRACE = "result", "error", "trace"
-_GRACE = 10.0  # seconds to clean up in
+_GRACE = 10.0  # seconds for cleaning up
 
 # Who this process is --------------------------------------------------------------------------------------------------
 
@@ -50,25 +50,25 @@ def is_first() -> bool:
 
 
 def local_rank() -> int | None:
-    """Number of this process on its machine, which is that of its GPU; None if it is not one of several."""
+    """Local rank of this process, which is the index of its GPU; None if it is the only process."""
     return int(os.environ.get("LOCAL_RANK", "0")) if is_worker() else None
 
 
-# What is asked for ----------------------------------------------------------------------------------------------------
+# Configuration ------------------------------------------------------------------------------------------------------
 
 
 def check_processes(values: Mapping[str, Any]) -> int:
-    """Check ``nproc``, ``world_size``, ``offset`` and ``port`` against each other, and return how many processes are to
-    be started here.
+    """Check ``nproc``, ``world_size``, ``offset`` and ``port`` against each other, and return how many processes to
+    start on this machine.
 
     Args:
         values: the configuration.
 
     Returns:
-        ``nproc``; 0 where this process is to do the work, alone or because it is one of several already.
+        ``nproc``; 0 if this process does the work, alone or as one of several.
 
     Raises:
-        ConfigError: numbers that do not go together, fewer GPUs or rows in a batch than processes.
+        ConfigError: inconsistent numbers, or fewer GPUs or rows in a batch than processes.
     """
     nproc, world, offset, port = (values[key] for key in ("nproc", "world_size", "offset", "port"))
     if is_worker():
@@ -94,9 +94,9 @@ def check_processes(values: Mapping[str, Any]) -> int:
 
 @contextlib.contextmanager
 def group() -> Iterator[None]:
-    """Be one of the group that the environment tells of, as long as the block runs; nothing where there is none.
+    """Join the process group that the environment describes for the duration of the block, if there is one.
 
-    A group that is there already (Ray Train makes it) is used and left.
+    An existing group (made by Ray Train) is used and kept.
 
     Raises:
         ProcessError: the others cannot be found.
@@ -116,7 +116,7 @@ def group() -> Iterator[None]:
         reason = str(error).strip().split("\n")[0]
         raise ProcessError(f"the processes cannot meet at {index}: {reason}") from error
     yield
-    # Not after an error: the process ends, by which the others know.
+    # Not after an error: the process ends, which the others notice.
     dist.destroy_process_group()
 
 
@@ -124,19 +124,19 @@ def group() -> Iterator[None]:
 
 
 def launch(function: Callable[..., Any], arguments: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-    """Call a function in ``nproc`` new processes at once.
+    """Call a function in ``nproc`` new processes.
 
     Args:
-        function: can be imported by its name; it finds the group by :func:`group`.
+        function: importable by its name; it joins the group by :func:`group`.
         arguments: its keyword arguments.
-        values: the configuration, which says how many processes there are and where they meet.
+        values: the configuration, with the number of processes and their address.
 
     Returns:
-        What the function returned in the first of these processes.
+        The return value in the first of these processes.
 
     Raises:
-        DrexError: of the process that failed first; the others are ended.
-        ProcessError: the port is in use, or a process was ended by a signal.
+        DrexError: the error of the process that failed first; the others are terminated.
+        ProcessError: the port is in use, or a signal ended a process.
     """
     nproc, offset = values["nproc"], values["offset"]
     world = nproc if values["world_size"] == -1 else values["world_size"]
@@ -147,7 +147,7 @@ def launch(function: Callable[..., Any], arguments: Mapping[str, Any], values: M
     environment[_OURS] = "1"
     threads = max(1, torch.get_num_threads() // nproc)
     with tempfile.TemporaryDirectory(prefix="recbole-drex-") as folder:
-        # Ctrl-C reaches every process of a terminal; only this one is to act on it, and end the others.
+        # Ctrl-C reaches every process of a terminal; only this one handles it, and terminates the others.
         with _ignored_interrupts():
             context = torch.multiprocessing.spawn(
                 _work, (Path(folder), offset, environment, threads, function, dict(arguments)), nproc, join=False
@@ -162,7 +162,7 @@ def launch(function: Callable[..., Any], arguments: Mapping[str, Any], values: M
 def _work(
     index: int, folder: Path, offset: int, environment: dict, threads: int, function: Callable, arguments: dict
 ) -> None:
-    """One process: leaves what the function returns, or the first error, in ``folder``."""
+    """One process: writes the return value of the function, or the first error, to ``folder``."""
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment, RANK=str(offset + index), LOCAL_RANK=str(index))
@@ -182,12 +182,12 @@ def _work(
 
 
 def _stop(number: int, frame: Any) -> None:
-    # Everything that is under way is undone, as by any other exception: no half-written file is left.
+    # Raised like any other exception, so that no half-written file is left.
     raise SystemExit(128 + number)
 
 
 def _exit(code: int) -> None:
-    """End without a word of libraries whose connections are still open."""
+    """End without messages of libraries whose connections are still open."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -201,13 +201,13 @@ def _end_with_parent() -> None:
 
 
 def _leave(path: Path, content: bytes) -> None:
-    # The first to fail is the cause; others fail since they lose their connection to it.
+    # The first failure is the cause; the others fail since they lose their connection.
     with contextlib.suppress(FileExistsError), path.open("xb") as file:
         file.write(content)
 
 
 def _wait(processes: list[Any], folder: Path) -> None:
-    """Wait until all processes are done or one has failed, and raise what it failed with."""
+    """Wait until all processes are done or one has failed, and raise its error."""
     running = list(processes)
     while running:
         connection.wait([process.sentinel for process in running])
@@ -225,7 +225,7 @@ def _wait(processes: list[Any], folder: Path) -> None:
 
 
 def _end(processes: list[Any]) -> None:
-    """End what still runs: politely, so that no half-written file is left, then not."""
+    """Terminate running processes, so that no half-written file is left, and kill them if that fails."""
     for process in processes:
         if process.is_alive():
             process.terminate()
@@ -239,7 +239,7 @@ def _end(processes: list[Any]) -> None:
 
 @contextlib.contextmanager
 def _ignored_interrupts() -> Iterator[None]:
-    """Processes that are started within the block ignore Ctrl-C."""
+    """Processes that are started in the block ignore Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():  # where Python lets no handler be set
         yield
         return

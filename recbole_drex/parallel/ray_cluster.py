@@ -1,4 +1,4 @@
-"""The way into Ray: a cluster that runs already, or a small one of this machine's own."""
+"""Connects to Ray: to a running cluster, or to a new local one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ OLDEST = (2, 52)
 INSTALL_LINE = "pip install 'ray[tune]>=2.52'"
 
 _KNOCK = 5.0  # seconds to wait for a port to answer
-_JOIN = 20.0  # seconds to wait for what listens there to prove that it is Ray; together well below 30
+_JOIN = 20.0  # seconds to wait for a sign that the listener is Ray; together well below 30
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": Ray takes 127.0.0.1 for this machine's address
 _CLIENT_PORT = 10001  # of ray://host without a port
-# Run in a process of its own: connecting to something that is no Ray blocks for minutes, and no signal ends that.
+# Run in a separate process: connecting to something other than Ray blocks for minutes, ignoring signals.
 _TRIAL = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); ray.shutdown()"
 
 
@@ -29,12 +29,12 @@ _TRIAL = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, lo
 def connected(
     address: str | None = None, *, cpus: int | None = None, object_store_mb: int | None = None
 ) -> Iterator[None]:
-    """Be connected to Ray while the block runs.
+    """Connect to Ray for the duration of the block.
 
-    Where this process is connected already, that Ray is used, whatever the arguments, and left running. Otherwise a
+    If this process is already connected, that Ray is used regardless of the arguments, and left running. Otherwise a
     local Ray is started without its dashboard and stopped afterwards (``address=None``), or the cluster at ``address``
-    is joined and left afterwards. An address is tried before it is joined, so that a wrong one is told within 30 s.
-    A local Ray listens on 127.0.0.1 alone. What Ray and its workers print is kept from the terminal, and no usage
+    is joined and left afterwards. An address is tried first, so that a wrong one is reported within 30 s.
+    A local Ray listens only on 127.0.0.1. The output of Ray and its workers is not shown, and no usage
     statistics are sent.
 
     Args:
@@ -95,7 +95,7 @@ def check_address(address: str) -> None:
         address: as :func:`connected` takes it.
 
     Raises:
-        ConfigError: none does; the message says what was tried and what happened.
+        ConfigError: it does not; the message says what was tried and what happened.
     """
     named = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
     if named == "auto":
@@ -140,9 +140,9 @@ def _is_local(address: str) -> bool:
 
 @contextlib.contextmanager
 def _on_this_machine_alone(wanted: bool = True) -> Iterator[None]:
-    """Let a Ray that is started in the block listen on 127.0.0.1, as it does on systems that it builds no clusters of.
+    """Let a Ray that is started in the block listen on 127.0.0.1, as on systems without cluster support.
 
-    Otherwise it takes an address that other machines can reach, even where it is given this one, and listens on all;
+    Otherwise it uses an address that other machines can reach, even if it is given 127.0.0.1, and listens on all;
     whoever can reach its ports can run code. A Ray that listens there is joined in the same way.
     """
     from ray._private import ray_constants
@@ -169,5 +169,5 @@ def _ray() -> Any:
 
 
 def _last_line(text: str) -> str:
-    """The last line that says something: of a traceback, the error."""
+    """The last non-empty line: of a traceback, the error."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason was given")

@@ -1,1 +1,1 @@
-"""Hyper-parameter search with Ray Tune: spaces, trials, the search itself, and what it leaves for readers."""
+"""Hyper-parameter search with Ray Tune: spaces, trials, the search itself, and its results."""

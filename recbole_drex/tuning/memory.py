@@ -1,4 +1,4 @@
-"""Whether the memory of this machine suffices for as many trials at once as asked for."""
+"""Checks that the memory of this machine suffices for the parallel trials."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _USED = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in
 
 
 def check_memory(resources: Resources, manifest: Mapping[str, Any], local: bool) -> None:
-    """Refuse a search whose trials at once would need more memory than is free.
+    """Refuse a search whose parallel trials would need more memory than is free.
 
-    A trial is taken to need :data:`PROCESS` and :data:`ROW` for each interaction, rather too much than too little; the
-    feature store is memory-mapped and counts for nothing.
+    A trial is assumed to need :data:`PROCESS` and :data:`ROW` per interaction, which is rather too much; the
+    feature store is memory-mapped and is not counted.
 
     Args:
-        resources: trials at once.
+        resources: resources, with the number of parallel trials.
         manifest: of the data set.
-        local: whether the trials run on this machine; nothing is known of the memory of a cluster.
+        local: whether the trials run on this machine; the memory of a cluster is unknown.
 
     Raises:
         ConfigError: it does not suffice.
@@ -46,7 +46,7 @@ def check_memory(resources: Resources, manifest: Mapping[str, Any], local: bool)
 
 
 def free_memory() -> int:
-    """Bytes that this process and its children may still take: of the machine, or of its container if that has less."""
+    """Bytes that are free for this process and its children, in the machine or in its container."""
     free = psutil.virtual_memory().available
     for limit, used in zip(_LIMITS, _USED, strict=True):
         if Path(limit).is_file() and Path(used).is_file():

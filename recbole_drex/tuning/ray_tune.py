@@ -21,10 +21,10 @@ _REDUCTION = 3  # ASHA continues with the best third at each of its rungs
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What a trial may use, and how many run at once.
+    """Resources of a trial, and the number of parallel trials.
 
     Attributes:
-        parallel: trials at once; None: as many as the cores or GPUs allow.
+        parallel: number of parallel trials; None: as many as the cores or GPUs allow.
         cpus: cores of a trial, which are also its threads.
         gpus: GPUs of a trial; a fraction shares one among several.
     """
@@ -43,12 +43,12 @@ class Resources:
 
     @property
     def at_once(self) -> int:
-        """Trials at once on this machine."""
+        """Number of parallel trials on this machine."""
         return self.parallel or max(1, (os.cpu_count() or 1) // self.cpus)
 
     @property
     def cpus_of_machine(self) -> int:
-        """Cores that a Ray of this machine must give away for that."""
+        """Cores that a local Ray needs for them."""
         return self.at_once * self.cpus
 
 
@@ -66,29 +66,29 @@ def run_trials(
     ended: Sequence[tuple[dict[str, Any], float | None]] = (),
     seconds: float | None = None,
 ) -> None:
-    """Run the trials of one model; Ray must be connected. What they did is in their folders afterwards.
+    """Run the trials of one model; Ray must be connected. Trials write their results to their folders.
 
-    A trial that fails is tried once more, and the others go on whatever becomes of it, but for a full disk.
+    A trial that fails is retried once, and the others continue, except on a full disk.
 
     Args:
-        task: what they share.
-        points: their configurations; None where Optuna is to find them.
+        task: the common settings.
+        points: their configurations; None if Optuna proposes them.
         resources: of each.
         mode: ``min`` or ``max``.
         metric: name of the score, for the terminal.
-        number: how many trials.
+        number: number of trials.
         algo: one of :data:`~recbole_drex.tuning.space.ALGORITHMS`.
         seed: of the search algorithm.
-        domains: for Optuna, the space as Ray Tune knows it.
+        domains: for Optuna, the space in Ray Tune's format.
         ended: for Optuna, configurations that were tried before, with their scores.
-        seconds: wall time after which what runs is stopped.
+        seconds: wall time after which running trials are stopped.
 
     Raises:
         ConfigError: Optuna is wanted and not installed.
-        StorageError: a trial could not write its files; it is none that ended.
-        KeyboardInterrupt: the user stopped it; what ended is kept.
+        StorageError: a trial could not write its files; it does not count as ended.
+        KeyboardInterrupt: the user stopped it; ended trials are kept.
     """
-    # Told by this project in its own words; and a Ctrl-C ends the search at once, since every epoch is kept anyway.
+    # We report these ourselves; and Ctrl-C ends the search immediately, since every epoch is saved.
     os.environ.update(RAY_AIR_NEW_OUTPUT="0", TUNE_DISABLE_SIGINT_HANDLER="1")
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -145,7 +145,7 @@ def run_trials(
 
 
 def _trainable(config: dict[str, Any], task: Task, registered: Sequence[type]) -> None:
-    """What a worker of Ray runs; ``registered`` are the models that the user's program has registered."""
+    """The function of a Ray worker; ``registered`` are the models that the user's program has registered."""
     import ray
     from ray import tune
 
@@ -162,11 +162,11 @@ def _trainable(config: dict[str, Any], task: Task, registered: Sequence[type]) -
     try:
         run_trial(task, _point(config), tune.report)
     finally:
-        return_freed_memory()  # the next trial of this worker starts as the first one did
+        return_freed_memory()  # for the next trial of this worker
 
 
 def _point(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a trial from what Ray hands over: a point of a list, or values that Optuna chose."""
+    """The parameters of a trial from Ray's configuration: a point of a list, or values that Optuna chose."""
     if "point" in config:
         return dict(config["point"])
     return {key: _decoded(value) for key, value in config.items()}
@@ -180,7 +180,7 @@ def _encoded(value: Any) -> Any:
 def _decoded(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in "[{":
         return json.loads(value)
-    # numpy's numbers are no YAML
+    # numpy's numbers are not YAML
     return value.item() if hasattr(value, "item") else value
 
 
@@ -218,7 +218,7 @@ def _check_room(resources: Resources) -> None:
 
 
 def _conclude(task: Task, point: dict[str, Any], error: Exception | None) -> None:
-    """Note how a trial ended that could not do so itself: stopped by the scheduler or the clock, or killed."""
+    """Record the end of a trial that was stopped by the scheduler or the time limit, or killed."""
     folder = task.folder / task.model / name_of(point)
     if not (folder / TRIAL).is_file():  # never started
         return

@@ -1,4 +1,4 @@
-"""The search itself: Ray Tune runs the trials, validation chooses, and the test part is read once, for the winner."""
+"""The search: Ray Tune runs the trials, validation selects the winner, and only the winner is tested."""
 
 from __future__ import annotations
 
@@ -76,27 +76,27 @@ def tune(
     """Search hyper-parameters of each model, one model after the other with the same budget.
 
     Every trial trains one configuration with all seeds; the best mean score on validation (``valid_metric``) wins, and
-    the winner alone is evaluated on the test parts.
+    only the winner is evaluated on the test parts.
 
     Args:
         models: one or several models of this project or of RecBole, by name or class.
         dataset: as of :func:`recbole_drex.experiments.quick_start.run`.
         space: see :func:`~recbole_drex.tuning.space.spaces_of`.
         algo: ``grid`` (every combination), ``random``, ``optuna`` (its tree-structured Parzen estimator) or ``asha``
-            (random, and trials that fall behind are stopped early).
-        trials: of each model; default: all combinations (grid) or 20. With ``grid``, so many of them at random.
-        minutes: wall time of each model's search; what is not done then is stopped.
+            (random, with early stopping of the worst trials).
+        trials: of each model; default: all combinations (grid) or 20. With ``grid``: a random subset of this size.
+        minutes: wall time of each model's search; running trials are then stopped.
         seeds: of each trial; the first also seeds the search.
-        output: folder of the search; it must not hold one.
-        resources: of each trial, and how many run at once.
+        output: folder of the search; it must not have one already.
+        resources: of each trial, and the number of parallel trials.
         address: of a running Ray cluster (``auto``, ``host:port``, ``ray://host:port``); None starts Ray here.
         raw, meta, data_path, config_files, parameters: as of :func:`recbole_drex.experiments.quick_start.run`;
-            parameters that are given leave the space. Each model takes those that it knows.
+            given parameters are removed from the space. Each model takes those that it has.
         yes: search more than 10,000 combinations.
-        command: noted in the search.
+        command: recorded in the search.
 
     Raises:
-        DrexError: an input is at fault; nothing has been trained then.
+        DrexError: an invalid input; nothing has been trained.
 
     Example:
         >>> import recbole_drex as rd
@@ -104,9 +104,7 @@ def tune(
     """
     folder = Path(output)
     if (folder / SEARCH).is_file():
-        raise ConfigError(
-            f"{folder} holds a search; continue with it by --resume {folder}, or choose another --output_dir"
-        )
+        raise ConfigError(f"{folder} has a search; continue it with --resume {folder}, or choose another --output_dir")
     if algo not in ALGORITHMS:
         raise ConfigError(unknown_name("search algorithm", algo, ALGORITHMS))
     for name, number in (("--trials", trials), ("--minutes", minutes)):
@@ -154,7 +152,7 @@ def tune(
             model: {key: dataclasses.asdict(one) if isinstance(one, Range) else one for key, one in result.items()}
             for model, result in spaces.items()
         },
-        # Absolute, as trials may run anywhere on this machine.
+        # Absolute, since trials have other working directories.
         "fixed": {model: {**fixed[model], "data_path": str(Path(configs[model]["data_path"]).parent.resolve())}
                   for model in names},
         "metrics": {
@@ -170,7 +168,7 @@ def tune(
 
 
 def resume(folder: str | Path, *, address: str | None = None, resources: Resources | None = None) -> Search:
-    """Continue a search that was stopped: what ended is kept, what was interrupted continues from its last epoch.
+    """Continue an interrupted search: ended trials are kept, interrupted trials continue from their last epoch.
 
     Args:
         folder: of the search.
@@ -197,7 +195,7 @@ def resume(folder: str | Path, *, address: str | None = None, resources: Resourc
 
 
 def _fixed(models: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Of each model, the given parameters that it knows."""
+    """For each model, the given parameters that it has."""
     legal = {model: Config(model, "demo").legal for model in models}
     everywhere = set().union(*legal.values())
     for key in given:
@@ -212,8 +210,8 @@ def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], a
         remove_unfinished(folder)
         remove_unfinished(folder / BEST)
         with connected(address, cpus=resources.cpus_of_machine if address is None else None):
-            (folder / SUMS).unlink(missing_ok=True)  # it is about to change
-            write_described(folder, described)  # not before: without Ray there is no search to continue with
+            (folder / SUMS).unlink(missing_ok=True)  # the files will change
+            write_described(folder, described)  # only now: without Ray there is no search to continue
             for model in described["models"]:
                 if model not in described["winners"]:
                     _search_model(folder, described, manifest, model, resources)
@@ -226,7 +224,7 @@ def _search(folder: Path, described: dict[str, Any], manifest: dict[str, Any], a
 
 
 def task_of(folder: Path, described: Mapping[str, Any], manifest: dict[str, Any], model: str) -> Task:
-    """What all trials of a model share."""
+    """The common settings of all trials of a model."""
     return Task(
         model, described["dataset"], folder.resolve(), tuple(described["seeds"]), described["fixed"][model], manifest
     )
@@ -275,7 +273,7 @@ def _search_model(folder: Path, described: dict[str, Any], manifest: dict[str, A
 
 
 def _test_winner(folder: Path, described: dict[str, Any], manifest: dict[str, Any], model: str) -> None:
-    """Evaluate the best configuration on the test parts, and drop the weights of all others."""
+    """Evaluate the best configuration on the test parts, and delete the weights of all others."""
     search = read_search(folder)
     winner = search.winner(model)
     if winner is None:
@@ -294,7 +292,7 @@ def _test_winner(folder: Path, described: dict[str, Any], manifest: dict[str, An
                 path.unlink()
     write_tables(search)
     write_best(search, model)
-    # Last, as nothing is done again for a model that has its winner.
+    # Last, since a model with a winner is finished.
     described["winners"][model] = {
         "trial": winner["name"],
         "parameters": winner["parameters"],

@@ -1,4 +1,4 @@
-"""What a search leaves for readers: ``search.json``, the table of trials, the best configurations."""
+"""The results of a search: ``search.json``, the table of trials, the best configurations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Search:
     Attributes:
         folder: with ``search.json``, and a folder of trials per model.
         described: contents of ``search.json``.
-        trials: per model, what its trials noted, with ``name`` and ``folder``; the best first, those without a score
+        trials: per model, the records of its trials, with ``name`` and ``folder``; the best first, trials without score
             last.
     """
 
@@ -39,7 +39,7 @@ class Search:
     trials: dict[str, list[dict[str, Any]]]
 
     def bigger(self, model: str) -> bool:
-        """Whether a larger score of this model is a better one."""
+        """Whether a larger score of this model is better."""
         return bool(self.described["metrics"][model]["bigger"])
 
     def winner(self, model: str) -> dict[str, Any] | None:
@@ -47,7 +47,7 @@ class Search:
         return next((trial for trial in self.trials[model] if trial["status"] == "finished"), None)
 
     def winner_runs(self, model: str) -> list[Run]:
-        """The evaluated runs of the winner, one a seed; empty before they are evaluated."""
+        """The evaluated runs of the winner, one per seed; empty before they are evaluated."""
         noted = self.described["winners"].get(model)
         if noted is None:
             return []
@@ -58,18 +58,18 @@ def read_search(folder: str | Path) -> Search:
     """Read a search, finished or not.
 
     Raises:
-        CheckpointError: the folder holds none, or a damaged one, or one of another version.
+        CheckpointError: the folder has no search, or a damaged one, or one of another version.
     """
     folder = Path(folder)
     if not (folder / SEARCH).is_file():
         raise CheckpointError(
-            f"{folder} holds no search: it has no {SEARCH}. If a search was stopped before it began, give its first "
+            f"{folder} has no search: it lacks {SEARCH}. If a search was stopped before it began, give its first "
             f"command again, with --output_dir {folder}"
         )
     check_sum(folder, SEARCH, remedy="")
     described = read_json(folder / SEARCH, "search", CheckpointError)
     if not isinstance(described, dict) or not described.keys() >= _REQUIRED:
-        raise CheckpointError(f"{folder / SEARCH} is damaged, or no search of recbole_drex")
+        raise CheckpointError(f"{folder / SEARCH} is damaged, or not a search of recbole_drex")
     if described["schema"] != SCHEMA:
         raise CheckpointError(f"{folder / SEARCH} has schema {described['schema']!r}; this version reads {SCHEMA}")
     search = Search(folder, described, {})
@@ -82,7 +82,7 @@ def read_search(folder: str | Path) -> Search:
 
 
 def _trials_of(search: Search, model: str) -> list[dict[str, Any]]:
-    """What the trials of a model noted, in the order of :attr:`Search.trials`."""
+    """The records of a model's trials, in the order of :attr:`Search.trials`."""
     sign = -1 if search.bigger(model) else 1
     paths = sorted((search.folder / model).glob(f"*/{TRIAL}"))
     check_sums(search.folder, [path.relative_to(search.folder).as_posix() for path in paths], remedy="")
@@ -99,7 +99,7 @@ def _trials_of(search: Search, model: str) -> list[dict[str, Any]]:
 
 
 def trial_table(search: Search) -> pd.DataFrame:
-    """One row a trial: models in the order of the search, the best trials first.
+    """One row per trial: models in the order of the search, the best trials first.
 
     Returns:
         Columns ``model, trial, status`` (finished, stopped, failed, running), ``score`` (mean over seeds of the best
@@ -146,7 +146,7 @@ def _text(value: Any) -> str | None:
 
 
 def write_best(search: Search, model: str) -> Path:
-    """Write the best configuration, and what was the same in all trials, as a file that ``--config_files`` takes."""
+    """Write the best configuration, and the fixed parameters of all trials, as a file for ``--config_files``."""
     described, winner = search.described, search.winner(model)
     assert winner is not None
     metric, scores = described["metrics"][model]["metric"], list(winner["scores"].values())
@@ -164,7 +164,7 @@ def write_best(search: Search, model: str) -> Path:
 
 
 def record_search(folder: Path) -> None:
-    """Note the hashes of an ended search's files, but for logs, Ray's files and the report."""
+    """Record the hashes of an ended search's files, except logs, Ray's files and the report."""
     skipped = {"ray", "tensorboard", "figures", "train.log", "report.html", SUMS}
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     names = [file.as_posix() for file in files if not skipped & set(file.parts) and not file.name.startswith(".")]

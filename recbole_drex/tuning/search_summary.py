@@ -1,4 +1,4 @@
-"""What the trials of a search tell, as plain values: budgets, winners and their test metrics, and where logs lie."""
+"""Summary of a search as plain values: budgets, winners and their test metrics, and paths of logs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TESTED = (
 
 
 def score_of(trial: Mapping[str, Any]) -> float | None:
-    """Mean validation score over seeds; None where a trial has none, or one that is no finite number."""
+    """Mean validation score over seeds; None if a trial has none, or it is not finite."""
     score = mean_score(trial)
     return score if score is not None and math.isfinite(score) else None
 
@@ -55,23 +55,23 @@ def winner_of(search: Search, model: str) -> dict[str, Any] | None:
 
 
 def log_of(trial: Mapping[str, Any]) -> Path:
-    """Where to read why a trial failed: its traceback, else the log of its last run, else its folder."""
+    """File that says why a trial failed: its traceback, or the log of its last run, or its folder."""
     logs = [*sorted(trial["folder"].glob("seed-*/train.log")), *trial["folder"].glob("error.log")]
     return logs[-1] if logs else trial["folder"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What the search of a model cost.
+    """The cost of a model's search.
 
     Attributes:
         model: its name.
         counts: trials by status: ``finished, stopped, failed, running`` (begun and not ended).
         epochs: of all trials and seeds.
-        seconds: wall time of the model's search; None where it was never noted.
-        work: seconds of all trials together, which is more than the wall time where several ran at once.
-        points: of the space; infinite where a parameter has any real value.
-        lost: trials that came to no result: failed, not ended, or without a finite score.
+        seconds: wall time of the model's search; None if it was not recorded.
+        work: seconds of all trials together, which exceeds the wall time if trials ran in parallel.
+        points: size of the space; infinite if a parameter has a continuous range.
+        lost: trials without a result: failed, not ended, or without a finite score.
     """
 
     model: str
@@ -108,7 +108,7 @@ def budgets(search: Search) -> list[Budget]:
 
 
 def fairness(search: Search) -> str:
-    """Whether the models had equal chances, in a sentence or two that a table of winners needs next to it."""
+    """One or two sentences about whether the models had equal budgets, for a table of winners."""
     rows, seeds = budgets(search), search.described["seeds"]
     each = f"{len(seeds)} seeds each" if len(seeds) > 1 else "one seed each"
     minutes = search.described.get("minutes")
@@ -131,7 +131,7 @@ def fairness(search: Search) -> str:
 
 
 def trials_text(number: int) -> str:
-    """So many trials."""
+    """A number of trials in words."""
     return f"{number:,} trial{'' if number == 1 else 's'}"
 
 
@@ -139,7 +139,7 @@ def tested(runs: Sequence[Run]) -> dict[str, tuple[float, float | None]]:
     """Mean and standard deviation over seeds of the winner's headline metrics on the test parts.
 
     Returns:
-        By metric, with a ``full_`` in front of those over the full catalogue; those that no run has are left out, and
+        By metric, with the prefix ``full_`` for those over the full catalogue; those that no run has are left out, and
         the standard deviation is None for one seed.
     """
     result = {}

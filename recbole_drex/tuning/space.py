@@ -1,4 +1,4 @@
-"""Search spaces: which parameters are searched, over which values."""
+"""Search spaces: the searched parameters and their values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recbole_drex.utils.files import properties_dir
 
 ALGORITHMS = ("grid", "random", "optuna", "asha")
 MOST_POINTS = 10_000
-_TRIES = 50  # draws per point, in spaces that may have fewer points than are wanted
+_TRIES = 50  # draws per point, since a space may have fewer points than are wanted
 _RANGE_KEYS = ("min", "max", "log", "step")
 # Conditions of the comparison, the same for all trials: a search that varied them would compare nothing.
 _FIXED = {
@@ -38,7 +38,7 @@ class Range:
     """Numbers from ``low`` to ``high``, both included.
 
     Attributes:
-        low, high: whole numbers make whole numbers only.
+        low, high: integers give integers only.
         log: whether orders of magnitude are equally likely.
     """
 
@@ -48,11 +48,11 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether the values are whole numbers."""
+        """Whether the values are integers."""
         return all(isinstance(number, int) for number in (self.low, self.high))
 
     def domain(self) -> Any:
-        """As Ray Tune knows it."""
+        """The range in Ray Tune's format."""
         from ray import tune
 
         if self.whole:
@@ -73,7 +73,7 @@ def read_space(path: str | Path) -> Space:
     which makes it a list.
 
     Raises:
-        ConfigError: the file is missing or no such mapping; the message names the file and the parameter.
+        ConfigError: the file is missing or not such a mapping; the message names the file and the parameter.
 
     Example:
         >>> import tempfile
@@ -123,13 +123,13 @@ def _range(values: Mapping[str, Any], where: str) -> list[Any] | Range:
 
 
 def spaces_of(models: Sequence[str], path: str | Path | None, fixed: Mapping[str, Any]) -> dict[str, Space]:
-    """The space of every model, without the parameters that are given a value.
+    """The space of every model, without fixed parameters.
 
     Args:
         models: canonical names.
         path: a YAML file (for one model), a folder with ``<Model>.yaml`` for each, or None for the spaces of
             ``properties/tune/``.
-        fixed: parameters by name that are not searched, since the user gave them a value.
+        fixed: parameters by name that are not searched, since the user has set them.
 
     Raises:
         ConfigError: there is no space for a model, or nothing of it is left to search.
@@ -154,10 +154,10 @@ def spaces_of(models: Sequence[str], path: str | Path | None, fixed: Mapping[str
 
 
 def check_space(model: str, space: Space, dataset: str, fixed: Mapping[str, Any]) -> None:
-    """Find out before any trial what a configuration would be refused for.
+    """Check before any trial that its configurations will be accepted.
 
     Raises:
-        ConfigError: a parameter that the model does not have (all legal ones are listed), one that is no
+        ConfigError: a parameter that the model does not have (all legal ones are listed), one that is not a
             hyper-parameter, or a value of the wrong type or out of its range.
     """
     for name, values in space.items():
@@ -169,7 +169,7 @@ def check_space(model: str, space: Space, dataset: str, fixed: Mapping[str, Any]
 
 
 def size_of(space: Space) -> float:
-    """Number of points; infinite where a parameter has any real value."""
+    """Number of points; infinite if a parameter has a continuous range."""
     total = 1.0
     for values in space.values():
         if isinstance(values, list):
@@ -182,10 +182,10 @@ def size_of(space: Space) -> float:
 
 
 def space_of(stored: Mapping[str, Any]) -> Space:
-    """A space from what a search has stored of it.
+    """Read a space that a search has stored.
 
     Raises:
-        CheckpointError: it is none.
+        CheckpointError: it is not a space.
     """
     try:
         return {key: Range(**values) if isinstance(values, dict) else list(values) for key, values in stored.items()}
@@ -194,7 +194,7 @@ def space_of(stored: Mapping[str, Any]) -> Space:
 
 
 def check_grid(space: Space) -> None:
-    """Find out whether every parameter has a list of values.
+    """Check that every parameter has a list of values.
 
     Raises:
         ConfigError: one has a range.
@@ -215,7 +215,7 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
 
 def drawn(space: Space, n: int, seed: int) -> list[dict[str, Any]]:
-    """``n`` distinct points at random, or fewer where there are not so many."""
+    """``n`` distinct points at random, or all if there are fewer."""
     if size_of(space) <= MOST_POINTS and all(isinstance(values, list) for values in space.values()):
         points = grid(space)
         return random.Random(seed).sample(points, min(n, len(points)))  # noqa: S311  (no secret)  # nosec B311
@@ -239,7 +239,7 @@ def _draw(values: list[Any] | Range, rng: Any) -> Any:
 
 
 def domains(space: Space) -> dict[str, Any]:
-    """The space as Ray Tune's search algorithms take it."""
+    """The space in the format of Ray Tune's search algorithms."""
     from ray import tune
 
     return {

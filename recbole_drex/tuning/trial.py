@@ -24,11 +24,11 @@ STATES = ("running", "finished", "stopped", "failed")
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the trials of one model have in common; plain values, so that it can be sent to other machines.
+    """The common settings of one model's trials; plain values, so that they can be sent to other machines.
 
     Attributes:
         model, dataset: names.
-        folder: of the search, absolute; trials lie in ``<folder>/<model>/<name>/``.
+        folder: of the search, absolute; trials are in ``<folder>/<model>/<name>/``.
         seeds: each has its own split.
         fixed: parameters that are the same in all trials, the data's folder included.
         manifest: of the prepared data set.
@@ -46,11 +46,11 @@ class Task:
         return Config(self.model, self.dataset, [], {**self.fixed, **parameters, "seed": seed})
 
     def trial_folder(self, parameters: Mapping[str, Any]) -> Path:
-        """Where a trial lies."""
+        """Folder of a trial."""
         return self.folder / self.model / name_of(parameters)
 
     def run_folder(self, parameters: Mapping[str, Any], seed: int) -> Path:
-        """Where the run of a trial with one seed lies."""
+        """Folder of a trial's run with one seed."""
         return self.trial_folder(parameters) / f"seed-{seed}"
 
 
@@ -65,24 +65,24 @@ def name_of(parameters: Mapping[str, Any]) -> str:
 
 
 def run_trial(task: Task, parameters: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
-    """Train one configuration with every seed, and note how it went in ``trial.json``.
+    """Train one configuration with every seed, and record the results in ``trial.json``.
 
-    Epochs of the first seed are reported one by one, so that a scheduler may stop the trial; each further seed is
+    Every epoch of the first seed is reported, so that a scheduler may stop the trial; each further seed is
     reported when it is done. Runs that were interrupted continue from their last epoch; a configuration that was tried
     before is not tried again, and its score is reported.
 
     Args:
-        task: what all trials of the model share.
-        parameters: what this trial sets.
-        report: takes ``{score, epoch, seed}``; the score is the best on validation so far, mean over the seeds that
-            are done and the one at work. It may raise to stop the trial.
+        task: the common settings of the model's trials.
+        parameters: the parameters of this trial.
+        report: called with ``{score, epoch, seed}``; the score is the best on validation so far, mean over seeds that
+            are done and the current one. It may raise to stop the trial.
 
     Raises:
         StorageError: files cannot be written; the trial stays ``running``, and the same call continues with it.
         Exception: whatever else training raises; ``error.log`` in the trial's folder has the traceback.
     """
     folder = task.trial_folder(parameters)
-    # Some algorithms propose a configuration twice, perhaps while the first trial of it is at work.
+    # Some algorithms propose a configuration twice, possibly while its first trial is running.
     with locked(folder, f"the trial {folder}", timeout=_PATIENCE):
         before = read_trial(folder) if (folder / TRIAL).is_file() else {"attempts": 0, "status": "running"}
         if before["status"] == "finished":
@@ -119,7 +119,7 @@ def _run(
                 if number:
                     report({"score": mean_score(noted), "epoch": noted["epochs"], "seed": seed})
     except StorageError:
-        raise  # nothing is wrong with the configuration: it is tried again once there is room
+        raise  # the configuration is valid: it is tried again once there is space
     except Exception as error:
         noted["error"] = str(error) if isinstance(error, DrexError) else f"{type(error).__name__}: {error}"
         noted["status"] = "failed"
@@ -165,14 +165,14 @@ def mean_score(trial: Mapping[str, Any]) -> float | None:
 
 
 def read_trial(folder: Path) -> dict[str, Any]:
-    """What a trial noted.
+    """The record of a trial.
 
     Raises:
-        CheckpointError: the file is missing, damaged or none of ours.
+        CheckpointError: the file is missing, damaged or not ours.
     """
     trial = read_json(folder / TRIAL, "trial", CheckpointError)
     if not isinstance(trial, dict) or not _is_trial(trial):
-        raise CheckpointError(f"{folder / TRIAL} is damaged: it holds no trial")
+        raise CheckpointError(f"{folder / TRIAL} is damaged: it is not a trial")
     return trial
 
 

@@ -12,10 +12,10 @@ from recbole_drex.utils.progress import WITHOUT_REST
 
 
 class Progress(Callback):
-    """A bar that counts the trials which have ended, and names the best score so far.
+    """A progress bar of ended trials with the best score so far.
 
     Args:
-        model: whose trials they are.
+        model: name of the model.
         metric: name of the score.
         number: of trials.
         mode: ``min`` or ``max``.
@@ -47,6 +47,6 @@ class Progress(Callback):
             self.bar.update()
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Do not change the bar."""
         if self.bar is not None:
             self.bar.close()

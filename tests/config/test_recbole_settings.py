@@ -435,7 +435,7 @@ def test_the_project_reads_recboles_own_description_of_a_data_set(small, tmp_pat
         ("BPR", {"train_neg_sample_args": {"distribution": "uniform", "samples": 1}}, "did you mean 'sample_num'"),
         ("DReX", {"enable_amp": True}, "enable_amp is for models of RecBole"),
         ("Bias", {"seed": -1}, "'seed' must be 0 to 4,294,967,295, not -1"),
-        ("Bias", {"train_batch_size": 10**30}, "'train_batch_size' holds a number of more than 64 bits"),
+        ("Bias", {"train_batch_size": 10**30}, "'train_batch_size' has a number of more than 64 bits"),
     ],
 )
 def test_what_training_would_meet_is_refused_before(model, parameters, message):

@@ -131,7 +131,7 @@ def test_a_changed_byte_of_a_search_is_noticed(search, tmp_path):
 
 
 def test_a_search_is_not_overwritten_and_a_finished_one_is_left_as_it_is(search, call):
-    with pytest.raises(ConfigError, match="holds a search; continue with it by --resume"):
+    with pytest.raises(ConfigError, match="has a search; continue it with --resume"):
         call(search.folder)
     before = (search.folder / SEARCH).read_bytes()
     again = resume(search.folder)
@@ -294,7 +294,7 @@ def test_memory_of_a_container(tmp_path, monkeypatch):
 
 
 def test_resuming_what_is_no_search_or_another(search, tmp_path):
-    with pytest.raises(CheckpointError, match="holds no search"):
+    with pytest.raises(CheckpointError, match="has no search"):
         resume(tmp_path)
     for change, message in (
         ({"schema": 99}, "has schema 99"),
