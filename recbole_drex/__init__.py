@@ -19,12 +19,12 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """What users call, imported when first used: RecBole and torch take seconds to import."""
+    """The public names, imported when first used, since RecBole and torch take seconds to import."""
     if name in _HOME:
         return getattr(importlib.import_module(f"recbole_drex.{_HOME[name]}"), name)
     raise AttributeError(f"module 'recbole_drex' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    """The names that users call."""
+    """The public names."""
     return sorted(__all__)

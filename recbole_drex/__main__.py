@@ -1,4 +1,4 @@
-"""``python -m recbole_drex``: the command line where its script is not on the path, and for ``torchrun -m``."""
+"""``python -m recbole_drex``: the command line, also for ``torchrun -m``."""
 
 import sys
 

@@ -1,21 +1,21 @@
 """Lets RecBole 1.2.1 run on current numpy, scipy, pandas and torch.
 
-Importing this module is all that is needed, and it is the only module that knows of these breaks. Each patch restores
-what RecBole expects and changes nothing for other code: nothing is patched in numpy, scipy, pandas or torch that they
+Importing this module applies the patches. Only this module knows about these incompatibilities. Each patch restores
+what RecBole expects without changing other code: nothing is patched that numpy, scipy, pandas or torch
 still define.
 
-* ``np.float_``, ``np.unicode_``, ... are gone in numpy 2; ``config/configurator.py`` uses them: names restored.
-* ``dok_matrix._update`` is gone in scipy 1.13; LightGCN, NGCF, GCMC, NCL, SpectralCF, KGIN and MCCLK
+* ``np.float_``, ``np.unicode_``, ... are removed in numpy 2; ``config/configurator.py`` uses them: names restored.
+* ``dok_matrix._update`` is removed in scipy 1.13; LightGCN, NGCF, GCMC, NCL, SpectralCF, KGIN and MCCLK
   use it: method restored.
 * ``frame[c].fillna(..., inplace=True)`` does nothing in pandas 3; ``_load_feat`` and ``_fill_nan`` of
   ``data/dataset/dataset.py`` use it: missing values are read and filled by the code below.
-* ``Series.agg(len)`` is one number in pandas 3; the same module wants the length of each sequence: its ``len``
+* ``Series.agg(len)`` is one number in pandas 3; the same module needs the length of each sequence: its ``len``
   gives that.
 * ``Collector.get_data_struct`` calls ``cpu()`` of numbers and counters (ItemCoverage, GiniIndex, AveragePopularity,
   TailPercentage): they stay what they are.
 * ``torch.load`` reads no pickled ``Config``, so ``run_recbole`` ends at its test: RecBole's trainer leaves the classes
   out of it and writes what torch reads as data; ``torch.load`` stays as it is.
-* ``read_csv`` takes a quotation mark at the beginning of a field for one that goes on to the next mark, over lines and
+* ``read_csv`` reads a field with a leading quotation mark up to the next mark, across lines and
   rows; atomic files have no quoting, see :func:`quoting`.
 * Models that start from a trained one (NeuMF, NAIS, ConvNCF, RaCT) or from vectors of items (LDiffRec) read pickles,
   which may run code: before torch 2.6 by default, LDiffRec on purpose. :func:`without_pickle` stops that.
@@ -48,7 +48,7 @@ _NUMPY_NAMES = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.
 
 
 def _update(self: Any, data: dict) -> None:
-    """Set many entries at once; RecBole hands over keys that are known to be valid."""
+    """Set many entries; RecBole passes only valid keys."""
     self._dict.update(data)
 
 
@@ -58,9 +58,9 @@ def _len(value: Any) -> Any:
 
 
 def quoting(path: str | Path) -> Literal[0, 3]:
-    """How an atomic file is to be read: without quoting, but for files made by this project, which follow CSV's rules.
+    """The quoting of an atomic file: none, except for files of this project, which follow CSV's rules.
 
-    Those have their manifest, ``<dataset>/<dataset>.json``, beside them.
+    Those have a manifest, ``<dataset>/<dataset>.json``, in the same folder.
     """
     folder = Path(path).parent
     return csv.QUOTE_MINIMAL if (folder / f"{folder.name}.json").is_file() else csv.QUOTE_NONE
@@ -71,7 +71,7 @@ class _Pandas:
 
     Missing sequences are read as empty strings: RecBole fills them by a chained in-place ``fillna``, which pandas 3
     applies to a copy. A text is missing only where it is empty: by default pandas would also lose a user called ``NA``.
-    Fields apart by tabs are not quoted, see :func:`quoting`.
+    Tab-separated fields are not quoted, see :func:`quoting`.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -109,7 +109,7 @@ def _fill_nan(self: Any) -> None:
 
 
 def _get_data_struct(self: Any) -> Any:
-    """RecBole's, but numbers and counters, which ItemCoverage and the like need, stay what they are."""
+    """As in RecBole, but numbers and counters, which ItemCoverage and others need, stay unchanged."""
     collected = self.data_struct._data_dict
     for key, value in collected.items():
         collected[key] = value.cpu() if torch.is_tensor(value) else value
@@ -120,7 +120,7 @@ def _get_data_struct(self: Any) -> Any:
 
 
 class _View:
-    """A library as one module of RecBole sees it: with a ``load`` that reads our checkpoints, and no pickle."""
+    """A library for one module of RecBole, with a ``load`` that reads our checkpoints, and no pickles."""
 
     def __init__(self, library: ModuleType, **safe: bool):
         self._library, self._safe = library, safe
@@ -141,7 +141,7 @@ class _View:
 
 
 def without_pickle(module: ModuleType) -> ModuleType:
-    """Let a module of RecBole read tensors and arrays from files, and nothing that runs code; returns the module.
+    """Let a module of RecBole read only tensors and arrays from files, not code; returns the module.
 
     Its ``torch.load`` and ``np.load`` then raise CheckpointError for other files. They read a run's checkpoint.
     """
@@ -163,7 +163,7 @@ class _TrainerTorch:
 
 
 def _config_state(self: Any) -> dict[str, Any]:
-    """What a checkpoint holds of RecBole's configuration: no class of a model and no YAML loader."""
+    """The part of RecBole's configuration in a checkpoint: without model class and YAML loader."""
     return {key: value for key, value in vars(self).items() if key not in ("model_class", "yaml_loader")}
 
 
@@ -173,7 +173,7 @@ def _set_config_state(self: Any, state: dict[str, Any]) -> None:
 
 
 def _read_checkpoints() -> None:
-    """Let torch read checkpoints that RecBole writes from here on, which hold a ``Config``, as data alone."""
+    """Let torch read the checkpoints that RecBole writes with a ``Config`` as data only."""
     import recbole.trainer.trainer
     from recbole.config import Config
     from recbole.evaluator.collector import Collector
@@ -200,7 +200,7 @@ def apply() -> None:
             setattr(np, name, value)
     if not hasattr(scipy.sparse.dok_matrix, "_update"):
         scipy.sparse.dok_matrix._update = _update
-    # Deprecations inside RecBole are nothing that its users could put right.
+    # Users cannot fix deprecations inside RecBole.
     warnings.filterwarnings("ignore", module=r"recbole\.")
     import recbole.data.dataset.dataset as module
 

@@ -1,4 +1,4 @@
-"""Errors that a user can put right, and the sentence that helps to do so.
+"""Errors that a user can fix, with a message that helps to do so.
 
 Everything that goes wrong because of an input (a file, a line, a key, a name) raises a subclass of
 :class:`DrexError`; the command line prints its message without a traceback. Anything else that escapes is a bug.
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
-    """``text`` on one line and without anything that a terminal could obey: controls, escapes, marks of direction.
+    """``text`` on one line, without terminal control characters: controls, escapes, direction marks.
 
     Example:
         >>> printable("Alien\\x1b[2J\\n3")
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 
 
 def without_controls(text: str) -> str:
-    """A piece of a text without what a terminal could obey; each of its blanks is kept as a space."""
+    """A part of a text without terminal control characters; each blank is kept as a space."""
     return "".join(" " if char.isspace() else char for char in text if char.isspace() or _harmless(char))
 
 
@@ -31,23 +31,23 @@ def _harmless(char: str) -> bool:
 
 
 class DrexError(Exception):
-    """Base of all errors caused by an input. The message names the file, line or key at fault, in one line."""
+    """Base of all errors caused by an input. The message is one line and names the file, line or key."""
 
     def __str__(self) -> str:
-        # What a library or the input itself says, which messages quote, may go over several lines or hold controls.
+        # Quoted messages of libraries and inputs may have several lines or control characters.
         return printable(super().__str__())
 
 
 class DataError(DrexError):
-    """Raw files, atomic files or the feature store cannot be used as they are."""
+    """Raw files, atomic files or the feature store cannot be used."""
 
 
 class StorageError(DataError):
-    """A file or folder cannot be written: there is no room or no permission. Nothing is wrong with its content."""
+    """A file or folder cannot be written, for lack of space or permission; its content is valid."""
 
 
 class BusyError(DataError):
-    """Another process is at work on a file or folder."""
+    """Another process uses a file or folder."""
 
 
 class ConfigError(DrexError):
@@ -55,22 +55,22 @@ class ConfigError(DrexError):
 
 
 class CheckpointError(DrexError):
-    """A run folder or checkpoint is damaged, foreign or of another version."""
+    """A run folder or checkpoint is damaged, not ours or of another version."""
 
 
 class DownloadError(DrexError):
-    """A file could not be fetched; the message says where to put it by hand."""
+    """A file could not be downloaded; the message says where to put it by hand."""
 
 
 class ProcessError(DrexError):
-    """Processes that are to train together cannot find each other, or one of them has ended."""
+    """Processes that train together cannot connect, or one of them has ended."""
 
 
 class UnknownNameError(ConfigError):
     """A parameter that does not exist.
 
     Args:
-        kind, name, legal: as of :func:`unknown_name`.
+        kind, name, legal: as for :func:`unknown_name`.
     """
 
     def __init__(self, kind: str, name: str, legal: Iterable[str]):
@@ -78,13 +78,13 @@ class UnknownNameError(ConfigError):
         self.kind, self.name, self.legal = kind, name, list(legal)
 
     def among(self, options: Iterable[str]) -> str:
-        """The message, with the option of the command line that is meant, if one is near."""
+        """The message, with the most similar command line option, if there is one."""
         meant = nearest(self.name, options)
         return f"unknown option '--{self.name}'; did you mean '--{meant}'?" if meant else str(self)
 
 
 def nearest(name: str, legal: Iterable[str], cutoff: float = 0.75) -> str | None:
-    """The legal name whose spelling is nearest, if one is near; case does not matter.
+    """The legal name with the most similar spelling, if there is one; case does not matter.
 
     Example:
         >>> nearest("modle", ["data_path", "model"]), nearest("gain", ["model"])
@@ -105,7 +105,7 @@ def unknown_name(kind: str, name: str, legal: Iterable[str], hint: str = "") -> 
         hint: a sentence to append.
 
     Returns:
-        A message with the nearest spelling, if one is near, and the legal names.
+        A message with the most similar spelling, if there is one, and the legal names.
 
     Example:
         >>> unknown_name("model", "Draex", ["DReX", "Bias"])

@@ -23,7 +23,7 @@ from recbole.utils.argument_list import dataset_arguments, evaluation_arguments,
 from recbole.utils.logger import RemoveColorFilter
 
 RECBOLE_FOLDER = Path(recbole.__file__).parent
-"""Where RecBole is installed, with its own ``properties/``."""
+"""The folder where RecBole is installed, with its ``properties/``."""
 
 __all__ = [
     "RECBOLE_FOLDER",

@@ -43,7 +43,7 @@ def register_model(model: Model) -> Model:
             ``train_target: implicit``, if it ranks; or of one of RecBole's models.
 
     Raises:
-        ConfigError: the class is no ``GeneralRecommender``, or its name is a model of this project or of RecBole.
+        ConfigError: the class is not a ``GeneralRecommender``, or a model of this project or of RecBole has this name.
 
     Example:
         >>> from recbole_drex.config.parameters import with_defaults
@@ -59,7 +59,7 @@ def register_model(model: Model) -> Model:
 
     name = safe_name(model.__name__, "model")  # files are named after it
     if not issubclass(model, GeneralRecommender):
-        raise ConfigError(f"class {name} is no model: derive it from RecBole's GeneralRecommender or a subclass of it")
+        raise ConfigError(f"class {name} is not a model: derive it from RecBole's GeneralRecommender or a subclass")
     taken = {known.lower() for known in (*_project_models(), *recbole_models())}
     if name.lower() in taken:
         raise ConfigError(f"model {name} exists already; give the class another name")
@@ -68,7 +68,7 @@ def register_model(model: Model) -> Model:
 
 
 def model_names(models: str | type | Sequence[str | type]) -> list[str]:
-    """Names of models, of which one or several are given by name or as a class; a new class is registered.
+    """Names of one or several models, given by name or as a class; new classes are registered.
 
     Example:
         >>> model_names("DReX"), model_names(["DReX", "BPR"])
@@ -84,7 +84,7 @@ def model_names(models: str | type | Sequence[str | type]) -> list[str]:
 
 
 def registered_models() -> list[type]:
-    """The classes that this process has registered; further processes have to register them, too."""
+    """The classes that this process has registered; other processes have to register them, too."""
     return list(_registered.values())
 
 
@@ -113,7 +113,7 @@ def canonical_model_name(model: str | type) -> str:
         model: the name, or the class of a registered model.
 
     Raises:
-        ConfigError: no such model; names the nearest one and all legal ones.
+        ConfigError: no such model; names the most similar one and all legal ones.
     """
     if isinstance(model, type):
         if _registered.get(model.__name__) is not model:
@@ -145,7 +145,7 @@ def get_model(name: str) -> type:
 
 
 def summary_of(name: str) -> str:
-    """What a model is, in one line: the first clause of its class's docstring, or of a preset's YAML file.
+    """One-line description of a model: the first clause of its class's docstring, or of a preset's YAML file.
 
     Example:
         >>> summary_of("DReX-implicit"), summary_of("GlobalMean")
@@ -168,5 +168,5 @@ def _project_models() -> list[str]:
 
 
 def _folder(class_name: str) -> str | None:
-    """The folder in ``model/`` that holds a class."""
+    """The folder of a class in ``model/``."""
     return next((file.parent.name for file in _MODELS.glob(f"*/{class_name.lower()}.py")), None)

@@ -108,7 +108,7 @@ def test_a_subclass_of_a_model_of_recbole_predicts_no_ratings(small, given, tmp_
         (type("drex", (BiasedMF,), {}), "model drex exists already; give the class another name"),
         (type("lightgcn", (BiasedMF,), {}), "model lightgcn exists already"),
         (type("_Mine", (BiasedMF,), {}), "model name '_Mine' is not legal"),
-        (type("Mine", (nn.Module,), {}), "class Mine is no model: derive it from RecBole's GeneralRecommender"),
+        (type("Mine", (nn.Module,), {}), "class Mine is not a model: derive it from RecBole's GeneralRecommender"),
     ],
 )
 def test_what_cannot_be_registered(cls, message):

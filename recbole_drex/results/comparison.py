@@ -1,6 +1,6 @@
-"""What a comparison consists of, read from its folder: variants of models, their finished runs, and what failed.
+"""A comparison, read from its folder: variants of models, their finished runs, and failures.
 
-Tables, plots and reports are made from this alone; nothing here trains or loads a model.
+Tables, plots and reports are made from it; nothing here trains or loads a model.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from recbole_drex.utils.files import json_text, read_json, sha256, write_text
 
 COMPARISON, RUN, HISTORY, EXPLANATIONS = "comparison.json", "run.json", "history.json", "explanations.json"
 REFERENCES = ("GlobalMean", "ItemMean", "Bias", "BiasedMF")
-"""Models that every command also runs, so that every table can be read against them."""
+"""Reference models (baselines) that every command also runs."""
 SCHEMA = 1
 _TABLES = (
     *(f"table{block}.{kind}" for block in ("", "_full", "_sampled") for kind in ("csv", "md", "tex")),
     *("explanations.csv", "explanations.md", "significance.csv"),
 )
 _DERIVED = (SUMS, *_TABLES, "report.html", "paper/table-[145].*", "paper/figure-[34567]*.*")
-"""What this project writes into a comparison's folder in addition to its file."""
+"""Files that this project writes to a comparison's folder in addition to its JSON file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A model as it takes part in a comparison.
+    """A model in a comparison.
 
     Attributes:
-        label: what tables and plots call it: the model's name and what was changed, ``DReX+start=random``.
+        label: label in tables and plots: the model's name and changed parameters, ``DReX+start=random``.
         model: name of the model.
-        parameters: what was changed, by name.
-        reference: whether it is one of the reference models that were not asked for.
+        parameters: changed parameters by name.
+        reference: whether it is one of the reference models that are added automatically.
     """
 
     label: str
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def replicate(self) -> str:
-        """Which split it is: ``2026``, or ``2026-fold-1``."""
+        """Name of the split: ``2026``, or ``2026-fold-1``."""
         return replicate_name(self.result["seed"], self.result["fold"])
 
     def interactions(self) -> pd.DataFrame:
@@ -80,7 +80,7 @@ class Run:
         check_sum(self.folder, HISTORY)
         history = read_json(self.folder / HISTORY, "history", CheckpointError)
         if not isinstance(history, list) or not all(_is_epoch(entry) for entry in history):
-            raise CheckpointError(f"{self.folder / HISTORY} is damaged: it holds no epochs")
+            raise CheckpointError(f"{self.folder / HISTORY} is damaged: it has no epochs")
         return history
 
     @property
@@ -98,7 +98,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A run that could not be made, and why."""
+    """A failed run, and the reason."""
 
     label: str
     dataset: str
@@ -111,13 +111,13 @@ class Comparison:
     """Runs that belong together.
 
     Attributes:
-        folder: where it was read from; its report and tables go there.
+        folder: its folder, which also gets its report and tables.
         command: command line that makes it.
         variants: in the order asked for, references last.
         datasets: in the order asked for.
         runs: the finished ones.
-        failures: what could not be made.
-        vary: parameters that were given several values, with these values; empty if none.
+        failures: the failed runs.
+        vary: varied parameters with their values; empty if none.
         reference: label of the model that all others are tested against; by default the first.
     """
 
@@ -160,16 +160,16 @@ def read_run(folder: str | Path) -> Run:
     Raises:
         CheckpointError: there is none, its ``result.json`` is damaged or foreign, or its ``run.json`` was changed.
     """
-    check_sum(Path(folder), RUN)  # what the result is said to be of
+    check_sum(Path(folder), RUN)  # the description of the result
     return Run(Path(folder), read_result(Path(folder)))
 
 
 def comparison_of(folders: Sequence[str | Path], references: Sequence[str] = ()) -> Comparison:
-    """Put finished runs side by side, wherever they lie.
+    """Compare finished runs from any folders.
 
     Args:
         folders: the runs' folders.
-        references: labels that are to count as reference models.
+        references: labels of reference models.
 
     Raises:
         CheckpointError: a folder holds no readable run.
@@ -190,7 +190,7 @@ def comparison_of(folders: Sequence[str | Path], references: Sequence[str] = ())
 
 
 def run_with_references(folder: Path) -> Comparison:
-    """A finished run and the reference models that were run on the same split of the same data.
+    """A finished run and the runs of the reference models on the same split of the same data.
 
     Raises:
         CheckpointError: a folder holds no readable run.
@@ -247,7 +247,7 @@ def read_comparison(folder: str | Path) -> Comparison:
 
 
 def write_comparison(folder: Path, content: dict[str, Any]) -> None:
-    """Write a comparison's file; what was made from other content than this is removed: tables, report and figures.
+    """Write a comparison's file and remove tables, report and figures of other content.
 
     Raises:
         StorageError: files cannot be written or removed.
@@ -263,7 +263,7 @@ def write_comparison(folder: Path, content: dict[str, Any]) -> None:
 
 
 def record_comparison(folder: Path) -> None:
-    """Note the hashes of a comparison's file and tables."""
+    """Record the hashes of a comparison's file and tables."""
     write_sums(folder, [name for name in (COMPARISON, *_TABLES) if (folder / name).is_file()])
 
 
@@ -275,12 +275,12 @@ def _same_run(folder: Path, identity: str, command: str) -> Run:
 
 
 def unfinished(folder: Path) -> str:
-    """Message about a folder that holds a run without a result."""
+    """Message about a folder with a run without result."""
     return f"{folder} holds an unfinished run: it has no {RESULT}. Finish it by its own command with --resume"
 
 
 def identity_of(folder: Path) -> str:
-    """Hash of what makes a run the run it is: configuration, data and version."""
+    """Hash of a run's identity: configuration, data and version."""
     if not (folder / RUN).is_file():
         raise CheckpointError(f"{folder} is no run folder: it has no {RUN}")
     check_sum(folder, RUN)

@@ -1,4 +1,4 @@
-"""The files a run leaves for readers: ``result.json``, ``interactions.parquet`` and ``users.parquet``.
+"""The result files of a run: ``result.json``, ``interactions.parquet`` and ``users.parquet``.
 
 The format of ``result.json`` is described by ``result.schema.json`` next to this file.
 """
@@ -45,9 +45,9 @@ _USER_COLUMNS = {"train_ratings", "train_reviews", "test_ratings", "mae", "mse"}
 
 
 def write_result(run_dir: str | Path, result: Mapping[str, Any]) -> Path:
-    """Write ``result.json`` into a run's folder, whole or not at all.
+    """Write ``result.json`` to a run's folder, atomically.
 
-    Numbers that JSON does not know (NaN, infinities) become null; numpy numbers and tuples become their plain
+    Numbers that JSON lacks (NaN, infinities) become null; numpy numbers and tuples become their plain
     counterparts.
 
     Args:
@@ -68,7 +68,7 @@ def write_result(run_dir: str | Path, result: Mapping[str, Any]) -> Path:
 
 
 def result_text(result: Mapping[str, Any]) -> str:
-    """What :func:`write_result` writes; it raises the same errors."""
+    """The text that :func:`write_result` writes; raises the same errors."""
     plain = _plain(result, "result")
     if fault := _fault(plain):
         raise ValueError(f"result does not follow result.schema.json: {fault}")
@@ -79,14 +79,14 @@ def read_result(path: str | Path) -> dict[str, Any]:
     """Read a ``result.json``, given its path or its folder.
 
     Raises:
-        CheckpointError: the file is missing, damaged, none of ours, or of another schema number; the message names it.
+        CheckpointError: the file is missing, damaged, not ours, or has another schema number; the message names it.
     """
     path = Path(path)
     path = path / RESULT if path.is_dir() else path
     check_sum(path.parent, path.name)
     result = read_json(path, "result", CheckpointError)
     if not isinstance(result, dict) or "schema" not in result:
-        raise CheckpointError(f"{path} is no result file of recbole_drex: it has no 'schema' number")
+        raise CheckpointError(f"{path} is not a result file of recbole_drex: it has no 'schema' number")
     if result["schema"] != SCHEMA:
         raise CheckpointError(f"{path} has schema {result['schema']!r}; this version reads {SCHEMA}")
     if fault := _fault(result):

@@ -1,9 +1,9 @@
-"""What follows from data and settings alone, kept so that it is made once.
+"""A cache of arrays and objects that depend only on data and settings.
 
-Arrays are kept on disk, so that many trainings share them, if a folder is named by :func:`kept_in`, as a search of
-hyper-parameters does. A finished run has a file of them (:func:`write_kept`), so that loading it (:func:`kept_from`)
-makes none again. Objects are kept in memory, so that the models that one run builds share them: the model that is
-trained, the untrained one that explanations are compared with, and the one that is loaded to be explained.
+Arrays are cached on disk, so that many trainings share them, if :func:`kept_in` sets a folder, as the search of
+hyper-parameters does. A finished run stores them in a file (:func:`write_kept`), so that loading it (:func:`kept_from`)
+does not compute them again. Objects are cached in memory, so that the models of one run share them: the model that is
+trained, the untrained baseline of explanations, and the model that is loaded for explanations.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 @contextlib.contextmanager
 def kept_in(folder: str | Path) -> Iterator[None]:
-    """Keep arrays in ``folder`` while the block runs."""
+    """Cache arrays in ``folder`` during the block."""
     token = _FOLDER.set(Path(folder))
     try:
         yield
@@ -42,7 +42,7 @@ def kept_in(folder: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept_from(path: Path) -> Iterator[None]:
-    """Read arrays from a file of :func:`write_kept` while the block runs, if it is there and has them."""
+    """Read arrays from a file of :func:`write_kept` during the block, if it exists and has them."""
     token = _FILE.set(path)
     try:
         yield
@@ -51,26 +51,26 @@ def kept_from(path: Path) -> Iterator[None]:
 
 
 def write_kept(path: Path, name: str, inputs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays that :func:`kept` has returned for :func:`kept_from`.
+    """Write arrays that :func:`kept` has returned, for :func:`kept_from`.
 
     Args:
         path: the file.
-        name, inputs: as :func:`kept` was given them.
-        arrays: what it returned.
+        name, inputs: as passed to :func:`kept`.
+        arrays: the arrays that it returned.
     """
     prefix = f"{name}-{_digest(name, inputs)[:20]}/"
     write_tensors(path, {prefix + key: torch.from_numpy(np.ascontiguousarray(one)) for key, one in arrays.items()})
 
 
 def kept(name: str, inputs: Mapping[str, Any], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays that ``make`` gives: from disk, if they were made from the same inputs before.
+    """The arrays that ``make`` returns, from the cache on disk if they were made from the same inputs before.
 
-    Two processes that want the same arrays at once make them once: the other one waits.
+    If two processes need the same arrays, one makes them and the other waits.
 
     Args:
-        name: what they are; a part of the file's name.
-        inputs: all that they follow from: arrays, and values whose ``repr`` says all about them.
-        make: makes them.
+        name: name of the arrays, a part of the file's name.
+        inputs: everything that they depend on: arrays, and values with a complete ``repr``.
+        make: function that computes them.
     """
     digest = _digest(name, inputs)
     return _of_file(f"{name}-{digest[:20]}/") or _of_folder(f"{name}-{digest[:20]}.safetensors", make)
@@ -90,7 +90,7 @@ def _of_folder(file_name: str, make: Callable[[], dict[str, np.ndarray]]) -> dic
         return make()
     path = folder / file_name
     with locked(path, f"the arrays {path}"):
-        with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is made again
+        with contextlib.suppress(FileNotFoundError, SafetensorError):  # a damaged file is replaced
             return load_file(path)
         arrays = {key: np.ascontiguousarray(value) for key, value in make().items()}
         write_tensors(path, {key: torch.from_numpy(value) for key, value in arrays.items()})
@@ -98,12 +98,12 @@ def _of_folder(file_name: str, make: Callable[[], dict[str, np.ndarray]]) -> dic
 
 
 def latest(name: str, inputs: Mapping[str, Any], make: Callable[[], _T]) -> _T:
-    """What ``make`` gives: the same object as last time, if it was made from the same inputs then.
+    """The object that ``make`` returns, or the cached one if it was made from the same inputs.
 
-    One object of each name is kept in memory, until another one is made. Nobody must change it.
+    One object per name is cached, until another one is made. It must not be changed.
 
     Args:
-        name, inputs, make: as of :func:`kept`.
+        name, inputs, make: as for :func:`kept`.
 
     Example:
         >>> latest("squares", {"n": 3}, lambda: [0, 1, 4]) is latest("squares", {"n": 3}, lambda: [0, 1, 4])

@@ -1,6 +1,6 @@
-"""Checkpoints without pickle: one safetensors file holds the tensors, its JSON header everything else.
+"""Checkpoints without pickle: a safetensors file with the tensors, and everything else in its JSON header.
 
-A checkpoint is written whole or not at all and carries a hash of its content, so damage is noticed.
+A checkpoint is written atomically and has a hash of its content, so damage is detected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def save(path: str | Path, tree: Any) -> None:
     """Save nested dicts, lists and tuples of tensors, arrays, scipy matrices, numbers, strings and None.
 
     Raises:
-        TypeError: the tree holds something else.
+        TypeError: the tree has another type of value.
         DataError: the file cannot be written.
     """
     tensors: dict[str, torch.Tensor] = {}
@@ -39,7 +39,7 @@ def save(path: str | Path, tree: Any) -> None:
 def write_tensors(
     path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, atomically.
 
     Raises:
         StorageError: it cannot be written.
@@ -47,7 +47,7 @@ def write_tensors(
     with replacing(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata=metadata)
-        except SafetensorError as error:  # which is none of the system's, though its reason is
+        except SafetensorError as error:  # not an OSError, though its cause is one
             raise OSError(str(error)) from error
 
 
@@ -65,7 +65,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Any:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} is damaged or no safetensors file: {error}") from error
+        raise CheckpointError(f"checkpoint {path} is damaged or not a safetensors file: {error}") from error
     if metadata.get("format") != str(FORMAT):
         raise CheckpointError(f"checkpoint {path} was not written by recbole_drex, or by another version of it")
     if metadata.get("sha256") != _digest(metadata.get("tree", ""), tensors):
@@ -73,7 +73,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Any:
     try:
         return _decode(json.loads(metadata["tree"]), tensors, torch.device(device))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, RecursionError) as error:
-        # The hash is right, so somebody has made it so.
+        # The hash is valid, so the content was written like this.
         raise CheckpointError(f"checkpoint {path} was not written by recbole_drex: {error!r}") from error
 
 
@@ -100,7 +100,7 @@ def _encode(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[key] = value.detach().cpu().contiguous().clone()
         return {"kind": "tensor", "key": key}
     if isinstance(value, np.ndarray):
-        # As signed numbers: safetensors before 0.5 has no others of more than a byte.
+        # As signed integers: safetensors before 0.5 has no unsigned ones of more than a byte.
         signed = torch.from_numpy(value.view(value.dtype.name.removeprefix("u")))
         return {"kind": "array", "dtype": value.dtype.name, "of": _encode(signed, tensors)}
     if scipy.sparse.issparse(value):

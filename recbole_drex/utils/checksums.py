@@ -1,4 +1,4 @@
-"""The SHA-256 of a folder's files, in one file that ``sha256sum -c`` reads too, and the check of files against it."""
+"""Writes the SHA-256 of a folder's files in the format of ``sha256sum -c``, and checks files against it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def write_sums(folder: Path, names: Iterable[str], known: Mapping[str, str] | No
     """Write the hashes of files of ``folder``.
 
     Args:
-        folder: takes the file.
+        folder: folder of the files and of the checksum file.
         names: paths below ``folder``, with ``/``.
-        known: hashes of further files, by the same kind of path; they need not be there yet.
+        known: hashes of further files by path; the files need not exist yet.
 
     Raises:
         StorageError: it cannot be written.
@@ -29,7 +29,7 @@ def write_sums(folder: Path, names: Iterable[str], known: Mapping[str, str] | No
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """The hashes by path below ``folder``; empty where there is no file of them (earlier versions wrote none).
+    """The hashes by path below ``folder``; empty without a checksum file (earlier versions wrote none).
 
     Raises:
         CheckpointError: the file is damaged.
@@ -38,11 +38,11 @@ def read_sums(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        text = path.read_bytes().decode("utf-8")  # newlines as they are
+        text = path.read_bytes().decode("utf-8")  # newlines unchanged
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
     if not text or _LINE.sub("", text):
-        raise CheckpointError(f"{path} is damaged: it must hold lines of a SHA-256, two spaces and a file")
+        raise CheckpointError(f"{path} is damaged: it must have lines of a SHA-256, two spaces and a file")
     return {name: digest for digest, name in _LINE.findall(text)}
 
 
@@ -50,13 +50,13 @@ def check_sum(folder: Path, name: str, remedy: str = ". Run the command that mad
     """Check one file of ``folder`` before it is read; ``remedy`` ends the message.
 
     Raises:
-        CheckpointError: its content is not that of the recorded hash, or it is not among the recorded files.
+        CheckpointError: its hash differs from the recorded one, or it is not recorded.
     """
     check_sums(folder, [name], remedy)
 
 
 def check_sums(folder: Path, names: Iterable[str], remedy: str) -> None:
-    """As :func:`check_sum`, of several files."""
+    """As :func:`check_sum`, for several files."""
     sums = read_sums(folder)
     for name in names if sums else ():
         if fault := _fault(folder, name, sums.get(name)):
@@ -64,7 +64,7 @@ def check_sums(folder: Path, names: Iterable[str], remedy: str) -> None:
 
 
 def faults(folder: Path) -> dict[str, str]:
-    """What is wrong with the recorded files of ``folder``: the message by the file's path below it.
+    """The faults of the recorded files of ``folder``: messages by path below it.
 
     Raises:
         CheckpointError: the record itself is damaged.

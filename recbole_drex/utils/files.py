@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: temporary name, sync, rename; hashes; locks."""
+"""Atomic writing of files (temporary name, sync, rename), hashes and locks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recbole_drex.errors import BusyError, ConfigError, DataError, StorageError
 
 _BLOCK = 1 << 22
 _UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
-"""Names that :func:`replacing` gives, and gave in earlier versions."""
+"""Temporary names of :func:`replacing`, in this and earlier versions."""
 
 
 def properties_dir() -> Path:
@@ -32,7 +32,7 @@ def properties_dir() -> Path:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path next to ``path``; on a clean exit sync it and rename it to ``path``.
 
-    A reader therefore sees the old file or the whole new one, never a part, and a failure leaves no litter.
+    So a reader sees either the old file or the complete new one, and a failure leaves no temporary file.
 
     Raises:
         StorageError: the folder cannot be written or the disk is full.
@@ -45,7 +45,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         fresh.touch(exist_ok=False)  # with the permissions that the umask leaves
         temporary, mode = fresh, fresh.stat().st_mode
         yield temporary
-        if temporary.stat().st_mode != mode:  # a library has put a file of its own in the place
+        if temporary.stat().st_mode != mode:  # a library has replaced the file
             temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -59,7 +59,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in a folder, new and removed ones, survive a power cut."""
+    """Flush new and removed names in a folder to disk, so that they survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -79,7 +79,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def json_text(value: Any) -> str:
-    """What :func:`write_json` writes."""
+    """The text that :func:`write_json` writes."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -87,7 +87,7 @@ def read_json(path: str | Path, what: str = "file", error: type[Exception] = Dat
     """Read a JSON file; ``error`` names the path when it is missing or damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as cause:  # no UTF-8, no JSON, a number or nesting beyond all bounds
+    except (OSError, ValueError, RecursionError) as cause:  # not UTF-8, not JSON, or excessive numbers or nesting
         raise error(f"cannot read {what} {path}: {cause}") from cause
 
 
@@ -102,17 +102,17 @@ def sha256(path: str | Path) -> str:
 
 @contextlib.contextmanager
 def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[None]:
-    """Keep a file or folder to this process while the block runs, so that no two do the same work at once.
+    """Lock a file or folder for this process during the block.
 
-    What a process that was killed has left of files it was writing, in that folder or next to that file, is removed.
+    Temporary files of killed processes, in that folder or next to that file, are removed.
 
     Args:
-        path: the file or folder, which need not be there; the lock file lies next to it.
-        what: named in the error when the lock cannot be had.
+        path: the file or folder, which need not exist; the lock file is next to it.
+        what: name in the error message if it is locked.
         timeout: seconds to wait for the other process.
 
     Raises:
-        BusyError: another process has it.
+        BusyError: another process holds the lock.
         StorageError: nothing can be written there.
     """
     path = Path(path).resolve()
@@ -134,9 +134,9 @@ def locked(path: str | Path, what: str, timeout: float = 3600.0) -> Iterator[Non
 
 
 def remove_unfinished(path: str | Path) -> None:
-    """Remove what killed processes left of files they were writing: directly in the folder ``path``, or of that file.
+    """Remove temporary files of killed processes: directly in the folder ``path``, or of that file.
 
-    Nobody may be writing there: the caller has locked it.
+    The caller has locked it, so no other process writes there.
     """
     path = Path(path)
     folder, start = (path, ".") if path.is_dir() else (path.parent, f".{path.name}.")
@@ -146,7 +146,7 @@ def remove_unfinished(path: str | Path) -> None:
 
 
 def remove_folder(path: str | Path) -> None:
-    """Remove a folder with all that is in it, if it is there.
+    """Remove a folder with its content, if it exists.
 
     Raises:
         StorageError: it cannot be removed.
@@ -159,10 +159,10 @@ def remove_folder(path: str | Path) -> None:
 
 
 def safe_name(name: str, kind: str) -> str:
-    """Return ``name`` if it can be one folder's name and nothing more; used for data sets, models and runs.
+    """Return ``name`` if it is a valid folder name; used for data sets, models and runs.
 
     Raises:
-        ConfigError: it is empty, climbs out of its folder (``../x``), or holds separators or odd characters.
+        ConfigError: it is empty, leaves its folder (``../x``), or has separators or unusual characters.
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name) or ".." in name:
         raise ConfigError(

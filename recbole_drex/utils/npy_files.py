@@ -1,4 +1,4 @@
-"""Arrays in ``.npy`` files that anybody may have written or damaged."""
+"""Safe reading of arrays in untrusted ``.npy`` files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 def map_array(path: Path) -> np.ndarray:
     """The array of a ``.npy`` file, mapped from disk, read-only.
 
-    A file that is shorter than its header says is noticed before memory is taken for what it says, and pickled objects,
+    A file that is shorter than its header says is rejected before memory is allocated, and pickled objects,
     which could run code, are never read.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no such file.
+        ValueError: it is not such a file.
     """
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except (OverflowError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        # The header is a Python literal: these are the ways in which numpy fails to read one.
+        # The header is a Python literal; numpy raises these errors for an invalid one.
         raise ValueError(f"its header is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""Parquet files that anybody may have written: read without taking any amount of memory for a few bytes."""
+"""Safe reading of untrusted Parquet files, which could decompress to any size."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_LEAST = 64 << 20  # bytes that any file may unpack to
-_RATIO = 1000  # and bytes for each of its own; tables of runs, with long runs of equal values, stay below 200
-_SMALL = 1 << 20  # bytes of a file in which a text that is repeated may be nearly all there is
+_LEAST = 64 << 20  # bytes that any file may decompress to
+_RATIO = 1000  # maximum ratio of decompression; tables of runs, with many equal values, stay below 200
+_SMALL = 1 << 20  # bytes of a file that may consist mostly of one repeated text
 
 
 def read_table(path: Path) -> pa.Table:
@@ -29,14 +29,14 @@ def read_table(path: Path) -> pa.Table:
 def read_batches(
     parquet: pq.ParquetFile, size: int, columns: Sequence[str] | None = None, rows: int = 1
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a Parquet file of ``size`` bytes, in batches of at least ``rows`` (but for the last one).
+    """The rows of a Parquet file of ``size`` bytes, in batches of at least ``rows`` (except the last one).
 
     Raises:
         OSError: it would unpack to more than 64 MiB and a thousand times its size.
         pa.ArrowException: it is damaged.
     """
     allowed, unpacked, kept = check_sizes(parquet, size), 0, []
-    # What one value takes shows when it has been unpacked, so few are unpacked at a time.
+    # The size of a value is known only after decompression, so few values are decompressed at a time.
     for batch in parquet.iter_batches(64 if size < _SMALL else 1024, columns=columns):
         unpacked += batch.nbytes
         _check(unpacked, allowed)
@@ -49,10 +49,10 @@ def read_batches(
 
 
 def check_sizes(parquet: pq.ParquetFile, size: int) -> int:
-    """Check what a Parquet file of ``size`` bytes says of itself; returns how many bytes it may unpack to.
+    """Check the sizes that a Parquet file of ``size`` bytes declares; returns the allowed decompressed size.
 
     Raises:
-        OSError: it says that it unpacks to more.
+        OSError: it declares a larger size.
     """
     allowed, meta = max(_LEAST, _RATIO * size), parquet.metadata
     declared = sum(meta.row_group(index).total_byte_size for index in range(meta.num_row_groups))
@@ -62,10 +62,10 @@ def check_sizes(parquet: pq.ParquetFile, size: int) -> int:
 
 
 def _width(kind: pa.DataType) -> int:
-    """Bytes that a value takes at least."""
+    """Minimum bytes of a value."""
     try:
         return max(1, kind.bit_width // 8)
-    except ValueError:  # a text or list: where it begins
+    except ValueError:  # a text or list: its offset
         return 4
 
 

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees while something takes long."""
+"""Progress on the terminal during long operations."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from time import monotonic
 from typing import Any
 
 WITHOUT_REST = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
-"""Format of a bar of tqdm whose end cannot be foretold: training may stop early, runs of other models take longer."""
+"""Format of a tqdm bar without estimated end: training may stop early, and runs of other models take longer."""
 
-_SILENT = 1.0  # seconds without output after which something is said
+_SILENT = 1.0  # seconds without output after which the stage is shown
 _stages: list[tuple[str, float]] = []
 
 
 @contextlib.contextmanager
 def stage(title: str) -> Iterator[None]:
-    """Name what the process does, for :func:`never_silent`; an empty title allows silence."""
+    """Set the current stage for :func:`never_silent`; an empty title shows nothing."""
     _stages.append((title, monotonic()))
     try:
         yield
@@ -29,12 +29,12 @@ def stage(title: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def never_silent(title: str) -> Iterator[None]:
-    """After a second without output, refresh the bars of tqdm, or say what is being done.
+    """After a second without output, refresh the tqdm bars, or show the current stage.
 
-    Where the standard error output is no terminal, only named stages are said.
+    If standard error is not a terminal, only named stages are shown.
 
     Args:
-        title: what is said outside of any :func:`stage`.
+        title: the text outside of any :func:`stage`.
     """
     if os.environ.get("RANK", "0") != "0":  # of several processes that share a terminal
         yield
@@ -58,7 +58,7 @@ def never_silent(title: str) -> Iterator[None]:
 
 
 class _Watch:
-    """Knows when something was last written, and writes what is being done into a line that it removes again."""
+    """Records the time of the last output, and shows the current stage in a line that it removes again."""
 
     def __init__(self, stream: Any, title: str):
         self.stream, self.title, self.started, self.last = stream, title, monotonic(), monotonic()
@@ -84,7 +84,7 @@ class _Watch:
                 self.shown = 0
 
     def _refreshed(self) -> bool:
-        """Whether there are bars; each shows the time that has passed."""
+        """Whether there are bars, which show the elapsed time."""
         if "tqdm" not in sys.modules:
             return False
         from tqdm import tqdm
@@ -98,7 +98,7 @@ class _Watch:
 
 
 class _Watched:
-    """An output stream that notes when it is written to."""
+    """An output stream that records the time of the last write."""
 
     def __init__(self, stream: Any, watch: _Watch):
         self._stream, self._watch = stream, watch

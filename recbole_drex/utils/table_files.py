@@ -1,4 +1,4 @@
-"""Tables as files in the format that their name says: Parquet, CSV or JSON lines."""
+"""Table files, in the format of their extension: Parquet, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_format(path: str | Path) -> None:
     """Check the name of a file of tables.
 
     Raises:
-        ConfigError: it ends in none of :data:`FORMATS`.
+        ConfigError: its extension is not one of :data:`FORMATS`.
 
     Example:
         >>> check_format("best.xlsx")
@@ -33,10 +33,10 @@ def check_format(path: str | Path) -> None:
 
 
 def write_table(path: str | Path, parts: Iterable[pd.DataFrame]) -> int:
-    """Write a table of numbers and texts, whole or not at all, that is given part by part.
+    """Write a table of numbers and texts, given in parts, atomically.
 
     Args:
-        path: its ending says the format.
+        path: its extension determines the format.
         parts: at least one; all have the same columns.
 
     Returns:
@@ -66,13 +66,13 @@ def write_table(path: str | Path, parts: Iterable[pd.DataFrame]) -> int:
 
 
 def _schema(part: pd.DataFrame) -> pa.Schema:
-    """An empty column of texts does not tell its type, so every column that holds no numbers is one of texts."""
+    """An empty column of texts has no type, so every column without numbers is a column of texts."""
     kinds = {"f": pa.float64(), "i": pa.int64()}
     return pa.schema([(str(name), kinds.get(part[name].dtype.kind, pa.string())) for name in part])
 
 
 def read_texts(path: str | Path) -> pd.DataFrame:
-    """Read a table with all values as the texts that they are.
+    """Read a table with all values as unchanged texts.
 
     Raises:
         ConfigError: as :func:`check_format`.

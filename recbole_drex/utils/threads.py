@@ -1,4 +1,4 @@
-"""How many threads computations share."""
+"""The number of threads of computations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 def use_threads(number: int) -> None:
     """Let torch, and the products of NumPy and SciPy, use ``number`` threads in this process.
 
-    Sums that threads share are rounded otherwise, so equal numbers ask for equal threads in all of these libraries.
+    The number of threads changes the rounding of sums, so reproducible results need equal numbers of threads.
     """
     torch.set_num_threads(number)
     threadpoolctl.threadpool_limits(number, user_api="blas")

@@ -77,8 +77,8 @@ def test_json_files_that_cannot_be_read(tmp_path: Path, text: str) -> None:
     [
         ("learning_rate", float("nan"), "finite"),
         ("eval_args", {"split": {"RS": [0.8, float("inf"), 0.1]}}, "finite"),
-        ("data_path", "a\0b", "character that no text has"),
-        ("checkpoint_dir", "a\ud800", "character that no text has"),
+        ("data_path", "a\0b", "illegal character"),
+        ("checkpoint_dir", "a\ud800", "illegal character"),
         ("epochs", None, "must be int"),
         ("NEG_PREFIX", 3, "must be str"),
         ("alias_of_item_id", "x", "must be list"),

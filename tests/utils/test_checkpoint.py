@@ -174,7 +174,7 @@ def test_files_that_are_not_ours(tmp_path):
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / "like-ours")
     torch.save({"weights": torch.ones(2)}, tmp_path / "pickle.pth")
-    with pytest.raises(CheckpointError, match="no safetensors file"):
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
         checkpoint.load(tmp_path / "pickle.pth")
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path)
