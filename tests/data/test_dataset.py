@@ -319,7 +319,7 @@ END = np.inf
 @pytest.mark.parametrize(
     ("changes", "ends"),
     [
-        # The first row that is held out is about item 16 at 1600 + the user's number. u9 has none.
+        # The first row of validation and test is about item 16 at 1600 + the user's number. u9 has none.
         ({}, (1600, 1603, END)),
         ({"split": {"LS": "valid_and_test"}}, (1800, 1803, END)),
         ({"split": {"TS": [0.8, 0.1, 0.1]}}, (1600, 1503, 2)),
@@ -343,5 +343,5 @@ def test_rows_without_a_rating_are_evidence_only_before_what_is_held_out(changes
         expected = [(user, time) for user, end in zip(users, ends, strict=True) for time in times if time < end]
     assert result == Counter(expected)
     n_dropped = len(users) * len(times) - len(expected)
-    notes = [note for note in dataset.notes if "no evidence" in note]
+    notes = [note for note in dataset.notes if "not evidence" in note]
     assert [note.split(" rows")[0] for note in notes] == ([f"{n_dropped} of 36"] if n_dropped else [])

@@ -137,7 +137,7 @@ def test_empty_names_step_and_what_would_leave_something():
 
 @pytest.mark.parametrize("wrong", [-1, 2.5, True, "5", None])
 def test_illegal_limits(wrong):
-    with pytest.raises(ConfigError, match="item_min must be a whole number"):
+    with pytest.raises(ConfigError, match="item_min must be an integer"):
         filter_reviews(table([(0, 0, 3.0, 1.0, True)]), item_min=wrong)
 
 

@@ -208,11 +208,11 @@ def change(table, row, column, value):
 @pytest.mark.parametrize(
     ("alter", "message"),
     [
-        (lambda table: change(table, 4, "x_label", 3), r"any\.inter:6: x_label '3' is no part.* \(such rows: 1\)"),
-        (lambda table: change(table, 4, "x_label", ""), r"any\.inter:6: x_label '' is no part"),
-        (lambda table: change(table, 0, "userID", "A1"), r"any\.inter:2: userID 'A1' is no id"),
-        (lambda table: change(table, 7, "itemID", -1), r"any\.inter:9: itemID '-1' is no id"),
-        (lambda table: change(table, 7, "itemID", "1.5"), r"any\.inter:9: itemID '1\.5' is no id"),
+        (lambda table: change(table, 4, "x_label", 3), r"any\.inter:6: x_label '3' is not a part.* \(such rows: 1\)"),
+        (lambda table: change(table, 4, "x_label", ""), r"any\.inter:6: x_label '' is not a part"),
+        (lambda table: change(table, 0, "userID", "A1"), r"any\.inter:2: userID 'A1' is not an id"),
+        (lambda table: change(table, 7, "itemID", -1), r"any\.inter:9: itemID '-1' is not an id"),
+        (lambda table: change(table, 7, "itemID", "1.5"), r"any\.inter:9: itemID '1\.5' is not an id"),
         (lambda table: change(table, 2, "rating", "good"), r"any\.inter:4: rating 'good' is not a number"),
         (lambda table: change(table, 2, "rating", "inf"), r"any\.inter:4: rating 'inf' is not a number"),
         (lambda table: change(table, 2, "timestamp", ""), r"any\.inter:4: timestamp '' is not a number"),
@@ -253,7 +253,7 @@ def nan_in_row_two(image):
         (lambda folder: (folder / "any.inter").write_bytes(b"userID\titemID\tx_label\n\xff\t1\t0\n"), "cannot read"),
         (
             lambda folder: [path.unlink() for path in folder.glob("*.npy")],
-            r"no vectors of items; expected are image_feat",
+            r"no item vectors, such as image_feat",
         ),
         (lambda folder: (folder / "text_feat.npy").write_bytes(b"?"), r"text_feat\.npy is not a readable .npy file"),
         (
@@ -293,7 +293,7 @@ def test_any_table_comes_back_row_by_row(tmp_path_factory, pairs, random, rated)
 
 def test_short_rows_are_named(tmp_path):
     (tmp_path / "a.inter").write_text("userID\titemID\tx_label\n1\t2\t0\n1\t3\n")
-    with pytest.raises(DataError, match=r"a\.inter:3: x_label '' is no part"):
+    with pytest.raises(DataError, match=r"a\.inter:3: x_label '' is not a part"):
         read_mmrec(tmp_path / "a.inter")
 
 

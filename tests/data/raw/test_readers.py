@@ -241,7 +241,7 @@ def test_unusable_files(tmp_path):
         ),
         "latin.csv": ("user_id,item_id,text\nu,i,na\xefve\n".encode("latin-1"), r"latin\.csv:2: not UTF-8"),
         "r.xml": (good, "unknown extension '.xml'. Legal values: .jsonl"),
-        "r.parquet": (b"PAR1 no", "no readable Parquet"),
+        "r.parquet": (b"PAR1 no", "not a readable Parquet"),
         "keys.jsonl": (b'{"user": "u", "asin": "i"}\n', "no column 'user_id'.*found: user, asin"),
         "names.csv": (
             b"user_id:item_id\nu:i\n",
