@@ -116,7 +116,7 @@ class AspectMentions:
         number = self._aspects.lemma[torch.where(word < len(self.reviews.vocabulary), word, -1)]
         slot = self._aspects.slot[number]
         first = torch.nonzero(torch.diff(index, prepend=index.new_full((1,), -1))).flatten()
-        opinion = self._aspects.said(Words(number, first, posted.words.sentence), sentiment)
+        opinion = self._aspects.word_sentiments(Words(number, first, posted.words.sentence), sentiment)
         importance = shares.sum(1)[slot]
         inside = importance > 0
         token = torch.arange(len(index), device=index.device)
@@ -157,7 +157,7 @@ class AspectMentions:
     @cached_property
     def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
         """As :meth:`Aspects.lexicon`, with zeros for lemmas without an aspect."""
-        shares, sentiment = self._aspects.remembered_lexicon()
+        shares, sentiment = self._aspects.cached_lexicon()
         return torch.cat([shares, shares.new_zeros(1, shares.shape[1])]), sentiment
 
     def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:

@@ -90,7 +90,7 @@ class Parts:
         total = sum(single.values()) + sum(aspects)
 
         def global_rating(score: float) -> float:
-            return float(model.rating_of_nobody(torch.tensor(score, device=model.mean.device)))
+            return float(model.rating_of_unknown_user(torch.tensor(score, device=model.mean.device)))
 
         def user_rating(score: float) -> float:
             return float(view.rating_of(torch.tensor([score], device=model.mean.device)))

@@ -111,8 +111,8 @@ def test_a_value_without_json_form_is_named(tmp_path):
     ("text", "message"),
     [
         ("{", "cannot read result"),
-        ("[]", "no result file of recbole_drex"),
-        ('{"accuracy": 1}', "no result file of recbole_drex"),
+        ("[]", "not a result file of recbole_drex"),
+        ('{"accuracy": 1}', "not a result file of recbole_drex"),
         ('{"schema": 2}', "has schema 2; this version reads 1"),
         ('{"schema": 1, "model": "DReX"}', "is damaged"),
     ],

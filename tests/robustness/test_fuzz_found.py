@@ -148,7 +148,7 @@ def test_npy_files_that_promise_more_than_memory(tmp_path: Path) -> None:
     with (tmp_path / "v.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (10**9, 10**6)}
         np.lib.format.write_array_header_1_0(file, header)
-    with pytest.raises(DataError, match=r"v\.npy is no readable"):
+    with pytest.raises(DataError, match=r"v\.npy is not a readable"):
         read_table(tmp_path / "v.npy")
 
 

@@ -36,7 +36,7 @@ class ItemView(SideEvidence):
         taste = self.model.taste
         if taste is None:
             return super().coordinates(index)
-        return taste.coordinates[self.row[index]].float(), taste.spoken[self.row[index]].float()
+        return taste.coordinates[self.row[index]].float(), taste.has_words[self.row[index]].float()
 
     def described(self, changes: Changes, n: int) -> torch.Tensor:
         """The item's vector z for tastes in n scenarios, (n, k)."""
@@ -47,7 +47,7 @@ class ItemView(SideEvidence):
             for total, part in ((taste.sums, changes.coordinates), (taste.counts, changes.n_reviews))
         )
         if self.left_out >= 0:
-            sums, counts = sums - taste.coordinates[self.left_out], counts - taste.spoken[self.left_out]
+            sums, counts = sums - taste.coordinates[self.left_out], counts - taste.has_words[self.left_out]
         return taste.vectors(sums, counts)
 
 

@@ -59,7 +59,7 @@ def view_of_new(
             if len(review):
                 pooled[index] = (torch.softmax(review @ vector, 0) @ review).detach()
     aspect_values = _aspect_values(model, lemmas, begins, rating.device)
-    rows = table.rows_of_nobody(item, rating, pooled, aspect_values, has_words)
+    rows = table.rows_of_new_user(item, rating, pooled, aspect_values, has_words)
     has_evidence = torch.cat([present for _, present in table.named(rows).modalities.values()], 1).any(1)
     rows, item, rating = rows[has_evidence], item[has_evidence], rating[has_evidence]
     kept = torch.nonzero(has_evidence).flatten().tolist()
@@ -95,7 +95,7 @@ def _aspect_values(
     count = torch.tensor([len(review) for review in lemmas], dtype=torch.int64, device=device)
     number = aspects.lemma[torch.tensor(words, dtype=torch.int64, device=device)]
     read = Words(number, count.cumsum(0) - count, _sentences(begins, device))
-    return aspects.pool(read, aspects.remembered_lexicon()).detach()
+    return aspects.pool(read, aspects.cached_lexicon()).detach()
 
 
 def _sentences(begins: Sequence[Sequence[bool]], device: torch.device) -> torch.Tensor:

@@ -92,7 +92,7 @@ def without_words(
         rest[few] = _pooled_without(words, few, index, case, token)
     change = torch.zeros_like(old_rows)
     if side.model.aspects is not None:
-        columns = table.said_columns
+        columns = table.aspect_columns
         change[:, columns] = _aspects_without(side, words, index, case, token) - old_rows[:, columns]
     change[:, review.vector] = rest - pooled
     change[:, review.presence] = torch.where(some[:, 0], 0.0, -present[:, 0])
@@ -131,7 +131,7 @@ def _aspects_without(side: SideEvidence, words: EvidenceWords, index, case, toke
     )  # lemmas that are not in the data set
     sentence = owner * (int(words.sentence.max()) + 1) + words.sentence[member] if len(member) else member
     read = Words(aspects.lemma[word], left.cumsum(0) - left, sentence)
-    return aspects.pool(read, aspects.remembered_lexicon()).detach()
+    return aspects.pool(read, aspects.cached_lexicon()).detach()
 
 
 def pooled_change(
@@ -151,7 +151,7 @@ def pooled_change(
     """
     table = side.model.table
     columns = table.review_columns
-    aspect_slope = slope[:, table.said_columns]
+    aspect_slope = slope[:, table.aspect_columns]
     slope = slope[:, columns]
     # Review by review: a single product would copy a slope for every word.
     count = torch.bincount(words.index, minlength=len(side)).tolist()
@@ -174,10 +174,10 @@ def _aspect_change(
     aspects, lost = side.model.aspects, torch.zeros(len(index), device=case.device)
     if aspects is None or not len(words):
         return lost
-    shares, sentiment = aspects.remembered_lexicon()
+    shares, sentiment = aspects.cached_lexicon()
     count = torch.bincount(words.index, minlength=len(side))
     number = aspects.lemma[words.word.clamp(max=len(aspects.lemma) - 1)]
-    opinion = aspects.said(Words(number, count.cumsum(0) - count, words.sentence), sentiment).detach()
+    opinion = aspects.word_sentiments(Words(number, count.cumsum(0) - count, words.sentence), sentiment).detach()
     n = len(aspects)
     for_mentions, for_opinions = slope[:, :n][words.index], slope[:, n:][words.index]
     shares = torch.cat([shares, shares.new_zeros(1, n)])[aspects.slot[number]]

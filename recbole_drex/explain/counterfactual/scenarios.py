@@ -137,7 +137,7 @@ class SideEvidence:
         available = self.precedes[:, None]
         sums = (self.rows * available).sum(0).repeat(n, 1)
         sums = sums.index_add(0, changes.scenario, changes.row * available[changes.index])
-        return self.model.in_sequence(self.side, state, self.model.table.named(sums).ratings)
+        return self.model.sequential_state(self.side, state, self.model.table.named(sums).ratings)
 
     def _before_each(self, start: torch.Tensor) -> SideState:
         """Sequential rule: the state before each message, each with its own start state, (m, d)."""
@@ -149,4 +149,4 @@ class SideEvidence:
             state = torch.where((rank > step)[:, None], new, state)
         values = self.rows[order]
         before = torch.empty_like(values).index_put((order,), values.cumsum(0) - values)
-        return self.model.in_sequence(self.side, state, self.model.table.named(before).ratings)
+        return self.model.sequential_state(self.side, state, self.model.table.named(before).ratings)

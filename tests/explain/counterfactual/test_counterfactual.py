@@ -150,7 +150,7 @@ def test_without_words_equals_a_model_that_never_read_them(experiment, pair, mak
             results = side.rows[index[number], columns] + changes.row[number, columns]
             torch.testing.assert_close(results, expected.detach(), atol=1e-4, rtol=1e-4)
             if model.aspects is not None:
-                read = model.table.said_columns
+                read = model.table.aspect_columns
                 stays = [one for one in everything.tolist() if one not in removed.tolist()]
                 reading = literal_reading(model.aspects, words.word[stays].tolist(), words.sentence[stays].tolist())
                 literal = torch.from_numpy(np.concatenate(reading))

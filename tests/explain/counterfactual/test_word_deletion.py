@@ -34,7 +34,7 @@ def literal(deletion, is_removed) -> float:
     """
     counterfactual, model = deletion.counterfactual, deletion.counterfactual.model
     table, taste = model.table, model.taste
-    saved = table.pooled.clone(), table.features.clone(), table.ratings.clone(), table.said.clone()
+    saved = table.pooled.clone(), table.features.clone(), table.ratings.clone(), table.aspect_values.clone()
     saved_taste = (taste.sums.clone(), taste.counts.clone()) if taste is not None else ()
     review = next(one for one in table.modalities if one.name == "review")
     others = [one.presence for one in table.modalities if one is not review]
@@ -47,7 +47,7 @@ def literal(deletion, is_removed) -> float:
                 continue
             if model.aspects is not None:
                 read = literal_reading(model.aspects, words.word[stays].tolist(), words.sentence[stays].tolist())
-                table.said[row] = torch.from_numpy(np.concatenate(read))
+                table.aspect_values[row] = torch.from_numpy(np.concatenate(read))
             if stays:
                 weight = torch.softmax(words.vector[stays] @ model.attention.scoring_vector(), 0)
                 table.pooled[row] = (weight @ words.vector[stays]).detach()
@@ -61,7 +61,7 @@ def literal(deletion, is_removed) -> float:
                 change = torch.from_numpy(left - taste.text.rows(np.array([row]))[0]) @ taste.directions
                 item = counterfactual.item.entity
                 taste.sums[item] += change if stays else -taste.coordinates[row]
-                taste.counts[item] -= 0 if stays else taste.spoken[row]
+                taste.counts[item] -= 0 if stays else taste.has_words[row]
     table.item_sums = table._sums(table.item, table.n_items)
     try:
         whole = DReXCounterfactual(
@@ -69,7 +69,7 @@ def literal(deletion, is_removed) -> float:
         )
         return float(whole.predict().detach())
     finally:
-        table.pooled[:], table.features[:], table.ratings[:], table.said[:] = saved
+        table.pooled[:], table.features[:], table.ratings[:], table.aspect_values[:] = saved
         table.item_sums = table._sums(table.item, table.n_items)
         if taste is not None:
             taste.sums[:], taste.counts[:] = saved_taste
