@@ -27,6 +27,8 @@ _REFUSED = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors that the user can fix are printed on one line, with exit status 2."""
+    # Threads that wait by spinning take the cores from other processes; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = make_parser()
     for stream in (sys.stdout, sys.stderr):
