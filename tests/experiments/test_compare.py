@@ -194,7 +194,7 @@ def test_names_of_models_with_changes():
         (["Bias+message_samples=3"], {}, "unknown parameter of Bias"),
         (["DReX"], {"vary": {"message_sample": [1, 2]}}, "did you mean 'message_samples'"),
         (["DReX"], {"vary": {"epochs": [1, 2]}}, "is varied and given a value"),
-        (["DReX"], {"vary": {"message_samples": [1, 1]}}, "different ones"),
+        (["DReX"], {"vary": {"message_samples": [1, 1]}}, "must be distinct"),
         (["DReX"], {"vary": {"message_samples": [1], "dropout": [0.1], "start": ["zero"]}}, "one or two parameters"),
         (["DReX+hide_reviews=1.5"], {}, "'hide_reviews' must be 0 to 1, not 1.5"),
         (["DReX"], {"name": "../up"}, "comparison name"),
@@ -220,7 +220,7 @@ def test_damaged_and_foreign_folders_are_named(comparison, tmp_path):
     with pytest.raises(CheckpointError, match=r"Bias.seed-2026.result\.json"):
         read_comparison(folder)
     result.write_text('{"accuracy": 0.9}')
-    with pytest.raises(CheckpointError, match="no result file of recbole_drex"):
+    with pytest.raises(CheckpointError, match="not a result file of recbole_drex"):
         read_comparison(folder)
     result.write_text(text)
     for damage in ("{", '{"schema": 99}', '{"schema": 1, "runs": [{}]}'):

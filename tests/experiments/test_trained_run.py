@@ -162,7 +162,7 @@ def test_predictions_keep_the_index_and_name_what_is_unknown(run, neumf):
         with pytest.raises(DataError, match=message):
             run.predict(pairs)
     for k in (0, True, 2.5):
-        with pytest.raises(ConfigError, match="must be a integer of at least 1"):
+        with pytest.raises(ConfigError, match="must be an integer of at least 1"):
             run.recommend("user_03", k)
     with pytest.raises(DataError, match="offers no explanations"):
         neumf.explain("user_03")
@@ -348,7 +348,7 @@ def test_export_writes_vectors_with_their_names(run, trained, tmp_path, capsys):
             ["recommend", "--run", "no", "--out", "best.xlsx"],
             "best.xlsx: files of tables end in .parquet",
         ),
-        (["recommend", "--run", "no", "--top", "0"], "must be a integer of at least 1, not 0"),
+        (["recommend", "--run", "no", "--top", "0"], "must be an integer of at least 1, not 0"),
         (["recommend", "--run", "no", "--users", "no.txt"], "cannot read the users in no.txt: No such file"),
         (["recommend", "--run", "no"], "no is not a run folder"),
         (["predict", "--run", "no", "--pairs", "no.csv"], "cannot read no.csv: No such file"),
