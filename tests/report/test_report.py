@@ -159,7 +159,7 @@ def test_folder_without_results(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot read"), ("[]", "no result file"), ('{"schema": 99}', "schema 99"), ('{"schema": 1}', "damaged")],
+    [("{", "cannot read"), ("[]", "not a result file"), ('{"schema": 99}', "schema 99"), ('{"schema": 1}', "damaged")],
 )
 def test_damaged_result(comparison: Comparison, tmp_path: Path, content: str, message: str) -> None:
     folder = copy_of(comparison, tmp_path / "damaged")

@@ -109,7 +109,7 @@ LIES: list[tuple[str, dict[str, Any]]] = [
     ("'embedding_size' must be 1 or more", {"parameters": {"embedding_size": -3}}),
     ("'embedding_size' must be int", {"parameters": {"embedding_size": "wide"}}),
     ("describes another model", {"parameters": {"embedding_size": 100_000_000}}),
-    ("no model can be made", {"parameters": {"embedding_size": 10**17}}),
+    ("no model can be built", {"parameters": {"embedding_size": 10**17}}),
     ("", {"parameters": {"eval_args": 3}}),
     ("", {"config": {"topk": {"a": []}}}),
     ("", {"config": {"metrics": 7}}),

@@ -215,7 +215,7 @@ def test_trials_that_lack_something(tmp_path: Path, change: dict) -> None:
     (tmp_path / TRIAL).write_text(json.dumps(noted))
     assert read_trial(tmp_path)["attempts"] == 1
     (tmp_path / TRIAL).write_text(json.dumps({**noted, **change}))
-    with pytest.raises(CheckpointError, match="holds no trial"):
+    with pytest.raises(CheckpointError, match="is not a trial"):
         read_trial(tmp_path)
 
 

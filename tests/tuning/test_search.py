@@ -311,5 +311,5 @@ def test_resuming_what_is_no_search_or_another(search, tmp_path):
         read_search(copy)
     shutil.copy(search.folder / SEARCH, copy / SEARCH)
     next(copy.glob("BPR/*/trial.json")).write_text('{"status": "odd"}')
-    with pytest.raises(CheckpointError, match="holds no trial"):
+    with pytest.raises(CheckpointError, match="is not a trial"):
         read_search(copy)

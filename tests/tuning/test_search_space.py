@@ -100,7 +100,7 @@ def test_a_small_space_of_ranges_gives_all_that_it_has():
         ("learning_rate: {min: 0, max: 1, step: 2}", "step must be above 0"),
         ("learning_rate: {min: 0, max: 1, step: 1e-9}", "10,000th"),
         ("learning_rate: {min: .nan, max: 1}", "both finite"),
-        ("- learning_rate", "must hold"),
+        ("- learning_rate", "must have"),
         ("learning_rate: [", "cannot read"),
     ],
 )
