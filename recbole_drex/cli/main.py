@@ -27,8 +27,10 @@ _REFUSED = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; errors that the user can fix are printed on one line, with exit status 2."""
-    # Threads that wait by spinning take the cores from other processes; read when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long take the cores from other processes: with two of them busy, explaining took seven times
+    # as long. OpenMP reads this when torch is imported; so short a spin costs nothing on an idle machine.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = make_parser()
     for stream in (sys.stdout, sys.stderr):
