@@ -31,7 +31,7 @@ DPI = 160
 
 
 def trained(dataset: str) -> Path:
-    """The folder of DReX's run on a data set, which is trained if there is none."""
+    """The folder of DReX's run on a data set, trained if it does not exist."""
     folder = Path("results") / dataset / "DReX" / "seed-2026"
     if not (folder / "result.json").is_file():
         run(["DReX"], dataset, resume=True)

@@ -14,7 +14,7 @@ print(run.recommend("user_025", k=3))
 pairs = pd.DataFrame({"user_id": ["user_025", "user_060"], "item_id": ["game_07", "game_07"]})
 print(pairs.assign(predicted=run.predict(pairs)))
 
-# All users at once, in a file; --explain adds the reasons.
+# All users, into a file; --explain adds the reasons.
 command = [sys.executable, "-m", "recbole_drex", "recommend", "--run", str(run.folder), "--top", "3"]
 subprocess.run([*command, "--out", "recommendations.csv"], check=True)
 print(pd.read_csv("recommendations.csv").head())

@@ -106,20 +106,12 @@ def recbole_models() -> list[str]:
     return names
 
 
-def canonical_model_name(model: str | type) -> str:
+def canonical_model_name(name: str) -> str:
     """Resolve the spelling of a model's name, ignoring case.
-
-    Args:
-        model: the name, or the class of a registered model.
 
     Raises:
         ConfigError: no such model; names the most similar one and all legal ones.
     """
-    if isinstance(model, type):
-        if _registered.get(model.__name__) is not model:
-            raise ConfigError(f"class {model.__name__} is not registered: decorate it with recbole_drex.register_model")
-        return model.__name__
-    name = model
     for known in own_models():
         if known.lower() == name.lower():
             return known

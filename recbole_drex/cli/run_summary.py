@@ -17,8 +17,9 @@ from tabulate import tabulate
 from recbole_drex.analysis.comparable import smaller_is_better
 from recbole_drex.analysis.comparison_table import comparison_table
 from recbole_drex.config.recbole_settings import absent_parts
-from recbole_drex.errors import DataError, printable
+from recbole_drex.errors import printable
 from recbole_drex.experiments.run import load_experiment
+from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import Explanation, render, use_color
 from recbole_drex.results.comparison import REFERENCES, Comparison, Run, comparison_of
@@ -26,7 +27,7 @@ from recbole_drex.results.comparison import REFERENCES, Comparison, Run, compari
 _COLUMNS = {"own_test": ("mae", "rmse"), "full": ("ndcg@10", "recall@10")}
 _NAMES = {"mae": "MAE", "rmse": "RMSE", "ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
 NO_TEST_PART = "There is no test part (eval_args), so nothing was evaluated."
-_TRIED = 20  # users among whose best recommendations one with two quotes is sought
+_TRIED = 20  # users with most reviews, among whose best recommendations one is chosen
 
 
 def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
@@ -66,8 +67,8 @@ def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
     if explained is not None:
         print(f"  recbole-drex explain --run {run} --user {shlex.quote(explained.user)}")
     print(f"  recbole-drex report {run}        # the same and more as a page")
-    dataset = shlex.quote(first["dataset"])
-    print(f"  recbole-drex compare --datasets {dataset} --models {first['model']},NARRE,BiasedMF")
+    dataset, models = shlex.quote(first["dataset"]), ",".join(dict.fromkeys([first["model"], "NARRE", "BiasedMF"]))
+    print(f"  recbole-drex compare --datasets {dataset} --models {models}")
     print("  --verbose prints all metrics, significance and the quality of the explanations")
     print("Files")
     for one in requested:
@@ -105,7 +106,7 @@ def metric_table(comparison: Comparison) -> str:
     table.index = [printable(str(name)) for name in table.index]
     right = ["left", *["right"] * len(columns)]
     lines = tabulate(table, headers=["test part", *columns], colalign=right, disable_numparse=True)
-    return f"{lines}\n* best; ↓ lower is better, ↑ higher is better; NDCG, Recall: of all unseen items"
+    return f"{lines}\n* best; ↓ lower is better, ↑ higher is better; NDCG and Recall rank unseen items"
 
 
 def _cell(row: pd.Series, name: str) -> str:
@@ -133,18 +134,18 @@ def _training(run: Run) -> str:
 
 
 def _explained(run_dir: Path) -> Explanation | None:
-    """The best recommendation of a user with many reviews, preferably one with quotes of both sides."""
-    try:
-        explainer = Explainer(load_experiment(run_dir))
-    except DataError:  # a model without explanations
+    """Of the users with most reviews, the one whose best recommendation has the most quotes."""
+    experiment = load_experiment(run_dir)
+    if not explains(experiment.model):
         return None
+    explainer = Explainer(experiment)
     users = explainer.users_by_evidence()[:_TRIED]
     explanations = [explainer.explain(explainer.recommender.user_name(user), top=1) for user in users]
     return max(explanations, key=_quotes, default=None)
 
 
 def _quotes(explanation: Explanation) -> int:
-    """Number of quotes printed for a recommendation."""
+    """Number of quotes that the parts of a recommendation have."""
     return sum(
         claim is not None and claim.quote is not None
         for item in explanation.recommendations

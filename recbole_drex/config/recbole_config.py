@@ -52,7 +52,7 @@ class Config(RecBoleConfig):
 
     def __init__(
         self,
-        model: str | type,
+        model: str,
         dataset: str,
         config_file_list: Iterable[str | Path] | None = None,
         config_dict: Mapping[str, Any] | None = None,

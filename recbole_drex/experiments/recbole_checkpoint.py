@@ -15,7 +15,7 @@ import torch
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.config.recbole_settings import refuse_absent_parts
 from recbole_drex.config.yaml_values import read_yaml
-from recbole_drex.data.dataset import SplitParts
+from recbole_drex.data.splits import SplitParts
 from recbole_drex.errors import CheckpointError, ConfigError
 from recbole_drex.experiments.quick_start import prepare_dataset
 from recbole_drex.experiments.run import build, run_trained

@@ -17,9 +17,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from tqdm import tqdm
 
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.data.dataset import ReviewDataset, settle_relevance, split
+from recbole_drex.data.dataset import ReviewDataset
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources
+from recbole_drex.data.splits import settle_relevance, split
 from recbole_drex.errors import CheckpointError, ConfigError, DrexError
 from recbole_drex.evaluation.metrics import check_valid_metric, predicts_ratings
 from recbole_drex.experiments import run_folder

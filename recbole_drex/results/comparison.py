@@ -197,8 +197,8 @@ def run_with_references(folder: Path) -> Comparison:
     """
     run = read_run(folder)
     root = folder.resolve().parents[1]
-    beside = [root / name / folder.resolve().name for name in REFERENCES if name != run.result["model"]]
-    matches = [read_run(path) for path in beside if (path / RESULT).is_file()]
+    reference_folders = [root / name / folder.resolve().name for name in REFERENCES if name != run.result["model"]]
+    matches = [read_run(path) for path in reference_folders if (path / RESULT).is_file()]
     kept = [one.folder for one in matches if _split_of(one.result) == _split_of(run.result)]
     return comparison_of([folder, *kept], [one.label for one in matches if one.folder in kept])
 

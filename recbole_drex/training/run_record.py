@@ -17,8 +17,9 @@ import torch
 
 from recbole_drex import __version__
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.data.dataset import REVIEW_ROW, ReviewDataset, SplitParts, fold_of
+from recbole_drex.data.dataset import REVIEW_ROW, ReviewDataset, fold_of
 from recbole_drex.data.prepare.manifest import TIMES, stored_settings
+from recbole_drex.data.splits import SplitParts
 from recbole_drex.evaluation.collector import LEVELS, TIE_KEYS, USER_MEAN
 from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
 from recbole_drex.evaluation.protocol import Protocol

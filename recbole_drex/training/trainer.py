@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from recbole_drex.analysis.comparable import LEAST_SHARE, order_share
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.data.dataset import EvaluationLoaders, SplitParts
+from recbole_drex.data.splits import EvaluationLoaders, SplitParts
 from recbole_drex.errors import CheckpointError, ConfigError, unknown_name
 from recbole_drex.evaluation.collector import ReviewCollector
 from recbole_drex.evaluation.metrics import PREFIXES, ReviewEvaluator

@@ -19,7 +19,8 @@ from recbole.utils import EvaluatorType
 import recbole_drex
 from recbole_drex.cli.main import main
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.data.dataset import ReviewDataset, settle_relevance, split
+from recbole_drex.data.dataset import ReviewDataset
+from recbole_drex.data.splits import settle_relevance, split
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import check_valid_metric
 from recbole_drex.evaluation.protocol import threshold_of_scale

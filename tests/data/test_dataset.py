@@ -12,7 +12,8 @@ import torch
 from altered import copy_of, pairs
 
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.data.dataset import ReviewDataset, settle_relevance, split
+from recbole_drex.data.dataset import ReviewDataset
+from recbole_drex.data.splits import settle_relevance, split
 from recbole_drex.errors import ConfigError, DataError
 
 SELDOM = ["u9", "seldom", 3.0, 0.0, np.nan]  # what RecBole can sample as an item that the others have not rated

@@ -85,7 +85,7 @@ class Victim:
     after_kill: Callable[[Path], None] = lambda folder: None
 
     def is_killed(self, folder: Path, kills: int, seed: int) -> collections.Counter[str]:
-        """Kill the command so many times; it is begun again in another folder whenever it has ended by itself.
+        """Kill the command several times; when it ends by itself, start it again in another folder.
 
         Before a process writes its first file it can do no harm. From there on moments are drawn from as long as an
         undisturbed process takes, and only kills that hit a running process count. Half of them hit it alone, as when

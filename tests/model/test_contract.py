@@ -257,7 +257,7 @@ def test_a_data_set_without_reviews_trains_on_ratings_alone(name, small, make_ex
     full = every_pair(fixed_epochs(experiment, tmp_path / "run", epochs=1))
     assert np.isfinite(full).all()
     output = make_experiment(name, modalities=["rating"], **options)
-    np.testing.assert_array_equal(full, every_pair(fixed_epochs(output, tmp_path / "told", epochs=1)))
+    np.testing.assert_array_equal(full, every_pair(fixed_epochs(output, tmp_path / "output", epochs=1)))
 
 
 def test_lost_word_features_are_no_lack_of_reviews(small, make_experiment, tmp_path):

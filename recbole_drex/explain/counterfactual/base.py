@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -29,6 +29,11 @@ class Counterfactual(ABC):
     orders: ClassVar[tuple[str, ...]] = ("evidence",)
     sums: ClassVar[bool] = False
     weights: list[torch.Tensor] | None = None
+
+    @classmethod
+    def of(cls, model: Any, user: int, item: int) -> Counterfactual:
+        """The prediction of a trained model for a user and an item, by internal ids."""
+        return cls(model, user, item)  # type: ignore[call-arg]
 
     @property
     def reads_words(self) -> bool:

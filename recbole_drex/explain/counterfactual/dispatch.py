@@ -1,9 +1,10 @@
-"""Selects the explanation functions of a model by its class.
+"""Selects what explains a model by the model's class.
 
-To explain your own model, register a function for its class::
+To explain your own model, register the class of its counterfactual predictions::
 
-    @counterfactual_for.register
-    def _(model: MyModel, user: int, item: int) -> Counterfactual: ...
+    @counterfactual_class.register
+    def _(model: MyModel) -> type[Counterfactual]:
+        return MyCounterfactual
 """
 
 from __future__ import annotations
@@ -24,6 +25,26 @@ from recbole_drex.model.review_based.narre import NARRE
 
 
 @singledispatch
+def counterfactual_class(model: Any) -> type[Counterfactual] | None:
+    """The class of a model's counterfactual predictions; None if none is registered for the model's class."""
+    return None
+
+
+@counterfactual_class.register
+def _(model: DReX) -> type[Counterfactual]:
+    return DReXCounterfactual
+
+
+@counterfactual_class.register
+def _(model: EMF) -> type[Counterfactual]:
+    return EMFCounterfactual
+
+
+@counterfactual_class.register
+def _(model: NARRE) -> type[Counterfactual]:
+    return NARRECounterfactual
+
+
 def counterfactual_for(model: Any, user: int, item: int) -> Counterfactual:
     """The prediction of a model for a user and an item, with counterfactual predictions.
 
@@ -32,14 +53,12 @@ def counterfactual_for(model: Any, user: int, item: int) -> Counterfactual:
         user, item: internal ids.
 
     Raises:
-        DataError: no function is registered for this model.
+        DataError: no class is registered for this model.
     """
-    raise DataError(f"no counterfactual predictions are defined for {type(model).__name__}")
-
-
-counterfactual_for.register(DReX, DReXCounterfactual.of)
-counterfactual_for.register(EMF, EMFCounterfactual)
-counterfactual_for.register(NARRE, NARRECounterfactual)
+    kind = counterfactual_class(model)
+    if kind is None:
+        raise DataError(f"no counterfactual predictions are defined for {type(model).__name__}")
+    return kind.of(model, user, item)
 
 
 @singledispatch
@@ -54,12 +73,3 @@ neighbours_of.register(EMF, explain_by_neighbours)
 def explains(model: Any) -> bool:
     """Whether a model offers explanations of any kind: counterfactual predictions or generated sentences."""
     return counterfactual_class(model) is not None or contract_of(model).writes
-
-
-def counterfactual_class(model: Any) -> type[Counterfactual] | None:
-    """The class that :func:`counterfactual_for` returns for a model; None if no function is registered for it."""
-    function = counterfactual_for.dispatch(type(model))
-    if function is counterfactual_for.dispatch(object):
-        return None
-    owner = getattr(function, "__self__", function)
-    return owner if isinstance(owner, type) else Counterfactual
