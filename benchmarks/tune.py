@@ -2,7 +2,7 @@
 
     python benchmarks/tune.py --dataset Movie_Critics --model DReX
 
-Runs the same grid of 12 trials twice, one after another and two at a time, with one core each and Ray started again each
+Runs the same grid of 12 trials twice, one by one and two at a time, with one core each and Ray started again each
 time. A trial's own seconds are those that it noted; what the search took beyond them, after the first trial had begun,
 is Ray's. Memory is that of the workers at its peak; pages of files, such as libraries, count once, as the workers share
 them. Prints a table and writes ``benchmarks/results/tune.json``.
