@@ -131,7 +131,7 @@ const WORDS = 8; // words of a profile that are not folded
 const profileOf = ({ profile }, { shared, entries }) => {
   if (!profile.length) return element("div");
   const [first, ...rest] = firstOf(WORDS, [...tiles(profile, shared, entries).children], element("ul", undefined, "tiles"), "word");
-  return holding("div", "", element("p", "Often writes about", "soft small"), first, ...rest);
+  return holding("div", "", element("p", "Characteristic words", "soft small"), first, ...rest);
 };
 
 const recommendationsOf = (entry, context) => {
