@@ -204,7 +204,7 @@ def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_it_had_not_been(search, sma
     errors = process.communicate(timeout=60)[1]
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         pytest.skip("started in the background, where SIGINT is ignored")
-    assert process.returncode == 130 and "--resume DIR goes on" in errors and "Traceback" not in errors
+    assert process.returncode == 130 and "recbole-drex tune --resume DIR" in errors and "Traceback" not in errors
     stopped = read_search(folder)
     assert stopped.described["winners"] == {} and stopped.described["seconds"]["BPR"] > 0
     done = {trial["name"]: trial for trial in stopped.trials["BPR"] if trial["status"] == "finished"}
