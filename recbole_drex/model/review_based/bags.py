@@ -30,6 +30,7 @@ class ReviewBags(nn.Module):
     """
 
     key: torch.Tensor
+    entity: torch.Tensor
     frequency: torch.Tensor
 
     def __init__(self, documents: Documents, user: torch.Tensor, item: torch.Tensor, side: Side, vocabulary_size: int):
@@ -49,6 +50,7 @@ class ReviewBags(nn.Module):
         row, word = torch.div(entry, len(order), rounding_mode="floor"), entry % len(order)
         self.counts = SparseRows(row, word, count.float(), len(key))
         self.register_buffer("key", key, persistent=False)
+        self.register_buffer("entity", _entity(key, side, self.n_items), persistent=False)
         self.register_buffer("frequency", torch.tensor([times[one] for one in order]), persistent=False)
 
     def of(self, user: torch.Tensor, item: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -63,6 +65,18 @@ class ReviewBags(nn.Module):
         owner = torch.repeat_interleave(torch.arange(len(row), device=row.device), end - begin)
         return owner, self.counts.column[index], self.counts.value[index]
 
+    def document(self, user: int, item: int) -> torch.Tensor:
+        """Counts (words,) of the words that the ratings of the item carry, or of the user, by ``side``; without those of
+        the pair itself."""
+        rows = torch.nonzero((self.entity == (user, item)[self.side]) & (self.key != user * self.n_items + item))
+        index, _ = self.counts.entries(rows.flatten())
+        total = torch.zeros(len(self.vocabulary), device=self.key.device)
+        return total.index_add(0, self.counts.column[index], self.counts.value[index])
+
+
+def _entity(key: torch.Tensor, side: Side, n_items: int) -> torch.Tensor:
+    return torch.div(key, n_items, rounding_mode="floor") if side == Side.USER else key % n_items
+
 
 def _carriers(documents: Documents, key: torch.Tensor, side: Side) -> torch.Tensor:
     """Position in ``key``, the sorted pairs with a rating, of the pair that carries each review; -1 for none."""
@@ -71,7 +85,7 @@ def _carriers(documents: Documents, key: torch.Tensor, side: Side) -> torch.Tens
     own = torch.searchsorted(key, documents.key).clamp(max=len(key) - 1)
     carrier = torch.where(key[own] == documents.key, own, -1)
     entity = (documents.user, documents.item)[side]
-    owner = torch.div(key, documents.n_items, rounding_mode="floor") if side == Side.USER else key % documents.n_items
+    owner = _entity(key, side, documents.n_items)
     pairs = torch.argsort(owner, stable=True)  # the pairs of each entity together
     count = torch.bincount(owner, minlength=int(entity.max()) + 1)
     first = count.cumsum(0) - count
