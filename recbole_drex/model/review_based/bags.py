@@ -66,7 +66,7 @@ class ReviewBags(nn.Module):
         return owner, self.counts.column[index], self.counts.value[index]
 
     def document(self, user: int, item: int) -> torch.Tensor:
-        """Counts (words,) of the words that the ratings of the item carry, or of the user, by ``side``; without those of
+        """Counts of the words (words,) that ratings of the item carry, or of the user, by ``side``; without those of
         the pair itself."""
         rows = torch.nonzero((self.entity == (user, item)[self.side]) & (self.key != user * self.n_items + item))
         index, _ = self.counts.entries(rows.flatten())
