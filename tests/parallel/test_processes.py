@@ -46,6 +46,7 @@ ALSO_EXACT: dict[str, dict[str, Any]] = {
     "DeepCoNN": {**FIXED, "word_size": 8, "filters": 8},
     "BiasedMF": {"train_batch_size": 301},
     "HFT": {"train_batch_size": 301},
+    "HRDR": {**FIXED, "word_size": 8, "filters": 8},
     "VBPR": {"train_batch_size": 301},
     "DMF-paper": {"train_batch_size": 301},
     "EMF": {"train_batch_size": 301},
