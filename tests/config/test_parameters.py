@@ -28,11 +28,13 @@ DECLARED = [
         for model in (
             "Bias",
             "BiasedMF",
+            "DAML",
             "DMF-paper",
             "DReX",
             "DeepCoNN",
             "EMF",
             "HFT",
+            "HRDR",
             "LIRDRec",
             "NARRE",
             "PESI",

@@ -47,6 +47,7 @@ ALSO_EXACT: dict[str, dict[str, Any]] = {
     "BiasedMF": {"train_batch_size": 301},
     "HFT": {"train_batch_size": 301},
     "HRDR": {**FIXED, "word_size": 8, "filters": 8},
+    "DAML": {**FIXED, "word_size": 8, "filters": 8, "document_words": 20},
     "VBPR": {"train_batch_size": 301},
     "DMF-paper": {"train_batch_size": 301},
     "EMF": {"train_batch_size": 301},

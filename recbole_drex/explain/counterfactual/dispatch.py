@@ -16,7 +16,7 @@ from recbole_drex.errors import DataError
 from recbole_drex.explain.counterfactual.base import Counterfactual
 from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.counterfactual.emf_counterfactual import EMFCounterfactual, explain_by_neighbours
-from recbole_drex.explain.counterfactual.review_counterfactual import ReviewCounterfactual
+from recbole_drex.explain.counterfactual.review_counterfactual import DocumentCounterfactual, ReviewCounterfactual
 from recbole_drex.explain.explanation import NeighbourExplanation
 from recbole_drex.explain.prediction_parts import Sum
 from recbole_drex.explain.topic_parts import topic_parts
@@ -24,6 +24,7 @@ from recbole_drex.model.contract import contract_of
 from recbole_drex.model.drex.drex import DReX
 from recbole_drex.model.factorization.emf import EMF
 from recbole_drex.model.review_based.attentive import AttentiveModel
+from recbole_drex.model.review_based.daml import DAML
 from recbole_drex.model.review_based.hft import HFT
 
 
@@ -46,6 +47,11 @@ def _(model: EMF) -> type[Counterfactual]:
 @counterfactual_class.register
 def _(model: AttentiveModel) -> type[Counterfactual]:
     return ReviewCounterfactual
+
+
+@counterfactual_class.register
+def _(model: DAML) -> type[Counterfactual]:
+    return DocumentCounterfactual
 
 
 def counterfactual_for(model: Any, user: int, item: int) -> Counterfactual:

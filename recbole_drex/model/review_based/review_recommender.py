@@ -20,17 +20,14 @@ _PAIRS = 4096  # reviewed pairs per block of predictions
 _DAMPING = 10.0  # pseudo-count of the means that initialise the biases
 
 
-class ReviewModel(CacheMixin, RatingModel):
-    """Base of DeepCoNN and NARRE: documents, their convolution, and prediction without the pair's own review.
+class DocumentModel(CacheMixin, RatingModel):
+    """Base of DeepCoNN, NARRE, HRDR and DAML: documents, their word vectors, and biases.
 
-    After training, users and items are read once, with all their reviews, and cached. Pairs that are evidence are
-    predicted without their own review, as in training; all others are predicted from the cache.
-
-    A subclass implements ``refresh`` (fill the cache), ``score_of_others`` (pairs without a review, shapes broadcast)
-    and ``score_of_reviewed`` (flat pairs without the reviews at ``row``).
+    What is read of documents for prediction is cached after training. A subclass implements ``refresh``, which fills
+    the cache, and ``score``.
 
     Raises:
-        DataError: no review has words, their features are missing, or the word vectors cannot be read.
+        DataError: no review has words, or their features are missing.
     """
 
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
@@ -49,7 +46,6 @@ class ReviewModel(CacheMixin, RatingModel):
             "The review of the pair that is predicted takes part on neither side.",
         ),
         Parameter("filters", int, 100, "F: filters of the convolution.", least=1),
-        Parameter("window", int, 3, "Words of a window.", least=1),
         Parameter("bias_reg_weight", float, 0.05, "L2 on the biases of a batch.", least=0),
         *RatingModel.PARAMETERS,
         general("learning_rate", 0.001),
@@ -64,12 +60,19 @@ class ReviewModel(CacheMixin, RatingModel):
         self.exclude_target_review = config["exclude_target_review"]
         evidence = dataset.evidence()
         require_words(config, dataset, evidence)
-        store = dataset.features()
         self.documents = Documents(
-            evidence, store, self.n_users, self.n_items, config["max_reviews"], config["review_words"]
+            evidence, dataset.features(), self.n_users, self.n_items, config["max_reviews"], config["review_words"]
         )
-        vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, store.settings, config["word_size"])
-        self.cnn = TextCNN(self.documents, torch.from_numpy(vectors), config["filters"], config["window"])
+
+    def vectors_of_words(self, config, dataset) -> torch.Tensor:
+        """Vectors of the vocabulary of the documents, (words, width).
+
+        Raises:
+            DataError: the file of word vectors cannot be read.
+        """
+        settings = dataset.features().settings
+        vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, settings, config["word_size"])
+        return torch.from_numpy(vectors)
 
     def biases_of(self, dataset) -> nn.ModuleList:
         """Learned biases of users and items, initialised with damped means."""
@@ -84,13 +87,37 @@ class ReviewModel(CacheMixin, RatingModel):
         row = self.documents.find(user, item)
         return row if self.exclude_target_review else torch.full_like(row, -1)
 
-    def has_own_evidence(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Whether anything has to be left out of the prediction of each pair; shapes broadcast."""
-        return self.own_review(user, item) >= 0
-
     def refresh(self) -> None:
         """Read all users and items with the current parameters, and cache them."""
         raise NotImplementedError
+
+    def make_ready(self) -> None:
+        """Refresh if the parameters have changed; several processes share the work, so all must call this."""
+        if self._stale:
+            self.refresh()
+            self._stale = self.training
+
+
+class ReviewModel(DocumentModel):
+    """Base of DeepCoNN, NARRE and HRDR: the convolution of reviews, and prediction without the pair's own review.
+
+    Pairs that are evidence are predicted without their own review, as in training; all others are predicted from cached
+    states of users and items.
+
+    A subclass implements ``refresh`` (fill the cache), ``score_of_others`` (pairs without evidence, shapes broadcast)
+    and ``score_of_reviewed`` (flat pairs without the reviews at ``row``).
+    """
+
+    PARAMETERS = (Parameter("window", int, 3, "Words of a window.", least=1), *DocumentModel.PARAMETERS)
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        vectors = self.vectors_of_words(config, dataset)
+        self.cnn = TextCNN(self.documents, vectors, config["filters"], config["window"])
+
+    def has_own_evidence(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Whether anything has to be left out of the prediction of each pair; shapes broadcast."""
+        return self.own_review(user, item) >= 0
 
     def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Scores from the cache; shapes broadcast."""
@@ -110,9 +137,3 @@ class ReviewModel(CacheMixin, RatingModel):
             row = self.own_review(user[part], item[part])
             score.view(-1)[part] = self.score_of_reviewed(user[part], item[part], row)
         return score
-
-    def make_ready(self) -> None:
-        """Refresh if the parameters have changed; several processes share the work, so all must call this."""
-        if self._stale:
-            self.refresh()
-            self._stale = self.training
