@@ -138,7 +138,7 @@ class EvidenceEffect:
         review: the interaction.
         delta: the prediction minus the prediction without this interaction: above 0 if it raised the prediction. In
             rating units, or in score units for ranking models.
-        weight: the model's weight of the review (NARRE's usefulness); None for models without weights.
+        weight: the model's weight of the review (NARRE, HRDR, DAML); None for models without weights.
     """
 
     side: str

@@ -221,7 +221,7 @@ def by_evidence(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
 
 
 def by_usefulness(counterfactual: Any) -> tuple[Case, Sequence[Unit]]:
-    """Reviews of the item by descending NARRE weight; the pool is the item's reviews."""
+    """Reviews of the item by descending weight of the model; the pool is the item's reviews."""
     case = ReviewCase(counterfactual, sides=(Side.ITEM,))
     return case, case.pool  # sorted by descending weight
 

@@ -150,7 +150,7 @@ class DAML(DocumentModel):
     """
 
     PARAMETERS = (
-        Parameter("document_words", int, 100, "L: words of a user's or an item's document.", least=1),
+        Parameter("document_words", int, 80, "L: words of a user's or an item's document.", least=1),
         Parameter("latent_size", int, 32, "Width of a document's vector.", least=1),
         Parameter("embedding_size", int, 32, "Width of the free embeddings.", least=1),
         Parameter("factors", int, 32, "k: factors of the neural factorisation machine.", least=1),
