@@ -103,6 +103,21 @@ class _SafeTrainer(recbole_trainer.Trainer):
             metrics.update(self.evaluate(loader, load_best_model=False))
         return Evaluation(metrics, **self.eval_collector.tables)
 
+    def _full_sort_batch_eval(self, batched_data):
+        """As in RecBole, but a user's evidence is not scored exactly: it is masked here, or by the collector if it has
+        no rating."""
+        interaction, masked, positive_u, positive_i = batched_data
+        offered = contract_of(self.model)
+        with torch.no_grad():
+            rows = [offered.predict_unknown(user) for user in interaction[self.config["USER_ID_FIELD"]].tolist()]
+        known = [row for row in rows if row is not None]
+        if masked is None or len(known) < len(rows):
+            return super()._full_sort_batch_eval(batched_data)
+        scores = torch.stack(known)
+        scores[:, 0] = -np.inf
+        scores[masked] = -np.inf
+        return interaction, scores, positive_u, positive_i
+
     def _neg_sample_batch_eval(self, batched_data):
         interaction = batched_data[0].to(self.device)
         scores = self.model.predict(interaction)
