@@ -272,7 +272,9 @@ def load_encoder(
     if precision == "auto":
         precision = "bfloat16" if fast else "float32"
     elif precision == "bfloat16" and not fast:
-        logger.warning("'%s' has no instructions for bfloat16: encoding is slower than with precision float32", device)
+        logger.warning(
+            "device '%s' has no instructions for bfloat16: encoding is slower than with precision float32", device
+        )
         if engine == "auto":
             chosen = "torch"  # OpenVINO would take forty times as long
     model, tokenizer = _load(name, folder)

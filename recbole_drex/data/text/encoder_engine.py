@@ -146,8 +146,11 @@ class OpenVinoModel:
             except ConversionError:
                 raise
             except Exception as error:  # tracing runs the code of the model, which may raise anything
-                reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                raise ConversionError(reason.strip()) from error
+                first = error
+                while isinstance(first.__cause__, Exception):
+                    first = first.__cause__
+                lines = [line.strip() for line in str(first).splitlines() if line.strip()]
+                raise ConversionError(lines[0][:120] if lines else type(first).__name__) from error
 
     def __call__(self, input_ids: Any, attention_mask: Any) -> tuple[Any]:
         """Last hidden states, float32 (rows, length, width), valid until the next call.

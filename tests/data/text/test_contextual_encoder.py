@@ -252,9 +252,7 @@ def test_large_values_are_clipped_and_nan_is_refused(engine: str, tiny: Path, tm
     values = np.concatenate(load_encoder(large, **options).encode(REVIEWS))
     assert np.isfinite(values).all()
     assert np.abs(values).max() == np.finfo(np.float16).max
-    broken = load_encoder(
-        changed(tiny, tmp_path / "nan", lambda weights: weights[last].fill_(float("nan"))), **options
-    )
+    broken = load_encoder(changed(tiny, tmp_path / "nan", lambda weights: weights[last].fill_(float("nan"))), **options)
     assert broken.engine == engine
     with pytest.raises(DataError, match="NaN or infinite"):
         broken.encode(REVIEWS)
