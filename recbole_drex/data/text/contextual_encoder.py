@@ -197,7 +197,7 @@ def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[i
         Length and number of rows of a batch, and the indices of its reviews, at most one per row. The number of rows
         depends only on the length.
     """
-    step = np.select([lengths <= 8, lengths <= 16], [1, 2], 8)
+    step = np.select([lengths <= 8, lengths <= 16, lengths <= 64], [1, 2, 4], 8)
     padded = np.minimum(-(-lengths // step) * step, longest)
     order = np.argsort(-padded, kind="stable")
     for length in np.unique(padded)[::-1].tolist():
@@ -272,9 +272,7 @@ def load_encoder(
     if precision == "auto":
         precision = "bfloat16" if fast else "float32"
     elif precision == "bfloat16" and not fast:
-        logger.warning(
-            "device '%s' has no instructions for bfloat16: encoding is slower than with precision float32", device
-        )
+        logger.warning("device '%s' has no instructions for bfloat16: precision float32 would be faster", device)
         if engine == "auto":
             chosen = "torch"  # OpenVINO would take forty times as long
     model, tokenizer = _load(name, folder)

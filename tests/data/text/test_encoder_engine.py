@@ -108,9 +108,7 @@ def test_a_model_that_cannot_be_converted(tmp_path: Path, caplog: pytest.LogCapt
     (line,) = caplog.messages
     assert line.startswith(f"OpenVINO cannot run encoder '{model}' (") and line.endswith("): PyTorch is used")
     assert (root.level, root.handlers, root.filters) == state
-    with pytest.raises(
-        ConfigError, match=r"^encoder_engine 'openvino' cannot run encoder '.*\(.*\): use auto or torch$"
-    ):
+    with pytest.raises(ConfigError, match=r"^encoder_engine 'openvino' cannot run encoder '.*\(.*\): use auto or"):
         load(model, precision="float32", engine="openvino")
 
 
@@ -151,9 +149,7 @@ def test_a_processor_without_bfloat16(
     assert load(bert).precision == "float32" and not caplog.messages
     encoder = load(bert, precision="bfloat16")
     assert (encoder.engine, encoder.precision) == ("torch", "bfloat16")
-    assert caplog.messages == [
-        "device 'cpu' has no instructions for bfloat16: encoding is slower than with precision float32"
-    ]
+    assert caplog.messages == ["device 'cpu' has no instructions for bfloat16: precision float32 would be faster"]
     assert all(np.isfinite(vectors).all() for vectors in encoder.encode(REVIEWS))
 
 
