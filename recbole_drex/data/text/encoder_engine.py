@@ -82,9 +82,10 @@ def same_engine(settings: Mapping[str, Any]) -> str:
     if choose_engine("auto", "cpu") == "openvino":
         return "auto"
     logger.warning(
-        "the data set was encoded by OpenVINO, which is not installed: new texts are encoded by PyTorch, whose vectors "
-        "differ by rounding. To install it: %s", INSTALL_LINE,
-    )  # fmt: skip
+        "the data set was encoded by OpenVINO, which cannot be used here: new texts are encoded by PyTorch, whose "
+        "vectors differ by rounding. To install it: %s",
+        INSTALL_LINE,
+    )
     return "torch"
 
 

@@ -157,7 +157,7 @@ def test_the_engine_of_a_data_set(missing: None, caplog: pytest.LogCaptureFixtur
     assert same_engine({"name": "static"}) == "torch" and not caplog.messages
     assert same_engine({"name": "static", "engine": "openvino"}) == "torch"
     (line,) = caplog.messages
-    assert line.startswith("the data set was encoded by OpenVINO, which is not installed: new texts are encoded by")
+    assert line.startswith("the data set was encoded by OpenVINO, which cannot be used here: new texts are encoded by")
 
 
 @needs_openvino

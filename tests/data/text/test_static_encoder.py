@@ -294,7 +294,7 @@ def test_a_data_set_encoded_by_openvino_is_used_without_it(raw, tmp_path, monkey
     assert make(tmp_path / "auto", raw, precision="float32") == made["auto"]
     assert not caplog.messages
     vectors = static_vectors_of(made["openvino"]["encoder"], "minilm")(["xylophone"])
-    assert ["encoded by OpenVINO, which is not installed" in line for line in caplog.messages] == [True]
+    assert ["encoded by OpenVINO, which cannot be used here" in line for line in caplog.messages] == [True]
     np.testing.assert_array_equal(vectors, StaticVectors("minilm", engine="torch")(["xylophone"]))
     with pytest.raises(ConfigError, match="encoder_engine 'openvino' needs OpenVINO"):
         make(tmp_path / "new", raw, encoder_engine="openvino")
