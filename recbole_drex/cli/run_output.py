@@ -225,7 +225,8 @@ def print_statistics(manifest: dict[str, Any], folder: Path, keep_unrated: bool)
     if "words" in manifest:
         words, lemmas = manifest["words"], manifest["vocabulary"]
         encoder = " ".join(manifest["encoder"][key] for key in ("static_vectors", "name") if key in manifest["encoder"])
-        print(f"{words:,} words of {lemmas:,} lemmas, encoded by {encoder}")
+        engine = " with OpenVINO" if "engine" in manifest["encoder"] else ""
+        print(f"{words:,} words of {lemmas:,} lemmas, encoded by {encoder}{engine}")
     for name, entry in manifest.get("items", {}).items():
         print(f"Vectors of items, {name}: {entry['width']} wide, missing for {entry['missing']:,} items")
     print(f"Files: {folder}{os.sep}")
