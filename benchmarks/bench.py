@@ -21,7 +21,7 @@ import harness
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.utils.files import read_json
 
-NAMES = ("startup", "preparing", "encoding", "attention", "store", "epoch", "scoring", "growth")
+NAMES = ("startup", "preparing", "encoding", "attention", "store", "epoch", "scoring", "whole", "growth")
 
 
 def _run(options: argparse.Namespace) -> int:
