@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -52,16 +51,13 @@ def run(command: Sequence[str], log: Path, env: Mapping[str, str] | None = None)
         )  # fmt: skip
         watch = threading.Thread(target=_watch, args=(process.pid, peaks, done), daemon=True)
         watch.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        process.wait()
     seconds = time.perf_counter() - started
     done.set()
     watch.join()
     if process.returncode:
         raise DrexError(f"{' '.join(command)} failed with exit code {process.returncode}: {last_line(log)}; see {log}")
-    # The largest of one process, which the kernel knows exactly, in case that the looks have missed it.
-    largest = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Usage(began, seconds, max(peaks[0], largest))
+    return Usage(began, seconds, peaks[0])
 
 
 def last_line(log: Path) -> str:
@@ -71,6 +67,7 @@ def last_line(log: Path) -> str:
 
 
 def _watch(pid: int, peaks: list[int], done: threading.Event) -> None:
+    # The kernel's own maximum (ru_maxrss) is of no use: it counts what this process held when it started the command.
     while not done.wait(_EVERY):
         resident = 0
         with contextlib.suppress(psutil.Error):  # has ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -222,10 +223,11 @@ def plain(data: Data, run: Path, work: Path, seed: int, share: float) -> Way:
 
 def cornacs(data: Data, run: Path, work: Path, seed: int, share: float) -> list[Way]:
     """cornac's NARRE on the rows and the split of a run; its HFT and MF where NARRE does not run."""
+    folder = work.parent / "cornac-venv"
     try:
-        python = _cornac_python(work.parent / "cornac-venv")
-    except DrexError as error:
-        return [Way(data, "cornac", {}, note=f"not installed: {error}")]
+        python = _cornac_python(folder)
+    except DrexError:
+        return [Way(data, "cornac", {}, note=f"not installed: {watch.last_line(_log(folder))}")]
     ways = [_cornac(python, "NARRE", data, run, work, seed, share)]
     if ways[0].total is None:
         ways += [_cornac(python, name, data, run, work, seed, share) for name in ("HFT", "MF")]
@@ -239,8 +241,8 @@ def _cornac(python: str, name: str, data: Data, run: Path, work: Path, seed: int
     env = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads} if threads else {}
     try:
         usage = watch.run([*command, "--share", str(share)], folder / "log", env)
-    except DrexError as error:
-        return Way(data, by, {}, note=str(error))
+    except DrexError:
+        return Way(data, by, {}, note=f"does not run: {watch.last_line(folder / 'log')}")
     made = read_json(folder / "made.json")
     note = f"training extrapolated from one of {made['epochs']} iterations" if made["extrapolated"] else ""
     return _finished(data, by, usage, made, note)
@@ -254,15 +256,18 @@ def _cornac_python(folder: Path) -> str:
     """
     python = str(folder / "bin" / "python")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    log = folder.with_name("cornac.log")
+    log = _log(folder)
     if not (folder / "bin" / "python").exists():
         watch.run([sys.executable, "-m", "venv", str(folder)], log)
     watch.run([python, "-m", "pip", "install", "-q", CORNAC, "pandas"], log)
-    try:
+    with contextlib.suppress(DrexError):  # NARRE says so when it imports it
         watch.run([python, "-m", "pip", "install", "-q", TENSORFLOW], log)
-    except DrexError as error:  # NARRE says so when it is imported
-        print(f"note: {error}", file=sys.stderr)
     return python
+
+
+def _log(folder: Path) -> Path:
+    """Where the installation in ``folder`` writes what it prints."""
+    return folder.with_name("cornac.log")
 
 
 def _common(data: Data, run: Path, folder: Path, seed: int) -> list[str]:
