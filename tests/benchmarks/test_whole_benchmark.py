@@ -39,6 +39,7 @@ ROWS = [
     ("cat", "x", 5.0, 6, "", "Wrote once."),  # too few ratings
     ("ann", "z", None, 7, "", "No rating."),  # too few ratings of the item
     ("bob", "z", 9.0, 8, "", "Not legal."),
+    ("cat", "y", 5.0, -8, "", "Not legal either."),
 ]
 
 
