@@ -26,10 +26,10 @@ from recbole_drex.errors import ConfigError, DrexError
 from recbole_drex.results.run_result import RESULT, read_interactions, read_result
 from recbole_drex.utils.files import read_json
 
-STAGES = ("start", "read", "encode", "load", "build", "train", "validate", "evaluate", "explain", "rest")
-"""Of a way: starting, and what is in no other stage; reading, cleaning and writing the data set; encoding texts;
-loading and splitting; making the model; training epochs; their validation; evaluation; explanations with their
-measures; reference models and the summary on the terminal."""
+STAGES = ("start", "read", "items", "encode", "load", "build", "train", "validate", "evaluate", "explain", "rest")
+"""Of a way: starting, and what is in no other stage; reading, cleaning and writing the data set; vectors of items;
+encoding reviews; loading and splitting; making the model; training epochs; their validation; evaluation; explanations
+with their measures; reference models and the summary on the terminal."""
 OURS = {"static": "recbole_drex, static vectors", "contextual": "recbole_drex, contextual vectors"}
 PLAIN = "plain script, NARRE"
 CORNAC = "cornac==3.0.1"

@@ -79,6 +79,7 @@ def test_a_run_leaves_all_its_files_and_no_litter(finished, model):
         assert len(history) == 2
     seconds = result["seconds"]
     assert min(seconds[step] for step in ("load", "build", "train", "validate", "evaluate")) > 0
+    assert min(seconds[step] for step in ("prepare", "items", "encode")) >= 0
     assert seconds.get("explain", 0) > 0 if explained else "explain" not in seconds
 
 
