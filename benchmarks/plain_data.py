@@ -15,7 +15,7 @@ _SPLIT = ["user_id", "item_id", "split"]
 
 def read(raw: Path) -> pd.DataFrame:
     """The needed columns of compressed JSON lines, by pandas' own parser, in pieces."""
-    pieces = pd.read_json(raw, lines=True, chunksize=BLOCK, convert_dates=False)
+    pieces = pd.read_json(raw, lines=True, chunksize=BLOCK, dtype=False)
     return pd.concat((piece[COLUMNS] for piece in pieces), ignore_index=True)
 
 
@@ -23,7 +23,7 @@ def core(frame: pd.DataFrame, user_min: int, item_min: int) -> pd.DataFrame:
     """Legal rows, the latest of each pair, of users and items that have enough ratings; their text is ``review``."""
     rated = frame["rating"]
     legal = frame["user_id"].notna() & frame["parent_asin"].notna() & (rated.isna() | rated.between(0.5, 5))
-    frame = frame[legal & ~(frame["timestamp"] < 0)]
+    frame = frame[legal & ~(pd.to_numeric(frame["timestamp"]) < 0)]
     title, text = frame["title"].str.strip(), frame["text"].str.strip()
     frame = frame.assign(review=(title + ". " + text).where((title != "") & (text != ""), title + text))
     frame = frame[frame["rating"].notna() | (frame["review"] != "")]

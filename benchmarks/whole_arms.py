@@ -76,6 +76,7 @@ class Way:
         features: bytes of word features on disk; None where none are written.
         epochs: that were trained; None for a model without.
         rmse: on the test part.
+        kept: interactions that are left of the raw ones; None where it was not asked.
         note: what is estimated and how, or why it failed; empty where all is measured.
     """
 
@@ -86,6 +87,7 @@ class Way:
     features: int | None = None
     epochs: int | None = None
     rmse: float | None = None
+    kept: int | None = None
     note: str = ""
 
     @property
@@ -97,7 +99,7 @@ class Way:
         """As a row of a table."""
         seconds = {f"{stage} s": _rounded(self.seconds.get(stage), 2) for stage in STAGES}
         return {
-            "data set": self.data.name, "by": self.by, **seconds, "total s": _rounded(self.total, 1),
+            "data set": self.data.name, "kept": self.kept, "by": self.by, **seconds, "total s": _rounded(self.total, 1),
             "memory MiB": round(self.memory / 2**20) or None, "epochs": self.epochs, "RMSE": _rounded(self.rmse, 4),
             "features MB": None if self.features is None else round(self.features / 1e6, 1), "note": self.note,
         }  # fmt: skip
@@ -169,8 +171,8 @@ def ours(data: Data, arm: str, work: Path, seed: int, epochs: int | None) -> tup
     stages["start"] = until_result - sum(stages.values())
     stages["rest"] = usage.seconds - until_result
     features = _size(folder / "data" / data.name / "features")
-    rmse = result["test"]["own_test"]["rmse"]
-    return Way(data, OURS[arm], stages, usage.memory, features, result["epochs_run"], rmse), run
+    rmse, kept = result["test"]["own_test"]["rmse"], result["data"]["interactions"]
+    return Way(data, OURS[arm], stages, usage.memory, features, result["epochs_run"], rmse, kept), run
 
 
 def estimated_contextual(data: Data, static: Way, run: Path, work: Path, seed: int, share: float) -> Way:
@@ -200,9 +202,8 @@ def estimated_contextual(data: Data, static: Way, run: Path, work: Path, seed: i
     encode = seconds["share"] + one * (len(texts) - count)
     note = f"encoding extrapolated from {count:,} of {len(texts):,} reviews; other stages as static; memory of encoding"
     features = round(_size(folder / "data" / "share" / "features") * len(texts) / count)
-    return Way(
-        data, OURS["contextual"], {**static.seconds, "encode": encode}, memory, features, static.epochs, None, note
-    )
+    stages = {**static.seconds, "encode": encode}
+    return Way(data, OURS["contextual"], stages, memory, features, static.epochs, kept=static.kept, note=note)
 
 
 def plain(data: Data, run: Path, work: Path, seed: int, share: float) -> Way:
@@ -280,7 +281,7 @@ def _common(data: Data, run: Path, folder: Path, seed: int) -> list[str]:
 def _finished(data: Data, by: str, usage: watch.Usage, made: Mapping[str, Any], note: str) -> Way:
     """What a plain script took that wrote ``made``."""
     seconds = {"start": usage.seconds - made["took"], **made["seconds"]}
-    return Way(data, by, seconds, usage.memory, None, made["epochs"], made.get("rmse"), note)
+    return Way(data, by, seconds, usage.memory, None, made["epochs"], made.get("rmse"), note=note)
 
 
 def _emptied(folder: Path) -> Path:

@@ -178,10 +178,10 @@ def test_stages_grow_with_the_data_and_epochs_are_compared_one_by_one():
     small, large = (
         _way(
             f"generated-{n}", OURS["static"],
-            {"read": n / 1000, "train": epochs * n**1.2 / 1000, "load": n / 1e6, "validate": 0.0},
-            reviews=n, epochs=epochs, memory=n * 2**20, features=n,
+            {"read": n / 1000, "train": epochs * kept**1.2 / 1000, "load": n / 1e6, "validate": 0.0},
+            reviews=n, epochs=epochs, memory=n * 2**20, features=n, kept=kept,
         )
-        for n, epochs in ((1000, 10), (16_000, 20))
+        for n, epochs, kept in ((1000, 10, 100), (16_000, 20, 2000))
     )  # fmt: skip
     found = {one.what.removeprefix("growth of stage "): one for one in whole.slopes([large, small])}
     assert {what: one.value for what, one in found.items() if one.aim} == pytest.approx(
