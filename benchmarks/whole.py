@@ -115,7 +115,8 @@ def slopes(ways: Sequence[Way]) -> list[harness.Finding]:
         aim = None if stage == "total" else 1.1
         if seconds[1] >= _BRIEF and seconds[0] > 0:
             what = f"growth of stage '{stage}'{', an epoch' if by_epoch else ''}"
-            against = f"{sizes[0]:,} to {sizes[1]:,} {'raw' if raw else 'kept'} reviews: {seconds[0]:.3g} to {seconds[1]:.3g} s"
+            counted = f"{sizes[0]:,} to {sizes[1]:,} {'raw' if raw else 'kept'} reviews"
+            against = f"{counted}: {seconds[0]:.3g} to {seconds[1]:.3g} s"
             found.append(harness.Finding(what, against, growth.slope(sizes, seconds), "log/log", aim, at_most=True))
     return found
 
