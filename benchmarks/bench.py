@@ -24,7 +24,7 @@ import harness
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.utils.files import read_json
 
-NAMES = ("startup", "preparing", "encoding", "attention", "store", "epoch", "scoring", "growth")
+NAMES = ("startup", "preparing", "encoding", "attention", "store", "epoch", "scoring", "whole", "growth")
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _BEGIN, _END = "<!-- benchmarks -->\n", "<!-- end -->\n"

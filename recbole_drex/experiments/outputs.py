@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from recbole_drex.config.recbole_config import Config
@@ -75,7 +76,9 @@ def finish(
     write_json(run_dir / HISTORY, trainer.history)
     contract_of(experiment.model).write_fitted(run_dir / FITTED)
     if explains(experiment.model) and (config["explained_users"] or config["measured_users"]):
+        started = perf_counter()
         result |= _explain(experiment, run_dir)
+        result["seconds"]["explain"] = perf_counter() - started
     logger.info("test result: %s", json.dumps(result["test"]))
     trainer.tensorboard.close()
     return result

@@ -176,6 +176,7 @@ def _build(
     _check_language(raw.texts(rows[:: 1 + len(rows) // _SAMPLE]), settings["language"])
     shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
     kept = sorted(frame["item_id"].astype(str).unique())
+    making_vectors = perf_counter()
     modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER)
     encoding = perf_counter()
     features = _encode(dataset, folder, made, engine, raw, shards, settings, rebuild)
@@ -217,7 +218,9 @@ def _build(
         "versions": versions(),
     }
     # Not in the manifest, which is the same for the same data.
-    times: dict[str, float | None] = {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds}
+    item_seconds = encoding - making_vectors
+    prepare_seconds = perf_counter() - started - item_seconds - encode_seconds
+    times: dict[str, float | None] = {"prepare": prepare_seconds, "items": item_seconds, "encode": encode_seconds}
     if features == folder / FEATURES:
         # The duration of encoding the reused features, if known.
         times["encode"] = read_json(folder / TIMES)["encode"] if (folder / TIMES).is_file() else None
