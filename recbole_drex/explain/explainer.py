@@ -1,7 +1,7 @@
 """Recommendations with explanations, in one form for all models.
 
-An explanation contains what the model offers: the parts of a prediction (DReX), the item's most useful reviews (NARRE),
-ratings by the user's neighbours (EMF), or a generated sentence (PESI).
+An explanation contains what the model offers: the parts of a prediction (DReX, HFT), the item's most useful reviews
+(NARRE), ratings by the user's neighbours (EMF), or a generated sentence (PESI).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from recbole_drex.explain.counterfactual.dispatch import (
     counterfactual_for,
     explains,
     neighbours_of,
+    sum_of,
 )
 from recbole_drex.explain.counterfactual.new_user import counterfactual_for_new
 from recbole_drex.explain.effects import find_evidence
@@ -174,6 +175,8 @@ class Explainer:
             if self.has_counterfactuals:
                 reason |= self._effects(counterfactual_for(model, uid, iid))
             reason["neighbours"] = neighbours_of(model, uid, iid)
+            if (parts := sum_of(model, uid, iid)) is not None:
+                reason |= parts._asdict()
         if contract_of(model).writes:
             items = [iid for iid, _ in chosen]
             for reason, written in zip(reasons, model.generate([uid] * len(items), items), strict=True):  # type: ignore[operator]

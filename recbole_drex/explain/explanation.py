@@ -205,12 +205,14 @@ class Part:
 
     Attributes:
         kind: ``average`` (prediction for an unknown user and an unknown item), ``user``, ``item``, ``aspect`` (aspects
-            that the user writes about, times the item's opinions), ``taste`` (the item's reviews, weighted by the
-            user's ratings of other items) or ``rest`` (patterns in past ratings and reviews).
-        name: display name; for an aspect, its main words in these reviews in their common written forms.
+            that the user writes about, times the item's opinions), ``topic`` (a topic of the item's reviews that the
+            user likes or dislikes), ``own topic`` (a topic of the user's reviews), ``taste`` (the item's reviews,
+            weighted by the user's ratings of other items) or ``rest`` (patterns in past ratings and reviews).
+        name: display name; for an aspect, its main words in these reviews in their common written forms; for a topic,
+            the lemmas that distinguish it.
         value: in units of the score, see ``scale`` of :class:`Recommendation`.
         rating: in rating units; in score units for ranking models.
-        words: for an aspect, the lemmas of the name; empty for the sum of all small aspects.
+        words: for an aspect or topic, the lemmas of the name; empty for the sum of all small aspects.
         user: for a named aspect, what the user's reviews say about it.
         item: for a named aspect, what other users' reviews of the item say about it. For the sum of all small aspects,
             what they say at these words, if most of them agree with the part's sign.

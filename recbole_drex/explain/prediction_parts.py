@@ -104,7 +104,7 @@ class Parts:
             shown += self._aspects(counterfactual, sum(aspects), slope)
         if model.taste is not None:
             shown.append(parts["taste"])
-        return Sum(total, _scale(model.head), (*shown, parts["rest"]))
+        return Sum(total, scale_of(model.head), (*shown, parts["rest"]))
 
     def _aspects(self, counterfactual: DReXCounterfactual, total: float, slope: float) -> list[Part]:
         """The part of aspects, split by words of the item's reviews.
@@ -171,5 +171,6 @@ class Parts:
         )
 
 
-def _scale(head: Any) -> str:
+def scale_of(head: Any) -> str:
+    """The scale of a model's scores, by its head."""
     return ORDINAL if isinstance(head, OrdinalHead) else RANKING if isinstance(head, RankingHead) else RATING

@@ -22,7 +22,8 @@ from recbole_drex.explain.wording import ENGLISH, Language
 _REASONS = (3, 2)  # maximum number of reasons for and against
 _ASPECTS = 4  # aspects named in a sum, by descending effect
 _RARE = 0.1  # if fewer of the user's reviews mention an aspect, the sentence omits the user's side
-_REASONED = ("item", "aspect", "taste")  # kinds of parts that may be reasons
+_NAMED = ("aspect", "topic", "own topic", "taste")
+_REASONED = ("item", *_NAMED)  # kinds of parts that may be reasons
 
 
 class HasMeanRating(Protocol):
@@ -126,7 +127,7 @@ def reasons_of(item: Recommendation) -> tuple[list[Part], list[Part]]:
 def _of_parts(item: Recommendation, language: Language) -> list[str]:
     reasons = [[_reason(item, part, language) for part in parts] for parts in reasons_of(item)]
     sentences = _for_and_against(item, reasons, language)
-    if not any(part.kind in ("aspect", "taste") and abs(part.rating) >= SMALLEST for part in item.parts):
+    if not any(part.kind in _NAMED and abs(part.rating) >= SMALLEST for part in item.parts):
         rest = sum(part.rating for part in item.parts if part.kind == "rest")
         by = f"{'-' if rest < 0 else '+'}{language.number(abs(rest), 2)}"
         sentences.append(language.patterns.format(by=by) if abs(rest) >= SMALLEST else language.averages)
@@ -154,6 +155,9 @@ def _reason(item: Recommendation, part: Part, language: Language) -> str:
             return (language.rated_high if raises else language.rated_low).format(usual=shown)
         template = language.item_raises if raises else language.item_lowers
         return template.format(by=language.number(abs(part.rating), 2))
+    if part.kind in ("topic", "own topic"):
+        template = (language.topic if part.kind == "topic" else language.own_topic)["raises" if raises else "lowers"]
+        return template.format(words=language.choice(part.name.split(", ")))
     kind = "praise" if raises else "blame"
     if part.item is None:
         return language.others_raise if raises else language.others_lower

@@ -24,6 +24,8 @@ class Language:
         they: the item's side, by ``praise`` and ``blame`` (``n`` of ``total`` who mention the aspect).
         they_alone: the item's side of an aspect (``aspect``) that the user rarely mentions, by ``praise`` and ``blame``
             (``n``, ``total``).
+        topic: a topic of the item's reviews (``words``), by whether it ``raises`` or ``lowers`` the prediction.
+        own_topic: the same for a topic of the user's reviews.
         taste_raises, taste_lowers: the part of tastes.
         others_raise, others_lower: the part of all unnamed aspects.
         others_praise: the same by ``praise`` and ``blame``, if most reviews agree with it (``n``, ``total``).
@@ -65,6 +67,8 @@ class Language:
     you_wrote: str
     they: Mapping[str, str]
     they_alone: Mapping[str, str]
+    topic: Mapping[str, str]
+    own_topic: Mapping[str, str]
     taste_raises: str
     taste_lowers: str
     others_raise: str
@@ -138,6 +142,14 @@ ENGLISH = Language(
     they_alone={
         "praise": "its reviewers praise {aspect} ({n} of {total} who mention it)",
         "blame": "its reviewers criticise {aspect} ({n} of {total} who mention it)",
+    },
+    topic={
+        "raises": "its reviews are more about {words} than others, and you rated such items higher than expected",
+        "lowers": "its reviews are more about {words} than others, and you rated such items lower than expected",
+    },
+    own_topic={
+        "raises": "you write more about {words} than others, and users who do rated it higher than expected",
+        "lowers": "you write more about {words} than others, and users who do rated it lower than expected",
     },
     taste_raises="its reviews resemble those of items that you rated higher than expected",
     taste_lowers="its reviews resemble those of items that you rated lower than expected",

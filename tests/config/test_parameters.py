@@ -25,7 +25,19 @@ DECLARED = [
     *(("LightGCN", parameter) for parameter in RECBOLE_MODELS if parameter.name != "dropout"),
     *(
         (model, parameter)
-        for model in ("Bias", "BiasedMF", "DMF-paper", "DReX", "DeepCoNN", "EMF", "LIRDRec", "NARRE", "PESI", "VBPR")
+        for model in (
+            "Bias",
+            "BiasedMF",
+            "DMF-paper",
+            "DReX",
+            "DeepCoNN",
+            "EMF",
+            "HFT",
+            "LIRDRec",
+            "NARRE",
+            "PESI",
+            "VBPR",
+        )
         for parameter in own_parameters(get_model(model))
     ),
 ]

@@ -43,6 +43,14 @@ GERMAN = Language(
     you_wrote="Sie von {aspect} schreiben (in Ihrer einzigen Kritik)",
     they={"praise": " und {n} von {total} es loben", "blame": " und {n} von {total} es tadeln"},
     they_alone={"praise": "{n} von {total} {aspect} loben", "blame": "{n} von {total} {aspect} tadeln"},
+    topic={
+        "raises": "es viel um {words} geht und Sie so etwas besser als erwartet bewerten",
+        "lowers": "es viel um {words} geht und Sie so etwas schlechter als erwartet bewerten",
+    },
+    own_topic={
+        "raises": "Sie viel \u00fcber {words} schreiben und solche Nutzer es besser als erwartet bewerten",
+        "lowers": "Sie viel \u00fcber {words} schreiben und solche Nutzer es schlechter als erwartet bewerten",
+    },
     taste_raises="die Kritiken denen von Dingen gleichen, die Sie h\u00f6her bewertet haben als erwartet",
     taste_lowers="die Kritiken denen von Dingen gleichen, die Sie niedriger bewertet haben als erwartet",
     others_raise="anderes daf\u00fcr spricht",

@@ -21,10 +21,11 @@ OURS = tuple(own_models())
 RATING_MODELS = tuple(name for name in OURS if predicts_ratings(Config(name, NAME)))  # the others give scores
 DREX = tuple(name for name in OURS if PRESETS.get(name, name) == "DReX")
 MULTIMODAL = ("LIRDRec", "VBPR")  # know items by vectors, and of an interaction that it is there, not its rating
-TEXT = (*DREX, "DeepCoNN", "NARRE", "PESI", *MULTIMODAL)
+REVIEW_BASED = ("DeepCoNN", "HFT", "HRDR", "NARRE", "PESI")
+TEXT = (*DREX, *REVIEW_BASED, *MULTIMODAL)
 NEED_REVIEWS = {
     **dict.fromkeys(MULTIMODAL, "no item of data set 'small' has the modality 'reviews'"),
-    **dict.fromkeys(("DeepCoNN", "NARRE", "PESI"), "needs reviews.* use DReX, which then reads ratings only"),
+    **dict.fromkeys(REVIEW_BASED, "needs reviews.* use DReX, which then reads ratings only"),
 }
 RATING, REVIEW = "rating:float", "review_row:float"
 

@@ -45,6 +45,8 @@ ALSO_EXACT: dict[str, dict[str, Any]] = {
     "DReX-MLP": {**FIXED, "message_samples": 0, "output": "point", "clip_grad_norm": {"max_norm": 0.1}},
     "DeepCoNN": {**FIXED, "word_size": 8, "filters": 8},
     "BiasedMF": {"train_batch_size": 301},
+    "HFT": {"train_batch_size": 301},
+    "HRDR": {**FIXED, "word_size": 8, "filters": 8},
     "VBPR": {"train_batch_size": 301},
     "DMF-paper": {"train_batch_size": 301},
     "EMF": {"train_batch_size": 301},

@@ -16,12 +16,15 @@ from recbole_drex.errors import DataError
 from recbole_drex.explain.counterfactual.base import Counterfactual
 from recbole_drex.explain.counterfactual.drex_counterfactual import DReXCounterfactual
 from recbole_drex.explain.counterfactual.emf_counterfactual import EMFCounterfactual, explain_by_neighbours
-from recbole_drex.explain.counterfactual.narre_counterfactual import NARRECounterfactual
+from recbole_drex.explain.counterfactual.review_counterfactual import ReviewCounterfactual
 from recbole_drex.explain.explanation import NeighbourExplanation
+from recbole_drex.explain.prediction_parts import Sum
+from recbole_drex.explain.topic_parts import topic_parts
 from recbole_drex.model.contract import contract_of
 from recbole_drex.model.drex.drex import DReX
 from recbole_drex.model.factorization.emf import EMF
-from recbole_drex.model.review_based.narre import NARRE
+from recbole_drex.model.review_based.attentive import AttentiveModel
+from recbole_drex.model.review_based.hft import HFT
 
 
 @singledispatch
@@ -41,8 +44,8 @@ def _(model: EMF) -> type[Counterfactual]:
 
 
 @counterfactual_class.register
-def _(model: NARRE) -> type[Counterfactual]:
-    return NARRECounterfactual
+def _(model: AttentiveModel) -> type[Counterfactual]:
+    return ReviewCounterfactual
 
 
 def counterfactual_for(model: Any, user: int, item: int) -> Counterfactual:
@@ -70,6 +73,16 @@ def neighbours_of(model: Any, user: int, item: int) -> NeighbourExplanation | No
 neighbours_of.register(EMF, explain_by_neighbours)
 
 
+@singledispatch
+def sum_of(model: Any, user: int, item: int) -> Sum | None:
+    """A prediction as a sum of parts; None for models whose counterfactual predictions give the parts, or without."""
+    return None
+
+
+sum_of.register(HFT, topic_parts)
+
+
 def explains(model: Any) -> bool:
-    """Whether a model offers explanations of any kind: counterfactual predictions or generated sentences."""
-    return counterfactual_class(model) is not None or contract_of(model).writes
+    """Whether a model offers explanations of any kind: counterfactual predictions, parts or generated sentences."""
+    has_sum = sum_of.dispatch(type(model)) is not sum_of.dispatch(object)
+    return counterfactual_class(model) is not None or has_sum or contract_of(model).writes

@@ -7,7 +7,7 @@ from torch import nn
 
 from recbole_drex.config.parameters import Parameter, with_defaults
 from recbole_drex.model.layers.common import Side
-from recbole_drex.model.review_based.review_recommender import ReviewModel
+from recbole_drex.model.review_based.attentive import AttentiveModel, WeightedReviews
 from recbole_drex.parallel import collectives
 
 
@@ -39,7 +39,7 @@ class ReviewAttention(nn.Module):
         return self.output(torch.relu(self.from_review(review) + known[counterpart])).squeeze(-1)
 
 
-class NARRE(ReviewModel):
+class NARRE(AttentiveModel):
     r"""Neural attentional regression with review-level explanations (Chen, Zhang, Liu and Ma, WWW 2018).
 
     :math:`o_s` of width F are the outputs of the filters for review s, see
@@ -67,7 +67,7 @@ class NARRE(ReviewModel):
         Parameter("init_std", float, 0.1, "Standard deviation of the free embeddings at the start.", least=0),
         Parameter("dropout", float, 0.5, "Dropout on the product of the two states.", least=0, most=1),
         Parameter("reg_weight", float, 0.1, "L2 on the free embeddings of a batch.", least=0),
-        *with_defaults(ReviewModel.PARAMETERS, bias_reg_weight=0.1, train_batch_size=4096),
+        *with_defaults(AttentiveModel.PARAMETERS, bias_reg_weight=0.1, train_batch_size=4096),
     )
 
     def __init__(self, config, dataset):
@@ -109,30 +109,6 @@ class NARRE(ReviewModel):
         counterparts = (self.documents.item[review], self.documents.user[review])
         return [attend(answers, who) for attend, who in zip(self.attention_of_side, counterparts, strict=True)]
 
-    def _weights(
-        self, side: Side, entity: torch.Tensor, own: torch.Tensor, slot: torch.Tensor, logits: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Softmax over the reviews of each of ``entity`` (b,) without its ``own`` (b,), -1 for none.
-
-        Args:
-            side: 0 or 1.
-            entity: (b,).
-            own: (b,).
-            slot: index of each review in ``logits``, (reviews,).
-            logits: of this side, (n,).
-
-        Returns:
-            Reviews (m,), the index in ``entity`` that each belongs to, and its weight.
-        """
-        review, owner = self.documents.of(side, entity)
-        others = review != own[owner]
-        review, owner = review[others], owner[others]
-        value = logits[slot[review]]
-        zero = torch.zeros(len(entity), device=entity.device)
-        highest = zero.scatter_reduce(0, owner, value.detach(), "amax", include_self=False)
-        value = torch.exp(value - highest[owner])
-        return review, owner, value / zero.index_add(0, owner, value)[owner]
-
     def _state(
         self,
         side: Side,
@@ -142,20 +118,20 @@ class NARRE(ReviewModel):
         answers: torch.Tensor,
         logits: torch.Tensor,
     ) -> torch.Tensor:
-        """h of users or items (b,) without their ``own`` reviews: (b, latent); see :meth:`_weights`."""
-        review, owner, weight = self._weights(side, entity, own, slot, logits)
-        counts = torch.bincount(owner, minlength=len(entity))
-        pooled = torch.zeros(len(entity), self.cnn.filters, device=entity.device)
-        if len(review):
-            pooled = nn.functional.embedding_bag(
-                slot[review], answers, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weight
-            )
-        return self.embeddings[side](entity) + self.dense[side](pooled)
+        """h of users or items (b,) without their ``own`` reviews: (b, latent).
+
+        Args:
+            side: users or items.
+            entity: (b,).
+            own: (b,), -1 for none.
+            slot: index of each review of the data in ``answers`` and ``logits``, (reviews,).
+            answers: outputs of the filters, (n, filters).
+            logits: of this side, (n,).
+        """
+        reviews = self.weighted(side, entity, own, lambda review, _: logits[slot[review]])
+        return self.embeddings[side](entity) + self.dense[side](self.pooled(len(entity), reviews, slot, answers))
 
     # Training ---------------------------------------------------------------------------------------------------
-
-    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        return (self.biases[Side.USER](user) + self.biases[Side.ITEM](item)).squeeze(-1)
 
     def calculate_loss(self, interaction) -> torch.Tensor:
         user, item, rating = (interaction[name] for name in (self.USER_ID, self.ITEM_ID, self.rating_field))
@@ -199,32 +175,10 @@ class NARRE(ReviewModel):
             self._cached_state(Side.USER, user, row), self._cached_state(Side.ITEM, item, row), user, item
         )
 
-    def score_of_states(self, user_state, item_state, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Scores (n,) of pairs (n,) with states (n, latent)."""
-        return self.output(user_state * item_state).squeeze(-1) + self._biases(user, item) + self.mean
-
     # Explanations -----------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def weights_of(self, side: Side, entity: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reviews of one user or item (1,) without its ``own`` (1,), -1 for none, and their weights, descending."""
-        self.make_ready()
-        review, _, weight = self._weights(side, entity, own, self._slot, self._usefulness[side])
-        order = torch.argsort(weight, descending=True, stable=True)
-        return review[order], weight[order]
+    def cached_weights(self, side: Side, pair: tuple[torch.Tensor, torch.Tensor], own: torch.Tensor) -> WeightedReviews:
+        return self.weighted(side, pair[side], own, lambda review, _: self._usefulness[side][self._slot[review]])
 
-    @torch.no_grad()
-    def rating_without(self, entities: list[torch.Tensor], reviews: list[torch.Tensor], shares: list[torch.Tensor]):
-        """Expected ratings (n,) of one pair with changed weights of its reviews.
-
-        Args:
-            entities: the user (1,) and the item (1,).
-            reviews: per side, (m,).
-            shares: per side, their weights, (n, m).
-        """
-        states = []
-        for side, (entity, review, share) in enumerate(zip(entities, reviews, shares, strict=True)):
-            pooled = share @ self._answers[self._slot[review]]
-            states.append(self.embeddings[side](entity) + self.dense[side](pooled))
-        user, item = (entity.expand(len(states[0])) for entity in entities)
-        return self.head.mean(self.score_of_states(states[Side.USER], states[Side.ITEM], user, item), user)
+    def state_of(self, side: Side, pair: tuple[torch.Tensor, torch.Tensor], pooled: torch.Tensor) -> torch.Tensor:
+        return self.embeddings[side](pair[side]) + self.dense[side](pooled)

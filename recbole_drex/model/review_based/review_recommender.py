@@ -84,6 +84,10 @@ class ReviewModel(CacheMixin, RatingModel):
         row = self.documents.find(user, item)
         return row if self.exclude_target_review else torch.full_like(row, -1)
 
+    def has_own_evidence(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+        """Whether anything has to be left out of the prediction of each pair; shapes broadcast."""
+        return self.own_review(user, item) >= 0
+
     def refresh(self) -> None:
         """Read all users and items with the current parameters, and cache them."""
         raise NotImplementedError
@@ -93,17 +97,18 @@ class ReviewModel(CacheMixin, RatingModel):
         raise NotImplementedError
 
     def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-        """Scores of pairs (b,) without their reviews ``row`` (b,)."""
+        """Scores of pairs (b,) without their reviews ``row`` (b,), -1 for none."""
         raise NotImplementedError
 
     @torch.no_grad()
     def score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         self.make_ready()
         score = self.score_of_others(user, item)
-        row = self.own_review(user, item)
-        user, item = user.expand(row.shape).flatten(), item.expand(row.shape).flatten()
-        for part in torch.split(torch.nonzero(row.flatten() >= 0).flatten(), _PAIRS):
-            score.view(-1)[part] = self.score_of_reviewed(user[part], item[part], row.flatten()[part])
+        known = self.has_own_evidence(user, item)
+        user, item = user.expand(known.shape).flatten(), item.expand(known.shape).flatten()
+        for part in torch.split(torch.nonzero(known.flatten()).flatten(), _PAIRS):
+            row = self.own_review(user[part], item[part])
+            score.view(-1)[part] = self.score_of_reviewed(user[part], item[part], row)
         return score
 
     def make_ready(self) -> None:

@@ -1,4 +1,4 @@
-"""Counterfactual NARRE predictions: what NARRE would predict without some reviews."""
+"""Counterfactual predictions of models that weigh reviews (NARRE, HRDR): what they would predict without some."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 
 from recbole_drex.explain.counterfactual.base import Counterfactual, Interactions
 from recbole_drex.model.layers.common import Side
-from recbole_drex.model.review_based.narre import NARRE
+from recbole_drex.model.review_based.attentive import AttentiveModel
 
 
-class NARRECounterfactual(Counterfactual):
-    """The prediction for one user and one item in scenarios that lack reviews; embeddings and biases are kept.
+class ReviewCounterfactual(Counterfactual):
+    """The prediction for one user and one item in scenarios that lack reviews; all else is kept.
 
     Args:
         model: trained.
@@ -24,11 +24,12 @@ class NARRECounterfactual(Counterfactual):
     unit = "reviews"
     orders = ("usefulness", "evidence")
 
-    def __init__(self, model: NARRE, user: int, item: int):
+    def __init__(self, model: AttentiveModel, user: int, item: int):
         self.model = model
-        self.entities = [torch.tensor([one], device=model.mean.device) for one in (user, item)]
-        own_review = model.documents.find(*self.entities)
-        weighted = [model.weights_of(side, self.entities[side], own_review) for side in Side]
+        device = model.mean.device
+        self.pair = torch.tensor([user], device=device), torch.tensor([item], device=device)
+        own_review = model.documents.find(*self.pair)
+        weighted = [model.weights_of(side, self.pair, own_review) for side in Side]
         self.reviews = [reviews for reviews, _ in weighted]
         self.weights: list[torch.Tensor] = [weights for _, weights in weighted]
 
@@ -42,7 +43,7 @@ class NARRECounterfactual(Counterfactual):
     def without(self, user: list[list[int]], item: list[list[int]]) -> torch.Tensor:
         """Predictions (n,) without the reviews at these positions; one list of positions per side and scenario."""
         shares = [self._shares(side, positions) for side, positions in zip(Side, (user, item), strict=True)]
-        return self.model.rating_without(self.entities, self.reviews, shares)
+        return self.model.rating_without(self.pair, self.reviews, shares)
 
     def _shares(self, side: Side, positions: list[list[int]]) -> torch.Tensor:
         weight = self.weights[side].repeat(len(positions), 1)
