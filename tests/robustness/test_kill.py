@@ -41,7 +41,7 @@ LOGS = ("train.log", "tensorboard", "SHA256SUMS")
 SHARDS_OF_32 = """
 import sys
 from recbole_drex.cli.main import main
-from recbole_drex.data.prepare.pipeline import pipeline
+from recbole_drex.data.prepare import pipeline
 pipeline.SHARD = 32
 sys.exit(main(sys.argv[1:]))
 """
