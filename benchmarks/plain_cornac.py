@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     rows = plain_data.rated_rows(options.raw, options.split, options.user_min, options.item_min)
     train, valid, test = (rows[rows["split"] == part].reset_index(drop=True) for part in ("train", "valid", "test"))
+    # cornac's SGD goes through the rows as given, and its own splits are in random order.
+    train = train.sample(frac=1, random_state=options.seed).reset_index(drop=True)
     clock.append(time.perf_counter())
 
     data = data_of(train)

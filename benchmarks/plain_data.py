@@ -74,7 +74,7 @@ def rated_rows(raw: Path, split: Path, user_min: int, item_min: int) -> pd.DataF
 
 def errors(rating: Iterable[float], predicted: Iterable[float], levels: Iterable[float]) -> dict[str, float]:
     """MAE and RMSE of predictions, clipped to the range of the training ratings ``levels``."""
-    low, high = min(levels), max(levels)
-    differences = [min(max(p, low), high) - r for r, p in zip(rating, predicted, strict=True)]
+    low, high = float(min(levels)), float(max(levels))
+    differences = [min(max(float(p), low), high) - r for r, p in zip(rating, predicted, strict=True)]
     n = len(differences)
     return {"mae": sum(map(abs, differences)) / n, "rmse": (sum(d * d for d in differences) / n) ** 0.5}

@@ -18,6 +18,7 @@ import watch
 import whole
 import whole_arms
 from recbole_drex.data.raw.readers import read_reviews
+from recbole_drex.data.text.contextual_encoder import encoder_folder
 from recbole_drex.errors import DrexError
 from recbole_drex.utils.files import read_json
 from whole_arms import OURS, PLAIN, Data, Way
@@ -61,7 +62,16 @@ def test_pandas_reads_the_rows_of_the_split(tmp_path):
 
 def test_errors_are_those_of_clipped_predictions():
     # Predicted, after clipping to 1 to 4: 1, 3 and 4; errors 0, 1 and -1.
+    assert json.dumps(plain_data.errors([1.0], np.ones(1, np.float32), [1])) == '{"mae": 0.0, "rmse": 0.0}'
     assert plain_data.errors([1, 2, 5], [0.5, 3, 8], [1, 4]) == pytest.approx({"mae": 2 / 3, "rmse": (2 / 3) ** 0.5})
+
+
+@pytest.fixture
+def few_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -128,6 +138,35 @@ def test_only_the_latest_reviews_are_read():
     table = plain_narre.latest(train, "user", 2)
     assert table[0].tolist() == list(range(18, 18 - plain_narre.REVIEWS - 1, -1))
     assert table[1].tolist() == [20] + [-1] * plain_narre.REVIEWS
+
+
+def test_the_plain_script_trains_to_the_end_on_all_reviews(tmp_path, few_threads):
+    rng = np.random.default_rng(1)
+    pairs = [(user, item) for user in range(6) for item in range(5)]
+    texts = ["Good plot.", "Dull and slow.", "Great fun."]
+    rows = [
+        (f"u{user}", f"i{item}", float(rng.integers(1, 6)), number, "", texts[number % 3])
+        for number, (user, item) in enumerate(pairs)
+    ]
+    raw, split, made = _raw(tmp_path / "r.jsonl.gz", rows), tmp_path / "split.csv", tmp_path / "made.json"
+    parts = pd.DataFrame([(row[0], row[1]) for row in rows], columns=["user_id", "item_id"])
+    plain_data.write_split(split, parts.assign(split=["valid", "test", "train", "train", "train"] * 6))
+    files = [
+        "--raw",
+        str(raw),
+        "--split",
+        str(split),
+        "--output",
+        str(made),
+        "--encoder",
+        str(encoder_folder("minilm")),
+    ]
+    numbers = {"user_min": 1, "item_min": 1, "epochs": 3, "patience": 10, "seed": 1}
+    assert plain_narre.main([*files, *(word for name, n in numbers.items() for word in (f"--{name}", str(n)))]) == 0
+    result = read_json(made)
+    assert result["epochs"] == 3 and result["best"] in range(3) and result["reviews"] == 18
+    assert 0 < result["mae"] <= result["rmse"] < 4
+    assert sum(result["seconds"].values()) == pytest.approx(result["took"], rel=0.1)
 
 
 def test_memory_of_all_processes_is_watched(tmp_path):
