@@ -60,11 +60,13 @@ setup(
         "transformers>=4.53.0",
     ],
     extras_require={
+        "fast": ["openvino>=2026.4"],
         "optuna": ["optuna>=4.0"],
         "serve": ["anyio>=4.0", "fastapi>=0.160", "starlette>=1.7", "uvicorn>=0.30"],
         "test": [
             "httpx2>=2.0",
             "hypothesis>=6.100",
+            "openvino>=2026.4",
             "optuna>=4.0",
             "pytest>=8.0",
             "pytest-timeout>=2.3",

@@ -4,7 +4,8 @@
     python benchmarks/bench.py startup store   # some
 
 Each is a file of its own that can be run alone, writes ``benchmarks/results/<name>.json`` and makes the data that it
-needs. Nothing else should run on the machine meanwhile.
+needs. Nothing else should run on the machine meanwhile. The table of docs/performance.md is written again from these
+files.
 """
 
 from __future__ import annotations
@@ -17,11 +18,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 import harness
 from recbole_drex.errors import ConfigError, DrexError, unknown_name
 from recbole_drex.utils.files import read_json
 
-NAMES = ("startup", "preparing", "encoding", "attention", "store", "epoch", "scoring", "growth")
+NAMES = ("startup", "preparing", "encoding", "attention", "store", "epoch", "scoring", "whole", "growth")
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+_BEGIN, _END = "<!-- benchmarks -->\n", "<!-- end -->\n"
+
+
+def page_table() -> str:
+    """The findings with a goal, of all stored results, as a table in Markdown."""
+    stored = [path for name in NAMES if (path := harness.RESULTS / f"{name}.json").is_file()]
+    found = [row for path in stored for row in read_json(path)["findings"]]
+    rows = [
+        {
+            "measured": row["what"],
+            "beside": row["against"],
+            "value": f"{row['value']:g} {row['unit']}".strip(),
+            "goal": f"{'at most' if row['at_most'] else 'at least'} {row['aim']:g}",
+            "reached": "yes" if row["reached"] else "**no**",
+        }
+        for row in found
+        if row["aim"] is not None
+    ]
+    return tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True) + "\n"
+
+
+def with_table(text: str) -> str:
+    """The text of docs/performance.md with the table of the stored results."""
+    before, _, rest = text.partition(_BEGIN)
+    return before + _BEGIN + page_table() + _END + rest.partition(_END)[2]
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -40,6 +70,7 @@ def _run(options: argparse.Namespace) -> int:
             continue
         rows += read_json(harness.RESULTS / f"{name}.json")["findings"]
     harness.print_rows(rows)
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     if failed:
         raise DrexError(f"{', '.join(failed)} failed")
     return 0

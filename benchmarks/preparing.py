@@ -34,6 +34,8 @@ import numpy as np
 import pandas as pd
 
 import harness
+import plain_data
+from plain_data import BLOCK, COLUMNS
 from recbole_drex.data.prepare.atomic_files import write_inter
 from recbole_drex.data.prepare.filter import filter_reviews
 from recbole_drex.data.raw.demo import generate_demo
@@ -43,35 +45,46 @@ from recbole_drex.data.text.review_texts import write_texts
 from recbole_drex.errors import DrexError
 
 USER_MIN, ITEM_MIN = 20, 5  # the paper's, and the defaults
-BLOCK = 100_000  # reviews written, or read by pandas, together
 SHARD = 1024  # reviews whose texts are taken together, as in recbole_drex.data.prepare.pipeline
 LIMIT = 2048  # MB
-WANTED = ["user_id", "parent_asin", "rating", "timestamp", "title", "text"]
 
 
-def generate(path: Path, reviews: int, seed: int = 2026) -> Path:
+def generate(path: Path, reviews: int, seed: int = 2026, items: int | None = None, distinct: bool = False) -> Path:
     """Write so many reviews, with texts and ratings of the demo and new users, items and times.
 
     A user has k reviews with a probability in proportion to k ** -2.4, which is two on average; the most popular tenth
     of the items, 36 reviews each on average, has half of the reviews.
+
+    Args:
+        path: of the compressed JSON lines.
+        reviews: how many.
+        seed: of all that is random.
+        items: so many; None: one for 36 reviews.
+        distinct: no two texts are the same: each ends with its number.
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         made = generate_demo(folder, seed=seed, users=1000, items=1000, reviews=30_000)
         with gzip.open(made["reviews"], "rt", encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
-    shared = ("rating", "title", "text", "images")
-    heads = [json.dumps({key: row[key] for key in shared}, ensure_ascii=False)[:-1] for row in rows]
+    heads, texts = [], []
+    for row in rows:
+        text = json.dumps(row.pop("text"), ensure_ascii=False)
+        heads.append(json.dumps({key: row[key] for key in ("rating", "title", "images")}, ensure_ascii=False)[:-1])
+        texts.append(text[:-1])  # without the closing quote
     user = np.repeat(np.arange(reviews), np.minimum(rng.zipf(2.4, reviews), 1000))[:reviews]
-    items = max(20, reviews // 36)
+    items = items or max(20, reviews // 36)
+    number = 0
     with gzip.open(path, "wt", compresslevel=4, encoding="utf-8") as file:
         for users in np.split(user, range(BLOCK, reviews, BLOCK)):
             head = rng.integers(0, len(heads), len(users))
             item = (items * rng.random(len(users)) ** 3.3).astype(int)
             moment = 1_600_000_000_000 + rng.integers(0, 100_000_000_000, len(users))
             for k, u, i, t in zip(*(values.tolist() for values in (head, users, item, moment)), strict=True):
+                number += 1
+                text = f"{texts[k]} ({number})" if distinct and len(texts[k]) > 1 else texts[k]
                 ids = f'"asin": "B{i:09d}", "parent_asin": "B{i:09d}", "user_id": "AE{u:026d}"'
-                file.write(f'{heads[k]}, {ids}, "timestamp": {t}}}\n')
+                file.write(f'{heads[k]}, "text": {text}", {ids}, "timestamp": {t}}}\n')
     return path
 
 
@@ -90,30 +103,10 @@ def by_us(raw: Path, folder: Path) -> None:
 
 def by_pandas(raw: Path, folder: Path, engine: str = "ujson") -> None:
     """The same with pandas: in pieces by its own parser, or at once by Arrow's, which knows no pieces."""
-    if engine == "ujson":
-        pieces = pd.read_json(raw, lines=True, chunksize=BLOCK)
-        frame = pd.concat((piece[WANTED] for piece in pieces), ignore_index=True)
-    else:
-        frame = pd.read_json(raw, lines=True, engine="pyarrow")[WANTED]
-    rated = frame["rating"]
-    legal = frame["user_id"].notna() & frame["parent_asin"].notna() & (rated.isna() | rated.between(0.5, 5))
-    frame = frame[legal]
-    title, text = frame["title"].str.strip(), frame["text"].str.strip()
-    frame = frame.assign(review=(title + ". " + text).where((title != "") & (text != ""), title + text))
-    frame = frame[frame["rating"].notna() | (frame["review"] != "")]
-    # Of a repeated pair a rated row goes before an unrated one, and a later before an earlier.
-    order = frame.assign(rated=frame["rating"].notna()).sort_values(["rated", "timestamp"], kind="stable")
-    frame = frame.loc[order.drop_duplicates(["user_id", "parent_asin"], keep="last").index.sort_values()]
-    while True:
-        ratings = frame["rating"].notna()
-        by_user = ratings.groupby(frame["user_id"]).transform("sum")
-        by_item = ratings.groupby(frame["parent_asin"]).transform("sum")
-        kept = frame[(by_user >= USER_MIN) & (by_item >= ITEM_MIN)]
-        if len(kept) == len(frame):
-            break
-        frame = kept
+    frame = plain_data.read(raw) if engine == "ujson" else pd.read_json(raw, lines=True, engine="pyarrow")[COLUMNS]
+    frame = plain_data.core(frame, USER_MIN, ITEM_MIN)
     names = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]
-    frame[WANTED[:4]].set_axis(names, axis=1).to_csv(folder / "reviews.inter", sep="\t", index=False)
+    frame[COLUMNS[:4]].set_axis(names, axis=1).to_csv(folder / "reviews.inter", sep="\t", index=False)
     frame.loc[frame["review"] != "", ["review"]].to_parquet(folder / "texts.parquet", compression="zstd")
 
 

@@ -32,7 +32,8 @@ LEGS = {
                "docs/test_examples.py"),
 }  # fmt: skip
 NAME = "small"
-SETTINGS: dict[str, Any] = {"user_min": 10, "item_min": 5, "threads": 1}
+# PyTorch, so that figures do not depend on what is installed.
+SETTINGS: dict[str, Any] = {"user_min": 10, "item_min": 5, "threads": 1, "encoder_engine": "torch"}
 FEW_EPOCHS: dict[str, Any] = {"epochs": 2, "stopping_step": 10, "train_batch_size": 256, "measured_users": 0}
 
 

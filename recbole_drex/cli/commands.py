@@ -15,8 +15,6 @@ from recbole_drex.errors import ConfigError, StorageError
 
 
 def run(options: argparse.Namespace, command: str) -> int:
-    from recbole_drex.cli.run_output import print_run
-    from recbole_drex.cli.run_summary import print_summary
     from recbole_drex.experiments.quick_start import run
     from recbole_drex.parallel.launch import is_first
 
@@ -35,9 +33,14 @@ def run(options: argparse.Namespace, command: str) -> int:
         overwrite=options.overwrite,
         command=command,
     )
-    if is_first():
-        show = print_run if options.verbose else print_summary
-        show(results, Path(options.output))
+    if is_first() and options.verbose:
+        from recbole_drex.cli.run_output import print_run
+
+        print_run(results, Path(options.output))
+    elif is_first():
+        from recbole_drex.cli.run_summary import print_summary
+
+        print_summary(results, Path(options.output))
     return 0
 
 

@@ -108,6 +108,11 @@ def _device(report: _Report) -> None:
     report.line("CPU", f"{torch.get_num_threads()} threads, of {os.cpu_count()} logical processors")
     fast = _computes_bfloat16("cpu")
     report.line("bfloat16", "in hardware: encoding is fast" if fast else "not in hardware: encoding runs in float32")
+    try:
+        engine = f"{importlib.metadata.version('openvino'):12} encoders run through it on a CPU"
+    except importlib.metadata.PackageNotFoundError:
+        engine = "not installed, so encoders run on PyTorch; optional"
+    report.line("OpenVINO", engine)
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     report.line("CUDA", "; ".join(names) or "no GPU, or a PyTorch without CUDA; the CPU is enough")
 

@@ -22,9 +22,8 @@ from recbole_drex.analysis.table_rows import seldom_ordered
 from recbole_drex.cli.run_summary import NO_TEST_PART
 from recbole_drex.data.prepare.statistics import statistics_table
 from recbole_drex.errors import DataError, printable, without_controls
-from recbole_drex.experiments.run import load_experiment
-from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import render
+from recbole_drex.explain.stored_explanations import best_item, explanation_of, read_explanations
 from recbole_drex.report.pages.rendering import seconds
 from recbole_drex.results.comparison import REFERENCES, Comparison, comparison_of
 from recbole_drex.tuning.search_results import BEST, TRIALS, Search
@@ -193,19 +192,14 @@ def _print_tests(comparison: Comparison, model: str) -> None:
 
 
 def _print_explanations(run_dir: Path, users: int = 3) -> None:
-    experiment = load_experiment(run_dir)
-    try:
-        explainer = Explainer(experiment)
-    except DataError as error:
-        print(f"No explanations: {error}.\n")
+    # The users with most training reviews come first: they have the fullest profiles.
+    stored = read_explanations(run_dir)[:users]
+    if not stored:
+        print("No explanations: the model offers none, or 'explained_users' is 0.\n")
         return
-    # The users with most training reviews have the fullest profiles; ties are broken by name.
-    dataset = experiment.dataset
-    counts = experiment.parts.train_dataset.user_counter
-    best = sorted((user for user in counts if user), key=lambda user: (-counts[user], user))[:users]
     print("Explained recommendations (the best one of three users; `recbole-drex explain` shows any)")
-    for user in best:
-        print(render(explainer.explain(str(dataset.field2id_token[dataset.uid_field][user]), top=1)))
+    for document in stored:
+        print(render(explanation_of(best_item(document))))
     print()
 
 
@@ -231,7 +225,8 @@ def print_statistics(manifest: dict[str, Any], folder: Path, keep_unrated: bool)
     if "words" in manifest:
         words, lemmas = manifest["words"], manifest["vocabulary"]
         encoder = " ".join(manifest["encoder"][key] for key in ("static_vectors", "name") if key in manifest["encoder"])
-        print(f"{words:,} words of {lemmas:,} lemmas, encoded by {encoder}")
+        engine = " with OpenVINO" if "engine" in manifest["encoder"] else ""
+        print(f"{words:,} words of {lemmas:,} lemmas, encoded by {encoder}{engine}")
     for name, entry in manifest.get("items", {}).items():
         print(f"Vectors of items, {name}: {entry['width']} wide, missing for {entry['missing']:,} items")
     print(f"Files: {folder}{os.sep}")

@@ -18,16 +18,14 @@ from recbole_drex.analysis.comparable import smaller_is_better
 from recbole_drex.analysis.comparison_table import comparison_table
 from recbole_drex.config.recbole_settings import absent_parts
 from recbole_drex.errors import printable
-from recbole_drex.experiments.run import load_experiment
-from recbole_drex.explain.counterfactual.dispatch import explains
-from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import Explanation, render, use_color
+from recbole_drex.explain.stored_explanations import best_item, explanation_of, read_explanations
 from recbole_drex.results.comparison import REFERENCES, Comparison, Run, comparison_of
 
 _COLUMNS = {"own_test": ("mae", "rmse"), "full": ("ndcg@10", "recall@10")}
 _NAMES = {"mae": "MAE", "rmse": "RMSE", "ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
 NO_TEST_PART = "There is no test part (eval_args), so nothing was evaluated."
-_TRIED = 20  # users with most reviews, among whose best recommendations one is chosen
+_TRIED = 20  # stored explanations, of the users with most reviews, of which one is chosen
 
 
 def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
@@ -134,14 +132,9 @@ def _training(run: Run) -> str:
 
 
 def _explained(run_dir: Path) -> Explanation | None:
-    """Of the users with most reviews, the one whose best recommendation has the most quotes."""
-    experiment = load_experiment(run_dir)
-    if not explains(experiment.model):
-        return None
-    explainer = Explainer(experiment)
-    users = explainer.users_by_evidence()[:_TRIED]
-    explanations = [explainer.explain(explainer.recommender.user_name(user), top=1) for user in users]
-    return max(explanations, key=_quotes, default=None)
+    """Of the stored explanations, the one whose best recommendation has the most quotes."""
+    stored = [best_item(document) for document in read_explanations(run_dir)[:_TRIED]]
+    return max((explanation_of(document) for document in stored), key=_quotes, default=None)
 
 
 def _quotes(explanation: Explanation) -> int:

@@ -81,6 +81,11 @@ PREPARATION = (
         choices=("auto", "float32", "bfloat16"),
     ),
     Parameter(
+        "encoder_engine", str, "auto",
+        "What computes an encoder; auto: OpenVINO if it is installed (`pip install -e '.[fast]'`) and there is no GPU.",
+        choices=("auto", "torch", "openvino"),
+    ),
+    Parameter(
         "store_dtype", str, "float16",
         "How word features are stored; int8 has a scale per vector and needs half the bytes.",
         choices=("float16", "int8"),
@@ -208,7 +213,7 @@ _EVALUATION = (
 
 _EXPLANATIONS = (
     Parameter(
-        "explained_users", int, 50, "Users whose explained recommendations are written with a run; 0 for none.", least=0
+        "explained_users", int, 20, "Users whose explained recommendations are written with a run; 0 for none.", least=0
     ),
     Parameter(
         "measured_users", int, 20,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from recbole_drex.config.recbole_config import Config
@@ -18,9 +18,10 @@ from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.profiles.keywords import write_profiles
 from recbole_drex.explain.quality import explanation_quality
+from recbole_drex.explain.stored_explanations import write_explanations
 from recbole_drex.model.contract import contract_of
 from recbole_drex.recbole import RemoveColorFilter
-from recbole_drex.results.comparison import EXPLANATIONS, HISTORY
+from recbole_drex.results.comparison import HISTORY
 from recbole_drex.results.run_result import write_interactions, write_users
 from recbole_drex.training import run_record
 from recbole_drex.training.run_record import Experiment
@@ -75,7 +76,9 @@ def finish(
     write_json(run_dir / HISTORY, trainer.history)
     contract_of(experiment.model).write_fitted(run_dir / FITTED)
     if explains(experiment.model) and (config["explained_users"] or config["measured_users"]):
+        started = perf_counter()
         result |= _explain(experiment, run_dir)
+        result["seconds"]["explain"] = perf_counter() - started
     logger.info("test result: %s", json.dumps(result["test"]))
     trainer.tensorboard.close()
     return result
@@ -87,8 +90,7 @@ def _explain(experiment: Experiment, run_dir: Path) -> dict[str, Any]:
     if config["explained_users"]:
         if explainer.keywords is not None:
             write_profiles(explainer.keywords, run_dir)
-        explanations = explainer.explain_users(config["explained_users"])
-        write_json(run_dir / EXPLANATIONS, [dataclasses.asdict(explanation) for explanation in explanations])
+        write_explanations(explainer.explain_users(config["explained_users"]), run_dir)
     measured = (
         explanation_quality(explainer, config["measured_users"], config["seed"]) if config["measured_users"] else []
     )

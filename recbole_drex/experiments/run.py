@@ -57,14 +57,17 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     for key, value in run_record.settled(manifest).items():
         config[key] = value
     check_valid_metric(config)
+    started = perf_counter()
     dataset = ReviewDataset(config)
     settle_relevance(config, dataset)
     parts = split(config, dataset)
+    loaded = perf_counter()
     # Seeded again, so that the initial parameters do not depend on how the data were shuffled.
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, parts.train_dataset).to(config["device"])
     return_freed_memory()  # loading and fitting need more memory than training
-    return Experiment(config, manifest, dataset, parts, model)
+    seconds = {"load": loaded - started, "build": perf_counter() - loaded}
+    return Experiment(config, manifest, dataset, parts, model, seconds=seconds)
 
 
 def run_one(

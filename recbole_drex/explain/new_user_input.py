@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from recbole_drex.data.text.contextual_encoder import Encoder, load_encoder
+from recbole_drex.data.text.encoder_engine import same_engine
 from recbole_drex.data.text.static_encoder import StaticVectors, static_vectors_of
 from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.errors import ConfigError, DataError
@@ -151,6 +152,7 @@ class NewUsers:
         encoder = load_encoder(
             settings["name"],
             precision=settings["precision"],
+            engine=same_engine(settings),
             max_length=settings["max_length"],
             encode_text=settings["encode_text"],
             batch_words=_BATCH,

@@ -40,7 +40,8 @@ _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas", "transformers", "r
 class Experiment:
     """One model on one split of one data set: everything between the configuration and the result.
 
-    ``folder`` is the folder of the finished run from which it was loaded.
+    ``folder`` is the folder of the finished run from which it was loaded; ``seconds`` are those of loading and
+    splitting the data (``load``) and of making the model (``build``).
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Experiment:
     parts: SplitParts
     model: torch.nn.Module
     folder: Path | None = None
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 def plain(value: Any) -> Any:
@@ -206,7 +208,9 @@ def result(
         "seconds": {
             # Of the preparation, which was not part of this run.
             **_preparation_seconds(Path(dataset.dataset_path) / TIMES),
+            **experiment.seconds,
             "train": sum(entry["seconds"] for entry in trainer.history),
+            "validate": trainer.validate_seconds,
             "evaluate": evaluate_seconds,
         },
         "peak_memory_mb": _peak_memory(),

@@ -68,7 +68,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         self.eval_collector.data_collect(parts.train)
         self.history: list[dict[str, Any]] = []
         self.best_epoch, self.processes = -1, collectives.world_size()
-        self._epoch_seconds = 0.0
+        self._epoch_seconds = self.validate_seconds = 0.0  # of the current epoch; of all validations
         self._after_epoch: Callable[[int, float | None], None] | None = None
         if self.processes > 1:
             model.calculate_loss = self._of_own_rows(model.calculate_loss)  # type: ignore[assignment, arg-type]
@@ -103,6 +103,21 @@ class _SafeTrainer(recbole_trainer.Trainer):
             metrics.update(self.evaluate(loader, load_best_model=False))
         return Evaluation(metrics, **self.eval_collector.tables)
 
+    def _full_sort_batch_eval(self, batched_data):
+        """As in RecBole, but a user's evidence is not scored exactly: it is masked here, or by the collector if it has
+        no rating."""
+        interaction, masked, positive_u, positive_i = batched_data
+        offered = contract_of(self.model)
+        with torch.no_grad():
+            rows = [offered.predict_unknown(user) for user in interaction[self.config["USER_ID_FIELD"]].tolist()]
+        known = [row for row in rows if row is not None]
+        if masked is None or len(known) < len(rows):
+            return super()._full_sort_batch_eval(batched_data)
+        scores = torch.stack(known)
+        scores[:, 0] = -np.inf
+        scores[masked] = -np.inf
+        return interaction, scores, positive_u, positive_i
+
     def _neg_sample_batch_eval(self, batched_data):
         interaction = batched_data[0].to(self.device)
         scores = self.model.predict(interaction)
@@ -116,6 +131,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
             raise ConfigError(_DIVERGED.format(model=self.config["model"], rate=self.config["learning_rate"]))
 
     def _valid_epoch(self, valid_data, show_progress=False):
+        started = perf_counter()
         result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         if self.valid_metric not in result:
             raise ConfigError(unknown_name("value of 'valid_metric':", self.valid_metric, result))
@@ -128,6 +144,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
                 f"makes a difference for {users}; use valid_metric: {remedy}"
             )
         return_freed_memory()
+        self.validate_seconds += perf_counter() - started
         # All processes compute it from the same tables; the first decides, since machines may round differently.
         return collectives.first_decides(lambda: (result[self.valid_metric], result))
 
@@ -176,6 +193,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": dict(self.best_valid_result or {}),
+            "validate_seconds": self.validate_seconds,
             "optimizer": self.optimizer.state_dict(),
             "random": {
                 "python": random.getstate(),
@@ -198,6 +216,7 @@ class _SafeTrainer(recbole_trainer.Trainer):
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score, self.best_valid_result = state["best_valid_score"], state["best_valid_result"]
         self.best_epoch, self.history = state["best_epoch"], state["history"]
+        self.validate_seconds = state.get("validate_seconds", 0.0)  # absent in checkpoints of earlier versions
         randomness = state["random"]
         random.setstate(randomness["python"])
         np.random.set_state(randomness["numpy"])  # noqa: NPY002

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 from filelock import FileLock, Timeout
 
 from recbole_drex.errors import BusyError, ConfigError, DataError, StorageError
@@ -74,13 +76,27 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN is refused: JSON has no such number."""
+    """Write ``value`` as indented JSON, atomically; a dataclass becomes an object. NaN is refused: JSON has no such
+    number."""
     write_text(path, json_text(value))
 
 
 def json_text(value: Any) -> str:
-    """The text that :func:`write_json` writes."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """The text that :func:`write_json` writes.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+        TypeError: a value is of no JSON type, or an integer has more than 64 bits.
+    """
+    json.dumps(value, ensure_ascii=False, allow_nan=False, default=_fields)  # orjson would write null for NaN
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(value, option=options).decode()
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(value):
+        raise TypeError(f"{type(value).__name__} is of no JSON type")
+    return vars(value)
 
 
 def read_json(path: str | Path, what: str = "file", error: type[Exception] = DataError) -> Any:

@@ -77,6 +77,10 @@ def test_a_run_leaves_all_its_files_and_no_litter(finished, model):
     assert result["best_epoch"] in [entry["epoch"] for entry in history]
     if model in ("DReX", "BPR"):
         assert len(history) == 2
+    seconds = result["seconds"]
+    assert min(seconds[step] for step in ("load", "build", "train", "validate", "evaluate")) > 0
+    assert min(seconds[step] for step in ("prepare", "items", "encode")) >= 0
+    assert seconds.get("explain", 0) > 0 if explained else "explain" not in seconds
 
 
 def _independent_own_test(rows: pd.DataFrame, levels: np.ndarray, topk: list[int]) -> dict[str, float]:
@@ -293,6 +297,7 @@ def test_a_stopped_run_resumes_to_the_same_numbers(small, uninterrupted, tmp_pat
     resumed, whole = read_result(folder), read_result(uninterrupted)
     for key in ("test", "valid", "best_epoch", "epochs_run", "references"):
         assert resumed[key] == whole[key], key
+    assert resumed["seconds"]["validate"] > 0
     history = [json.loads((path / "history.json").read_text()) for path in (folder, uninterrupted)]
     for entry in (*history[0], *history[1]):
         del entry["seconds"]

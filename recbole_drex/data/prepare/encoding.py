@@ -33,11 +33,16 @@ class ReviewEncoder:
     @cached_property
     def _encoder(self) -> Encoder:
         names = ("precision", "max_length", "encode_text")
-        return load_encoder(self._given["encoder"], device=self._device, **{name: self._given[name] for name in names})
+        return load_encoder(
+            self._given["encoder"],
+            device=self._device,
+            engine=self._given["encoder_engine"],
+            **{name: self._given[name] for name in names},
+        )
 
     @cached_property
     def _vectors(self) -> StaticVectors:
-        return StaticVectors(self._given["static_vectors"], self._device)
+        return StaticVectors(self._given["static_vectors"], self._device, self._given["encoder_engine"])
 
     @cached_property
     def _processor(self) -> TextProcessor:
@@ -67,6 +72,10 @@ class ReviewEncoder:
             return pack_words([review.lemmas for review in words], [review.begins for review in words])
         vectors = self._encoder.encode(words)
         return pack(vectors, [review.lemmas for review in words], [review.begins for review in words], self.width)
+
+    def count(self, texts: Sequence[str]) -> int:
+        """Number of words that :meth:`__call__` embeds in texts, unless ``static``."""
+        return self._encoder.count([self._processor(text) for text in texts])
 
     def embed(self, lemmas: Sequence[str]) -> np.ndarray:
         """Static vectors of distinct lemmas, float16 (lemmas, width).

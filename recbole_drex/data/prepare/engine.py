@@ -49,6 +49,9 @@ class Engine(Protocol):
             DataError: the weights of the encoder are missing or damaged.
         """
 
+    def count(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> int:
+        """Number of words that :meth:`encode` embeds in these blocks, for an engine that is not ``static``."""
+
     def embed(self, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
         """Static vectors of lemmas, for a ``static`` engine.
 
@@ -95,6 +98,10 @@ class LocalEngine:
         """Encode blocks of texts; see :meth:`Engine.encode`."""
         for block in blocks:
             yield block, self._encoder(texts(block))
+
+    def count(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> int:
+        """See :meth:`Engine.count`."""
+        return sum(self._encoder.count(texts(block)) for block in blocks)
 
     def embed(self, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
         """Static vectors of lemmas; see :meth:`Engine.embed`."""

@@ -24,6 +24,7 @@ STORE_SETTINGS: dict[str, Any] = {
     "item_columns": None,
     "missing_rating": None,
     "language": "en",
+    "encoder_engine": "auto",
 }
 """Parameters that a manifest names only if they differ from these, so that it equals that of an older version."""
 TIMES = "seconds.json"
@@ -32,7 +33,7 @@ WORK = "work"
 """Working folder of a preparation inside the data set's folder."""
 PARTS = ("train", "valid", "test")
 """Parts of a pre-split data set, as in ``<dataset>.train.inter``."""
-_LIBRARIES = ("numpy", "pandas", "torch", "transformers", "nltk", "simplemma", "recbole", "recbole_drex")
+_LIBRARIES = ("numpy", "pandas", "torch", "transformers", "nltk", "simplemma", "openvino", "recbole", "recbole_drex")
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -48,7 +48,7 @@ from recbole_drex.data.text.feature_store_writer import LEMMAS, StoreWriter
 from recbole_drex.data.text.review_texts import TEXTS, write_texts
 from recbole_drex.data.text.static_encoder import static_sources
 from recbole_drex.data.text.tokenizer import known_share
-from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.errors import ConfigError, DataError, StorageError
 from recbole_drex.utils.files import locked, read_json, safe_name, sha256
 
 logger = logging.getLogger(__name__)
@@ -176,9 +176,10 @@ def _build(
     _check_language(raw.texts(rows[:: 1 + len(rows) // _SAMPLE]), settings["language"])
     shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
     kept = sorted(frame["item_id"].astype(str).unique())
+    making_vectors = perf_counter()
     modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER)
     encoding = perf_counter()
-    features = _encode(dataset, folder, made, engine, raw, shards, settings["store_dtype"], rebuild)
+    features = _encode(dataset, folder, made, engine, raw, shards, settings, rebuild)
     encode_seconds = perf_counter() - encoding
     store = FeatureStore.open(features, verify=False)
 
@@ -217,7 +218,9 @@ def _build(
         "versions": versions(),
     }
     # Not in the manifest, which is the same for the same data.
-    times: dict[str, float | None] = {"prepare": perf_counter() - started - encode_seconds, "encode": encode_seconds}
+    item_seconds = encoding - making_vectors
+    prepare_seconds = perf_counter() - started - item_seconds - encode_seconds
+    times: dict[str, float | None] = {"prepare": prepare_seconds, "items": item_seconds, "encode": encode_seconds}
     if features == folder / FEATURES:
         # The duration of encoding the reused features, if known.
         times["encode"] = read_json(folder / TIMES)["encode"] if (folder / TIMES).is_file() else None
@@ -256,7 +259,7 @@ def _encode(
     engine: Engine,
     raw: RawReviews,
     shards: list[np.ndarray],
-    dtype: str,
+    settings: Mapping[str, Any],
     rebuild: bool,
 ) -> Path:
     """Make a feature store of the reviews at the rows ``shards`` of the spilled texts, unless it exists.
@@ -264,16 +267,21 @@ def _encode(
     Returns:
         The folder of the store: the new one in ``made``, or the existing one in ``folder``.
     """
-    described = _described_encoder(engine)
+    described, dtype = _described_encoder(engine), settings["store_dtype"]
     signature = hashlib.sha256(repr((_CONTENT, described, SHARD)).encode())
+    most = []  # words that each shard has at most
     for shard in tqdm(shards, desc=f"{dataset}: reading reviews", delay=2):
-        for text in raw.texts(shard):
+        texts = raw.texts(shard)
+        for text in texts:
             signature.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        most.append(sum(min(settings["max_length"], (len(text) + 1) // 2) for text in texts))
     if not rebuild and _holds(folder / FEATURES, signature.hexdigest(), dtype):
         return folder / FEATURES
     writer = StoreWriter(folder / SHARDS, engine.width, signature.hexdigest(), len(shards), dtype, engine.static)
     done = writer.done()
     missing = [index for index in range(len(shards)) if index not in done]
+    if not engine.static:
+        _check_space(writer, engine, lambda index: raw.texts(shards[index]), {index: most[index] for index in missing})
     encoded = engine.encode(lambda index: raw.texts(shards[index]), missing)
     title = f"{dataset}: encoding reviews"
     with tqdm(encoded, desc=title, unit=f"x{SHARD}", delay=2, total=len(shards), initial=len(done)) as progress:
@@ -285,10 +293,23 @@ def _encode(
     return made / FEATURES
 
 
+def _check_space(
+    writer: StoreWriter, engine: Engine, texts: Callable[[int], Sequence[str]], missing: Mapping[int, int]
+) -> None:
+    """Check that the disk has room for the vectors of words in the ``missing`` shards, which have at most so many."""
+    stored, words = writer.words(), sum(missing.values())
+    try:
+        writer.check_space(words, stored + words)
+    except StorageError:  # counting takes a few seconds a million words, so it is done only where it matters
+        words = engine.count(texts, list(missing))
+        writer.check_space(words, stored + words)
+
+
 def _embed(dataset: str, engine: Engine, writer: StoreWriter) -> None:
     """Add the missing vectors of lemmas to a static store whose shards are all written."""
     parts, done = writer.lemmas(), writer.lemmas_done()
     missing = {number: lemmas for number, lemmas in enumerate(parts) if number not in done}
+    writer.check_space(sum(map(len, missing.values())), sum(map(len, parts)))
     title = f"{dataset}: encoding lemmas"
     with tqdm(engine.embed(missing), desc=title, unit=f"x{LEMMAS}", delay=2, total=len(missing)) as progress:
         for number, vectors in progress:

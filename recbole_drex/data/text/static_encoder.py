@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from recbole_drex.data.text.contextual_encoder import MINILM_SHA256, Encoder, load_encoder
+from recbole_drex.data.text.encoder_engine import engine_setting, same_engine
 from recbole_drex.data.text.tokenizer import ReviewWords
 from recbole_drex.data.text.word_vectors import head_of_file, vectors_of_file
 from recbole_drex.errors import DataError
@@ -52,19 +53,21 @@ class StaticVectors:
             path of a word2vec or GloVe file. A lemma that the file lacks gets a random vector, seeded by its spelling,
             with the mean length of the file's first thousand vectors.
         device: device of the encoder.
+        engine: what computes the encoder, as for :func:`~recbole_drex.data.text.contextual_encoder.load_encoder`.
         batch_words: word pieces of a batch, as for :func:`~recbole_drex.data.text.contextual_encoder.load_encoder`.
 
     Raises:
         DataError: the source is missing or damaged.
+        ConfigError: the engine cannot be used.
     """
 
-    def __init__(self, source: str, device: str = "cpu", batch_words: int | None = None):
+    def __init__(self, source: str, device: str = "cpu", engine: str = "auto", batch_words: int | None = None):
         self.source, self.from_file, self._device = source, is_file(source), device
-        self._batch_words = batch_words
+        self._engine, self._batch_words = engine, batch_words
 
     @cached_property
     def _encoder(self) -> Encoder:
-        options: dict[str, Any] = {"device": self._device, "batch_words": self._batch_words}
+        options: dict[str, Any] = {"device": self._device, "engine": self._engine, "batch_words": self._batch_words}
         return load_encoder(self.source, precision="float32", max_length=None, **options)
 
     @cached_property
@@ -75,16 +78,19 @@ class StaticVectors:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All settings that determine the vectors, for a manifest; and the matching encoder of sentences."""
+        """All settings that determine the vectors, for a manifest; and the matching encoder of sentences.
+
+        Without ``engine`` it was torch, or there was no encoder.
+        """
         if self.from_file:
             names = {"static_vectors": Path(self.source).name, "vectors_sha256": sha256(Path(self.source))}
             return {"name": STATIC, **names, "sentence_encoder": "minilm", "weights_sha256": MINILM_SHA256}
-        weights = self._encoder.weights_hash
         return {
             "name": STATIC,
             "static_vectors": self.source,
             "sentence_encoder": self.source,
-            "weights_sha256": weights,
+            "weights_sha256": self._encoder.weights_hash,
+            **engine_setting(self._encoder.engine),
         }
 
     @property
@@ -110,7 +116,7 @@ class StaticVectors:
 
 
 def static_vectors_of(settings: Mapping[str, Any], source: str, batch_words: int | None = None) -> StaticVectors:
-    """The static vectors with which a data set was prepared.
+    """The static vectors with which a data set was prepared; by PyTorch, if its engine cannot be used here.
 
     Args:
         settings: of the feature store, as :attr:`StaticVectors.settings`.
@@ -120,7 +126,7 @@ def static_vectors_of(settings: Mapping[str, Any], source: str, batch_words: int
     Raises:
         DataError: the source is missing or differs.
     """
-    result = StaticVectors(source, batch_words=batch_words)
-    if any(settings[name] != value for name, value in result.settings.items()):
+    result = StaticVectors(source, engine=same_engine(settings), batch_words=batch_words)
+    if any(settings[name] != value for name, value in result.settings.items() if name != "engine"):
         raise DataError(f"static_vectors '{source}' differs from the source with which the data set was prepared")
     return result

@@ -258,6 +258,22 @@ def _sentences(text: str) -> tuple[str, list[int]]:
     return text, stops
 
 
+def sentence_ends(review: ReviewWords) -> list[int]:
+    """Positions in ``review.text`` after the end of each sentence, clause or line.
+
+    The text has no line breaks; such an end counts as that of the last kept word before it.
+
+    Example:
+        >>> sentence_ends(TextProcessor()("Great fun. Nice plot\\nand more"))
+        [10, 20]
+    """
+    ends = {match.end() for match in _ENDS.finditer(review.text)}
+    for end, start, begins in zip(review.ends, review.starts[1:], review.begins[1:], strict=False):
+        if begins and not any(stop in ends for stop in range(end + 1, start + 1)):
+            ends.add(end)
+    return sorted(ends)
+
+
 def _lemmatizer(name: str, language: str) -> Callable[[str], str]:
     if name == "none":
         return lambda word: word

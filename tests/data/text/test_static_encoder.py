@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from encoder_engines import ENGINES, needs_openvino
 from transformers import AutoModel, AutoTokenizer
 
 from recbole_drex.config.recbole_config import Config
@@ -25,7 +27,7 @@ from recbole_drex.data.text.contextual_encoder import MINILM_SHA256, _minilm_fol
 from recbole_drex.data.text.feature_store import DTYPES, FeatureStore, files_of
 from recbole_drex.data.text.feature_store_writer import StoreWriter, pack, pack_words, quantise
 from recbole_drex.data.text.static_encoder import StaticVectors, static_vectors_of
-from recbole_drex.errors import DataError
+from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommender
 
@@ -46,8 +48,9 @@ def glove(tmp_path: Path) -> Path:
 # Where vectors come from ------------------------------------------------------------------------------------------
 
 
-def test_an_encoder_reads_each_lemma_on_its_own():
-    result = StaticVectors("minilm")(LEMMAS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_encoder_reads_each_lemma_on_its_own(engine):
+    result = StaticVectors("minilm", engine=engine)(LEMMAS)
     tokenizer, model = AutoTokenizer.from_pretrained(_minilm_folder()), AutoModel.from_pretrained(_minilm_folder())
     for lemma, vector in zip(LEMMAS, result, strict=True):
         with torch.no_grad():
@@ -56,8 +59,9 @@ def test_an_encoder_reads_each_lemma_on_its_own():
     assert result.dtype == np.float16 and result.shape == (len(LEMMAS), 384)
 
 
-def test_other_lemmas_change_no_bit():
-    vectors = StaticVectors("minilm")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_other_lemmas_change_no_bit(engine):
+    vectors = StaticVectors("minilm", engine=engine)
     together = vectors(LEMMAS)
     for k, lemma in enumerate(LEMMAS):
         np.testing.assert_array_equal(vectors([lemma])[0], together[k])
@@ -274,6 +278,28 @@ def test_other_settings_of_sentences_encode_no_lemma_again(raw, tmp_path, monkey
     }  # fmt: skip
 
 
+@needs_openvino
+def test_a_data_set_encoded_by_openvino_is_used_without_it(raw, tmp_path, monkeypatch, caplog):
+    made = {
+        engine: make(tmp_path / engine, raw, encoder_engine=engine, precision="float32")
+        for engine in ("torch", "openvino", "auto")
+    }
+    assert made["auto"]["encoder"] == made["openvino"]["encoder"] == {**made["torch"]["encoder"], "engine": "openvino"}
+    assert [one["settings"].get("encoder_engine") for one in made.values()] == ["torch", "openvino", None]
+    stores = [FeatureStore.open(tmp_path / engine / NAME / "features") for engine in ("torch", "openvino")]
+    np.testing.assert_allclose(stores[0].table, stores[1].table, atol=2e-3)
+
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert make(tmp_path / "openvino", Sources(), encoder_engine="openvino", precision="float32") == made["openvino"]
+    assert make(tmp_path / "auto", raw, precision="float32") == made["auto"]
+    assert not caplog.messages
+    vectors = static_vectors_of(made["openvino"]["encoder"], "minilm")(["xylophone"])
+    assert ["encoded by OpenVINO, which cannot be used here" in line for line in caplog.messages] == [True]
+    np.testing.assert_array_equal(vectors, StaticVectors("minilm", engine="torch")(["xylophone"]))
+    with pytest.raises(ConfigError, match="encoder_engine 'openvino' needs OpenVINO"):
+        make(tmp_path / "new", raw, encoder_engine="openvino")
+
+
 def test_texts_of_items_are_read_by_a_sentence_encoder(raw, tmp_path, monkeypatch):
     make(tmp_path / "static", raw, precision="float32")
     make(tmp_path / "contextual", raw, precision="float32", encoder="minilm")
@@ -335,5 +361,5 @@ def test_somebody_new_may_use_words_that_the_data_set_lacks(make_experiment, tra
     assert begins == [True, False]
     assert (known, unknown) == (store.vocabulary[3], "xylophone") and "xylophone" not in store.vocabulary
     np.testing.assert_array_equal(vectors[0], store.table[3])
-    np.testing.assert_array_equal(vectors[1].numpy(), StaticVectors("minilm")(["xylophone"])[0])
+    np.testing.assert_array_equal(vectors[1].numpy(), StaticVectors("minilm", engine="torch")(["xylophone"])[0])
     assert torch.isfinite(users.view(posted).scores()[1:]).all()

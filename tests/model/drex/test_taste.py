@@ -18,6 +18,8 @@ from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.errors import ConfigError
 from recbole_drex.model.drex import taste as taste_module
 from recbole_drex.model.drex.taste import TextTaste, _ridge
+from recbole_drex.recbole import recbole_trainer
+from recbole_drex.training.trainer import make_trainer
 
 # The regression by itself -------------------------------------------------------------------------------------------
 
@@ -245,6 +247,20 @@ def tasted_and_not(request, shaken):
 def test_full_sort_agrees_with_predict(tasted_and_not):
     for experiment in tasted_and_not:
         np.testing.assert_allclose(every_pair(experiment), pair_by_pair(experiment), atol=1e-5)
+
+
+def test_an_evaluation_scores_candidates_as_recbole_does(tasted_and_not, tmp_path):
+    for experiment in tasted_and_not:
+        trainer = make_trainer(experiment.config, experiment.model, tmp_path, experiment.parts)
+        trainer.tot_item_num = experiment.dataset.item_num
+        known = np.pad(evidence_mask(experiment.model), ((1, 0), (1, 0)))
+        for batch in experiment.parts.test.full:
+            ours = trainer._full_sort_batch_eval(batch)[1].numpy()
+            theirs = recbole_trainer.Trainer._full_sort_batch_eval(trainer, batch)[1].numpy()
+            # Items whose review has no rating are masked later, by the collector.
+            candidates = ~known[batch[0]["user_id"]]
+            assert np.isinf(ours).sum() == np.isinf(theirs).sum() > len(ours)
+            np.testing.assert_allclose(ours[candidates], theirs[candidates], atol=1e-5)
 
 
 def test_evidence_is_predicted_as_without_tastes(tasted_and_not):
