@@ -37,7 +37,7 @@ def page_table() -> str:
     rows = [
         {
             "measured": row["what"],
-            "beside": row["against"],
+            "compared with": row["against"],
             "value": f"{row['value']:g} {row['unit']}".strip(),
             "goal": f"{'at most' if row['at_most'] else 'at least'} {row['aim']:g}",
             "reached": "yes" if row["reached"] else "**no**",

@@ -158,7 +158,7 @@ def read_run(folder: str | Path) -> Run:
     """Read a finished run.
 
     Raises:
-        CheckpointError: there is none, its ``result.json`` is damaged or foreign, or its ``run.json`` was changed.
+        CheckpointError: it does not exist, its ``result.json`` is damaged or foreign, or its ``run.json`` was changed.
     """
     check_sum(Path(folder), RUN)  # the description of the result
     return Run(Path(folder), read_result(Path(folder)))

@@ -16,7 +16,7 @@ from recbole_drex.utils.files import safe_name
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """Raw files of a data set; if there are none, the data set must already be prepared.
+    """Raw files of a data set; without any, the data set must already be prepared.
 
     Attributes:
         reviews: files of reviews.

@@ -189,7 +189,7 @@ def _total(response: requests.Response) -> int | None:
 
 
 def _flaw(part: Path, expected: int | None, zipped: bool) -> str | None:
-    """The flaw of a finished download, None if there is none."""
+    """The flaw of a finished download, None without one."""
     if expected is not None and _size(part) != expected:
         return f"{_size(part):,} bytes were received where {expected:,} were announced"
     if not _size(part):

@@ -47,7 +47,7 @@ Names = Mapping[str, Sequence[str]]
 Types = Mapping[str, pa.DataType]
 Get = Callable[[str], list[Any]]
 Record = tuple[int, list[str], str]
-"""Number of a row's first line, its fields, and its flaw, empty if there is none."""
+"""Number of a row's first line, its fields, and its flaw, empty without one."""
 
 
 @dataclass

@@ -106,7 +106,7 @@ class DMFPaper(CacheMixin, ModelContract, GeneralRecommender):
         self.item_tower = Tower(SparseRows(item, user, values, self.n_items), self.n_users, item_widths)
 
     def known(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Training ratings of pairs divided by the maximum, 0 if there is none; shape ``(b,)``."""
+        """Training ratings of pairs divided by the maximum, 0 without one; shape ``(b,)``."""
         key = user * self.n_items + item
         index = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
         return torch.where(self.keys[index] == key, self.values[index], 0.0)

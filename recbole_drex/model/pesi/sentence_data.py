@@ -116,7 +116,7 @@ class Sentences(nn.Module):
         return torch.from_numpy(numbers)
 
     def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Index of the sentence of each pair (b,), -1 if there is none."""
+        """Index of the sentence of each pair (b,), -1 without one."""
         key = user * self.n_items + item
         if not len(self.key):
             return torch.full_like(key, -1)

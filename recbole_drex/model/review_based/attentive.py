@@ -29,7 +29,7 @@ class WeightedReviews(NamedTuple):
 class AttentiveModel(ReviewModel):
     """Base of NARRE and HRDR: the softmax over a user's or an item's reviews, and what explanations read of it.
 
-    A subclass implements, beside the methods of :class:`ReviewModel`, ``cached_weights`` and ``state_of``; it sets
+    A subclass implements, besides the methods of :class:`ReviewModel`, ``cached_weights`` and ``state_of``; it sets
     ``output``, ``biases``, and in ``refresh`` the cache ``_slot`` and ``_answers``: the index of each review in the
     outputs of the filters, and these outputs.
     """

@@ -84,7 +84,7 @@ class Documents(nn.Module):
         return len(self.user)
 
     def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Review that each user wrote about an item, -1 if there is none; shapes broadcast."""
+        """Review that each user wrote about an item, -1 without one; shapes broadcast."""
         key = user * self.n_items + item
         if not len(self):
             return torch.full_like(key, -1)

@@ -35,7 +35,7 @@ def shares_of_scale(rating: torch.Tensor) -> torch.Tensor:
 class RatingEncoder(nn.Module):
     r"""x, what the ratings of one side say: an MLP over rating rows, then batch normalisation.
 
-    The input is the row divided by the square root of its number of ratings, or 0 if there is none.
+    The input is the row divided by the square root of its number of ratings, or 0 without ratings.
 
     Args:
         rows: the ratings.

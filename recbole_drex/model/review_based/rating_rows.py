@@ -44,7 +44,7 @@ class RatingRows(nn.Module):
         return len(self.key)
 
     def find(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        """Number of each pair's rating, -1 if there is none; shapes broadcast."""
+        """Number of each pair's rating, -1 without one; shapes broadcast."""
         key = user * self.n_items + item
         index = torch.searchsorted(self.key, key).clamp(max=len(self) - 1)
         return torch.where(self.key[index] == key, index, -1)

@@ -125,7 +125,7 @@ def _cell(row: Mapping[Hashable, Any], column: dict[str, Any]) -> dict[str, Any]
 
 
 def _tests(table: Table, dataset: str, metric: str) -> pd.DataFrame | None:
-    """The paired tests of one metric on one data set, indexed by model; None where there are none."""
+    """The paired tests of one metric on one data set, indexed by model; None without tests."""
     if table.tests.empty:
         return None
     rows = table.tests[(table.tests["dataset"] == dataset) & (table.tests["metric"] == metric)]
@@ -193,7 +193,7 @@ def significance(comparison: Comparison, tables: Mapping[str, Table]) -> list[di
 
 
 def rank_tests(comparison: Comparison) -> dict[str, Any]:
-    """The rank tests of the headline metrics over data sets, or the reasons why there are none."""
+    """The rank tests of the headline metrics over data sets, or why they are missing."""
     results: dict[str, Any] = {"tests": [], "reasons": []}
     for block, metric in headlines(comparison):
         try:
