@@ -296,7 +296,7 @@ def _encode(
 def _check_space(
     writer: StoreWriter, engine: Engine, texts: Callable[[int], Sequence[str]], missing: Mapping[int, int]
 ) -> None:
-    """Check that the disk has room for the vectors of words in the ``missing`` shards, with the largest number of words of each."""
+    """Check that the disk has room for the vectors of words in the ``missing`` shards, by number of words at most."""
     stored, words = writer.words(), sum(missing.values())
     try:
         writer.check_space(words, stored + words)
