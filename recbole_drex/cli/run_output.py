@@ -192,7 +192,7 @@ def _print_tests(comparison: Comparison, model: str) -> None:
 
 
 def _print_explanations(run_dir: Path, users: int = 3) -> None:
-    # The users with most training reviews come first: they have the fullest profiles.
+    # Stored by descending number of training reviews: the first users have the fullest profiles.
     stored = read_explanations(run_dir)[:users]
     if not stored:
         print("No explanations: the model offers none, or 'explained_users' is 0.\n")

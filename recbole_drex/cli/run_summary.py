@@ -25,7 +25,7 @@ from recbole_drex.results.comparison import REFERENCES, Comparison, Run, compari
 _COLUMNS = {"own_test": ("mae", "rmse"), "full": ("ndcg@10", "recall@10")}
 _NAMES = {"mae": "MAE", "rmse": "RMSE", "ndcg@10": "NDCG@10", "recall@10": "Recall@10"}
 NO_TEST_PART = "There is no test part (eval_args), so nothing was evaluated."
-_TRIED = 20  # stored explanations, of the users with most reviews, of which one is chosen
+_TRIED = 20  # first stored explanations, of the users with most reviews, among which one is chosen
 
 
 def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:

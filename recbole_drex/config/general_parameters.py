@@ -213,7 +213,7 @@ _EVALUATION = (
 
 _EXPLANATIONS = (
     Parameter(
-        "explained_users", int, 20, "Users whose explained recommendations are written with a run; 0 for none.", least=0
+        "explained_users", int, 50, "Users whose explained recommendations are written with a run; 0 for none.", least=0
     ),
     Parameter(
         "measured_users", int, 20,

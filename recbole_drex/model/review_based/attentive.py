@@ -34,7 +34,6 @@ class AttentiveModel(ReviewModel):
     outputs of the filters, and these outputs.
     """
 
-    biases: nn.ModuleList
     output: nn.Linear
     _slot: torch.Tensor
     _answers: torch.Tensor
@@ -79,9 +78,6 @@ class AttentiveModel(ReviewModel):
         return nn.functional.embedding_bag(
             slot[review], answers, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weight
         )
-
-    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        return (self.biases[Side.USER](user) + self.biases[Side.ITEM](item)).squeeze(-1)
 
     def score_of_states(
         self, user_state: torch.Tensor, item_state: torch.Tensor, user: torch.Tensor, item: torch.Tensor

@@ -10,7 +10,7 @@ from torch import nn
 from recbole_drex.config.parameters import Parameter, with_defaults
 from recbole_drex.model.layers.common import Side, blocks_of
 from recbole_drex.model.review_based.mutual_attention import mutual_attention
-from recbole_drex.model.review_based.review_recommender import DocumentModel
+from recbole_drex.model.review_based.review_recommender import DocumentModel, mean_squares
 from recbole_drex.model.review_based.word_documents import DocumentWords, WordDocuments
 
 _PAIRS = 1024  # pairs per block of predictions
@@ -222,9 +222,6 @@ class DAML(DocumentModel):
         deep = self.output(torch.relu(self.hidden(self.dropout(products))))
         return (self.linear(x) + deep).squeeze(-1) + self._biases(user, item) + self.mean
 
-    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        return (self.biases[Side.USER](user) + self.biases[Side.ITEM](item)).squeeze(-1)
-
     def _documents(self, user: torch.Tensor, item: torch.Tensor, own: torch.Tensor) -> list[DocumentWords]:
         """Documents of users and items (b,) without their ``own`` reviews (b,), -1 for none."""
         return [self.words.of(side, entity, own) for side, entity in zip(Side, (user, item), strict=True)]
@@ -236,8 +233,7 @@ class DAML(DocumentModel):
         documents = self._documents(user, item, self.own_review(user, item))
         features, slot = self._read([one.position[one.mask.bool()] for one in documents])
         score = self.score_of(self.attend(documents, features, slot), user, item)
-        free = sum(self.embeddings[k](entity).square().sum(-1).mean() for k, entity in enumerate((user, item)))
-        bias = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
+        free, bias = (mean_squares(tables, user, item) for tables in (self.embeddings, self.biases))
         return self.head.loss(score, user, rating) + self.reg_weight * free + self.bias_reg_weight * bias
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import nn
 from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.model.layers.common import Side
-from recbole_drex.model.review_based.review_recommender import ReviewModel
+from recbole_drex.model.review_based.review_recommender import ReviewModel, mean_squares
 from recbole_drex.model.review_based.text_cnn import Reading
 
 SideTerms = tuple[torch.Tensor, torch.Tensor]  # a side's own terms, and the factors that are multiplied by the other's
@@ -118,18 +118,10 @@ class DeepCoNN(ReviewModel):
             highest = self._two_highest(reading, side, distinct)[:, index]
             sides.append(self._side(side, self._document(reading, highest, own)))
         loss = self.head.loss(self._sum(*sides) + self._biases(user, item), user, rating)
-        if self.biases is None:
-            return loss
-        penalty = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
-        return loss + self.bias_reg_weight * penalty
+        return loss + self.bias_reg_weight * mean_squares(self.biases, user, item)
 
     def _sum(self, user: SideTerms, item: SideTerms) -> torch.Tensor:
         return self.constant + user[0] + item[0] + (user[1] * item[1]).sum(-1)
-
-    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor | float:
-        if self.biases is None:
-            return 0.0
-        return (self.biases[Side.USER](user) + self.biases[Side.ITEM](item)).squeeze(-1)
 
     # Prediction -------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from recbole_drex.config.parameters import Parameter, with_defaults
 from recbole_drex.model.layers.common import Side
 from recbole_drex.model.review_based.attentive import AttentiveModel, WeightedReviews
 from recbole_drex.model.review_based.rating_rows import RatingRows
+from recbole_drex.model.review_based.review_recommender import mean_squares
 from recbole_drex.parallel import collectives
 
 Pair = tuple[torch.Tensor, torch.Tensor]
@@ -208,8 +209,7 @@ class HRDR(AttentiveModel):
             pooled = self.pooled(len(entity), reviews, slot, answers)
             states.append(self._state(side, entity, rated.index_select(0, index), pooled))
         score = self.score_of_states(states[Side.USER], states[Side.ITEM], user, item)
-        free = sum(self.embeddings[k](entity).square().sum(-1).mean() for k, entity in enumerate((user, item)))
-        bias = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
+        free, bias = (mean_squares(tables, user, item) for tables in (self.embeddings, self.biases))
         return self.head.loss(score, user, rating) + self.reg_weight * free + self.bias_reg_weight * bias
 
     def _logits_of_all(

@@ -8,6 +8,7 @@ from torch import nn
 from recbole_drex.config.parameters import Parameter, with_defaults
 from recbole_drex.model.layers.common import Side
 from recbole_drex.model.review_based.attentive import AttentiveModel, WeightedReviews
+from recbole_drex.model.review_based.review_recommender import mean_squares
 from recbole_drex.parallel import collectives
 
 
@@ -143,8 +144,7 @@ class NARRE(AttentiveModel):
         )
         product = self.dropout(user_state * item_state)
         score = self.output(product).squeeze(-1) + self._biases(user, item) + self.mean
-        free = sum(self.embeddings[k](entity).square().sum(-1).mean() for k, entity in enumerate((user, item)))
-        bias = sum(self.biases[k](entity).square().mean() for k, entity in enumerate((user, item)))
+        free, bias = (mean_squares(tables, user, item) for tables in (self.embeddings, self.biases))
         return self.head.loss(score, user, rating) + self.reg_weight * free + self.bias_reg_weight * bias
 
     # Prediction -------------------------------------------------------------------------------------------------

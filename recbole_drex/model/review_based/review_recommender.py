@@ -11,13 +11,23 @@ from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.model.abstract_recommender import RatingModel
-from recbole_drex.model.layers.common import CacheMixin, damped_mean
+from recbole_drex.model.layers.common import CacheMixin, Side, damped_mean
 from recbole_drex.model.layers.review_check import require_words
 from recbole_drex.model.review_based.documents import Documents
 from recbole_drex.model.review_based.text_cnn import TextCNN
 
 _PAIRS = 4096  # reviewed pairs per block of predictions
 _DAMPING = 10.0  # pseudo-count of the means that initialise the biases
+
+
+def mean_squares(tables: nn.ModuleList | None, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor | float:
+    """Mean squared length of the rows of users (b,) in the first table plus that of items (b,) in the second.
+
+    0 without tables.
+    """
+    if tables is None:
+        return 0.0
+    return sum(table(one).square().sum(-1).mean() for table, one in zip(tables, (user, item), strict=True))
 
 
 class DocumentModel(CacheMixin, RatingModel):
@@ -55,6 +65,8 @@ class DocumentModel(CacheMixin, RatingModel):
         ),
     )  # fmt: skip
 
+    biases: nn.ModuleList | None
+
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
         self.exclude_target_review = config["exclude_target_review"]
@@ -73,6 +85,12 @@ class DocumentModel(CacheMixin, RatingModel):
         settings = dataset.features().settings
         vectors = word_vectors(config["word_vectors"], self.documents.vocabulary, settings, config["word_size"])
         return torch.from_numpy(vectors)
+
+    def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor | float:
+        """Sums of the biases of pairs; 0 for a model without biases. Shapes broadcast."""
+        if self.biases is None:
+            return 0.0
+        return (self.biases[Side.USER](user) + self.biases[Side.ITEM](item)).squeeze(-1)
 
     def biases_of(self, dataset) -> nn.ModuleList:
         """Learned biases of users and items, initialised with damped means."""

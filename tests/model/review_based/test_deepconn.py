@@ -179,13 +179,3 @@ def test_a_step_is_five_times_faster_than_pair_by_pair(make_experiment):
             model.calculate_loss(batch).backward()
         seconds.append(time.process_time() - started)
     assert seconds[2] > 5 * seconds[1], seconds
-
-
-def test_ordinal_output(make_experiment):
-    experiment = make_experiment("DeepCoNN", output="ordinal")
-    model, batch = experiment.model.train(), batch_of(experiment, 50)
-    model.calculate_loss(batch).backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
-    probability = model.eval().predict_distribution(batch)
-    torch.testing.assert_close(probability.sum(1), torch.ones(50))
-    torch.testing.assert_close(probability @ model.head.levels, model.predict(batch))

@@ -322,29 +322,3 @@ def test_large_logits_give_no_nan(make_experiment):
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
-
-
-def test_constant_ratings(make_experiment, small, tmp_path, train):
-    def constant(frame):
-        return frame.assign(**{"rating:float": frame["rating:float"].where(frame["rating:float"].isna(), 4.0)})
-
-    root = copy_of(small.root, tmp_path / "data", constant)
-    experiment = make_experiment("HRDR", data_path=str(root), epochs=1, dropout=0.0)
-    assert train(experiment).evaluate_part(experiment.parts.valid).metrics["rmse"] < 0.5
-
-
-def test_every_parameter_learns(make_experiment):
-    experiment = make_experiment("HRDR")
-    model = experiment.model.train()
-    model.calculate_loss(next(iter(experiment.parts.train))).backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
-
-
-def test_ordinal_output(make_experiment):
-    experiment = make_experiment("HRDR", output="ordinal")
-    model, batch = experiment.model.train(), batch_of(experiment, 50)
-    model.calculate_loss(batch).backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
-    probability = model.eval().predict_distribution(batch)
-    torch.testing.assert_close(probability.sum(1), torch.ones(50))
-    torch.testing.assert_close(probability @ model.head.levels, model.predict(batch))
