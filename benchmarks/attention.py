@@ -39,7 +39,7 @@ Compute = Callable[[WordAttention, torch.Tensor], torch.Tensor]
 
 
 def generate(folder: Path, words: int, length: float) -> FeatureStore:
-    """A store of about so many random words, in reviews of ``length`` words on average."""
+    """A store of about ``n_words`` random words, in reviews of ``length`` words on average."""
     rng = np.random.default_rng(0)
     reviews = round(words / length)
     writer = StoreWriter(folder / "shards", WIDTH, "generated", -(-reviews // _SHARD))

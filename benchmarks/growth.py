@@ -96,7 +96,7 @@ def measure(size: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def encode(size: int) -> float:
-    """Seconds that the preparation needs to encode so many reviews of the demo."""
+    """Seconds that the preparation needs to encode a number of reviews of the demo."""
     with tempfile.TemporaryDirectory(prefix="recbole-drex-") as folder:
         raw = generate_demo(Path(folder) / "raw", users=size // 30, items=max(100, size // 50), reviews=size)
         settings = Config("DReX", "demo", [], {"user_min": 1, "item_min": 1}).preparation()

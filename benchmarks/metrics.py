@@ -1,4 +1,4 @@
-"""Times the metrics over all rows at once against loops over users, and compares their values.
+"""Times the vectorised metrics against loops over users, and compares their values.
 
     python benchmarks/metrics.py
 

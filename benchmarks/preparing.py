@@ -1,4 +1,4 @@
-"""How fast raw reviews are prepared, beside pandas, and how time and memory grow with their number.
+"""How fast raw reviews are prepared, compared with pandas, and how time and memory grow with their number.
 
     python benchmarks/preparing.py
 
@@ -50,7 +50,7 @@ LIMIT = 2048  # MB
 
 
 def generate(path: Path, reviews: int, seed: int = 2026, items: int | None = None, distinct: bool = False) -> Path:
-    """Write so many reviews, with texts and ratings of the demo and new users, items and times.
+    """Write a number of reviews, with texts and ratings of the demo and new users, items and times.
 
     A user has k reviews with a probability in proportion to k ** -2.4, which is two on average; the most popular tenth
     of the items, 36 reviews each on average, has half of the reviews.
@@ -102,7 +102,7 @@ def by_us(raw: Path, folder: Path) -> None:
 
 
 def by_pandas(raw: Path, folder: Path, engine: str = "ujson") -> None:
-    """The same with pandas: in pieces by its own parser, or at once by Arrow's, which knows no pieces."""
+    """The same with pandas: in chunks by its own parser, or whole by Arrow's, which has no chunks."""
     frame = plain_data.read(raw) if engine == "ujson" else pd.read_json(raw, lines=True, engine="pyarrow")[COLUMNS]
     frame = plain_data.core(frame, USER_MIN, ITEM_MIN)
     names = ["user_id:token", "item_id:token", "rating:float", "timestamp:float"]

@@ -1,6 +1,7 @@
 """The result tables of README and docs, made from errors per user that are kept in this repository.
 
     python benchmarks/published.py collect DIR...   # runs below these folders -> benchmarks/results/published/
+    python benchmarks/published.py add DIR...       # ablations below these folders, to what is stored already
     python benchmarks/published.py write            # tables -> README.md, docs/results.md
 
 A table stands between ``<!-- published: KIND ARGUMENT... -->`` and ``<!-- end -->``. A test compares what stands there
@@ -35,7 +36,7 @@ _BLOCK = re.compile(r"(<!-- published: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL
 
 def collect(folders: Iterable[Path]) -> None:
     """Store the errors of each test user, and the metrics, of all finished runs below some folders, by data set."""
-    found = [read_run(path.parent) for folder in folders for path in sorted(folder.rglob("result.json"))]
+    found = _runs(folders)
     # Of two runs of the same model and seed, the one of the folder that is named first.
     first = {(run.dataset, run.label, run.replicate): run for run in reversed(found)}
     runs = [first[key] for key in sorted(first)]
@@ -56,9 +57,36 @@ def collect(folders: Iterable[Path]) -> None:
         # Of a single rating the squared error follows from the other one.
         table["mse"] = table["mse"].where(table["test_ratings"] > 1)
         table.to_parquet(STORE / f"{dataset}.parquet", compression="zstd", index=False)
-        described = [_described(run) for run in chosen]
-        text = json.dumps(described, indent=1, sort_keys=True)
-        (STORE / f"{dataset}.json").write_text(text + "\n", encoding="utf-8")
+        _write_described(dataset, [_described(run) for run in chosen])
+
+
+def add(folders: Iterable[Path]) -> None:
+    """Add ablations to the stored metrics of their data sets. The runs of other models found there must be stored.
+
+    Raises:
+        SystemExit: if the validation RMSE of a run that is stored differs: the differences of an ablation are taken to
+            that run.
+    """
+    found = _runs(folders)
+    for dataset in dict.fromkeys(run.dataset for run in found):
+        path = STORE / f"{dataset}.json"
+        stored = {(row["label"], row["run"]): row for row in json.loads(path.read_text(encoding="utf-8"))}
+        for row in (_described(run) for run in found if run.dataset == dataset):
+            key = (row["label"], row["run"])
+            if _is_part(row["label"]):
+                stored[key] = row
+            elif key not in stored or abs(stored[key]["valid"]["rmse"] - row["valid"]["rmse"]) > 1e-4:
+                raise SystemExit(f"{path}: {row['label']}, seed {row['run']}, is not the stored run; collect all again")
+        _write_described(dataset, [stored[key] for key in sorted(stored)])
+
+
+def _runs(folders: Iterable[Path]) -> list[Run]:
+    return [read_run(path.parent) for folder in folders for path in sorted(folder.rglob("result.json"))]
+
+
+def _write_described(dataset: str, rows: list[dict[str, Any]]) -> None:
+    text = json.dumps(rows, indent=1, sort_keys=True)
+    (STORE / f"{dataset}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _described(run: Run) -> dict[str, Any]:
@@ -263,11 +291,14 @@ def written(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("collect").add_argument("folders", nargs="+", type=Path)
+    for name in ("collect", "add"):
+        commands.add_parser(name).add_argument("folders", nargs="+", type=Path)
     commands.add_parser("write")
     options = parser.parse_args()
     if options.command == "collect":
         collect(options.folders)
+    elif options.command == "add":
+        add(options.folders)
     else:
         for document in DOCUMENTS:
             document.write_text(written(document.read_text(encoding="utf-8")), encoding="utf-8")

@@ -63,7 +63,7 @@ def _train(model: str, seconds: int, sender: Connection) -> None:
         try:
             parameters = {"epochs": 1, "threads": 1, "show_progress": False, **SETTINGS.get(model, {})}
             (result,) = run([model], "ml-100k", output=folder, parameters=parameters, references=False)
-        except Exception as error:  # whatever a model of another library raises is what is asked for
+        except Exception as error:  # any error of another library's model is recorded
             sender.send({"error": f"{type(error).__name__}: {' '.join(str(error).split())}"})
         else:
             found = {"ndcg@10": round(result["test"]["full"]["ndcg@10"], 4), "seconds": round(process_time(), 1)}

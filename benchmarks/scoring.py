@@ -1,4 +1,4 @@
-"""What scoring whole catalogues costs DReX, with its MLP, beside RecBole's way for models that cannot.
+"""Times full-catalogue scoring of DReX with its MLP, and compares it with RecBole's way for models without it.
 
     python benchmarks/scoring.py
 
@@ -94,7 +94,7 @@ def measure(root: Path, options: argparse.Namespace, items: int) -> dict[str, An
     times: dict[str, list[float]] = {OURS: [], REPEATED: []}
     with torch.no_grad():
         functions = scorers(experiment, root / "run")
-        # The first scores also wait for what is remembered between them.
+        # The first scores also fill the caches.
         ours, repeated = (function(batches[0]) for function in functions.values())
         scored = torch.isfinite(repeated)
         assert bool((torch.isfinite(ours) == scored).all())

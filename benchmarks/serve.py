@@ -1,4 +1,4 @@
-"""How fast a served run answers when several clients ask at once, and how much memory that takes.
+"""How fast a served run answers several concurrent clients, and how much memory that takes.
 
     python benchmarks/serve.py --run results/Movie_Critics/DReX/seed-2026
 

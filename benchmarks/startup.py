@@ -1,4 +1,4 @@
-"""How long `recbole-drex --help` takes, beside Python's own start.
+"""How long `recbole-drex --help` takes, compared with Python's own start.
 
     python benchmarks/startup.py
 

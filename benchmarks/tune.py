@@ -1,4 +1,4 @@
-"""What a search of hyper-parameters gains from trials at once, what Ray adds to each, and its memory.
+"""How much concurrent trials speed up a search of hyper-parameters, the overhead of Ray per trial, and memory.
 
     python benchmarks/tune.py --dataset Movie_Critics --model DReX
 
@@ -57,7 +57,7 @@ class Memory(threading.Thread):
 
 
 def measure(options: argparse.Namespace, parallel: int, folder: Path) -> dict[str, Any]:
-    """One search with so many trials at once."""
+    """One search with the given number of concurrent trials."""
     space = folder / "space.yaml"
     space.write_text(yaml.safe_dump(SPACE), encoding="utf-8")
     watch = Memory()

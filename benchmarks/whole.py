@@ -1,4 +1,4 @@
-"""The whole way from raw reviews to an explained result, stage by stage, beside what people would use instead.
+"""Times the way from raw reviews to an explained result by stage, and compares it with the alternatives.
 
     python benchmarks/whole.py
     python benchmarks/whole.py --datasets Movie_Reviews --arms static,contextual,plain,cornac --share 0.05

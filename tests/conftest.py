@@ -156,7 +156,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a run of DReX, two epochs, on a small data set with texts that nobody would wish for.
+    """Folder of a run of DReX, two epochs, on a small data set with unusual texts.
 
     Its first item has a script for a title, reviews hold scripts, emoji and other writing systems, and one user has
     ratings only; see :mod:`hostile`. Shared by all tests of a session: read it.

@@ -127,7 +127,7 @@ def test_plain_values_need_no_torch(module):
         assert "torch" not in {name.partition(".")[0] for name in loaded}, f"{module} needs {one}, which imports torch"
 
 
-def test_recbole_is_imported_in_one_place_once_it_is_patched():
+def test_recbole_is_imported_in_one_module_after_it_is_patched():
     result = [
         module
         for module, path in FILES.items()

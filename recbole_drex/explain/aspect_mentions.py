@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from recbole_drex.explain.profiles.excerpts import around
 from recbole_drex.explain.profiles.quotes import Quotes
 from recbole_drex.explain.profiles.topics import subjects
 from recbole_drex.explain.profiles.vocabulary import ShownWords
-from recbole_drex.model.drex.aspects import Words
+from recbole_drex.model.drex.aspects import Lexicon, Words
 
 if TYPE_CHECKING:
     from recbole_drex.explain.counterfactual.user_view import PostedWords
@@ -56,6 +56,13 @@ class Occurrences:
 
     def __len__(self) -> int:
         return len(self.review)
+
+
+class ReadReviews(NamedTuple):
+    """The occurrences in the reviews of a user or an item, and the number of these reviews."""
+
+    occurrences: Occurrences
+    n_reviews: int
 
 
 class AspectMentions:
@@ -97,8 +104,8 @@ class AspectMentions:
         opinion, topic = importance * self._sentiment[token], self._topic[word]
         return Occurrences(review, token, word, self._aspect[token], importance, opinion, topic), mine
 
-    def of(self, side: str, owner: int, pair: tuple[int, int]) -> tuple[Occurrences, int]:
-        """Occurrences of all aspects in the reviews of a user or an item, and the number of these reviews.
+    def of(self, side: str, owner: int, pair: tuple[int, int]) -> ReadReviews:
+        """Occurrences of all aspects in the reviews of a user or an item.
 
         Args:
             side: ``user`` or ``item``.
@@ -107,9 +114,10 @@ class AspectMentions:
         """
         occurrences, mine = self._of_owner(side, owner)
         own = self._own(mine, pair)
-        return (occurrences[~np.isin(occurrences.review, own)] if len(own) else occurrences), len(mine) - len(own)
+        rest = occurrences[~np.isin(occurrences.review, own)] if len(own) else occurrences
+        return ReadReviews(rest, len(mine) - len(own))
 
-    def of_new(self, posted: PostedWords) -> tuple[Occurrences, int]:
+    def of_new(self, posted: PostedWords) -> ReadReviews:
         """As :meth:`of`, for the reviews that a new user posted; reviews are indexed in posted order."""
         index, word = posted.words.index, posted.words.word
         shares, sentiment = self._lexicon
@@ -123,7 +131,7 @@ class AspectMentions:
         columns = (index, token, word, shares.argmax(1)[slot], importance, importance * opinion)
         arrays = [column[inside].numpy(force=True) for column in columns]
         arrays.append(self._topic[arrays[2]])
-        return Occurrences(*arrays), len(first)
+        return ReadReviews(Occurrences(*arrays), len(first))
 
     def groups(self, occurrences: Occurrences, tastes: torch.Tensor) -> dict[int, dict[int, float]]:
         """Contribution to the score of each lemma of an item's reviews that may name its aspect, by aspect.
@@ -143,7 +151,7 @@ class AspectMentions:
         if not len(lemmas):
             return groups
         opinion = np.bincount(index, occurrences.opinion) / np.maximum(occurrences.importance[first], 1e-12)
-        aspects, (lexicon, _) = self._aspects, self._lexicon
+        aspects, lexicon = self._aspects, self._lexicon.shares
         with torch.no_grad():
             shares = lexicon[aspects.slot[aspects.lemma[torch.from_numpy(lemmas).to(lexicon.device)]]].double()
             mentions = torch.from_numpy(np.bincount(index)).to(shares) @ shares
@@ -155,10 +163,10 @@ class AspectMentions:
         return groups
 
     @cached_property
-    def _lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _lexicon(self) -> Lexicon:
         """As :meth:`Aspects.lexicon`, with zeros for lemmas without an aspect."""
         shares, sentiment = self._aspects.cached_lexicon()
-        return torch.cat([shares, shares.new_zeros(1, shares.shape[1])]), sentiment
+        return Lexicon(torch.cat([shares, shares.new_zeros(1, shares.shape[1])]), sentiment)
 
     def _own(self, mine: np.ndarray, pair: tuple[int, int]) -> np.ndarray:
         return mine[(self.reviews.user[mine] == pair[0]) & (self.reviews.item[mine] == pair[1])]
@@ -185,8 +193,7 @@ class AspectMentions:
 
     def claim(
         self,
-        occurrences: Occurrences,
-        total: int,
+        reviews: ReadReviews,
         words: tuple[str, ...],
         sign: float,
         posted: Sequence[int] | None = None,
@@ -194,14 +201,14 @@ class AspectMentions:
         """Summarise what reviews say about an aspect.
 
         Args:
-            occurrences: its occurrences in the reviews.
-            total: number of all reviews.
+            reviews: its occurrences in the reviews, and the number of all reviews.
             words: lemmas of its name, which a quote should contain.
             sign: sentiment of the quote, if most reviews share it: 1 for praise, -1 for blame, 0 for either.
             posted: for the reviews of a new user, their items (internal ids); no review is quoted then.
         """
-        reviews, first, index = np.unique(occurrences.review, return_index=True, return_inverse=True)
-        opinion = np.bincount(index, weights=occurrences.opinion, minlength=len(reviews))
+        occurrences = reviews.occurrences
+        numbers, first, index = np.unique(occurrences.review, return_index=True, return_inverse=True)
+        opinion = np.bincount(index, weights=occurrences.opinion, minlength=len(numbers))
         names, vocabulary = self.past_reviews.names, self.reviews.vocabulary
         mentions = tuple(
             Mention(
@@ -211,14 +218,14 @@ class AspectMentions:
                 round(float(value), 4),
             )
             for review, of_review, value in zip(
-                reviews.tolist(), _split(occurrences.word, first), opinion.tolist(), strict=True
+                numbers.tolist(), _split(occurrences.word, first), opinion.tolist(), strict=True
             )
         )
         praise, blame = int((opinion > 0).sum()), int((opinion < 0).sum())
-        if sign and (praise if sign > 0 else blame) * 2 <= len(reviews):
+        if sign and (praise if sign > 0 else blame) * 2 <= len(numbers):
             sign = 0
         quote = self._quoted(occurrences, opinion[index], words, sign) if posted is None else None
-        return Claim(total, len(mentions), praise, blame, quote, mentions)
+        return Claim(reviews.n_reviews, len(mentions), praise, blame, quote, mentions)
 
     def _quoted(
         self, occurrences: Occurrences, opinion: np.ndarray, words: tuple[str, ...], sign: float

@@ -11,11 +11,11 @@ import torch
 
 from recbole_drex.data.text.tokenizer import ReviewWords
 from recbole_drex.explain.explanation import EvidenceEffect, Quote, WordEffect
-from recbole_drex.explain.faithfulness import ReviewCase, same_direction
+from recbole_drex.explain.faithfulness import EvidenceUnit, ReviewCase, same_direction
 from recbole_drex.explain.past_interactions import PastInteraction, PastReviews
 from recbole_drex.explain.profiles.excerpts import marked
 from recbole_drex.explain.profiles.vocabulary import ShownWords
-from recbole_drex.explain.word_effects import WordDeletion, WordOccurrence, furthest
+from recbole_drex.explain.word_effects import WordDeletion, WordOccurrence, strongest_first
 from recbole_drex.model.layers.common import Side
 
 SAME, OTHER = 4, 2  # interactions shown that moved the prediction in the main direction, and in the opposite one
@@ -48,13 +48,13 @@ def find_evidence(
     shown = [unit for unit in [*agreeing[:SAME], *opposing[:OTHER]] if deltas[unit] != 0]
     shown.sort(key=lambda unit: (-abs(deltas[unit]), unit))
     weights = counterfactual.weights
-    useful = [unit for unit in deltas if unit[0] == Side.ITEM][:USEFUL] if weights is not None else []
+    useful = [unit for unit in deltas if unit.side == Side.ITEM][:USEFUL] if weights is not None else []
     quotes: list[Quote | None] = [None] * len(shown)
     effects: tuple[WordEffect, ...] = ()
     if words is not None:
         quotes, effects = _word_effects(words, shown, past_reviews, shown_words)
 
-    def evidence(unit: tuple[Side, int], quote: Quote | None = None) -> EvidenceEffect:
+    def evidence(unit: EvidenceUnit, quote: Quote | None = None) -> EvidenceEffect:
         side, index = unit
         share = None if weights is None else float(weights[side][index])
         review = past_reviews.review(_interaction(counterfactual, unit), quote)
@@ -70,20 +70,21 @@ def find_evidence(
     }
 
 
-def _interaction(counterfactual: Any, unit: tuple[Side, int]) -> PastInteraction:
+def _interaction(counterfactual: Any, unit: EvidenceUnit) -> PastInteraction:
     side, index = unit
     return PastInteraction(*(int(column[index]) for column in counterfactual.past_interactions[side]))
 
 
 def _word_effects(
-    words: WordDeletion, units: Sequence[tuple[Side, int]], past_reviews: PastReviews, shown_words: ShownWords | None
+    words: WordDeletion, units: Sequence[EvidenceUnit], past_reviews: PastReviews, shown_words: ShownWords | None
 ) -> tuple[list[Quote | None], tuple[WordEffect, ...]]:
     """Excerpts of the reviews of ``units`` around the word with the highest attention, with the effect of removing each
     occurrence; and the words of all reviews with the largest effects."""
     quotes: list[Quote | None] = []
     occurrences: list[WordOccurrence] = []
-    for side, index in units:
-        text, of_side = past_reviews.read(_interaction(words.counterfactual, (side, index)).row), words.words[side]
+    for unit in units:
+        side, index = unit
+        text, of_side = past_reviews.read(_interaction(words.counterfactual, unit).row), words.words[side]
         tokens = (of_side.index == index).nonzero().flatten()
         if text is None or not _reads(words, of_side.word[tokens], text):
             quotes.append(None)
@@ -98,9 +99,10 @@ def _word_effects(
         lemmas = [lemma for lemma, name in named if not shown_words.hides(name)]
     deltas = words.effects([*([lemma] for lemma in lemmas), *occurrences])  # one batch is cheaper
     of_places = iter(deltas[len(lemmas) :])
-    strongest = [one for one in furthest(lemmas, deltas[: len(lemmas)])[:WORDS] if abs(one[1]) >= _MOVED]
+    ordered = strongest_first(lemmas, deltas[: len(lemmas)])[:WORDS]
+    strongest = [effect for effect in ordered if abs(effect.delta) >= _MOVED]
     effects = []
-    for (number, delta), lemma in zip(strongest, words.names([number for number, _ in strongest]), strict=True):
+    for (number, delta), lemma in zip(strongest, words.names([effect.lemma for effect in strongest]), strict=True):
         written = _written_form(words, number, lemma, past_reviews, units)
         written = written if shown_words is None else shown_words.written(lemma, written)
         effects.append(WordEffect(written, lemma, delta, words.reviews(number)))
@@ -122,10 +124,12 @@ def _with_effects(quote: Quote, deltas: Iterator[float]) -> Quote:
 
 
 def _written_form(
-    words: WordDeletion, number: int, lemma: str, past_reviews: PastReviews, shown: Sequence[tuple[Side, int]]
+    words: WordDeletion, number: int, lemma: str, past_reviews: PastReviews, shown: Sequence[EvidenceUnit]
 ) -> str:
     """The written form of a lemma in a ``shown`` interaction, else in the item's first, else in the user's first."""
-    containing = [(side, int(index)) for side in (Side.ITEM, Side.USER) for index in words.indices(side, number)]
+    containing = [
+        EvidenceUnit(side, int(index)) for side in (Side.ITEM, Side.USER) for index in words.indices(side, number)
+    ]
     for unit in [*(unit for unit in shown if unit in containing), *containing][:1]:
         text = past_reviews.read(_interaction(words.counterfactual, unit).row)
         if text is not None and lemma in text.lemmas:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,13 @@ from recbole_drex.explain.verbalize import sentence
 from recbole_drex.model.contract import contract_of
 from recbole_drex.recbole import Interaction
 from recbole_drex.training.run_record import Experiment
+
+
+class RatingSums(NamedTuple):
+    """Sum and number of ratings per user or per item, by internal id, (n,) each."""
+
+    total: np.ndarray
+    number: np.ndarray
 
 
 class Explainer:
@@ -99,7 +106,7 @@ class Explainer:
         if self.keywords:
             counts = self.keywords.quotes.user_counts()
         else:
-            counts = {uid: number for uid, number in enumerate(self._sums["user"][1].tolist()) if number}
+            counts = {uid: number for uid, number in enumerate(self._sums["user"].number.tolist()) if number}
         return sorted(counts, key=lambda uid: (-counts[uid], self.recommender.user_name(uid)))
 
     def explain(self, user: str, top: int = 3) -> Explanation:
@@ -207,13 +214,13 @@ class Explainer:
         return {"mean_rating": total / number if number else None, "ratings": int(number)}
 
     @cached_property
-    def _sums(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Sum and number of training ratings per user and per item, by internal id."""
+    def _sums(self) -> dict[str, RatingSums]:
+        """Those of training ratings, of users and of items."""
         part = self.experiment.parts.train_dataset
-        rating, sums = part.inter_feat[part.rating_field].double().numpy(), {}
+        rating, sums = part.inter_feat[part.rating_field].double().numpy(), dict[str, RatingSums]()
         for side, field, n in (("user", part.uid_field, part.user_num), ("item", part.iid_field, part.item_num)):
             owner = part.inter_feat[field].numpy()
-            sums[side] = np.bincount(owner, rating, n), np.bincount(owner, minlength=n)
+            sums[side] = RatingSums(np.bincount(owner, rating, n), np.bincount(owner, minlength=n))
         return sums
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.stats
@@ -15,10 +15,17 @@ from recbole_drex.explain.counterfactual.dispatch import counterfactual_for
 from recbole_drex.explain.word_effects import WordDeletion
 from recbole_drex.model.layers.common import Side
 
-Unit = Any  # a piece of evidence: (side, index) of a past interaction, or the index of a lemma
+Unit = Any  # what is removed: an EvidenceUnit, or the index of a lemma
 DRAWS = 20  # random selections per prediction
 _RESAMPLES = 2000
 _WORDS = 1 << 17  # words removed in one batch
+
+
+class EvidenceUnit(NamedTuple):
+    """A past interaction of one side, by its position in the counterfactual's ``past_interactions``."""
+
+    side: Side
+    position: int
 
 
 class Case(Protocol):
@@ -41,7 +48,7 @@ class Case(Protocol):
 
 
 class ReviewCase:
-    """Units are past interactions of user and item: pairs of side and index.
+    """Units are past interactions of user and item.
 
     Args:
         counterfactual: the prediction.
@@ -53,25 +60,27 @@ class ReviewCase:
         self.counterfactual = counterfactual
         self.base = float(counterfactual.without([[]], [[]])[0]) if base is None else base
         self.pool: Sequence[Unit] = [
-            (side, index) for side in sides for index in range(len(counterfactual.past_interactions[side][0]))
+            EvidenceUnit(side, index)
+            for side in sides
+            for index in range(len(counterfactual.past_interactions[side][0]))
         ]
 
-    def without(self, chosen: Sequence[Sequence[tuple[Side, int]]]) -> np.ndarray:
+    def without(self, chosen: Sequence[Sequence[EvidenceUnit]]) -> np.ndarray:
         positions = [[[index for number, index in one if number == side] for one in chosen] for side in Side]
         return self.counterfactual.without(*positions).numpy(force=True)
 
-    def only(self, chosen: Sequence[Sequence[tuple[Side, int]]]) -> np.ndarray:
+    def only(self, chosen: Sequence[Sequence[EvidenceUnit]]) -> np.ndarray:
         kept = [set(units) for units in chosen]
         return self.without([[unit for unit in self.pool if unit not in units] for units in kept])
 
-    def deltas(self) -> dict[tuple[Side, int], float]:
+    def deltas(self) -> dict[EvidenceUnit, float]:
         """The prediction minus the prediction without each unit."""
         return self._deltas
 
     @cached_property
-    def _deltas(self) -> dict[tuple[Side, int], float]:
+    def _deltas(self) -> dict[EvidenceUnit, float]:
         alone = [part.tolist() for part in self.counterfactual.without_each()]
-        return {(side, index): self.base - alone[side][index] for side, index in self.pool}
+        return {unit: self.base - alone[unit.side][unit.position] for unit in self.pool}
 
 
 class WordCase:

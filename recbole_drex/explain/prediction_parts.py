@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from recbole_drex.explain.aspect_mentions import AspectMentions, Occurrences, nameable
+from recbole_drex.explain.aspect_mentions import AspectMentions, Occurrences, ReadReviews, nameable
 from recbole_drex.explain.explanation import SMALLEST, Part, agrees
 from recbole_drex.model.abstract_recommender import OrdinalHead, RankingHead
 
@@ -117,11 +117,12 @@ class Parts:
         pair, posted = (counterfactual.user.entity, counterfactual.item.entity), counterfactual.user.posted
         mine = mentions.of("user", pair[0], pair) if posted is None else mentions.of_new(posted)
         its = mentions.of("item", pair[1], pair)
-        groups, small = mentions.groups(its[0], counterfactual.user.full_state.aspects[0]), dict[int, float]()
+        tastes = counterfactual.user.full_state.aspects[0]
+        groups, small = mentions.groups(its.occurrences, tastes), dict[int, float]()
         shown, used = [], list[int]()
 
         def add(added: dict[int, float], user: Occurrences) -> None:
-            part = self._part(counterfactual, added, slope, (user, mine[1]), its)
+            part = self._part(counterfactual, added, slope, mine._replace(occurrences=user), its)
             # A part is named only if most reviewers agree with its sign.
             if agrees(part):
                 shown.append(part)
@@ -129,19 +130,19 @@ class Parts:
 
         for aspect, added in groups.items():
             if abs(sum(added.values()) * slope) >= SMALLEST:
-                add(added, nameable(mine[0][mine[0].aspect == aspect]))
+                add(added, nameable(mine.occurrences[mine.occurrences.aspect == aspect]))
             else:
                 small.update({one: add for one, add in added.items() if mentions.is_subject[one]})
         for sign in (1, -1):
             added = {one: add for one, add in small.items() if sign * slope * add > 0}
             if abs(sum(added.values()) * slope) >= SMALLEST:
-                add(added, mine[0][np.isin(mine[0].word, list(added))])
+                add(added, mine.occurrences[np.isin(mine.occurrences.word, list(added))])
         shown.sort(key=lambda part: (-abs(part.rating), part.name))
         rest = total - sum(part.value for part in shown)
         other = Part("aspect", OTHER_ASPECTS, rest, rest * slope)
         if abs(other.rating) >= SMALLEST:
-            unused = its[0][~np.isin(its[0].word, used)]
-            claimed = dataclasses.replace(other, item=mentions.claim(unused, its[1], (), 1 if rest > 0 else -1))
+            unused = its._replace(occurrences=its.occurrences[~np.isin(its.occurrences.word, used)])
+            claimed = dataclasses.replace(other, item=mentions.claim(unused, (), 1 if rest > 0 else -1))
             if agrees(claimed):
                 other = claimed
         return [*shown, other]
@@ -151,23 +152,23 @@ class Parts:
         counterfactual: DReXCounterfactual,
         added: dict[int, float],
         slope: float,
-        mine: tuple[Occurrences, int],
-        its: tuple[Occurrences, int],
+        mine: ReadReviews,
+        its: ReadReviews,
     ) -> Part:
         mentions, value = self.mentions, sum(added.values())
         assert mentions is not None
         sign, posted = 1 if value > 0 else -1, counterfactual.user.posted
-        words = mentions.words(mine[0], {one: sign * add for one, add in added.items()}, _WORDS)
+        words = mentions.words(mine.occurrences, {one: sign * add for one, add in added.items()}, _WORDS)
         name = ", ".join(dict.fromkeys(mentions.shown.written(word) for word in words))
-        item = its[0][np.isin(its[0].word, list(added))]
+        item = its._replace(occurrences=its.occurrences[np.isin(its.occurrences.word, list(added))])
         return Part(
             "aspect",
             name,
             value,
             value * slope,
             words,
-            mentions.claim(*mine, words, 0, None if posted is None else counterfactual.user.item.tolist()),
-            mentions.claim(item, its[1], words, sign),
+            mentions.claim(mine, words, 0, None if posted is None else counterfactual.user.item.tolist()),
+            mentions.claim(item, words, sign),
         )
 
 

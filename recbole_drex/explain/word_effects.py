@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 
@@ -28,6 +29,18 @@ class WordOccurrence:
 
     side: Side
     token: int
+
+
+class LemmaEffect(NamedTuple):
+    """How far all occurrences of a lemma move a prediction.
+
+    Attributes:
+        lemma: its index.
+        delta: the prediction minus the prediction without it.
+    """
+
+    lemma: int
+    delta: float
 
 
 class WordDeletion:
@@ -84,14 +97,14 @@ class WordDeletion:
         """Number of reviews that contain a lemma."""
         return sum(len(self.indices(side, lemma)) for side in Side)
 
-    def strongest(self, top: int) -> list[tuple[int, float]]:
-        """The lemmas with the largest effects on the prediction, as pairs of lemma and exact effect.
+    def strongest(self, top: int) -> list[LemmaEffect]:
+        """The lemmas with the largest effects on the prediction, which are exact.
 
         Args:
             top: maximum number of lemmas.
         """
         candidates = self.candidates(top)
-        return furthest(candidates, self.effects([[lemma] for lemma in candidates]))[:top]
+        return strongest_first(candidates, self.effects([[lemma] for lemma in candidates]))[:top]
 
     def candidates(self, top: int) -> list[int]:
         """At least ``top`` lemmas with the largest effects by a linear approximation, if there are enough."""
@@ -177,9 +190,10 @@ class WordDeletion:
         return effect
 
 
-def furthest(lemmas: Sequence[int], deltas: Sequence[float]) -> list[tuple[int, float]]:
-    """Pairs of lemma and effect, by descending absolute effect."""
-    return sorted(zip(lemmas, deltas, strict=True), key=lambda one: (-abs(one[1]), one[0]))
+def strongest_first(lemmas: Sequence[int], deltas: Sequence[float]) -> list[LemmaEffect]:
+    """Effects of lemmas, by descending absolute effect."""
+    effects = [LemmaEffect(lemma, delta) for lemma, delta in zip(lemmas, deltas, strict=True)]
+    return sorted(effects, key=lambda effect: (-abs(effect.delta), effect.lemma))
 
 
 def _no_change(side: SideEvidence) -> Changes:

@@ -166,7 +166,7 @@ def test_a_comparison_with_the_papers_table_gives_the_papers_test(paper, metric,
     assert [set(group) for group in test.groups] == [set(order) - {"DMF"}, near_dmf]
 
 
-def test_the_text_says_what_three_data_sets_can_show(paper):
+def test_the_text_states_what_three_data_sets_can_show(paper):
     text = rank_test(paper, "ndcg@5").describe()
     assert "F(6, 12) = 61, critical value 2.9961" in text and "is rejected at 0.05" in text
     assert "two of 7 models differ by Nemenyi's test only if their mean ranks are 5.200 of at most 6 apart" in text
@@ -176,7 +176,7 @@ def test_the_text_says_what_three_data_sets_can_show(paper):
     assert "probability 3.9e-08" in text
 
 
-def test_where_no_two_models_could_differ_the_power_says_so(paper):
+def test_the_text_states_when_no_two_models_could_differ(paper):
     two = dataclasses.replace(
         paper, datasets=paper.datasets[:2], runs=tuple(run for run in paper.runs if run.dataset != "CDs")
     )

@@ -98,7 +98,7 @@ def test_metrics_that_the_order_seldom_changes_are_neither_ranked_nor_tested(tmp
     assert "f1@1 on demo: constant, the same for all models." in table.notes
 
 
-def test_one_run_of_each_model_says_that_training_noise_is_unknown(tmp_path):
+def test_with_one_run_per_model_the_text_states_that_training_noise_is_unknown(tmp_path):
     table = comparison_table(comparison_of([write_run(tmp_path, label) for label in ("DReX", "Bias")]), ["mae"])
     assert any("with one run per model, training noise is unknown" in note for note in table.notes)
 

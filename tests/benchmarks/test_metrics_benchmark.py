@@ -26,6 +26,6 @@ def test_loops_over_users_give_the_same_values(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_rows_at_once_are_fifty_times_faster_than_a_loop_over_users(tmp_path):
+def test_vectorised_metrics_are_fifty_times_faster_than_a_loop_over_users(tmp_path):
     status, measured = _run(tmp_path / "metrics.json", 200_000)
     assert status == 0 and measured["largest_difference"] <= 1e-12, measured

@@ -177,7 +177,7 @@ def test_memory_of_all_processes_is_watched(tmp_path):
     assert 1 < usage.seconds < 20
 
 
-def test_a_command_that_fails_says_why(tmp_path):
+def test_a_failed_command_is_reported_with_its_error(tmp_path):
     with pytest.raises(DrexError, match=r"exit code 3: no such luck; see .*log"):
         watch.run([sys.executable, "-c", "import sys; print('no such luck\\n'); sys.exit(3)"], tmp_path / "log")
 

@@ -215,7 +215,7 @@ def test_a_part_without_rows(load, tmp_path):
         split(config, dataset)
 
 
-def test_nobody_is_left_to_sample(load, tmp_path):
+def test_no_items_are_left_to_sample(load, tmp_path):
     """RecBole's ranking models need items that a user has not interacted with."""
     config, dataset = load(write(tmp_path, dense()))
     with pytest.raises(DataError, match="interacted with all items"):

@@ -210,7 +210,7 @@ def test_ties_are_broken_by_name_and_counted():
     assert share == 0.75
 
 
-def test_users_without_relevant_items_are_counted_and_treated_as_told():
+def test_users_without_relevant_items_follow_the_convention():
     user, rank, rating = ["a", "a", "b"], [1, 2, 1], [5.0, 1.0, 3.0]
     kwargs = {"relevance": "threshold", "topk": (1,)}
     skip = ranking_metrics(user, rank, rating, Protocol(**kwargs))

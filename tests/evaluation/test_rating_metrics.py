@@ -35,7 +35,7 @@ def test_no_median_no_entry():
     assert "mae_median" not in rating_metrics([1.0], [1.0], STARS)
 
 
-def test_halfway_goes_to_the_lower_level_whatever_their_order():
+def test_a_tie_goes_to_the_lower_level_in_any_order():
     assert nearest_level([1.5, 2.5, 2.5000001, -3, 9], STARS[::-1]).tolist() == [1, 2, 3, 1, 5]
     assert nearest_level([0.75, 0.76, 4.75], HALF_STARS).tolist() == [0.5, 1.0, 4.5]
     assert nearest_level([2.4], [1, 4]).tolist() == [1]

@@ -75,7 +75,7 @@ def test_finished_runs_are_reused_when_their_data_were_moved_or_a_default_is_spe
     assert (again.runs[0].folder / "result.json").stat().st_mtime_ns == stamp
 
 
-def test_finished_runs_are_reused_and_a_changed_one_is_made_anew(run_compare, capsys):
+def test_finished_runs_are_reused_and_changed_ones_are_repeated(run_compare, capsys):
     first = run_compare(["Bias", "ItemMean"])
     stamps = [(run.folder / "result.json").stat().st_mtime_ns for run in first.runs]
     again = run_compare(["Bias", "ItemMean", "GlobalMean"])
@@ -102,7 +102,7 @@ def test_a_failing_model_leaves_its_reason_and_the_others_finish(run_compare):
     assert "Traceback" in (result.folder.parent / "small/NCL/seed-2026/error.log").read_text()
 
 
-def test_a_stopped_comparison_goes_on(run_compare, monkeypatch, tmp_path):
+def test_a_stopped_comparison_resumes(run_compare, monkeypatch, tmp_path):
     import recbole_drex.experiments.compare as comparing
 
     real, calls = comparing.run_one, []
@@ -170,7 +170,7 @@ def test_folds_test_every_interaction_once(run_compare, small):
 
 
 @pytest.mark.parametrize("folds", [2, -1, 0])
-def test_folds_that_are_none_are_refused(run_compare, folds):
+def test_invalid_folds_are_refused(run_compare, folds):
     with pytest.raises(ConfigError, match="folds"):
         run_compare(["Bias"], folds=folds)
 
@@ -208,7 +208,7 @@ def test_bad_input_is_refused_before_anything_is_trained(run_compare, tmp_path, 
     assert not list(tmp_path.glob("results/*/*/seed-*"))
 
 
-def test_damaged_and_foreign_folders_are_named(comparison, tmp_path):
+def test_damaged_and_unrelated_folders_are_named(comparison, tmp_path):
     with pytest.raises(CheckpointError, match="holds no comparison"):
         read_comparison(tmp_path)
     copied = unseal(shutil.copytree(comparison.folder.parent, tmp_path / "results"))

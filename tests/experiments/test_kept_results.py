@@ -78,7 +78,7 @@ def test_a_reference_of_another_configuration_is_kept(make, small, tmp_path):
     assert _bytes(tmp_path / small.name / "Bias") == before
 
 
-def test_an_unfinished_run_says_so(make, small, tmp_path, capsys):
+def test_loading_an_unfinished_run_is_an_error_that_says_so(make, small, tmp_path, capsys):
     folder = tmp_path / small.name / "ItemMean" / "seed-2026"
     make(["ItemMean"])
     (folder / "result.json").unlink()
@@ -201,7 +201,7 @@ READERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_every_reader_checks_what_it_reads_and_a_run_makes_it_anew(name, small, drex, tmp_path, capsys):
+def test_every_reader_checks_its_files_and_run_repairs_them(name, small, drex, tmp_path, capsys):
     folder = tmp_path / small.name / "DReX" / "seed-2026"
     shutil.copytree(drex, folder)
     wanted = content(drex, ("seconds", "peak_memory_mb", "command"), ["train.log", "tensorboard", "SHA256SUMS"])
@@ -222,7 +222,7 @@ def test_every_reader_checks_what_it_reads_and_a_run_makes_it_anew(name, small, 
                         ["train.log", "tensorboard", "SHA256SUMS"]), wanted)  # fmt: skip
 
 
-def test_a_comparison_makes_damaged_runs_anew(small, tmp_path, capsys):
+def test_a_comparison_repeats_damaged_runs(small, tmp_path, capsys):
     options: dict[str, Any] = {"data_path": small.root, "output": tmp_path, "references": False}
     for damaged in ("", "users.parquet", "run.json", "result.json", "model.safetensors"):
         folder = tmp_path / small.name / "ItemMean" / "seed-1"
@@ -234,7 +234,7 @@ def test_a_comparison_makes_damaged_runs_anew(small, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"model": 5}', "\0"])
-def test_a_run_that_describes_nothing_is_made_anew(make, small, tmp_path, text):
+def test_a_run_with_an_empty_description_is_repeated(make, small, tmp_path, text):
     folder = tmp_path / small.name / "ItemMean" / "seed-2026"
     make(["ItemMean"])
     (folder / "run.json").write_text(text)

@@ -54,7 +54,7 @@ def test_streams_are_as_before() -> None:
     assert (sys.stdout, sys.stderr) == streams
 
 
-def test_training_says_how_it_ended(make_experiment: Any, train: Any) -> None:
+def test_training_reports_how_it_ended(make_experiment: Any, train: Any) -> None:
     trainer = train(make_experiment("BiasedMF", epochs=30, stopping_step=1, learning_rate=0.5))
     epochs = len(trainer.history)
     assert trainer.best_epoch + 3 == epochs < 30  # stopping_step epochs may be worse, and one more ends it

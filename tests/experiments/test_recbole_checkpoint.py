@@ -106,7 +106,7 @@ def test_nothing_is_read_without_trust(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps({"epoch": 1})])
-def test_other_files_are_told(content, tmp_path, capsys):
+def test_other_files_are_named(content, tmp_path, capsys):
     (tmp_path / "x.pth").write_bytes(content)
     assert main(["evaluate", str(tmp_path / "x.pth"), "--trust-checkpoint"]) == 2
     assert main(["evaluate", str(tmp_path / "none.pth"), "--trust-checkpoint"]) == 2

@@ -363,7 +363,7 @@ def test_bad_input_is_one_line_before_any_work(words, message, capsys, tmp_path,
     assert message in error and error.count("\n") == 1
 
 
-def test_a_run_whose_data_are_gone_and_an_item_without_a_title(run, small, tmp_path, capsys):
+def test_a_run_without_its_data_and_an_item_without_a_title(run, small, tmp_path, capsys):
     folder, root = tmp_path / "run", tmp_path / "data"
     shutil.copytree(run.folder, folder)
     shutil.copytree(small.root / small.name, root / small.name)

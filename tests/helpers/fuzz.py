@@ -122,7 +122,7 @@ _CHANGES = (_flip, _flip, _number, _token, _word, _word, _delete, _repeat, _trun
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail what takes more processor time, wherever it is; another process at work beside does not count."""
+    """Fail if this process takes more processor time; other processes do not count."""
 
     def late(*_: Any) -> None:
         raise AssertionError(f"took longer than {seconds:g} seconds")

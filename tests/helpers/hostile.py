@@ -1,4 +1,4 @@
-"""A small data set with texts that nobody would wish for: scripts, emoji, other writing systems, no review at all."""
+"""A small data set with unusual texts: scripts, emoji, other writing systems, no review at all."""
 
 from __future__ import annotations
 

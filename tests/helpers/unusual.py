@@ -66,10 +66,10 @@ CASES: dict[str, Callable[[], list[Row]]] = {
 
 
 def busy(interactions: int, reviews: int = 500) -> list[Row]:
-    """One user with so many interactions, the first ones with a review, beside 30 who know some of the items."""
+    """One user with ``n`` interactions, the first ones with a review, and 30 users who know some of the items."""
     rows = [review(0, item) for item in range(interactions)]
     rows += [review(user, user * 10 + index) for user in range(1, 31) for index in range(20)]
-    # Of items that the busy user does not know, since nobody may know them all.
+    # Of items that the busy user does not know, since no user may know them all.
     rows += [review(user, interactions + user % 5) for user in range(1, 31)]
     return [row if index < reviews else {**row, "text": ""} for index, row in enumerate(rows)]
 

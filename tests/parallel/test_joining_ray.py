@@ -1,4 +1,4 @@
-"""The way into Ray: a local one, one that runs already, and addresses where there is none."""
+"""Joining Ray: a local cluster, a running one, and addresses without one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_environment_names_the_address(listener, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["", "head", "head:", ":6379", "http://head:8265", "head:port", "head:70000"])
-def test_an_address_that_is_none(address):
+def test_an_invalid_address(address):
     with pytest.raises(ConfigError, match=r"not legal\. Legal values: auto, host:port, ray://host:port"):
         check_address(address)
 

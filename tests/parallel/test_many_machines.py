@@ -78,7 +78,7 @@ def test_a_node_that_is_lost_costs_nothing(cluster, raw, local, tmp_path, monkey
     assert content(tmp_path) == content(local)
 
 
-def test_a_driver_that_is_killed_goes_on_and_leaves_nothing_behind(small, tmp_path):
+def test_a_killed_driver_resumes_and_leaves_no_processes(small, tmp_path):
     words = [sys.executable, "-m", "recbole_drex", "prepare", "--dataset", small.name, "--data_path", str(tmp_path)]
     words += ["--raw", str(small.raw["reviews"]), "--meta", str(small.raw["meta"]), "--engine", "ray"]
     words += ["--user_min", str(small.settings["user_min"]), "--item_min", str(small.settings["item_min"])]

@@ -413,7 +413,7 @@ def test_a_run_of_two_processes_is_stopped_and_resumed_to_the_same_numbers(small
     assert len(children) >= 2
     _wait_until(lambda: not any(map(_runs, children)))
     assert not (folders[1] / "result.json").exists(), "it was finished before it could be stopped"
-    # The number of processes is no part of what a run is, so the one that was begun by two goes on.
+    # The number of processes does not belong to a run's description, so a run started by two is resumed.
     assert main(_command(small, stopped, "--nproc", "2", "--resume")) == 0
     _same_results(folders[0], folders[1])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]

@@ -195,7 +195,7 @@ def test_a_click_on_a_word_shows_its_reviews(at: Callable[..., Any]) -> None:
     assert page.switch_to.active_element == button
 
 
-def test_other_forms_of_a_word_are_found(at: Callable[..., Any]) -> None:
+def test_other_forms_of_a_word_match(at: Callable[..., Any]) -> None:
     page = at("user_02")
     puzzles = next(k for k in USERS[2].profile if k.word != k.lemma)
     elements(page, f".tiles [data-lemma='{puzzles.lemma}']")[0].click()

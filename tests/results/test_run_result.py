@@ -117,7 +117,7 @@ def test_a_value_without_json_form_is_named(tmp_path):
         ('{"schema": 1, "model": "DReX"}', "is damaged"),
     ],
 )
-def test_a_damaged_or_foreign_file_is_named(tmp_path, text, message):
+def test_a_damaged_or_unrelated_file_is_named(tmp_path, text, message):
     path = tmp_path / "result.json"
     path.write_text(text)
     with pytest.raises(CheckpointError, match=message) as caught:

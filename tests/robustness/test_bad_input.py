@@ -113,7 +113,7 @@ BAD_VALUES = [
 
 
 @pytest.mark.parametrize("change, told", BAD_VALUES)
-def test_a_malformed_row_is_named_by_file_line_and_value(refused, rows, tmp_path, change, told):
+def test_the_error_for_a_malformed_row_names_file_line_and_value(refused, rows, tmp_path, change, told):
     path = _write(tmp_path / "reviews.jsonl", [*rows[:6], {**rows[6], **change}, *rows[7:]])
     message = refused(*_prepare(path))
     assert f"reviews.jsonl:7: {told}" in message
@@ -248,7 +248,7 @@ def test_illegal_parameters_of_a_run_touch_no_earlier_result(refused, small, tmp
         (["--learning_rate", "1.0e+6"], "Try a lower learning_rate"),
     ],
 )
-def test_faults_that_only_training_shows(refused, small, words, told):
+def test_errors_that_appear_during_training(refused, small, words, told):
     given = {**small.settings, "data_path": small.root, "dataset": small.name, "epochs": 3}
     common = [f"--{key}={value}" for key, value in given.items()]
     assert told in refused("run", "--no_references", *common, *words, kept=(small.name,))

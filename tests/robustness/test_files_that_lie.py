@@ -117,7 +117,7 @@ LIES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("message", "lies"), LIES)
-def test_what_a_run_says_of_itself_is_checked(finished, tmp_path, message, lies):
+def test_the_description_of_a_run_is_checked(finished, tmp_path, message, lies):
     folder = shutil.copytree(finished, tmp_path / "run")
     described = json.loads((folder / "run.json").read_text())
     for key, value in lies.items():
@@ -195,7 +195,7 @@ def test_controls_in_messages_are_cleaned():
     assert str(DataError("user '\x1b[2J\x07ann\u202e'\r\nis not there")) == "user '[2Jann' is not there"
 
 
-def test_a_search_that_never_began_says_what_to_do(tmp_path, capsys):
+def test_resuming_a_search_that_did_not_start_names_the_command(tmp_path, capsys):
     assert main(["tune", "--resume", str(tmp_path)]) == 2
     assert f"give its first command again, with --output_dir {tmp_path}" in capsys.readouterr().err
 

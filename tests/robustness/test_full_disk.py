@@ -39,7 +39,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 
 def _leave_room(disk: Path, room: int) -> None:
-    """Fill the disk but for so many bytes."""
+    """Fill the disk up to the given number of free bytes."""
     (disk / "filling").unlink(missing_ok=True)
     free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     with (disk / "filling").open("wb") as file:
@@ -104,7 +104,7 @@ def test_run(small, tmp_path, disk, capfd, model):
     check_equal(content(disk, DIFFERING, [*LOGS, "filling"]), wanted)
 
 
-def test_a_trial_is_none_that_failed(small, disk):
+def test_a_full_disk_does_not_count_as_a_failed_trial(small, disk):
     fixed = {**small.settings, "epochs": 2, "data_path": str(small.root)}
     task = Task("BPR", small.name, disk / "search", (2026, 2027), fixed, small.manifest)
     parameters, reports = {"embedding_size": 512}, []

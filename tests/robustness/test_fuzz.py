@@ -94,7 +94,7 @@ TARGETS: dict[str, tuple[int, Target]] = {}
 
 
 def target(inputs: int, *names: str) -> Callable[[Callable[..., tuple[list[bytes], Use]]], Any]:
-    """Register a target that gets ``inputs`` inputs in the slow leg; with names, one for each, which is told it."""
+    """Register a target that gets ``inputs`` inputs in the slow leg; with names, one target per name."""
 
     def register(make: Callable[..., tuple[list[bytes], Use]]) -> Any:
         for name in names:
@@ -302,7 +302,7 @@ def review_texts(whole: Whole, folder: Path) -> tuple[list[bytes], Use]:
 
 @target(150, "inter", "item")
 def atomic_files(whole: Whole, folder: Path, name: str) -> tuple[list[bytes], Use]:
-    """Files of somebody else, read by RecBole."""
+    """Files written by others, read by RecBole."""
     data = folder / "data" / NAME
     shutil.copytree(whole.data / NAME, data, ignore=shutil.ignore_patterns("features", "*.json", FOLDER))
     inter = pd.read_csv(data / f"{NAME}.inter", sep="\t").iloc[:, :4]

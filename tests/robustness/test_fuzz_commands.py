@@ -33,7 +33,7 @@ def legs(few: int, many: int) -> Any:
 
 
 def tried(inputs: int) -> Callable[[Any], Any]:
-    """Settings of hypothesis for so many inputs; time is limited by the fuzzer's own clock."""
+    """Settings of hypothesis for a number of inputs; the fuzzer limits the time."""
     checks = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large)
     return settings(max_examples=inputs, deadline=None, suppress_health_check=checks, database=None)
 

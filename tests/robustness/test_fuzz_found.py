@@ -33,7 +33,7 @@ from recbole_drex.utils.files import read_json
 DEEP = 3000
 
 
-def test_an_error_is_one_line_whatever_it_quotes() -> None:
+def test_an_error_is_one_line_for_any_quoted_value() -> None:
     assert str(DataError("cannot read x:\n  Couldn't deserialize\n")) == "cannot read x: Couldn't deserialize"
     assert str(ConfigError("no column 'a\u2028b'")) == "no column 'a b'"
 
@@ -144,7 +144,7 @@ def test_a_feature_store_whose_offsets_have_a_broken_header(small: Any, tmp_path
         FeatureStore.open(features, verify=False)
 
 
-def test_npy_files_that_promise_more_than_memory(tmp_path: Path) -> None:
+def test_npy_files_whose_header_declares_more_than_memory(tmp_path: Path) -> None:
     with (tmp_path / "v.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (10**9, 10**6)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -185,7 +185,7 @@ TREES = ["{", "9" * 5000, "[" * DEEP, '{"kind": "tensor", "key": "7"}', '{"kind"
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_checkpoints_with_a_tree_of_somebody_else(tmp_path: Path, tree: str) -> None:
+def test_checkpoints_with_the_structure_of_another_model(tmp_path: Path, tree: str) -> None:
     tensors = {"0": torch.ones(2)}
     metadata = {"format": "1", "tree": tree, "sha256": checkpoint._digest(tree, tensors)}
     save_file(tensors, tmp_path / "a", metadata=metadata)
@@ -243,7 +243,7 @@ HEADER = b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
         (HEADER + b"u\ti\t3\t1e300\n", "field 'timestamp' is infinite or too large"),
     ],
 )
-def test_atomic_files_of_somebody_else(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_atomic_files_written_by_others(tmp_path: Path, content: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
         _dataset(tmp_path, content)
 
@@ -253,7 +253,7 @@ def test_parameters_of_recbole_that_do_not_fit_the_data(tmp_path: Path) -> None:
         _dataset(tmp_path, HEADER + b"u\ti\t3\t1\n", rm_dup_inter="x")
 
 
-def test_nobody_is_lost_for_a_name_that_pandas_takes_for_missing(tmp_path: Path) -> None:
+def test_users_named_like_missing_values_are_kept(tmp_path: Path) -> None:
     names = ["NA", "null", "nan", "None", "N/A", "#N/A", '"', "1e5"]
     frame = pd.DataFrame({"user_id:token": names, "item_id:token": names[::-1], "rating:float": 3.0})
     dataset = _dataset(

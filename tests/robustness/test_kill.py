@@ -101,7 +101,7 @@ def test_preparing_over_an_older_data_set(tmp_path):
     found = collections.Counter[str]()
 
     def one_of_both_is_whole(folder: Path) -> None:
-        """Without the raw file, as for somebody who has it no more."""
+        """Without the raw file, as for a user who has deleted it."""
         try:
             assert prepare(name, folder, settings["older"], Sources()) == manifest
             found["older"] += 1

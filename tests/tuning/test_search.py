@@ -186,7 +186,7 @@ def test_models_get_the_same_number_of_trials(call, small, tmp_path):
     assert set(result.described["winners"]) == {"BPR", "Bias"}
 
 
-def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_it_had_not_been(search, small, tmp_path):
+def test_a_search_stopped_by_ctrl_c_resumes_and_reaches_the_same_result(search, small, tmp_path):
     folder, space = tmp_path / "s", tmp_path / "space.yaml"
     space.write_text(SPACE)
     options = [f"--{key}={value}" for key, value in small.settings.items()]
@@ -220,7 +220,7 @@ def test_stopped_by_ctrl_c_it_goes_on_and_ends_as_if_it_had_not_been(search, sma
 
 
 @pytest.mark.slow
-def test_an_optuna_search_goes_on_from_what_it_knows(call, tmp_path):
+def test_an_optuna_search_resumes_from_its_trials(call, tmp_path):
     result = call(
         tmp_path / "s", algo="optuna", trials=4, seeds=(2026,), space=SPACE.replace("[4, 8]", "[2, 4, 8, 16]")
     )
@@ -254,7 +254,7 @@ def test_an_optuna_search_goes_on_from_what_it_knows(call, tmp_path):
         ({"resources": Resources(parallel=100_000)}, r"100000 trials at once need about .* GiB.*--parallel \d+"),
     ],
 )  # fmt: skip
-def test_bad_input_is_told_before_any_trial(call, tmp_path, changes, message):
+def test_bad_input_is_reported_before_any_trial(call, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         call(tmp_path / "s", **changes)
     assert not (tmp_path / "s").exists()

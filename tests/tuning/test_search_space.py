@@ -123,7 +123,7 @@ def test_bad_spaces(tmp_path, text, message):
         ({"eval_args": [{"order": "TO"}]}, "'eval_args' is the same"),
     ],
 )  # fmt: skip
-def test_bad_parameters_are_told_before_any_trial(space, message):
+def test_bad_parameters_are_reported_before_any_trial(space, message):
     with pytest.raises(ConfigError, match=message):
         check_space("DReX", space, "demo", {})
 

@@ -25,7 +25,7 @@ keep_freed_memory()
 np.ones(10_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
-    np.ones(10_000_000)  # 80 MB, freed at once
+    np.ones(10_000_000)  # 80 MB, freed immediately
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 kept = own_pages()
 return_freed_memory()
@@ -42,7 +42,7 @@ def _measured(**environment: str) -> tuple[int, int]:
     return faults, returned
 
 
-def test_freed_memory_is_used_again_and_given_back_when_asked_to():
+def test_freed_memory_is_reused_and_returned_on_request():
     faults, returned = _measured()
     usual_faults, nothing_left = _measured(MALLOC_ARENA_MAX="8")  # what the environment says is left alone
     assert usual_faults > 200 > faults  # even with pages of 2 MB, 20 allocations are 800

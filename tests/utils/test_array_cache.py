@@ -31,7 +31,7 @@ def test_nothing_is_kept_unless_a_folder_is_named(tmp_path):
     assert count(tmp_path) == 2 and [path.name for path in tmp_path.iterdir()] == ["made.txt"]
 
 
-def test_the_same_is_made_once_and_anything_else_anew(tmp_path):
+def test_equal_inputs_share_one_array_and_others_do_not(tmp_path):
     with kept_in(tmp_path / "kept"):
         first = squares(tmp_path)
         np.testing.assert_array_equal(squares(tmp_path), first)

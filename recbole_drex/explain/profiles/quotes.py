@@ -103,8 +103,8 @@ class Quotes:
         if sentiment != NEUTRAL and self._opinions is not None:
             sign = 1 if sentiment == PRAISED else -1
             opinions = {review: sign * self._opinion(review, word) for review, _ in matches}
-            matches = sorted((one for one in matches if opinions[one[0]] > 0), key=lambda one: -opinions[one[0]])
-            matches = [(review, self._strongest_opinion(review, word, sign)) for review, _ in matches]
+            chosen = sorted((one for one in opinions if opinions[one] > 0), key=lambda one: -opinions[one])
+            matches = [(review, self._strongest_opinion(review, word, sign)) for review in chosen]
         return tuple(self.quoted_review(*one, word) for one in matches[:top])
 
     def _opinion(self, review: int, word: str) -> float:

@@ -44,6 +44,18 @@ class Words(NamedTuple):
     sentence: torch.Tensor
 
 
+class Lexicon(NamedTuple):
+    """What the words of a vocabulary say.
+
+    Attributes:
+        shares: importance times aspect probabilities of the lemmas that belong to aspects, (slots, A).
+        sentiment: of all lemmas, (lemmas,).
+    """
+
+    shares: torch.Tensor
+    sentiment: torch.Tensor
+
+
 class Aspects(nn.Module):
     r"""Mentions of and opinions about A aspects in reviews, and what they add to a score.
 
@@ -87,7 +99,7 @@ class Aspects(nn.Module):
     def __init__(self, store: FeatureStore, table: EvidenceTable, n_aspects: int, rate: float):
         super().__init__()
         self.store, self.rate = store, rate
-        self._cached: tuple[Any, tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._cached: tuple[Any, Lexicon] | None = None
         self._offsets = np.asarray(store.offsets, dtype=np.int64)
         review = table.review.numpy()
         rows = np.flatnonzero(review >= 0)
@@ -127,23 +139,24 @@ class Aspects(nn.Module):
 
     # Reading ----------------------------------------------------------------------------------------------------
 
-    def lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Importance times aspect probabilities of the lemmas that belong to aspects, (slots, A), and the sentiments
-        of all lemmas, (lemmas,)."""
+    def lexicon(self) -> Lexicon:
+        """The lexicon by the current parameters."""
         centres = nn.functional.normalize(self.rate * self._centres, dim=1)
         shares = torch.softmax(_SHARPNESS * self.vectors[self.counted] @ centres.T, 1)
         importance = torch.sigmoid(self.rate * self._importance)
-        return shares * importance[:, None], self.vectors @ (self.rate * self._sentiment)
+        return Lexicon(shares * importance[:, None], self.vectors @ (self.rate * self._sentiment))
 
     @torch.no_grad()
-    def cached_lexicon(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def cached_lexicon(self) -> Lexicon:
         """As :meth:`lexicon`, without gradient; computed again only when the parameters have changed."""
         parameters = (self._centres, self._importance, self._sentiment)
         # An in-place change increments the version; any other change makes a new tensor.
         key = tuple((one.data_ptr(), one._version) for one in parameters)
-        if self._cached is None or self._cached[0] != key:
-            self._cached = key, self.lexicon()
-        return self._cached[1]
+        cached_key, lexicon = self._cached or (None, None)
+        if lexicon is None or cached_key != key:
+            lexicon = self.lexicon()
+            self._cached = key, lexicon
+        return lexicon
 
     def read(self, reviews: torch.Tensor) -> torch.Tensor:
         """Mentions, then opinions, of the reviews at rows (n,) of the store, each with at least one word: (n, 2 A)."""
@@ -223,7 +236,7 @@ class Aspects(nn.Module):
         """The ten lemmas of each aspect with the largest importance times probability times frequency, descending."""
         with torch.no_grad():
             reviews = torch.from_numpy(self._reviews[self.counted.numpy()])
-            weight = self.lexicon()[0] * reviews.to(self.vectors)[:, None]
+            weight = self.lexicon().shares * reviews.to(self.vectors)[:, None]
         best = torch.argsort(weight, dim=0, descending=True, stable=True)[:10].T.cpu()
         return [[self.store.vocabulary[k] for k in self.known[self.counted[lemmas].numpy()]] for lemmas in best]
 
@@ -252,11 +265,11 @@ class Aspects(nn.Module):
     def tastes(self, mentions: torch.Tensor) -> torch.Tensor:
         """t from sums of mentions (..., A): (..., A)."""
         mentions = mentions.clamp(min=0)  # the difference of equal sums may be slightly negative
-        return mentions / (mentions.sum(-1, keepdim=True) + (self.rate * self._pseudo_counts[0]).exp())
+        return mentions / (mentions.sum(-1, keepdim=True) + (self.rate * self._pseudo_counts[Side.USER]).exp())
 
     def qualities(self, mentions: torch.Tensor, opinions: torch.Tensor) -> torch.Tensor:
         """z from sums of mentions and opinions (..., A): (..., A)."""
-        return opinions / (mentions.clamp(min=0) + (self.rate * self._pseudo_counts[1]).exp())
+        return opinions / (mentions.clamp(min=0) + (self.rate * self._pseudo_counts[Side.ITEM]).exp())
 
     def parts(self, tastes: torch.Tensor, qualities: torch.Tensor) -> torch.Tensor:
         """What each aspect adds to the score, (..., A)."""

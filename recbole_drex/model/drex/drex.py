@@ -247,7 +247,8 @@ class DReX(StateModel):
         if self.aspects is not None:
             value = value + self.aspects.parts(known_user.aspects, known_item.aspects).sum(-1)
         if self.slopes is not None:
-            value = value + self.mean + self.slopes[0] * known_user.deviation + self.slopes[1] * known_item.deviation
+            user_slope, item_slope = self.slopes
+            value = value + self.mean + user_slope * known_user.deviation + item_slope * known_item.deviation
         return value
 
     def parts_of(
@@ -279,8 +280,8 @@ class DReX(StateModel):
             return parts
         return parts._replace(
             average=parts.average + self.mean,
-            user=parts.user + self.slopes[0] * known_user.deviation,
-            item=parts.item + self.slopes[1] * known_item.deviation,
+            user=parts.user + self.slopes[Side.USER] * known_user.deviation,
+            item=parts.item + self.slopes[Side.ITEM] * known_item.deviation,
         )
 
     # Prediction -------------------------------------------------------------------------------------------------
@@ -380,7 +381,8 @@ class DReX(StateModel):
         if self.aspects is not None:
             value = value + self.aspects.parts(known_user.aspects, known_item.aspects).sum(-1)
         if self.slopes is not None:
-            value = value + self.mean + self.slopes[0] * known_user.deviation + self.slopes[1] * known_item.deviation
+            user_slope, item_slope = self.slopes
+            value = value + self.mean + user_slope * known_user.deviation + item_slope * known_item.deviation
         if self.taste is not None and self._tastes is not None:
             value = value + self.taste.described[items] @ self._tastes[user]
         return value

@@ -15,7 +15,7 @@ class SideFeatures:
     Attributes:
         state: h, (n, d).
         rating, review: unit vectors of the shared parts of ratings and of reviews, (n, k).
-        private: unit vectors of the private parts, ratings first, (2, n, k).
+        rating_private, review_private: unit vectors of the private parts, (n, k).
         gates: weights of the four parts in the state, (n, 4).
         reviewed: whether there is a review, (n,).
         inconsistency: z, (n, 2k).
@@ -24,7 +24,8 @@ class SideFeatures:
     state: torch.Tensor
     rating: torch.Tensor
     review: torch.Tensor
-    private: torch.Tensor
+    rating_private: torch.Tensor
+    review_private: torch.Tensor
     gates: torch.Tensor
     reviewed: torch.Tensor
     inconsistency: torch.Tensor
@@ -54,12 +55,20 @@ class Disentangler(nn.Module):
         for layer, split, given in zip(self.inputs, self.parts, (ratings, reviews), strict=True):
             parts += split(torch.tanh(layer(given))).chunk(2, -1)
         there = reviewed[:, None]
-        shared, private, other_shared, other_private = parts[0], parts[1], parts[2] * there, parts[3] * there
-        parts = [shared, private, other_shared, other_private]
+        of_ratings, of_reviews = parts[:2], [part * there for part in parts[2:]]
+        parts = [*of_ratings, *of_reviews]
         mask = torch.stack([torch.ones_like(reviewed), torch.ones_like(reviewed), reviewed, reviewed], 1)
         gates = torch.softmax(self.gate(torch.cat(parts, 1)).masked_fill(~mask, -torch.inf), 1)
         gated = torch.cat([part * gate for part, gate in zip(parts, gates.split(1, 1), strict=True)], 1)
         unit = [nn.functional.normalize(part, dim=1, eps=1e-6) for part in parts]
-        inconsistency = torch.cat([unit[0] - unit[2], unit[1] * unit[3]], 1) * there
-        private = torch.stack([unit[1], unit[3]])
-        return SideFeatures(torch.tanh(self.output(gated)), unit[0], unit[2], private, gates, reviewed, inconsistency)
+        rating, rating_private, review, review_private = unit
+        return SideFeatures(
+            state=torch.tanh(self.output(gated)),
+            rating=rating,
+            review=review,
+            rating_private=rating_private,
+            review_private=review_private,
+            gates=gates,
+            reviewed=reviewed,
+            inconsistency=torch.cat([rating - review, rating_private * review_private], 1) * there,
+        )

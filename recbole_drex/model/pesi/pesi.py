@@ -194,11 +194,11 @@ class PESI(CacheMixin, RatingModel):
 
     def _pair(self, user_state: torch.Tensor, item_state: torch.Tensor) -> torch.Tensor:
         """Score without biases of states (..., d) that broadcast."""
-        hidden = torch.relu(self.hidden[0](user_state) + self.hidden[1](item_state))
+        hidden = torch.relu(self.hidden[Side.USER](user_state) + self.hidden[Side.ITEM](item_state))
         return ((user_state * self.product.weight[0]) * item_state + hidden * self.output.weight[0]).sum(-1)
 
     def _biases(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        return (self.biases[0](user) + self.biases[1](item)).squeeze(-1)
+        return (self.biases[Side.USER](user) + self.biases[Side.ITEM](item)).squeeze(-1)
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,11 @@ class PESI(CacheMixin, RatingModel):
                 cross_entropy = nn.functional.cross_entropy
                 contrast = (cross_entropy(likeness, same) + cross_entropy(likeness.T, same)) / 2
                 total["contrast"] = total["contrast"] + contrast
-            pairs = ((side.rating, side.private[0]), (side.review, side.private[1]), tuple(side.private))
+            pairs = (
+                (side.rating, side.rating_private),
+                (side.review, side.review_private),
+                (side.rating_private, side.review_private),
+            )
             total["private"] = total["private"] + sum((a * b).sum(1).square().mean() for a, b in pairs)
             # The clamp avoids an infinite gradient at gates that are zero because there are no reviews.
             entropy = -(side.gates * side.gates.clamp(min=1e-9).log()).sum(1)
@@ -293,7 +297,7 @@ class PESI(CacheMixin, RatingModel):
         """Scores of users and items whose shapes broadcast; a pair that is evidence is scored without its own row."""
         if self._stale or self.training:
             self._refresh()
-        score = self._pair(self._states[0][user], self._states[1][item])
+        score = self._pair(self._states[Side.USER][user], self._states[Side.ITEM][item])
         row = self.table.find(user, item)
         known = torch.nonzero(row.flatten() >= 0).flatten()
         for part in torch.split(known, 8192):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -11,7 +13,32 @@ from recbole_drex.model.layers.common import Side
 from recbole_drex.model.review_based.review_recommender import ReviewModel, mean_squares
 from recbole_drex.model.review_based.text_cnn import Reading
 
-SideTerms = tuple[torch.Tensor, torch.Tensor]  # a side's own terms, and the factors that are multiplied by the other's
+
+class SideTerms(NamedTuple):
+    """A side's part of the factorisation machine.
+
+    Attributes:
+        alone: its own terms, (b,).
+        factors: what is multiplied by the factors of the other side, (b, k).
+    """
+
+    alone: torch.Tensor
+    factors: torch.Tensor
+
+    def of(self, index: torch.Tensor) -> SideTerms:
+        """Those of some users or items."""
+        return SideTerms(self.alone[index], self.factors[index])
+
+
+class Highest(NamedTuple):
+    """Of each document and filter, the reviews with the two highest outputs, (b, filters) each; -1 without one."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+
+    def of(self, index: torch.Tensor) -> Highest:
+        """Those of some documents."""
+        return Highest(self.first[index], self.second[index])
 
 
 class DeepCoNN(ReviewModel):
@@ -64,47 +91,42 @@ class DeepCoNN(ReviewModel):
 
     # Documents --------------------------------------------------------------------------------------------------
 
-    def _two_highest(self, reading: Reading, side: Side, entity: torch.Tensor) -> torch.Tensor:
-        """Reviews with the highest and second highest output of each filter: (2, b, filters), -1 for none."""
+    def _two_highest(self, reading: Reading, side: Side, entity: torch.Tensor) -> Highest:
+        """Reviews with the highest and the second highest output of each filter."""
         result = torch.full((2, len(entity), self.cnn.filters), -1, device=entity.device)
         review, owner = self.documents.of(side, entity)
         there, counts = torch.unique_consecutive(owner, return_counts=True)
         if not len(review):
-            return result
+            return Highest(*result)
         value, indices = reading.value[reading.slot[review]], torch.arange(len(review), device=entity.device)
         first = counts.cumsum(0) - counts
         for rank in range(2):
             highest, _, _, index = torch.embedding_bag(value, indices, first, mode=2)  # maximum, and where it is
             result[rank, there] = torch.where(highest > -torch.inf, review[index], -1)
             value.scatter_(0, index, -torch.inf)
-        return result
+        return Highest(*result)
 
-    def _document(self, reading: Reading, highest: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    def _document(self, reading: Reading, highest: Highest, own: torch.Tensor) -> torch.Tensor:
         """d of documents without the reviews ``own`` (b,), -1 for none: (b, filters).
 
         Args:
             reading: computed with the current parameters.
-            highest: from :meth:`_two_highest`, (2, b, filters).
+            highest: from :meth:`_two_highest`.
             own: (b,).
         """
-        review = torch.where(highest[0] == own[:, None], highest[1], highest[0])
+        review = torch.where(highest.first == own[:, None], highest.second, highest.first)
         if not len(reading.value):
             return torch.zeros(review.shape, device=review.device)
         position = reading.position.gather(0, reading.slot[review.clamp(min=0)].clamp(min=0))
-        return self.cnn.answer(reading, position) * ((highest[0] >= 0) & (review >= 0))
+        return self.cnn.answer(reading, position) * ((highest.first >= 0) & (review >= 0))
 
     def _side(self, side: Side, document: torch.Tensor) -> SideTerms:
-        """A side's part of the factorisation machine: its own terms (b,), and the factors (b, k).
-
-        Args:
-            side: 0 or 1.
-            document: d, (b, filters).
-        """
+        """A side's terms from its documents d, (b, filters)."""
         latent = self.dropout(torch.relu(self.dense[side](document)))
         factors = self.factors[side](latent)
         squares = latent.square() @ self.factors[side].weight.T.square()  # type: ignore[operator]
         alone = self.linear[side](latent).squeeze(-1) + 0.5 * (factors.square() - squares).sum(-1)
-        return alone, factors
+        return SideTerms(alone, factors)
 
     # Training ---------------------------------------------------------------------------------------------------
 
@@ -115,13 +137,13 @@ class DeepCoNN(ReviewModel):
         sides = []
         for side, entity in zip(Side, (user, item), strict=True):
             distinct, index = torch.unique(entity, return_inverse=True)
-            highest = self._two_highest(reading, side, distinct)[:, index]
+            highest = self._two_highest(reading, side, distinct).of(index)
             sides.append(self._side(side, self._document(reading, highest, own)))
         loss = self.head.loss(self._sum(*sides) + self._biases(user, item), user, rating)
         return loss + self.bias_reg_weight * mean_squares(self.biases, user, item)
 
     def _sum(self, user: SideTerms, item: SideTerms) -> torch.Tensor:
-        return self.constant + user[0] + item[0] + (user[1] * item[1]).sum(-1)
+        return self.constant + user.alone + item.alone + (user.factors * item.factors).sum(-1)
 
     # Prediction -------------------------------------------------------------------------------------------------
 
@@ -139,16 +161,14 @@ class DeepCoNN(ReviewModel):
     def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The factors of the documents of users and items, each of shape ``(n, k)``."""
         self.make_ready()
-        return self._sides[Side.USER][1], self._sides[Side.ITEM][1]
+        return self._sides[Side.USER].factors, self._sides[Side.ITEM].factors
 
     def score_of_others(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-        (user_alone, user_factors), (item_alone, item_factors) = self._sides
-        users, items = (user_alone[user], user_factors[user]), (item_alone[item], item_factors[item])
-        return self._sum(users, items) + self._biases(user, item)
+        return self._sum(self._sides[Side.USER].of(user), self._sides[Side.ITEM].of(item)) + self._biases(user, item)
 
     def score_of_reviewed(self, user: torch.Tensor, item: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
         users, items = (
-            self._side(side, self._document(self._reading, self._highest[side][:, entity], row))
+            self._side(side, self._document(self._reading, self._highest[side].of(entity), row))
             for side, entity in zip(Side, (user, item), strict=True)
         )
         return self._sum(users, items) + self._biases(user, item)

@@ -50,7 +50,7 @@ def test_vectors_come_back_in_the_order_asked_for_and_missing_ones_are_zero(tmp_
 def test_vectors_that_cannot_be_used_are_refused_with_file_and_row(tmp_path, table, message):
     with pytest.raises(DataError, match=message):
         write_item_features(tmp_path, ITEMS, {"text": table})
-    assert ItemFeatures(tmp_path).names == []  # half a folder is none
+    assert ItemFeatures(tmp_path).names == []  # an incomplete folder is ignored
 
 
 def test_damage_is_noticed(tmp_path):
@@ -281,7 +281,7 @@ def test_item_features_must_be_a_mapping(shop):
         shop(item_features=["sound.npy"])
 
 
-def test_texts_are_encoded_anew_only_when_they_change(shop, tmp_path, monkeypatch):
+def test_texts_are_encoded_again_only_when_they_change(shop, tmp_path, monkeypatch):
     shop(encoder="minilm")
     encode, calls = Encoder.encode, []
     monkeypatch.setattr(Encoder, "encode", lambda self, texts: calls.append(len(texts)) or encode(self, texts))

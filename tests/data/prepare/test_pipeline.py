@@ -181,7 +181,7 @@ def test_interactions_written_in_blocks_are_the_same(root, raw, monkeypatch):
 
 
 @pytest.mark.parametrize("change", [{"user_min": 4}, {"lemmatizer": "none"}, {"max_length": 16}, {"use_title": False}])
-def test_other_settings_prepare_anew(root, raw, change):
+def test_other_settings_prepare_again(root, raw, change):
     before = _content(root)
     manifest = _prepare(root, _sources(raw), **change)
     (key, value), *_ = change.items()
@@ -212,7 +212,7 @@ def test_word_features_of_8_bits(root, raw, make_config):
     assert _prepare(root, _sources(raw)) == before
 
 
-def test_changed_raw_reviews_prepare_anew(root, raw, tmp_path):
+def test_changed_raw_reviews_prepare_again(root, raw, tmp_path):
     lines = gzip.decompress(raw["reviews"].read_bytes()).splitlines(keepends=True)
     changed = tmp_path / raw["reviews"].name
     changed.write_bytes(gzip.compress(b"".join(lines[:-5])))
@@ -279,7 +279,7 @@ def test_sentences_begin_where_the_raw_reviews_say_so(raw, tmp_path, encoder):
     assert len(store) < store.begins.sum() < len(store.word_ids)
 
 
-def test_a_data_set_that_knows_no_sentences_is_made_anew(root, raw, caplog):
+def test_a_data_set_without_sentence_bounds_is_prepared_again(root, raw, caplog):
     before, folder = _content(root), root / NAME / "features"
     (folder / "begins.npy").unlink()
     path, manifest_path = folder / "features.json", root / NAME / f"{NAME}.json"
@@ -364,7 +364,7 @@ def test_single_texts_are_read_without_the_others(tmp_path):
 # Interruption ---------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_encoding_goes_on_from_its_shards(raw, tmp_path, monkeypatch):
+def test_an_interrupted_encoding_resumes_from_its_shards(raw, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 16)
     _prepare(tmp_path / "whole", _sources(raw), encoder="minilm")
     encode, calls = Encoder.encode, []
@@ -387,7 +387,7 @@ def test_an_interrupted_encoding_goes_on_from_its_shards(raw, tmp_path, monkeypa
     assert _content(tmp_path / "stopped") == _content(tmp_path / "whole")
 
 
-def test_a_killed_preparation_goes_on(small, tmp_path):
+def test_a_killed_preparation_resumes(small, tmp_path):
     words = [sys.executable, "-m", "recbole_drex", "prepare", "--dataset", small.name, "--data_path", str(tmp_path)]
     words += ["--raw", str(small.raw["reviews"]), "--meta", str(small.raw["meta"])]
     words += ["--user_min", str(small.settings["user_min"]), "--item_min", str(small.settings["item_min"])]
@@ -412,7 +412,7 @@ def test_a_killed_preparation_goes_on(small, tmp_path):
 
 
 def _stop_before_move(patch: pytest.MonkeyPatch, folder: Path, number: int) -> None:
-    """Interrupt before so many files of the data set have taken their places."""
+    """Interrupt when the given number of files of the data set have been moved."""
     replace, moves = Path.replace, []
 
     def stopping(self, target):
@@ -425,7 +425,7 @@ def _stop_before_move(patch: pytest.MonkeyPatch, folder: Path, number: int) -> N
     patch.setattr(Path, "replace", stopping)
 
 
-def test_a_preparation_stopped_while_files_take_their_places_goes_on_without_raw_files(root, raw, tmp_path):
+def test_a_preparation_stopped_while_files_are_moved_resumes_without_raw_files(root, raw, tmp_path):
     """Of other texts, and without items, so that all files are replaced and some are removed."""
     folder, other = root / NAME, Sources((raw["reviews"],))
     with pytest.MonkeyPatch.context() as patch:
@@ -540,7 +540,7 @@ def test_any_manifest_is_survived(root, raw, content):
 # Two processes --------------------------------------------------------------------------------------------------
 
 
-def test_two_preparations_at_once_do_the_work_once(raw, tmp_path, monkeypatch):
+def test_two_concurrent_preparations_do_the_work_once(raw, tmp_path, monkeypatch):
     encode, calls, manifests = Encoder.encode, [], []
     monkeypatch.setattr(Encoder, "encode", lambda self, reviews: calls.append(1) or encode(self, reviews))
     settings = _settings()
@@ -555,7 +555,7 @@ def test_two_preparations_at_once_do_the_work_once(raw, tmp_path, monkeypatch):
     assert len(calls) == 2 and manifests[0] == manifests[1], "one for the texts of items, one for the reviews"
 
 
-def test_a_lock_that_is_held_is_told(tmp_path):
+def test_a_held_lock_is_reported(tmp_path):
     path = tmp_path / "tiny"
     with FileLock(tmp_path / ".tiny.lock"):
         with pytest.raises(DataError, match=r"another process.*'tiny'"):

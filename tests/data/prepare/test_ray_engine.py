@@ -60,7 +60,7 @@ def local(raw, tmp_path_factory) -> Path:
 
 
 def _none_is_left() -> bool:
-    """Whether all encoders end within seconds, as they are told to."""
+    """Whether all encoders end within seconds."""
     return not psutil.wait_procs(
         [psutil.Process(pid) for pid in encoder_processes() if psutil.pid_exists(pid)], timeout=20
     )[1]
@@ -124,7 +124,7 @@ def test_an_encoder_that_is_killed_costs_nothing(cluster, raw, local, tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [("ray", "local"), ("local", "ray")])
-def test_an_interrupted_preparation_goes_on_with_either_engine(
+def test_an_interrupted_preparation_resumes_with_either_engine(
     cluster, raw, local, tmp_path, monkeypatch, first, second
 ):
     def interrupt() -> None:
@@ -161,7 +161,7 @@ def _pieces(folder: Path, raw: Sources) -> list[Path]:
     return pieces
 
 
-def test_many_files_are_read_at_once_with_the_same_result(cluster, raw, tmp_path, monkeypatch):
+def test_many_files_are_read_in_parallel_with_the_same_result(cluster, raw, tmp_path, monkeypatch):
     pieces = _pieces(tmp_path, raw)
     settings = Config("DReX", NAME, config_dict=LIMITS).preparation()
     in_turn = read_reviews(pieces, tmp_path / "a.parquet", bad_line_share=0.1)
@@ -181,7 +181,7 @@ def test_many_files_are_read_at_once_with_the_same_result(cluster, raw, tmp_path
     assert not list(tmp_path.glob("*c.parquet*"))
 
 
-def test_errors_of_an_encoder_are_told_as_without_ray(cluster, raw, local, tmp_path):
+def test_errors_of_an_encoder_are_reported_as_without_ray(cluster, raw, local, tmp_path):
     for changes in ({"encoder": "no-such"}, {"max_length": 9999}, {"lemmatizer": "simplema"}):
         output = []
         for engine in ("local", "ray"):

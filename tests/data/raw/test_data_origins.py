@@ -1,4 +1,4 @@
-"""Data sets that come as CSV, as somebody's own atomic files, or inside RecBole."""
+"""Data sets that come as CSV, as a user's own atomic files, or inside RecBole."""
 
 from __future__ import annotations
 

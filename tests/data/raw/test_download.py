@@ -119,7 +119,7 @@ def test_category_addresses(server, tmp_path):
         download_category("Video_Gmes", tmp_path)
 
 
-def test_broken_connection_is_taken_up_again_at_once(server, tmp_path):
+def test_a_broken_connection_is_resumed(server, tmp_path):
     server.remote.break_after = [100_000, 50_000]
     assert download(f"{server.url}/x.gz", tmp_path / "x.gz").read_bytes() == CONTENT
     assert [asked for _, asked in server.remote.requests] == ["", "bytes=100000-", "bytes=150000-"]
@@ -203,7 +203,7 @@ def test_not_found_names_file_address_and_folder(server, tmp_path):
     assert left(tmp_path) == []
 
 
-def test_no_network_is_told_soon(tmp_path):
+def test_a_missing_network_is_reported_quickly(tmp_path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         start = time.monotonic()

@@ -1,4 +1,4 @@
-"""JSON lines: what is read at once is what line by line would give."""
+"""JSON lines: blocks that are parsed together give the rows that single lines give."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_blocks_with_a_doubtful_line_are_left_to_the_exact_reader(case):
     assert typed_reader(NAMES, TYPES)(block, block.count(b"\n") + 1) is None
 
 
-def test_plain_blocks_are_read_at_once():
+def test_plain_blocks_are_parsed_together():
     lines = [GOOD, b"{}", b'{"other": "b", "number": 12}', '{"id": null, "other": "é\\ud83d\\ude00\\u0000"}'.encode()]
     columns = typed_reader(NAMES, TYPES)(b"\n".join(lines), 4)
     assert columns["id"].to_pylist() == ["a", None, "b", "é😀\0"]

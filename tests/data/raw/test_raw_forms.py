@@ -168,7 +168,7 @@ def test_times_as_texts_and_numbers_of_any_unit(tmp_path, name):
 
 
 @pytest.mark.parametrize("time", ["01/03/2014", "now", "2014-13-01", "1969-12-31", "2101-01-01"])
-def test_times_that_are_none_are_refused(tmp_path, time):
+def test_invalid_times_are_refused(tmp_path, time):
     path = put(tmp_path / "r.csv", f"user_id,item_id,timestamp\nu,i,{time}\n")
     with pytest.raises(DataError, match=rf"r\.csv:2: timestamp is '{time}', in {{'user_id': 'u'.*") as caught:
         read(path)
@@ -289,7 +289,7 @@ def test_separators_and_files_without_a_header(tmp_path, name, content, columns)
     assert not bad
 
 
-def test_a_file_without_a_header_says_how_it_is_read(tmp_path):
+def test_the_error_for_a_file_without_a_header_names_columns(tmp_path):
     with pytest.raises(DataError, match=r"no column 'user_id'.*found: u, i, 4\. If that .*--columns \"{user_id: 0,"):
         read(put(tmp_path / "r.csv", "u,i,4\n"))
     with pytest.raises(DataError, match=r"no column 'text' \(looked for 7\)"):
@@ -414,7 +414,7 @@ def mine(tmp_path):
     return ["--raw", str(tmp_path / "mine.csv"), *given]
 
 
-def test_a_prepared_data_set_is_found_again(tmp_path, mine, capsys, caplog):
+def test_a_prepared_data_set_is_reused_without_repeating_its_settings(tmp_path, mine, capsys, caplog):
     common = ["--dataset", "mine", "--data_path", str(tmp_path / "data")]
     manifest = tmp_path / "data" / "mine" / "mine.json"
     assert main(["prepare", *common, *mine]) == 0

@@ -313,7 +313,7 @@ def test_json_and_csv_agree_on_any_text(tmp_path, rows):
         np.testing.assert_array_equal(raw.frame["rating"], [np.nan if row[2] is None else row[2] for row in rows])
         assert raw.frame["has_review"].tolist() == [bool(text) for text in expected]
     assert results[0].texts(np.arange(len(rows))) == expected
-    # A carriage return cannot be told from a line end in CSV.
+    # A carriage return cannot be distinguished from a line end in CSV.
     assert [text.split() for text in results[1].texts(np.arange(len(rows)))] == [text.split() for text in expected]
 
 

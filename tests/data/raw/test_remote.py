@@ -1,4 +1,4 @@
-"""Raw files at addresses: read like local ones, and told in one line when they cannot be."""
+"""Raw files at addresses are read like local ones; errors take one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _content(rows) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz", "r.csv", "r.parquet"])
-def test_an_address_is_read_like_a_path(name, memory, tmp_path):
+def test_an_address_may_replace_a_path(name, memory, tmp_path):
     frame = pd.DataFrame(REVIEWS)
     if name.startswith("r.jsonl"):
         content = _content(REVIEWS)
@@ -54,7 +54,7 @@ def test_an_address_is_read_like_a_path(name, memory, tmp_path):
         assert result.texts(range(9)) == expected.texts(range(9))
 
 
-def test_a_star_stands_for_many(memory):
+def test_a_wildcard_matches_several_files(memory):
     for name in ("b.jsonl", "a.jsonl", "c.csv"):
         memory.pipe(f"/bucket/{name}", b"x")
     files = raw_files(["memory://bucket/*.jsonl", "here.csv", "memory://bucket/c.csv"])
@@ -64,7 +64,7 @@ def test_a_star_stands_for_many(memory):
         raw_files(["memory://bucket/*.tsv"])
 
 
-def test_a_data_set_from_addresses_is_that_of_the_files(small, memory, monkeypatch):
+def test_a_data_set_from_addresses_equals_that_from_files(small, memory, monkeypatch):
     addresses = {}
     for kind in ("reviews", "meta"):
         memory.pipe(f"/bucket/{small.raw[kind].name}", small.raw[kind].read_bytes())
@@ -83,7 +83,7 @@ def test_names_of_addresses(memory):
     assert raw_file("r.csv") == Path("r.csv")
 
 
-def test_what_cannot_be_read_is_told_in_a_line(memory, tmp_path, capsys):
+def test_an_unreadable_address_is_an_error_of_one_line(memory, tmp_path, capsys):
     memory.pipe("/bucket/empty.jsonl", b"")
     memory.pipe("/bucket/bad.jsonl", b"no json\n")
     memory.pipe("/bucket/folder/inside.jsonl", b"{}\n")

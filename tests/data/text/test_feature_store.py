@@ -189,7 +189,7 @@ def test_a_store_made_in_memory_has_one_sentence_a_review():
     assert nothing.begins.tolist() == []
 
 
-def test_resumes_and_discards_foreign_shards(tmp_path: Path) -> None:
+def test_resumes_and_discards_shards_of_other_settings(tmp_path: Path) -> None:
     folder, store = tmp_path / "shards", tmp_path / "features"
     shards = [make_shard(k, [2, 1]) for k in range(3)]
     StoreWriter(folder, WIDTH, "s", 3).write_shard(1, pack(*shards[1], WIDTH))
@@ -309,7 +309,7 @@ def test_numbers_of_another_kind_are_not_taken_for_the_right_ones(tmp_path: Path
 
 
 @pytest.mark.parametrize("older", [1, 2, 3, 4])
-def test_a_store_that_knows_no_sentences_is_refused(tmp_path: Path, older: int) -> None:
+def test_a_store_without_sentence_bounds_is_refused(tmp_path: Path, older: int) -> None:
     folder = tmp_path / "Games" / "features"
     write(folder, [make_shard(0, [3, 2])])
     description = json.loads((folder / "features.json").read_text())

@@ -349,7 +349,7 @@ def test_a_data_set_that_was_prepared_before_there_were_static_vectors(raw, tmp_
 # Models -----------------------------------------------------------------------------------------------------------
 
 
-def test_somebody_new_may_use_words_that_the_data_set_lacks(make_experiment, train):
+def test_new_users_may_write_words_that_are_not_in_the_data_set(make_experiment, train):
     experiment = make_experiment("DReX", epochs=1)
     train(experiment)
     users = NewUsers(Recommender(experiment))

@@ -167,7 +167,7 @@ def test_lemmatizers() -> None:
         TextProcessor("wordnet", "de")
 
 
-def test_wordnet_works_or_says_how_to_install_it() -> None:
+def test_wordnet_works_or_the_error_names_its_installation() -> None:
     try:
         processor = TextProcessor("wordnet")
     except DataError as error:

@@ -148,7 +148,7 @@ def test_occurrences_equal_loops_over_words(random_aspects):
     assert k == len(result.aspect) == len(result.sentiment) and np.abs(result.sentiment).max() <= 1
 
 
-def test_very_few_words_at_once(random_aspects):
+def test_very_few_words(random_aspects):
     """Fewer than a window holds."""
     aspects, _ = random_aspects
     sentiment = aspects.lexicon()[1]
@@ -315,7 +315,7 @@ def test_parts_add_up_for_new_users(shaken):
 
 
 @pytest.mark.parametrize(("name", "parameters"), FORMS)
-def test_the_gradient_of_a_step_is_that_of_reading_everything_anew(name, parameters, make_experiment):
+def test_the_gradient_of_a_step_equals_that_of_reading_all_reviews(name, parameters, make_experiment):
     """Also after parameters have moved since the refresh; the target's own review is in neither of its sums."""
     experiment = make_experiment(name, embedding_size=8, dropout=0.0, message_samples=0, reg_weight=0.0, **parameters)
     model = shake(experiment).model

@@ -89,7 +89,7 @@ def inputs_in_training(model, user, item) -> list[torch.Tensor]:
 
 
 @every_rule
-def test_a_target_never_speaks_in_its_own_state(rule, shaken):
+def test_a_target_has_no_effect_on_its_own_state(rule, shaken):
     """Another rating and another review of the target change nothing of what it is predicted from, in training."""
     experiment = shaken(**rule)
     feat = experiment.parts.train_dataset.inter_feat
@@ -364,7 +364,7 @@ def test_the_attention_learns(make_experiment, tmp_path):
     assert (experiment.model.attention.scoring_vector() - before).abs().max() > 1e-4
 
 
-# What is remembered -------------------------------------------------------------------------------------------------
+# What is cached ----------------------------------------------------------------------------------------------------
 
 
 def test_what_is_remembered_lasts_until_parameters_change(shaken, monkeypatch):

@@ -100,7 +100,7 @@ def test_only_narre_weighs_reviews(explained):
         assert weights == sorted(weights, reverse=True) and all(one.side == "item" for one in item.reviews)
 
 
-def test_the_terminal_shows_what_speaks_for_an_item(explained):
+def test_the_terminal_shows_the_evidence_for_an_item(explained):
     _, explanations = explained
     for one in explanations:
         for item in one.recommendations:

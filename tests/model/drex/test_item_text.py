@@ -163,7 +163,7 @@ def test_features_do_not_depend_on_blocks(monkeypatch):
     np.testing.assert_allclose(features.rows(chosen), together[chosen], atol=1e-4)
 
 
-def test_known_rows_are_the_rows_whatever_was_asked_for_before(monkeypatch):
+def test_known_rows_do_not_depend_on_earlier_requests(monkeypatch):
     monkeypatch.setattr(review_features, "_BLOCK", 8)
     table = np.random.default_rng(0).normal(size=(20, 3))
     asked = []
@@ -342,7 +342,7 @@ def test_variance_within_items_is_one_but_for_the_ridge(sample, monkeypatch):
     np.testing.assert_allclose(variance, np.eye(len(variance)), atol=0.01)
 
 
-def test_planted_directions_are_found():
+def test_planted_directions_are_recovered():
     """Items differ in 2 of 10 directions, which vary no more than the others."""
     rng = np.random.default_rng(0)
     item = rng.integers(0, 80, 3000)

@@ -108,7 +108,7 @@ def test_the_sample_has_all_cases(table, taste):
     assert (ratings == 0).sum() > 1 and ((ratings > 0) & (ratings < k)).sum() > 2 and (ratings > 2 * k).sum() > 2
     assert (~table.rated).sum() > 10 and (~table.has_words).sum() > 10
     alone = [t for t in torch.nonzero(table.rated).flatten() if table.has_words[table.item == table.item[t]].sum() < 2]
-    assert len(alone) > 1  # ratings of items that nobody else wrote about
+    assert len(alone) > 1  # ratings of items without other reviews
 
 
 @pytest.mark.parametrize("weight", (0.02, 0.5, 30.0))

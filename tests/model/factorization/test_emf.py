@@ -211,7 +211,7 @@ def test_explanations_count_what_neighbours_rated(emf, training):
     )
 
 
-def test_an_explanation_knows_nothing_of_the_pairs_own_rating(emf, training, small, make_experiment, tmp_path):
+def test_an_explanation_excludes_the_rating_of_its_pair(emf, training, small, make_experiment, tmp_path):
     user, item = next(iter(training))
     dataset = emf.dataset
     tokens = dataset.id2token("user_id", user), dataset.id2token("item_id", item)

@@ -134,7 +134,7 @@ def test_threads_change_no_number(attention):
             torch.testing.assert_close(one, other, atol=0, rtol=0)
 
 
-def test_a_score_that_is_no_number_is_told(attention):
+def test_a_score_that_is_not_finite_is_reported(attention):
     vector = torch.full((attention.width,), torch.nan)
     assert attention._pooled(vector, torch.arange(3))[0].isnan().all()
 

@@ -318,7 +318,7 @@ def test_data_without_item_vectors(model, small, make_experiment, tmp_path):
 
 
 def test_a_modality_that_no_item_has_in_training(small, make_experiment, tmp_path):
-    """Reviews of validation and test rows alone are none."""
+    """Reviews of only validation and test rows count as no reviews."""
     seen = pairs(make_experiment("GlobalMean"), "train")
 
     def change(frame):

@@ -106,7 +106,7 @@ def test_loss_and_gradient_are_those_of_the_equation(make):
         assert np.abs(gradient).max() > 1e-3
 
 
-def test_modalities_count_alike_whatever_their_scale():
+def test_modalities_have_equal_weight_at_any_scale():
     vectors = torch.randn(9, 4)
     vectors[3] = 0.0
     scaled = unit_scale(vectors)

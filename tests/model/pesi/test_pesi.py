@@ -99,7 +99,8 @@ def test_terms_are_those_of_the_equations(side, make_experiment):
                              for a in distinct])  # fmt: skip
         chance = [np.exp(likeness) / np.exp(likeness).sum(axis, keepdims=True) for axis in (0, 1)]
         contrast -= sum(np.log(np.diag(c)).mean() for c in chance) / 2
-        for a, b in ((one.rating, one.private[0]), (one.review, one.private[1]), (one.private[0], one.private[1])):
+        of_rating, of_review = one.rating_private, one.review_private
+        for a, b in ((one.rating, of_rating), (one.review, of_review), (of_rating, of_review)):
             private += float(((a * b).sum(1) ** 2).mean())
         gates = one.gates.detach().numpy()
         entropy += np.mean([-sum(g * math.log(g) for g in line if g > 0) for line in gates])

@@ -75,7 +75,7 @@ def test_the_latest_reviews_are_read():
     review, _ = documents.of(Side.USER, torch.tensor([1]))
     assert documents.item[review].tolist() == [2, 4, 3]  # of equally old ones the last in the data first
     review, _ = documents.of(Side.ITEM, torch.tensor([1]))
-    assert documents.user[review].tolist() == [1, 2]  # the limit of one side is none of the other
+    assert documents.user[review].tolist() == [1, 2]  # the limit of one side does not apply to the other
 
 
 def test_of_a_repeated_pair_the_latest_review_stays():
