@@ -1,4 +1,4 @@
-"""Reviews in RecBole's data set: what is a target, what is evidence, and how it is split."""
+"""Reviews in RecBole's data set: targets, evidence and splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes that want to write the same: one waits for the other, or says that it is there."""
+"""Two processes that write the same data set: one waits for the other, or names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model keeps to, whichever it is: the models of the project and some of RecBole's."""
+"""The contract of every model: those of the project and some of RecBole's."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_canary_of_every_rule(refinement, aspects, start, noisy, small, make_exp
 
 @pytest.fixture(scope="module")
 def other_reviews(small, trained, tmp_path_factory):
-    """The data set with the reviews of all training rows exchanged among them."""
+    """The data set with the reviews of training rows permuted."""
 
     def change(frame):
         mask = rows_of(frame, pairs(trained("GlobalMean"), "train"))
@@ -165,7 +165,7 @@ def other_reviews(small, trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other_ratings(small, trained, tmp_path_factory):
-    """The data set with the ratings of all training rows turned round."""
+    """The data set with the ratings of training rows in reverse order."""
 
     def change(frame):
         mask = rows_of(frame, pairs(trained("GlobalMean"), "train"))

@@ -1,4 +1,4 @@
-"""Point and ordinal output: the head by itself, and through training, evaluation and files."""
+"""Point and ordinal output: the head, and its use in training, evaluation and files."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_the_reviews_of_an_item_are_those_of_training_alone(small, make_experime
                     means.append(words.mean(0))
         np.testing.assert_allclose(result[item], np.mean(means, axis=0), atol=1e-5)
     assert not result[0].any()
-    # An item's reviews hold the one that is to be predicted: no modality of single interactions.
+    # An item's reviews contain that of the target, so they are no modality of single interactions.
     with pytest.raises(ConfigError, match="unknown modality 'reviews'"):
         dataset.evidence(("reviews",))
 
@@ -176,7 +176,7 @@ def test_text_vectors_are_means_of_the_words_of_title_categories_and_description
         words = encoder.encode([processor(text)])[0].astype(np.float64)
         np.testing.assert_allclose(vectors[row], words.mean(0), atol=2e-3)
     assert not vectors[1].any()
-    # Of what models read these vectors add nothing: they follow from the other files.
+    # These vectors follow from the other files.
     names = ("shop.inter", "shop.item", "features/features.json")
     hashes = "".join(hashlib.sha256((tmp_path / "shop" / name).read_bytes()).hexdigest() for name in names)
     assert manifest["fingerprint"] == hashlib.sha256(hashes.encode()).hexdigest()[:16]
@@ -203,7 +203,7 @@ def test_vectors_from_files_follow_the_rows_of_the_item_file(shop, tmp_path, mon
     features = ItemFeatures(tmp_path / "shop" / FOLDER)
     assert features.names == ["text", "sound"]
     np.testing.assert_array_equal(features.vectors("sound", ["i0", "i1", "i2"]), [[0, 0], [0, 1], [6, 7]])
-    # The file is part of what a data set is: another content is another data set, and none the first one again.
+    # The file belongs to the data set: other contents make another data set, and no file the first one again.
     before = (tmp_path / "shop" / "shop.json").stat().st_mtime_ns
     for raw in (True, False):
         assert shop(item_features={"sound": "sound.npy"}, raw=raw) == manifest

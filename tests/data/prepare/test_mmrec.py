@@ -25,7 +25,7 @@ LABELS = {"train": 0, "valid": 1, "test": 2}
 
 
 def interactions():
-    """Per user 10 of the items in an order of chance, of which one validates and two test; item 19 occurs."""
+    """Per user 10 items in random order, one of them for validation and two for the test; item 19 occurs."""
     rng = np.random.default_rng(4)
     chosen = [(user, item) for user in range(USERS) for item in rng.choice(ITEMS, 10, replace=False)]
     table = pd.DataFrame(chosen, columns=["userID", "itemID"])

@@ -192,7 +192,7 @@ def test_other_settings_prepare_again(root, raw, change):
 
 
 def test_word_features_of_8_bits(root, raw, make_config):
-    """They are encoded alike and rounded; a data set of 16 bits names no setting that older versions do not know."""
+    """They are encoded alike and rounded; the manifest of a data set of 16 bits has no new settings."""
     exact, before = FeatureStore.open(root / NAME / "features"), json.loads((root / NAME / f"{NAME}.json").read_text())
     exact_vectors = exact.read(np.arange(len(exact.word_ids)))
     assert "store_dtype" not in before["settings"]
@@ -297,7 +297,7 @@ def test_a_data_set_without_sentence_bounds_is_prepared_again(root, raw, caplog)
 
 
 def test_features_of_the_same_texts_are_not_encoded_again(root, raw, monkeypatch):
-    """Nor are the texts of items; another item file, or none, is taken up in no time."""
+    """The texts of items are not encoded again either; another item file, or none, is read quickly."""
     before = _content(root)
     fingerprint = json.loads((root / NAME / f"{NAME}.json").read_text())["fingerprint"]
     monkeypatch.setattr(Encoder, "encode", lambda *arguments: pytest.fail("encoded again"))
@@ -345,7 +345,7 @@ def test_single_texts_are_read_without_the_others(tmp_path):
     rows = np.random.default_rng(1).integers(0, 3000, 200)
     assert stored[rows] == [texts[row] for row in rows]
     assert stored[[]] == [] and stored[7] == [texts[7]]
-    # What lies in other groups may be damaged without harm.
+    # Damage in other row groups does not matter.
     content = bytearray((tmp_path / TEXTS).read_bytes())
     content[len(content) // 2 - 50 : len(content) // 2 + 50] = bytes(100)
     (tmp_path / "damaged").write_bytes(content)

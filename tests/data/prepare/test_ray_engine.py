@@ -1,4 +1,4 @@
-"""Preparation on Ray: the same bytes as the local engine's, whatever is killed on the way."""
+"""Preparation on Ray gives the bytes of the local engine, also if processes are killed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_ray_makes_the_same_bytes(cluster, raw, local, tmp_path, monkeypatch):
     assert {f"{NAME}.json", "features/vectors.npy", "items/text.npy"} <= content(local).keys()
     assert _none_is_left()
     monkeypatch.setattr(Encoder, "encode", encode)
-    # What one engine has made the other takes as it is.
+    # Each engine reuses what the other has prepared.
     times = (tmp_path / NAME / f"{NAME}.json").stat().st_mtime_ns
     assert prepare_demo(tmp_path, raw, "local") == prepare_demo(local, raw, "ray") == manifest
     assert (tmp_path / NAME / f"{NAME}.json").stat().st_mtime_ns == times

@@ -1,4 +1,4 @@
-"""The generated data set: reproducible, shaped as promised, and its truth can be found again."""
+"""The generated data set: reproducible, of the documented shape, and its tastes and qualities can be recovered."""
 
 from __future__ import annotations
 

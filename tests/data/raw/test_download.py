@@ -1,4 +1,4 @@
-"""Downloads from a small HTTP server on this machine that behaves well or badly."""
+"""Downloads from a small HTTP server on this machine, with and without faults."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def left(folder):
 
 
 def break_off(server, target, size):
-    """Leave a part of ``size`` bytes behind: the server breaks off and then has nothing more to say."""
+    """Leave a part of ``size`` bytes: the server breaks the connection and then sends nothing."""
     server.remote.break_after = [size, 0, 0, 0]
     with pytest.raises(DownloadError, match="broke off"):
         download(f"{server.url}/x.gz", target)

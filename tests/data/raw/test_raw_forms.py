@@ -1,4 +1,4 @@
-"""Raw files as people have them: they give the values that they say, or the message names the parameter that helps."""
+"""Raw files in common forms give the right values, or an error that names the parameter."""
 
 from __future__ import annotations
 

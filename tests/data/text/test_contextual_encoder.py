@@ -160,7 +160,7 @@ def test_batches_do_not_matter_and_calls_repeat(minilm: Encoder) -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_other_reviews_change_no_bit(engine: str, precision: str) -> None:
-    """Whatever shares a batch with a review, and wherever in it the review stands."""
+    """For any other reviews in the batch, and any position in it."""
     encoder, rng = load_encoder(precision=precision, engine=engine), np.random.default_rng(0)
     words = [
         "plot",

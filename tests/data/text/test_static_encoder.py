@@ -1,4 +1,4 @@
-"""One vector per lemma: where it comes from, how it is stored, and what an interruption or a change costs."""
+"""One vector per lemma: its computation, its storage, interruptions and changes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_file_gives_vectors_as_they_are(tmp_path, suffix):
     vectors = StaticVectors(str(path))
     result = vectors(["awful", "boring", "missing", "plot"])
     np.testing.assert_array_equal(result[[0, 1, 3]], [[0, -2, 0, 0], [0, 0, 0.5, 65504], [1, 0, 0, 0]])
-    # A lemma that is not there has a vector by its spelling alone.
+    # The vector of a lemma depends only on its spelling.
     np.testing.assert_array_equal(vectors(["missing", "plot"])[0], result[2])
     assert result[2].any() and vectors.width == WIDTH
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

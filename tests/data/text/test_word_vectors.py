@@ -46,7 +46,7 @@ def written(folder: Path, content: bytes, name: str = "vectors") -> str:
 
 
 def known() -> np.ndarray:
-    """What the four known words come to: centred with the fifth, so compared by differences and ratios."""
+    """The vectors of four known words, which are centred with the fifth, so differences and ratios are compared."""
     return np.array([TABLE[word] for word in WORDS[:4]])
 
 

@@ -108,7 +108,7 @@ def test_reading_equals_loops_over_words(random_aspects, monkeypatch):
 
 
 def test_windows_end_with_reviews(random_aspects):
-    """What stands next to a review's last word, in the next review, says nothing of it."""
+    """The first words of the next review are no neighbours of a review's last word."""
     aspects, _ = random_aspects
     index = torch.tensor([aspects.lemma[aspects.store.vocabulary.index(word)] for word in WORDS[:6]])
     lexicon = aspects.lexicon()
@@ -391,7 +391,7 @@ def test_aspects_learn_from_reviews_at_some_steps_only(make_experiment):
 
 
 def test_reviews_are_learned_from_in_parts(make_experiment, monkeypatch):
-    """Each of these steps brings what is remembered of a part of the reviews up to date, in the sums as well."""
+    """Each of these steps updates the cached values of a part of the reviews, and their sums."""
     experiment = make_experiment("DReX")
     model, feat = experiment.model, experiment.parts.train_dataset.inter_feat
     monkeypatch.setattr(states_module, "_ASPECT_WORDS", 5000)
@@ -475,7 +475,7 @@ DATA: dict[str, tuple[Callable[[int, int], str], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", DATA)
 @pytest.mark.parametrize("name", ("DReX", "DReX-MLP"))
 def test_any_reviews(name, case, tmp_path):
-    """Trained, evaluated, asked about known pairs and new users: every number is one, and parts add up."""
+    """Trained, evaluated, with known pairs and new users: every number is finite, and parts add up."""
     text, more = DATA[case]
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps(row) + "\n" for row in rows_with(text)), encoding="utf-8")

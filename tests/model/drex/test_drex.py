@@ -1,4 +1,4 @@
-"""DReX against literal computations, and its leak rule from the inside."""
+"""DReX against literal computations, and the leak rule inside its training step."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def inputs_in_training(model, user, item) -> list[torch.Tensor]:
 
 @every_rule
 def test_a_target_has_no_effect_on_its_own_state(rule, shaken):
-    """Another rating and another review of the target change nothing of what it is predicted from, in training."""
+    """In training, another rating and review of the target change nothing that it is predicted from."""
     experiment = shaken(**rule)
     feat = experiment.parts.train_dataset.inter_feat
     for k in targets(experiment, 4):
@@ -101,7 +101,7 @@ def test_a_target_has_no_effect_on_its_own_state(rule, shaken):
         for one, other in zip(before, after, strict=True):
             torch.testing.assert_close(one, other, atol=3e-6, rtol=0)
         torch.testing.assert_close(changed.predict(pair), experiment.model.predict(pair), atol=1e-5, rtol=0)
-        # The change is no small one: others feel it.
+        # The change is large: predictions of other pairs change.
         for one, other in zip(changed._users, experiment.model._users, strict=True):
             assert not one.numel() or (one - other).abs().max() > 1e-3
 
@@ -411,7 +411,7 @@ def test_what_is_remembered_lasts_until_parameters_change(shaken, monkeypatch):
 
 
 def test_the_learning_rate_rises_over_the_first_steps(make_experiment, tmp_path):
-    """Also where a run is resumed before it is there."""
+    """Also if a run is resumed before the first refresh."""
 
     def trainer(folder: str, epochs: int):
         experiment = make_experiment("DReX-paper", warmup_steps=30, epochs=epochs, stopping_step=9)

@@ -88,7 +88,7 @@ def test_drex_itself_ranks_when_asked_to(make_experiment):
 def test_it_learns_to_rank_and_predicts_no_rating(make_experiment, train):
     experiment = make_experiment("DReX-implicit", epochs=15, train_batch_size=900, weight_decay=0.001)
     trainer = train(experiment)
-    # On 40 items what is learned hardly shows on validation; interactions that it learns from rise above sampled items.
+    # On 40 items, learning hardly shows on validation; training interactions rank above sampled items.
     losses = [epoch["train_loss"] for epoch in trainer.history]
     assert losses[-1] < 0.5 * losses[0]
     assert not predicts_ratings(experiment.config)

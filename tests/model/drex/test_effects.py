@@ -1,4 +1,4 @@
-"""Evidence in explanations: training interactions alone, with the very effects that their removal has."""
+"""Evidence in explanations: only training interactions, with the effects of their removal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_evidence_is_of_training(explained):
             sum(one.delta > 0 for one in item.evidence) <= SAME or sum(one.delta < 0 for one in item.evidence) <= OTHER
         )
         assert item.evidence and item.sentence
-    # EMF has no evidence of users; how much there is of either side is up to the model that ranks.
+    # EMF has no evidence of users; a ranking model decides how much evidence of either side there is.
     expected = {"EMF": [{"item"}], "DReX-implicit": [{"item"}, {"user", "item"}]}
     assert sides in expected.get(explainer.experiment.config.model, [{"user", "item"}])
 

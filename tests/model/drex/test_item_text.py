@@ -225,7 +225,7 @@ def test_how_words_are_numbered_does_not_matter(exact, monkeypatch):
         vocabulary[new] = word
     store = FeatureStore(store.vectors, store.offsets, number[store.word_ids].astype(np.int32), vocabulary, {}, "")
     np.testing.assert_allclose(rows_of(store, np.arange(60), ["words"]), before, atol=1e-5)
-    # More steps of iteration would bring it nearer to the exact one, which it resembles as it is.
+    # More iterations would bring it closer to the exact result.
     monkeypatch.setattr(review_features, "_EXACT", 0 if exact else 1 << 23)
     np.testing.assert_allclose(rows_of(store, np.arange(60), ["words"]), before, atol=0.1)
 

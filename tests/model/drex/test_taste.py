@@ -86,7 +86,7 @@ def literal_tastes(taste: TextTaste, table, has_words: np.ndarray, residual: np.
 
 
 def random_residual(table: SimpleNamespace, seed: int = 0) -> torch.Tensor:
-    """Of rated rows; that of others is no number."""
+    """Of rated rows; NaN for others."""
     residual = torch.randn(len(table.user), generator=torch.Generator().manual_seed(seed))
     return torch.where(table.rated, residual, torch.nan)
 
@@ -273,7 +273,7 @@ def test_evidence_is_predicted_as_without_tastes(tasted_and_not):
 
 
 def test_a_taste_is_what_the_model_without_leaves_unexplained(tasted_and_not):
-    """Scores of pairs that are no evidence differ by beta_u . z_i, from scratch."""
+    """Scores of pairs that are not evidence differ by beta_u . z_i, computed independently."""
     tasted, plain = tasted_and_not
     model, table = tasted.model, tasted.model.table
     has_words = (table.review >= 0).numpy()

@@ -1,4 +1,4 @@
-"""DMF-paper against the paper's equations on dense rows; what it excludes; what is no rating."""
+"""DMF-paper against the paper's equations on dense rows, what it excludes, and missing ratings."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_the_gradient_equals_finite_differences(make_experiment, training):
 
 
 def test_a_step_brings_user_and_explainable_item_together(make_experiment):
-    """With the sign reversed, as in some public code, they would be driven apart."""
+    """With the sign reversed, as in some public code, the vectors would diverge."""
     experiment = make_experiment("EMF", neighbours=7, reg_weight=0.0, init_std=0.5)
     model, batch = experiment.model, batch_of(experiment, 1)
     assert model.explainability(batch["user_id"], batch["item_id"]) > 0
@@ -177,7 +177,7 @@ def test_a_larger_weight_leaves_explainable_pairs_nearer_after_training(make_exp
 
     distances = [distance(explainability_weight=weight)[0] for weight in (0.0, 0.5, 5.0)]
     assert distances[0] > 1.02 * distances[1] > 1.02**2 * distances[2]
-    # Where nothing passes the threshold, the weight of the term is of no account.
+    # If nothing passes the threshold, the weight of the term has no effect.
     one, other = (distance(explainability_weight=weight, explainability_threshold=1.0)[1] for weight in (0.0, 5.0))
     assert torch.equal(one, other)
 

@@ -1,4 +1,4 @@
-"""LIRDRec against its eight steps on dense matrices; what it does with what is missing; its ablations."""
+"""LIRDRec against its eight steps on dense matrices, missing vectors, and its ablations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VBPR against its equations in numpy; its loss by finite differences; what it knows of what training never saw."""
+"""VBPR against its equations in numpy, its loss by finite differences, and items that are not in the training part."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_modalities_have_equal_weight_at_any_scale():
 
 
 def test_it_learns_from_item_vectors_alone(make_experiment, train):
-    """One factor of zeros: what is learned goes through the reviews."""
+    """One factor of zeros, so that only reviews can be learned from."""
     options = {"embedding_size": 1, "epochs": 10, "stopping_step": 10, "learning_rate": 0.01}
     experiment = make_experiment("VBPR", **options)
     assert not predicts_ratings(experiment.config)

@@ -1,4 +1,4 @@
-"""The sentences that PESI learns from, and the network that writes them."""
+"""The target sentences of PESI, and its generator."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_it_learns_its_sentences_by_heart(writer):
 
 
 def test_one_beam_is_the_greedy_search(writer):
-    """Against a search that goes word by word with the same guard."""
+    """Against a search word by word with the same rule."""
     sentences, x = writer.sentences, torch.randn(4, WIDTH)
     user, item = torch.tensor([1, 2, 3, 0]), torch.tensor([2, 1, 2, 0])
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""PESI: its terms, what each of them teaches, and the sentences that it writes."""
+"""PESI: its loss terms, their effects, and generated sentences."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_each_term_does_its_work(term, make_experiment):
 
 @pytest.mark.parametrize("changed", (REVIEW, RATING))
 def test_nothing_of_a_pair_predicts_it(changed, small, make_experiment, tmp_path):
-    """An untrained model scores a training pair alike, whatever its own review, or its own rating."""
+    """The score of a training pair does not depend on its own review or rating."""
     one = pairs(make_experiment("GlobalMean"), "train")
 
     def change(frame: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +170,7 @@ def test_nothing_of_a_pair_predicts_it(changed, small, make_experiment, tmp_path
         if changed == REVIEW:
             frame.loc[index, REVIEW] = frame[REVIEW].dropna().iloc[-1]
         else:
-            # The median stays, and so does what is known of all other interactions.
+            # The median and all other interactions are unchanged.
             frame.loc[index, RATING] = 2.0
         return frame
 
@@ -308,7 +308,7 @@ def test_users_and_items_without_reviews_are_written_for(small, make_experiment,
         assert not side.reviewed.any() and not side.inconsistency.any() and not side.gates[:, 2:].any()
     (text,) = model.generate([user], [item])
     assert len(text.split()) >= 3
-    # The padding stands for whom the training data do not know.
+    # Id 0 stands for users and items that are not in the training part.
     assert len(model.generate([0, user], [item, 0])) == 2
 
 

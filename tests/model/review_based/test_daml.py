@@ -126,7 +126,7 @@ def test_predictions_equal_the_literal_model(experiment):
 
 @pytest.mark.parametrize("exclude", (True, False))
 def test_the_target_review_changes_no_prediction_of_its_pair(make_experiment, exclude):
-    """With other words in the latest review of a user, its own pair is predicted the same, unless the option is off."""
+    """Other words in a user's latest review change no prediction of the same pair, unless the option is off."""
     model = randomised(make_experiment("DAML", exclude_target_review=exclude, **EXACT)).model.eval()
     documents, words = model.documents, model.words
     review = documents.of(Side.USER, torch.tensor([3]))[0][:1]

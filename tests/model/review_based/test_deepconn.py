@@ -107,7 +107,7 @@ def test_predictions_equal_the_literal_model(experiment):
 
 @pytest.mark.parametrize("exclude", (True, False))
 def test_the_target_review_changes_no_prediction_of_its_pair(make_experiment, exclude):
-    """With other words in a training review, its own pair is predicted the same, unless the option is off."""
+    """Other words in a training review change no prediction of the same pair, unless the option is off."""
     model = randomised(make_experiment("DeepCoNN", exclude_target_review=exclude, **SIZES)).model.eval()
     cnn, documents, same = model.cnn, model.documents, []
     for review in range(0, 60, 5):

@@ -51,7 +51,7 @@ def random_documents(seed: int = 0, users: int = 20, items: int = 15, density: f
 
 
 def test_reviews_of_users_and_items():
-    """Rows without a review, or with one without words, are no part of any document."""
+    """Rows without words belong to no document."""
     rows = [(2, 3, 0), (1, 3, 1), (1, 1, -1), (2, 1, 2), (3, 2, 3)]
     documents = documents_of(rows, [[5, 7], [7], [], [2, 2, 5]])
     assert list(zip(documents.user.tolist(), documents.item.tolist(), documents.row.tolist(), strict=True)) == [
@@ -166,7 +166,7 @@ def test_reviews_of_any_length(length):
 
 
 def test_windows_do_not_cross_reviews():
-    """Another neighbour changes nothing."""
+    """Padding with other neighbours does not change the outputs."""
     torch.manual_seed(0)
     vectors, answers = torch.randn(4, 6), []
     for neighbour in ([1, 1], [2, 2]):

@@ -128,7 +128,7 @@ def test_the_loss_is_that_of_biased_mf_and_the_mean_likelihood(make_experiment, 
 
 @pytest.mark.parametrize("output", ("point", "ordinal"))
 def test_without_text_it_is_biased_mf(make_experiment, tmp_path, output):
-    """To the bit, after three epochs."""
+    """Equal in every bit after three epochs."""
     options = {"embedding_size": 6, "output": output}
     one = fixed_epochs(make_experiment("HFT", lambda_text=0.0, **options), tmp_path / "hft", epochs=3)
     other = fixed_epochs(make_experiment("BiasedMF", **options), tmp_path / "mf", epochs=3)
@@ -171,7 +171,7 @@ def test_long_reviews_are_cut(make_experiment):
 
 
 def test_topics_explain_words_better_than_frequencies(make_experiment, tmp_path):
-    """Trained topics raise the likelihood above that of one distribution for all items, and name what differs."""
+    """Trained topics have a higher likelihood than one distribution for all items, and name what differs."""
     experiment = make_experiment("HFT", lambda_text=1.0, train_batch_size=64, learning_rate=0.02, **NUMBERS)
     model = fixed_epochs(experiment, tmp_path, epochs=15).model
     share = model.bags.frequency / model.bags.frequency.sum()

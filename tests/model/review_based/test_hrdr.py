@@ -157,7 +157,7 @@ def with_rating(model, number: int, value: float) -> None:
 
 @pytest.mark.parametrize("exclude", (True, False))
 def test_the_target_rating_changes_no_prediction_of_its_pair(make_experiment, exclude):
-    """Not by a bit, in prediction and in training, unless the option is off; other pairs of the user are changed."""
+    """Equal in every bit, in prediction and training, unless the option is off; the user's other predictions change."""
     model = randomised(make_experiment("HRDR", exclude_target_review=exclude, **EXACT)).model.eval()
     number = 7
     user, item = int(model.rows.key[number]) // model.n_items, int(model.rows.key[number]) % model.n_items

@@ -1,4 +1,4 @@
-"""NARRE against its equations, pair by pair; the reviews that it finds useful."""
+"""NARRE against its equations, pair by pair, and the weights of its reviews."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_predictions_equal_the_literal_model(experiment):
 
 @pytest.mark.parametrize("exclude", (True, False))
 def test_the_target_review_changes_no_prediction_of_its_pair(make_experiment, exclude):
-    """With other words in a training review, its own pair is predicted the same, unless the option is off."""
+    """Other words in a training review change no prediction of the same pair, unless the option is off."""
     model = randomised(make_experiment("NARRE", exclude_target_review=exclude, **EXACT, **SIZES)).model.eval()
     cnn, documents = model.cnn, model.documents
     reviews = documents.of(Side.USER, torch.tensor([3]))[0]

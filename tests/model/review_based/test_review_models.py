@@ -1,4 +1,4 @@
-"""What the models of reviews have in common."""
+"""Properties of all review-based models."""
 
 from __future__ import annotations
 
