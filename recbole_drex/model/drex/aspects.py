@@ -56,6 +56,35 @@ class Lexicon(NamedTuple):
     sentiment: torch.Tensor
 
 
+class _WindowSums(torch.autograd.Function):
+    """Sums of each value and its neighbours, (k,), in place: autograd of slices would make a dozen copies of them all.
+
+    Args:
+        value: (k,).
+        together: for each distance d from 1, 1 where two values at this distance are neighbours, else 0, (k - d,).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, *together: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(*together)
+        total = value.clone()
+        for distance, same in enumerate(together, 1):
+            total[distance:].addcmul_(value[:-distance], same)
+            total[:-distance].addcmul_(value[distance:], same)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        # Summed in autograd's order, so that every bit is the same.
+        total = torch.zeros_like(gradient)
+        for distance, same in reversed(list(enumerate(ctx.saved_tensors, 1))):
+            total[distance:].addcmul_(gradient[:-distance], same)
+            if distance == 1:
+                total += gradient
+            total[:-distance].addcmul_(gradient[distance:], same)
+        return total, *[None] * len(ctx.saved_tensors)
+
+
 class Aspects(nn.Module):
     r"""Mentions of and opinions about A aspects in reviews, and what they add to a score.
 
@@ -206,14 +235,13 @@ class Aspects(nn.Module):
     def word_sentiments(self, words: Words, sentiment: torch.Tensor) -> torch.Tensor:
         """s of each word (k,), from the sentiments of lemmas; windows stay within a sentence."""
         value, sentence = sentiment[words.lemma], words.sentence
-        total, count = value, torch.ones_like(value)
-        for distance in range(1, min(WINDOW, len(value) - 1) + 1):
-            together = (sentence[distance:] == sentence[:-distance]).to(value)
-            before = nn.functional.pad(together, (distance, 0))
-            after = nn.functional.pad(together, (0, distance))
-            total = total + nn.functional.pad(value[:-distance], (distance, 0)) * before
-            total = total + nn.functional.pad(value[distance:], (0, distance)) * after
-            count = count + before + after
+        distances = range(1, min(WINDOW, len(value) - 1) + 1)
+        together = [(sentence[distance:] == sentence[:-distance]).to(value) for distance in distances]
+        count = torch.ones_like(value)
+        for distance, same in zip(distances, together, strict=True):
+            count[distance:] += same
+            count[:-distance] += same
+        total = _WindowSums.apply(value, *together)
         return torch.tanh(total / count + self._shift)
 
     @torch.no_grad()

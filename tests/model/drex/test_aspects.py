@@ -158,6 +158,33 @@ def test_very_few_words(random_aspects):
         torch.testing.assert_close(aspects.word_sentiments(words, sentiment), expected)
 
 
+def test_windows_have_the_gradient_of_autograd(random_aspects):
+    """Equal in every bit, with windows written out by padding."""
+    aspects, _ = random_aspects
+    generator = torch.Generator().manual_seed(5)
+    lemma = torch.randint(len(aspects.vectors), (200,), generator=generator)
+    sentence = (torch.rand(200, generator=generator) < 0.3).cumsum(0)
+    results = []
+    for by_hand in (True, False):
+        sentiment = torch.randn(len(aspects.vectors), generator=torch.Generator().manual_seed(6)).requires_grad_()
+        if by_hand:
+            value = sentiment[lemma]
+            total, count = value, torch.ones(200)
+            for distance in range(1, WINDOW + 1):
+                same = (sentence[distance:] == sentence[:-distance]).float()
+                before, after = (torch.nn.functional.pad(same, pad) for pad in ((distance, 0), (0, distance)))
+                total = total + torch.nn.functional.pad(value[:-distance], (distance, 0)) * before
+                total = total + torch.nn.functional.pad(value[distance:], (0, distance)) * after
+                count = count + before + after
+            result = torch.tanh(total / count + aspects._shift)
+        else:
+            result = aspects.word_sentiments(Words(lemma, torch.tensor([0]), sentence), sentiment)
+        result.square().sum().backward()
+        results.append((result.detach(), sentiment.grad))
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    assert results[0][1].abs().max() > 0
+
+
 def test_what_aspects_start_from():
     """Vectors, importances and sentiment of lemmas, from scratch."""
     reviews = random_reviews(seed=4)
