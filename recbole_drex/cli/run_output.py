@@ -17,6 +17,8 @@ from recbole_drex.analysis.comparison_table import Table, blocks_of, comparison_
 from recbole_drex.analysis.explanation_table import explanation_table
 from recbole_drex.analysis.explanation_table import to_text as explanation_text
 from recbole_drex.analysis.friedman import rank_test
+from recbole_drex.analysis.sentence_table import sentence_table
+from recbole_drex.analysis.sentence_table import to_text as sentence_text
 from recbole_drex.analysis.significance import compare_models, user_values
 from recbole_drex.analysis.table_rows import seldom_ordered
 from recbole_drex.cli.run_summary import NO_TEST_PART
@@ -162,6 +164,10 @@ def _print_explanation_quality(comparison: Comparison) -> None:
     if len(table):
         print("Quality of explanations")
         print(explanation_text(table))
+    sentences = sentence_table(comparison)
+    if len(sentences):
+        print("Quality of generated sentences")
+        print(sentence_text(sentences))
 
 
 def _print_tests(comparison: Comparison, model: str) -> None:

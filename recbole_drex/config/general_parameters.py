@@ -219,6 +219,10 @@ _EXPLANATIONS = (
         "measured_users", int, 20,
         "Users on whose recommendations explanations are evaluated (coverage, faithfulness, ...); 0 for none.", least=0,
     ),
+    Parameter(
+        "measured_sentences", int, 1000,
+        "Test pairs whose generated sentences are measured (BLEU, ROUGE, ...), drawn at random; 0 for none.", least=0,
+    ),
     Parameter("profile_words", int, 20, "Keywords kept in the profile of a user or an item.", least=1),
     Parameter(
         "profile_score", str, "attention_lift",

@@ -19,6 +19,7 @@ from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.profiles.keywords import write_profiles
 from recbole_drex.explain.quality import explanation_quality
 from recbole_drex.explain.stored_explanations import write_explanations
+from recbole_drex.explain.written_sentences import sentence_quality
 from recbole_drex.model.contract import contract_of
 from recbole_drex.recbole import RemoveColorFilter
 from recbole_drex.results.comparison import HISTORY
@@ -79,6 +80,11 @@ def finish(
         started = perf_counter()
         result |= _explain(experiment, run_dir)
         result["seconds"]["explain"] = perf_counter() - started
+    if contract_of(experiment.model).writes and config["measured_sentences"]:
+        started = perf_counter()
+        if (measured := sentence_quality(experiment, config["measured_sentences"], config["seed"])) is not None:
+            result["sentences"] = measured
+        result["seconds"]["sentences"] = perf_counter() - started
     logger.info("test result: %s", json.dumps(result["test"]))
     trainer.tensorboard.close()
     return result

@@ -38,6 +38,7 @@ DECLARED = [
             "LIRDRec",
             "NARRE",
             "PESI",
+            "PETER",
             "VBPR",
         )
         for parameter in own_parameters(get_model(model))

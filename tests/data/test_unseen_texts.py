@@ -113,7 +113,7 @@ def test_the_noise_is_there(roots):
     assert {"aardvark", "quokka", "zyzzyva"} <= new - old and old - new, "other words, before and after the others"
 
 
-@pytest.mark.parametrize("model", ["DReX", "DReX-MLP", "DReX-paper", "NARRE", "DeepCoNN", "PESI", "LIRDRec"])
+@pytest.mark.parametrize("model", ["DReX", "DReX-MLP", "DReX-paper", "NARRE", "DeepCoNN", "PESI", "PETER", "LIRDRec"])
 def test_unseen_ratings_and_texts_reach_no_prediction(roots, model, tmp_path, monkeypatch):
     monkeypatch.setattr("recbole_drex.model.drex.review_features._COMPONENTS", 8)  # fewer than the words have
     encoder, *folders = roots

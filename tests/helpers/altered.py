@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_drex.data.items.item_features import FOLDER, write_item_features
 from recbole_drex.data.text.feature_store import FeatureStore
+from recbole_drex.data.text.review_texts import TEXTS
 from recbole_drex.model.abstract_recommender import OrdinalHead
 from recbole_drex.model.drex.aspects import _SHARPNESS, WINDOW
 from recbole_drex.model.layers.common import cumulated
@@ -22,16 +23,18 @@ from recbole_drex.utils.files import sha256
 NAME = "small"
 
 
-def copy_of(root: Path, target: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> Path:
+def copy_of(root: Path, target: Path, change: Callable[[pd.DataFrame], pd.DataFrame], texts: bool = False) -> Path:
     """Write ``root``'s data set to ``target`` with its interactions changed; returns ``target``, the new ``data_path``.
 
-    The word features are shared by a link.
+    The word features and, if asked for, the ``texts`` of reviews are shared by links.
     """
     folder = target / NAME
     folder.mkdir(parents=True)
     frame = pd.read_csv(root / NAME / f"{NAME}.inter", sep="\t", keep_default_na=True)
     change(frame).to_csv(folder / f"{NAME}.inter", sep="\t", index=False)
     (folder / "features").symlink_to(root / NAME / "features")
+    if texts:
+        (folder / TEXTS).symlink_to(root / NAME / TEXTS)
     return target
 
 

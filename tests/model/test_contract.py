@@ -21,7 +21,7 @@ OURS = tuple(own_models())
 RATING_MODELS = tuple(name for name in OURS if predicts_ratings(Config(name, NAME)))  # the others give scores
 DREX = tuple(name for name in OURS if PRESETS.get(name, name) == "DReX")
 MULTIMODAL = ("LIRDRec", "VBPR")  # know items by vectors, and of an interaction that it is there, not its rating
-REVIEW_BASED = ("DAML", "DeepCoNN", "HFT", "HRDR", "NARRE", "PESI")
+REVIEW_BASED = ("DAML", "DeepCoNN", "HFT", "HRDR", "NARRE", "PESI", "PETER")
 TEXT = (*DREX, *REVIEW_BASED, *MULTIMODAL)
 NEED_REVIEWS = {
     **dict.fromkeys(MULTIMODAL, "no item of data set 'small' has the modality 'reviews'"),
@@ -121,7 +121,7 @@ def noisy(small, make_experiment, tmp_path_factory):
         frame.loc[mask, REVIEW] = np.where(rng.random(mask.sum()) < 0.3, np.nan, rng.permutation(reviewed))
         return frame
 
-    root = copy_of(small.root, tmp_path_factory.mktemp("canary") / "data", change)
+    root = copy_of(small.root, tmp_path_factory.mktemp("canary") / "data", change, texts=True)
     scramble_words(root, change.own)
     return root
 
@@ -160,7 +160,7 @@ def other_reviews(small, trained, tmp_path_factory):
         frame.loc[mask, REVIEW] = np.random.default_rng(2).permutation(frame.loc[mask, REVIEW].to_numpy())
         return frame
 
-    return copy_of(small.root, tmp_path_factory.mktemp("reviews") / "data", change)
+    return copy_of(small.root, tmp_path_factory.mktemp("reviews") / "data", change, texts=True)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def other_ratings(small, trained, tmp_path_factory):
         frame.loc[mask, RATING] = 6.0 - frame.loc[mask, RATING]
         return frame
 
-    return copy_of(small.root, tmp_path_factory.mktemp("ratings") / "data", change)
+    return copy_of(small.root, tmp_path_factory.mktemp("ratings") / "data", change, texts=True)
 
 
 @every_model
@@ -194,7 +194,9 @@ def test_training_ratings_matter(name, trained, other_ratings, make_experiment, 
 
 @pytest.fixture(scope="module")
 def reviewless(small, tmp_path_factory):
-    return copy_of(small.root, tmp_path_factory.mktemp("none") / "data", lambda f: f.assign(**{REVIEW: np.nan}))
+    return copy_of(
+        small.root, tmp_path_factory.mktemp("none") / "data", lambda f: f.assign(**{REVIEW: np.nan}), texts=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +205,7 @@ def half_reviewed(small, tmp_path_factory):
         frame.loc[np.random.default_rng(3).random(len(frame)) < 0.5, REVIEW] = np.nan
         return frame
 
-    return copy_of(small.root, tmp_path_factory.mktemp("half") / "data", change)
+    return copy_of(small.root, tmp_path_factory.mktemp("half") / "data", change, texts=True)
 
 
 @every_model
@@ -286,7 +288,7 @@ def test_users_and_items_unseen_in_training(name, small, make_experiment, tmp_pa
         )
         return pd.concat([frame, new], ignore_index=True)
 
-    root = copy_of(small.root, tmp_path / "data", change)
+    root = copy_of(small.root, tmp_path / "data", change, texts=True)
     eval_args = {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": None, "order": "TO", "mode": "full"}
     experiment = make_experiment(name, data_path=str(root), eval_args=eval_args)
     assert {("newcomer", "novelty")} <= pairs(experiment, "test")

@@ -27,7 +27,7 @@ from recbole_drex.explain.explainer import Explainer
 from recbole_drex.results.run_result import read_interactions, read_users
 
 slow = pytest.mark.slow
-RATING = ("DReX", "NARRE", "DeepCoNN", "DAML", "HFT", "HRDR", "PESI", "EMF", "BiasedMF", "Bias")
+RATING = ("DReX", "NARRE", "DeepCoNN", "DAML", "HFT", "HRDR", "PESI", "PETER", "EMF", "BiasedMF", "Bias")
 RANKING = ("LIRDRec", "VBPR", "DMF-paper")
 SETTINGS: dict[str, Any] = {"user_min": 1, "item_min": 1, "threads": 1, "epochs": 2, "measured_users": 0}
 # Whoever is named here is refused, by an error that says so; everybody else gives numbers.
@@ -39,7 +39,8 @@ REFUSED: dict[str, dict[str, str]] = {
     "no-words": {
         **dict.fromkeys(("LIRDRec", "VBPR"), "no item .* has the modality 'reviews'"),
         **dict.fromkeys(
-            ("NARRE", "DeepCoNN", "DAML", "HFT", "HRDR", "PESI"), "needs reviews, and no review of the training part"
+            ("NARRE", "DeepCoNN", "DAML", "HFT", "HRDR", "PESI", "PETER"),
+            "needs reviews, and no review of the training part",
         ),
     },
 }

@@ -12,7 +12,7 @@ from torch import nn
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.data.text.stop_words import GENERAL_WORDS
 from recbole_drex.data.text.tokenizer import JUDGING_WORDS
-from recbole_drex.model.layers.common import Side
+from recbole_drex.model.layers.common import Side, residual_idf
 from recbole_drex.model.layers.evidence_table import EvidenceTable, RatingColumns
 from recbole_drex.model.layers.word_attention import ReadWords
 
@@ -325,13 +325,8 @@ class _LemmaCounts:
         self.of_user = np.bincount(user, minlength=n_users)
 
     def lift(self) -> np.ndarray:
-        """Log of the expected number of users of a lemma, if its reviews were distributed at random, over the observed
-        number."""
-        share = self.reviews / max(1, self.of_user.sum())
-        expected = np.zeros(len(share))
-        for size, users in zip(*np.unique(self.of_user[self.of_user > 0], return_counts=True), strict=True):
-            expected += users * (1 - (1 - share) ** int(size))
-        return np.log(np.maximum(expected, 1e-12) / np.maximum(self.users, 1))
+        """:func:`residual_idf` of each lemma."""
+        return residual_idf(self.reviews, self.users, self.of_user)
 
 
 def _distinct(keys: np.ndarray) -> np.ndarray:

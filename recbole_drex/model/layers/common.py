@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -43,6 +44,28 @@ def damped_mean(group: torch.Tensor, value: torch.Tensor, n_groups: int, damping
     total = torch.zeros(n_groups, dtype=value.dtype).index_add_(0, group, value)
     count = torch.bincount(group, minlength=n_groups).to(value.dtype) + damping
     return torch.where(count > 0, total / count.clamp(min=1e-12), torch.zeros_like(total))
+
+
+def residual_idf(reviews: np.ndarray, users: np.ndarray, of_user: np.ndarray) -> np.ndarray:
+    """Log of the expected number of users of a word, if its reviews were distributed at random, over the observed one.
+
+    It is the residual inverse document frequency of Church and Gale (1995), with users as documents of unequal length.
+
+    Args:
+        reviews, users: number of reviews and of users with each word, (words,).
+        of_user: number of reviews of each user, (n_users,).
+
+    Example:
+        Both users wrote two reviews; one of them wrote the first word twice, both the second word once.
+
+        >>> residual_idf(np.array([2, 2]), np.array([1, 2]), np.array([2, 2])).round(3).tolist()
+        [0.405, -0.288]
+    """
+    share = reviews / max(1, of_user.sum())
+    expected = np.zeros(len(share))
+    for size, number in zip(*np.unique(of_user[of_user > 0], return_counts=True), strict=True):
+        expected += number * (1 - (1 - share) ** int(size))
+    return np.log(np.maximum(expected, 1e-12) / np.maximum(users, 1))
 
 
 def sums_of_blocks(rows: Callable[[slice], torch.Tensor], group: torch.Tensor, total: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -41,6 +42,20 @@ def choose(sentences: list[list[str]], longest: int) -> tuple[list[str], bool]:
     return first[:longest], 0 < len(first) <= longest
 
 
+def as_text(words: Sequence[str]) -> str:
+    """Words (and commas) as a sentence.
+
+    Example:
+        >>> as_text(["slow", ",", "but", "good"])
+        'Slow, but good.'
+    """
+    text = " ".join(words).replace(" ,", ",")
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+Choice = tuple[list[str], bool]  # the words of a sentence, and whether it is whole
+
+
 class Sentences(nn.Module):
     """One sentence of each training review, and the words of each item's reviews.
 
@@ -52,8 +67,11 @@ class Sentences(nn.Module):
         size: maximum size of the vocabulary; words that occur less than three times are left out.
         longest: maximum number of words of a sentence.
         n_items: number of items, padding included.
+        choose_all: chooses a sentence of each review, given all split reviews and their users (m,); by default
+            :func:`choose`.
 
     Attributes:
+        chosen: the words of each sentence, and whether it is whole, (m,).
         row, user, item: index of each sentence's training interaction, its user and its item, (m,).
         vocabulary: words by id: three special words, then by falling frequency.
         number: id of each word.
@@ -68,12 +86,26 @@ class Sentences(nn.Module):
     words: torch.Tensor
     frequency: torch.Tensor
 
-    def __init__(self, user, item, row, texts: ReviewTexts, size: int, longest: int, n_items: int):
+    def __init__(
+        self,
+        user,
+        item,
+        row,
+        texts: ReviewTexts,
+        size: int,
+        longest: int,
+        n_items: int,
+        choose_all: Callable[[list[list[list[str]]], torch.Tensor], list[Choice]] | None = None,
+    ):
         super().__init__()
         self.n_items, self.longest = n_items, longest
         reviewed = torch.nonzero(row >= 0).flatten()
         reviewed = reviewed[torch.argsort(user[reviewed] * n_items + item[reviewed])]
         reviews = [split_sentences(text) for text in texts[row[reviewed].numpy()]] if len(reviewed) else []
+        if choose_all is None:
+            self.chosen = [choose(review, longest) for review in reviews]
+        else:
+            self.chosen = choose_all(reviews, user[reviewed])
         counts = Counter(word for review in reviews for words in review for word in words)
         ranked = sorted((word for word in counts if counts[word] >= FEWEST), key=lambda word: (-counts[word], word))
         self.vocabulary = [*SPECIAL, *ranked[:size]]
@@ -89,7 +121,7 @@ class Sentences(nn.Module):
             "user": user[reviewed],
             "item": item[reviewed],
             "key": (user * n_items + item)[reviewed],
-            "words": self.encode([choose(review, longest) for review in reviews]),
+            "words": self.encode(self.chosen),
             "frequency": torch.from_numpy((total / max(total.sum(), 1)).astype(np.float32)),
         }
         review_of, words = torch.from_numpy(np.concatenate(owner)), torch.from_numpy(np.concatenate(word))
@@ -105,7 +137,7 @@ class Sentences(nn.Module):
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
-    def encode(self, chosen: list[tuple[list[str], bool]]) -> torch.Tensor:
+    def encode(self, chosen: list[Choice]) -> torch.Tensor:
         """Word ids of sentences, each with whether it is whole, as in ``words``: (n, longest + 2)."""
         numbers = np.full((len(chosen), self.longest + 2), PAD, dtype=np.int64)
         for line, (words, whole) in zip(numbers, chosen, strict=True):
@@ -143,6 +175,5 @@ class Sentences(nn.Module):
 
     def join(self, numbers: list[int]) -> str:
         """A sentence as text: from its first word to the first END."""
-        words = [self.vocabulary[k] for k in numbers[: numbers.index(END) if END in numbers else None] if k != PAD]
-        text = " ".join(words).replace(" ,", ",")
-        return f"{text[:1].upper()}{text[1:]}." if text else ""
+        end = numbers.index(END) if END in numbers else None
+        return as_text([self.vocabulary[k] for k in numbers[:end] if k != PAD])

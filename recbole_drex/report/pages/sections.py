@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from recbole_drex.analysis import sentence_table
 from recbole_drex.analysis.explanation_table import NOTE, explanation_table, shown
 from recbole_drex.report.figures import pictures
 from recbole_drex.report.pages import result_tables
@@ -38,6 +39,7 @@ def all_sections(comparison: Comparison) -> dict[str, Any]:
         "data": data_sets(comparison),
         "groups": pictures.groups(comparison),
         "quality": quality(comparison),
+        "sentences": sentences(comparison),
         "explanations": explanations(comparison),
         "provenance": provenance(comparison),
     }
@@ -55,6 +57,21 @@ def quality(comparison: Comparison) -> dict[str, Any] | None:
     cells = shown(table)
     names = list(cells.columns).index("coverage")
     return {"headings": list(cells.columns), "names": names, "rows": cells.to_numpy().tolist(), "note": NOTE}
+
+
+def sentences(comparison: Comparison) -> dict[str, Any] | None:
+    """Metrics of generated sentences per model, in the form of :func:`quality`; None if there are none."""
+    table = sentence_table.sentence_table(comparison)
+    if table.empty:
+        return None
+    cells = sentence_table.shown(table)
+    names = list(cells.columns).index("pairs")
+    return {
+        "headings": list(cells.columns),
+        "names": names,
+        "rows": cells.to_numpy().tolist(),
+        "note": sentence_table.NOTE,
+    }
 
 
 def explanations(comparison: Comparison) -> dict[str, Any]:
