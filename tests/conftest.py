@@ -9,12 +9,14 @@ from typing import Any
 
 import hostile
 import pytest
+from language_models import save_gpt2
 from pages import poison, start_browser
 
 from recbole_drex.config.recbole_config import Config
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.demo import generate_demo
+from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.experiments.compare import compare
 from recbole_drex.experiments.quick_start import run
 from recbole_drex.experiments.run import build
@@ -117,14 +119,23 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def make_config(small: Prepared) -> Callable[..., Config]:
+def language_model(small: Prepared, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a tiny GPT-2 with random weights, whose tokenizer knows the reviews of ``small``."""
+    texts = ReviewTexts(small.root / NAME / TEXTS)[range(300)]
+    return str(save_gpt2(tmp_path_factory.mktemp("gpt2"), texts))
+
+
+@pytest.fixture(scope="session")
+def make_config(small: Prepared, language_model: str) -> Callable[..., Config]:
     """``make_config(model, **parameters)``: a configuration on ``small`` with two epochs; parameters win.
 
-    ``dataset`` and ``data_path`` name another data set.
+    ``dataset`` and ``data_path`` name another data set. PEPLER has a tiny language model.
     """
 
     def make(model: str, dataset: str = NAME, **parameters: Any) -> Config:
         given = {**SETTINGS, **FEW_EPOCHS, "data_path": str(small.root), **parameters}
+        if model == "PEPLER":
+            given = {"language_model": language_model, **given}
         return Config(model, dataset, config_dict=given)
 
     return make

@@ -37,6 +37,7 @@ DECLARED = [
             "HRDR",
             "LIRDRec",
             "NARRE",
+            "PEPLER",
             "PESI",
             "PETER",
             "VBPR",

@@ -21,7 +21,7 @@ OURS = tuple(own_models())
 RATING_MODELS = tuple(name for name in OURS if predicts_ratings(Config(name, NAME)))  # the others give scores
 DREX = tuple(name for name in OURS if PRESETS.get(name, name) == "DReX")
 MULTIMODAL = ("LIRDRec", "VBPR")  # know items by vectors, and of an interaction that it is there, not its rating
-REVIEW_BASED = ("DAML", "DeepCoNN", "HFT", "HRDR", "NARRE", "PESI", "PETER")
+REVIEW_BASED = ("DAML", "DeepCoNN", "HFT", "HRDR", "NARRE", "PEPLER", "PESI", "PETER")
 TEXT = (*DREX, *REVIEW_BASED, *MULTIMODAL)
 NEED_REVIEWS = {
     **dict.fromkeys(MULTIMODAL, "no item of data set 'small' has the modality 'reviews'"),

@@ -333,21 +333,33 @@ def _minilm_folder() -> Path:
     return Path(package.origin).parent / "model"
 
 
-def encoder_folder(name: str, known: Sequence[str] = KNOWN_ENCODERS) -> Path:
-    """The folder of an encoder: of a package (``minilm``), a local folder, or from Hugging Face or its cache."""
+def encoder_folder(
+    name: str, known: Sequence[str] = KNOWN_ENCODERS, kind: str = "encoder", weights: str = "model.safetensors"
+) -> Path:
+    """The folder of an encoder: of a package (``minilm``), a local folder, or from Hugging Face or its cache.
+
+    Args:
+        name: of the encoder.
+        known: names for the message.
+        kind: what it is called in the message.
+        weights: the files of weights, as a pattern.
+
+    Raises:
+        DataError: there is no such encoder, or it cannot be downloaded.
+    """
     if name == "minilm" or (name and Path(name).is_dir()):
         return _minilm_folder() if name == "minilm" else Path(name)
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        wanted = ["*.json", "*.txt", "*.model", "model.safetensors"]
+        wanted = ["*.json", "*.txt", "*.model", weights]
         # No code and no pickle; the manifest records the hash of the weights.
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))  # nosec B615
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         hint = f"Any Hugging Face name or local folder of transformers works as well, but this one is neither: {reason}"
-        raise DataError(unknown_name("encoder", name, known, hint)) from error
+        raise DataError(unknown_name(kind, name, known, hint)) from error
 
 
 def _load(name: str, folder: Path) -> tuple[Any, Any]:
