@@ -16,7 +16,7 @@ NOTE = (
     "most 15 words. BLEU (of the corpus, unsmoothed) and ROUGE (mean F1) in percent; USR: distinct sentences over all; "
     "FMR: share with the target's foremost keyword; FCR: share of all such keywords that are used; DIV: keywords that "
     "two sentences share, lower is more diverse. contradicting: of the sentences that name a word which the item's "
-    "training reviews agree to praise or to blame (judged), the share that says the opposite; in brackets, of the "
+    "training reviews agree to praise or to blame (judged), the share that says the opposite, and the same of the "
     "targets. Means over runs."
 )
 _COLUMNS = {
@@ -46,6 +46,8 @@ def sentence_table(comparison: Comparison) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The table for display: BLEU and ROUGE in percent, a dash for undefined values."""
+    if table.empty:
+        return table
     columns: dict[str, list[str]] = {"model": [printable(name) for name in table["model"]]}
     if table["dataset"].nunique() > 1:
         columns = {"dataset": table["dataset"].tolist(), **columns}
@@ -55,7 +57,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         columns[heading] = [_number(100 * value if percent else value, 2 if percent else 3) for value in table[name]]
     targets = [_number(value, 3) for value in table["contradicting_targets"]]
     columns["contradicting"] = [
-        f"{one} ({other})" for one, other in zip(columns["contradicting"], targets, strict=True)
+        f"{one} (targets {other})" for one, other in zip(columns["contradicting"], targets, strict=True)
     ]
     return pd.DataFrame(columns)
 

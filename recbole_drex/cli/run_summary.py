@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from recbole_drex.analysis.comparable import smaller_is_better
 from recbole_drex.analysis.comparison_table import comparison_table
-from recbole_drex.analysis.sentence_table import NOTE, sentence_table, shown
+from recbole_drex.analysis.sentence_table import sentence_table, shown
 from recbole_drex.config.recbole_settings import absent_parts
 from recbole_drex.errors import printable
 from recbole_drex.explain.explanation_text import Explanation, render, use_color
@@ -54,9 +54,13 @@ def print_summary(results: Sequence[dict[str, Any]], output: Path) -> None:
     print()
     print(metric_table(comparison))
     print()
-    if len(sentences := sentence_table(comparison)):
-        print(tabulate(shown(sentences).to_dict("list"), headers="keys", disable_numparse=True))
-        print(f"{textwrap.fill(NOTE, width)}\n")
+    for row in shown(sentence_table(comparison)).to_dict("records"):
+        values = ", ".join(
+            f"{name} {value}" for name, value in row.items() if name not in ("dataset", "model", "pairs")
+        )
+        text = f"{row['model']}, {row['pairs']} test pairs against the test reviews' sentences: {values}"
+        _print_wrapped("Sentences", text, width)
+        print()
     explained = _explained(folders[0])
     if explained is not None:
         colored = use_color("auto", sys.stdout)

@@ -59,7 +59,8 @@ def sentence_quality(experiment: Experiment, pairs: int, seed: int) -> dict[str,
     texts: list[str] = experiment.model.generate(user, item)  # type: ignore[operator]
     written = [_plain([word for words in split_sentences(text) for word in words]) for text in texts]
     references = [_plain(words) for words in targets]
-    features = [keywords.features.intersection(keywords.keywords(words)) for words in written]
+    named = [keywords.keywords(words) for words in written]
+    features = [keywords.features.intersection(words) for words in named]
     result = {"pairs": len(texts), "bleu_1": bleu(written, references, 1), "bleu_4": bleu(written, references, 4)}
     for name, rouge in (
         ("rouge_1", rouge_n(written, references, 1)),
@@ -69,7 +70,7 @@ def sentence_quality(experiment: Experiment, pairs: int, seed: int) -> dict[str,
         result |= {name: rouge.f1, f"{name}_precision": rouge.precision, f"{name}_recall": rouge.recall}
     result |= {
         "usr": unique_sentence_ratio(written),
-        "fmr": feature_matching_ratio(features, [keywords.feature(words) for words in targets]),
+        "fmr": feature_matching_ratio(named, [keywords.feature(words) for words in targets]),
         "fcr": feature_coverage_ratio(features, len(keywords.features)),
         "div": feature_diversity(features),
     }

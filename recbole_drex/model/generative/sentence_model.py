@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter
@@ -14,7 +13,7 @@ from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.errors import DataError
 from recbole_drex.model.abstract_recommender import RatingModel
-from recbole_drex.model.layers.common import BLOCK_ROWS
+from recbole_drex.model.layers.common import BLOCK_ROWS, learned_biases
 from recbole_drex.model.layers.keyword_sentences import KeywordSentences
 from recbole_drex.model.layers.review_check import require_words
 from recbole_drex.model.pesi.sentence_data import SPECIAL, Sentences
@@ -71,9 +70,7 @@ class SentenceModel(RatingModel):
         self.sentences = Sentences(user, item, row, ReviewTexts(path), vocabulary, longest, self.n_items, choose_all)
         if not self.writes:
             self.notes.append(f"{config['model']} writes no sentences: {_NOTHING}")
-        self.biases = nn.ModuleList(
-            [nn.Embedding.from_pretrained(torch.zeros(n, 1), freeze=False) for n in (self.n_users, self.n_items)]
-        )
+        self.biases = learned_biases(dataset, self.n_users, self.n_items)
 
     def pair_score(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """g of pairs (b,): (b,)."""

@@ -68,6 +68,22 @@ def residual_idf(reviews: np.ndarray, users: np.ndarray, of_user: np.ndarray) ->
     return np.log(np.maximum(expected, 1e-12) / np.maximum(users, 1))
 
 
+def learned_biases(dataset, n_users: int, n_items: int, damping: float = 10.0) -> nn.ModuleList:
+    """Learned biases of users and of items, (n, 1) each, initialised with damped means of the training ratings.
+
+    Args:
+        dataset: the training part.
+        n_users, n_items: numbers of users and items, padding included.
+        damping: pseudo-count of the means.
+    """
+    feat = dataset.inter_feat
+    user, item, rating = feat[dataset.uid_field], feat[dataset.iid_field], feat[dataset.rating_field].float()
+    rest = rating - rating.mean()
+    of_item = damped_mean(item, rest, n_items, damping)
+    of_user = damped_mean(user, rest - of_item[item], n_users, damping)
+    return nn.ModuleList([nn.Embedding.from_pretrained(x[:, None], freeze=False) for x in (of_user, of_item)])
+
+
 def sums_of_blocks(rows: Callable[[slice], torch.Tensor], group: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
     """Add rows to the sums of their groups, in blocks.
 

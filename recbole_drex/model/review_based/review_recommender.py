@@ -11,13 +11,12 @@ from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter
 from recbole_drex.data.text.word_vectors import word_vectors
 from recbole_drex.model.abstract_recommender import RatingModel
-from recbole_drex.model.layers.common import CacheMixin, Side, damped_mean
+from recbole_drex.model.layers.common import CacheMixin, Side, learned_biases
 from recbole_drex.model.layers.review_check import require_words
 from recbole_drex.model.review_based.documents import Documents
 from recbole_drex.model.review_based.text_cnn import TextCNN
 
 _PAIRS = 4096  # reviewed pairs per block of predictions
-_DAMPING = 10.0  # pseudo-count of the means that initialise the biases
 
 
 def mean_squares(tables: nn.ModuleList | None, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor | float:
@@ -94,11 +93,7 @@ class DocumentModel(CacheMixin, RatingModel):
 
     def biases_of(self, dataset) -> nn.ModuleList:
         """Learned biases of users and items, initialised with damped means."""
-        feat = dataset.inter_feat
-        user, item, rest = feat[self.USER_ID], feat[self.ITEM_ID], feat[self.rating_field].float() - self.mean
-        of_item = damped_mean(item, rest, self.n_items, _DAMPING)
-        of_user = damped_mean(user, rest - of_item[item], self.n_users, _DAMPING)
-        return nn.ModuleList([nn.Embedding.from_pretrained(x[:, None], freeze=False) for x in (of_user, of_item)])
+        return learned_biases(dataset, self.n_users, self.n_items)
 
     def own_review(self, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
         """Review to leave out of the prediction of each pair, -1 for none; shapes broadcast."""
