@@ -1,7 +1,8 @@
 """Recommendations with explanations, in one form for all models.
 
 An explanation contains what the model offers: the parts of a prediction (DReX, HFT), the item's most useful reviews
-(NARRE, HRDR, DAML), ratings by the user's neighbours (EMF), or a generated sentence (PESI).
+(NARRE, HRDR, DAML), ratings by the user's neighbours (EMF), or a generated sentence (PESI,
+PETER, PEPLER).
 """
 
 from __future__ import annotations
