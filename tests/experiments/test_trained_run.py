@@ -259,7 +259,7 @@ def test_a_validation_part_alone_chooses_the_epoch(trained, small, tmp_path, cap
 SCORED = ("BPR", "LightGCN", "EMF", "VBPR", "LIRDRec", "BiasedMF")
 
 
-@pytest.mark.parametrize("model", [*SCORED, "NARRE", "DeepCoNN", "PESI", "PETER", "DReX", "DMF-paper", "NeuMF"])
+@pytest.mark.parametrize("model", [*SCORED, "NARRE", "DeepCoNN", "PESI", "DReX", "DMF-paper", "NeuMF"])
 def test_vectors_are_those_that_the_model_scores_by(make_experiment, model):
     experiment = make_experiment(model)
     experiment.model.eval()
