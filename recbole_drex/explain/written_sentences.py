@@ -22,8 +22,8 @@ from recbole_drex.evaluation.sentence_metrics import (
     unique_sentence_ratio,
 )
 from recbole_drex.model.drex.aspects import Aspects, Words
+from recbole_drex.model.generative.keyword_sentences import KeywordSentences
 from recbole_drex.model.layers.evidence_table import EvidenceTable
-from recbole_drex.model.layers.keyword_sentences import KeywordSentences
 from recbole_drex.model.layers.review_check import with_words
 from recbole_drex.model.layers.word_attention import WordAttention
 from recbole_drex.model.pesi.sentence_data import as_text, split_sentences

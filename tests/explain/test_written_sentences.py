@@ -14,7 +14,7 @@ from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.experiments.outputs import finish
 from recbole_drex.explain.written_sentences import Opinions, sentence_quality
-from recbole_drex.model.layers.keyword_sentences import KeywordSentences
+from recbole_drex.model.generative.keyword_sentences import KeywordSentences
 from recbole_drex.model.pesi.sentence_data import as_text, split_sentences
 from recbole_drex.results.comparison import Comparison
 from recbole_drex.results.run_result import result_text

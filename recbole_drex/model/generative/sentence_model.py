@@ -13,8 +13,8 @@ from recbole_drex.data.text.review_texts import TEXTS, ReviewTexts
 from recbole_drex.data.text.tokenizer import TextProcessor
 from recbole_drex.errors import DataError
 from recbole_drex.model.abstract_recommender import RatingModel
+from recbole_drex.model.generative.keyword_sentences import KeywordSentences
 from recbole_drex.model.layers.common import BLOCK_ROWS, learned_biases
-from recbole_drex.model.layers.keyword_sentences import KeywordSentences
 from recbole_drex.model.layers.review_check import require_words
 from recbole_drex.model.pesi.sentence_data import SPECIAL, Sentences
 
@@ -26,7 +26,7 @@ class SentenceModel(RatingModel):
     r"""Base of PETER and PEPLER.
 
     The target of a training pair is the sentence of its review with the highest keyword score
-    (:class:`~recbole_drex.model.layers.keyword_sentences.KeywordSentences`). Sentences are targets only: ratings and
+    (:class:`~recbole_drex.model.generative.keyword_sentences.KeywordSentences`). Sentences are targets only: ratings and
     sentences are predicted from the ids of user and item, so no review of any pair is an input.
 
     .. math::

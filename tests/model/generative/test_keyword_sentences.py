@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recbole_drex.data.text.tokenizer import TextProcessor
-from recbole_drex.model.layers.keyword_sentences import KeywordSentences
+from recbole_drex.model.generative.keyword_sentences import KeywordSentences
 from recbole_drex.model.pesi.sentence_data import split_sentences
 
 TEXTS = [

@@ -28,7 +28,7 @@ class KeywordSentences:
 
     Attributes:
         score: score of each keyword, by its lemma.
-        features: the foremost keyword of each chosen training sentence, without repetition.
+        features: the keyword with the highest score of each chosen training sentence, without repetition.
     """
 
     def __init__(self, reviews: Sequence[list[list[str]]], user: np.ndarray, processor: TextProcessor, longest: int):
@@ -41,8 +41,8 @@ class KeywordSentences:
         users, number = (np.array([table[lemma] for lemma in names]) for table in (pairs, count))
         scores = residual_idf(number, users, np.bincount(user)) if names else np.zeros(0)
         self.score = {name: score for name, score in zip(names, scores.tolist(), strict=True) if score > 0}
-        foremost = (self.feature(self.choose(review)[0]) for review in reviews)
-        self.features = {feature for feature in foremost if feature is not None}
+        best = (self.feature(self.choose(review)[0]) for review in reviews)
+        self.features = {feature for feature in best if feature is not None}
 
     def _lemmas(self, words: Iterable[str]) -> list[str]:
         """Distinct lemmas that may be keywords, in the order of the words."""
@@ -53,12 +53,12 @@ class KeywordSentences:
         return list(dict.fromkeys(lemma for word in words if (lemma := self._lemma[word]) is not None))
 
     def keywords(self, words: Iterable[str]) -> list[str]:
-        """Lemmas of a sentence that are keywords, by falling score."""
+        """Lemmas of a sentence that are keywords, by descending score."""
         known = [lemma for lemma in self._lemmas(words) if lemma in self.score]
         return sorted(known, key=lambda lemma: -self.score[lemma])
 
     def feature(self, words: Iterable[str]) -> str | None:
-        """The foremost keyword of a sentence; None without keywords."""
+        """The keyword of a sentence with the highest score; None without keywords."""
         return next(iter(self.keywords(words)), None)
 
     def choose(self, sentences: list[list[str]]) -> Choice:
