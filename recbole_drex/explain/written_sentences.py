@@ -37,8 +37,8 @@ def sentence_quality(experiment: Experiment, pairs: int, seed: int) -> dict[str,
     """Measure the sentences of a trained model on pairs of the test part.
 
     The target of a pair is the sentence of its test review with the highest keyword score, of at most 15 words; it is
-    read for this measurement alone. Features are the foremost keywords of the training reviews' sentences that are
-    chosen in the same way.
+    read for this measurement alone. Features are the best keywords of the training reviews' sentences that are chosen
+    in the same way.
 
     Args:
         experiment: of a model that writes sentences.

@@ -25,8 +25,8 @@ _NOTHING = "no word occurs three times in the reviews of rated training rows"
 class SentenceModel(RatingModel):
     r"""Base of PETER and PEPLER.
 
-    The target of a training pair is the sentence of its review with the highest keyword score
-    (:class:`~recbole_drex.model.generative.keyword_sentences.KeywordSentences`). Sentences are targets only: ratings and
+    The target of a training pair is the sentence of its review with the highest score by
+    :class:`~recbole_drex.model.generative.keyword_sentences.KeywordSentences`. Sentences are targets only: ratings and
     sentences are predicted from the ids of user and item, so no review of any pair is an input.
 
     .. math::
