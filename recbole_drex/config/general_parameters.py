@@ -167,7 +167,7 @@ _EVALUATION = (
     Parameter(
         "eval_args", dict, {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO", "mode": "full"},
         "RecBole's split: `RS` shares (a share of 0 leaves validation or test out) or `LS` (leave one out), "
-        "or `KF: [folds, fold]`; `group_by` `user` or `none`, "
+        "or `KF: [folds, fold]`, or `cold_items: share` of the items, held out whole; `group_by` `user` or `none`, "
         "`order` `RO` (random) or `TO` (by time); `mode` stays `full`.",
     ),
     Parameter(

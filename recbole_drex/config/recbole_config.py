@@ -10,7 +10,13 @@ import torch
 
 from recbole_drex.config.general_parameters import PREPARATION, declared, own_parameters
 from recbole_drex.config.parameters import OwnModel, Parameter
-from recbole_drex.config.recbole_settings import check_eval_args, check_filters, check_training, relevance_of_threshold
+from recbole_drex.config.recbole_settings import (
+    COLD_ITEMS,
+    check_eval_args,
+    check_filters,
+    check_training,
+    relevance_of_threshold,
+)
 from recbole_drex.config.yaml_values import parse_value, read_yaml, refuse_odd
 from recbole_drex.errors import ConfigError, UnknownNameError
 from recbole_drex.parallel.launch import local_rank
@@ -147,6 +153,8 @@ class Config(RecBoleConfig):
             super()._set_default_parameters()
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(str(error)) from error
+        if COLD_ITEMS in final["eval_args"]["split"]:
+            final["eval_args"]["group_by"] = "none"  # RecBole's default is user
         final["eval_args"]["mode"] = dict.fromkeys(("valid", "test"), "full")
         final["valid_metric"], theirs = resolved_valid_metric(final["valid_metric"])
         if theirs:

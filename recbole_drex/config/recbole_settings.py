@@ -8,6 +8,8 @@ from typing import Any
 
 from recbole_drex.errors import ConfigError, unknown_name
 
+COLD_ITEMS = "cold_items"
+"""The kind of ``eval_args.split`` that holds out whole items."""
 _INTERVAL = re.compile(r"\s*[\[(]\s*(\S+?)\s*,\s*(\S+?)\s*[\])]\s*")
 _UNUSED = {
     "save_dataset": "prepared data sets are kept in data_path",
@@ -48,6 +50,8 @@ def check_eval_args(eval_args: Any, metrics: Sequence[str]) -> None:
             raise ConfigError(unknown_name(f"value of eval_args.{key}:", str(value), legal))
     split = eval_args.get("split", {"LS": "valid_and_test"})
     _check_split(split)
+    if COLD_ITEMS in split:
+        _check_cold_items(eval_args)
     if "TS" in split and eval_args.get("order", "RO") != "TO":  # RecBole would give rows to the wrong parts
         raise ConfigError("eval_args.split TS is by time, so it needs order: TO")
     mode = eval_args.get("mode", "full")
@@ -57,7 +61,7 @@ def check_eval_args(eval_args: Any, metrics: Sequence[str]) -> None:
 
 def _check_split(split: Any) -> None:
     if not isinstance(split, Mapping) or len(split) != 1:
-        raise ConfigError(f"eval_args.split must be one of RS, LS, TS and KF, such as {{RS: [8, 1, 1]}}, not {split!r}")
+        raise ConfigError()
     (kind, value), *_ = split.items()
     if kind in ("RS", "TS"):
         shares = value if isinstance(value, (list, tuple)) else []
@@ -71,8 +75,21 @@ def _check_split(split: Any) -> None:
     elif kind == "LS":
         if value != "valid_and_test":
             raise ConfigError(f"eval_args.split LS must be valid_and_test, since both parts are needed, not {value!r}")
-    elif kind != "KF":  # checked where it is used
-        raise ConfigError(unknown_name("kind of eval_args.split:", str(kind), ("RS", "LS", "TS", "KF")))
+    elif kind not in ("KF", COLD_ITEMS):  # checked elsewhere
+        raise ConfigError(unknown_name("kind of eval_args.split:", str(kind), ("RS", "LS", "TS", "KF", COLD_ITEMS)))
+
+
+def _check_cold_items(eval_args: Mapping[str, Any]) -> None:
+    share = eval_args["split"][COLD_ITEMS]
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise ConfigError(
+            f"eval_args.split cold_items must be the share of the items that are held out, above 0 and below 1, such "
+            f"as 0.1, not {share!r}"
+        )
+    if str(eval_args.get("group_by", "none")).lower() != "none":
+        raise ConfigError(f"eval_args.split cold_items is not by {eval_args['group_by']}: leave group_by out")
+    if eval_args.get("order", "RO") != "RO":
+        raise ConfigError("eval_args.split cold_items holds out random items: leave order out, or write order: RO")
 
 
 def absent_parts(eval_args: Mapping[str, Any]) -> tuple[str, ...]:

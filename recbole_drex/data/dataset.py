@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from recbole_drex.config.recbole_settings import COLD_ITEMS
+from recbole_drex.data.cold_items import held_out_items
 from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
 from recbole_drex.data.text.feature_store import FeatureStore
 from recbole_drex.errors import ConfigError, DataError, unknown_name
@@ -208,19 +210,24 @@ class ReviewDataset(Dataset):
         For folds, the rows are shuffled by the seed and assigned to the n folds in turn. ``fold`` is the test part, the
         next fold is for validation, the others are for training. Over folds 0 to n - 1, every row is tested once.
 
+        With ``split: {cold_items: share}``, validation and test have all rows of one half each of the held-out items,
+        see :func:`~recbole_drex.data.cold_items.held_out_items`. Their rows without a rating are not evidence.
+
         If the order is by time, ``unrated`` of the training part contains only rows earlier than the first row of
         validation and test (per user if the split is by user, otherwise over all users). Rows without a time are then
         not evidence.
 
         Raises:
-            ConfigError: ``KF`` without random order and grouping by user, with invalid numbers, or for a data set that
-                is already split.
+            ConfigError: ``KF`` without random order and grouping by user, with invalid numbers; or folds or held-out
+                items for a data set that is already split.
             DataError: the order is by time, but the data have no times.
         """
         arguments = self.config["eval_args"]
         temporal = self.benchmark_filename_list is None and arguments["order"] == "TO"
         if temporal:
             self._check_times()
+        if COLD_ITEMS in arguments["split"]:
+            return self._without_items(arguments["split"][COLD_ITEMS])
         if "KF" not in arguments["split"]:
             parts = super().build()
             if temporal and len(self.unrated):
@@ -238,6 +245,19 @@ class ReviewDataset(Dataset):
         self._drop_unused_col()
         parts = (turn > 1, turn == 1, turn == 0)
         return [self.copy(self.inter_feat[np.flatnonzero(part)]) for part in parts]
+
+    def _without_items(self, share: float) -> list[ReviewDataset]:
+        if self.benchmark_filename_list is not None:
+            raise ConfigError(f"eval_args: data set '{self.dataset_name}' is already split: cold_items is impossible")
+        self._change_feat_format()
+        item = self.inter_feat[self.iid_field].numpy()
+        halves = held_out_items(item, share, self.config["seed"], self.dataset_name)
+        masks = [np.isin(item, half) for half in halves]
+        self._drop_unused_col()
+        parts = [self.copy(self.inter_feat[np.flatnonzero(mask)]) for mask in (~(masks[0] | masks[1]), *masks)]
+        kept = ~np.isin(self.unrated[self.iid_field].numpy(), np.concatenate(halves))
+        parts[0].unrated = self.unrated[np.flatnonzero(kept)]
+        return parts
 
     def _check_times(self) -> None:
         times = self.inter_feat[self.time_field] if self.time_field in self.inter_feat else pd.Series(dtype=float)

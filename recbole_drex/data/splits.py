@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.config.recbole_settings import absent_parts
+from recbole_drex.config.recbole_settings import COLD_ITEMS, absent_parts
 from recbole_drex.data.dataset import ReviewDataset
 from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.metrics import other_metrics
@@ -117,6 +117,15 @@ def split(config: Config, dataset: ReviewDataset) -> SplitParts:
         samplers = create_samplers(config, dataset, built)
     except ValueError as error:  # RecBole raises this for users who have interacted with all items
         raise DataError(f"data set '{config['dataset']}': {error}") from error
+    if COLD_ITEMS in config["eval_args"]["split"] and config["train_neg_sample_args"]["distribution"] != "none":
+        new = set(range(1, dataset.item_num)) - set(built[0].inter_feat[dataset.iid_field].tolist())
+        for used in samplers[0].used_ids:
+            used.update(new)  # if held-out items were sampled, the model would learn that nobody likes them
+        if max(map(len, samplers[0].used_ids)) >= dataset.item_num - 1:
+            raise DataError(
+                f"data set '{config['dataset']}': a user has rated all items that are not held out, so no item can be "
+                "sampled for training: write a smaller share of cold_items"
+            )
     # Samplers see the whole training part: an item with a hidden rating must not be sampled as unseen.
     train_part = built[0].with_hidden(config["hide_reviews"], config["hide_ratings"])
     train = get_dataloader(config, "train")(config, train_part, samplers[0], shuffle=config["shuffle"])

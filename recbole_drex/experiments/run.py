@@ -17,6 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from tqdm import tqdm
 
 from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.recbole_settings import COLD_ITEMS
 from recbole_drex.data.dataset import ReviewDataset
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources
@@ -65,9 +66,21 @@ def build(config: Config, manifest: dict[str, Any]) -> Experiment:
     # Seeded again, so that the initial parameters do not depend on how the data were shuffled.
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, parts.train_dataset).to(config["device"])
+    if COLD_ITEMS in config["eval_args"]["split"]:
+        _clear_new_items(model, parts.train_dataset)
     return_freed_memory()  # loading and fitting need more memory than training
     seconds = {"load": loaded - started, "build": perf_counter() - loaded}
     return Experiment(config, manifest, dataset, parts, model, seconds=seconds)
+
+
+def _clear_new_items(model: torch.nn.Module, train: ReviewDataset) -> None:
+    """Set the embeddings of items without training rows to 0: random numbers must not decide predictions."""
+    new = torch.ones(train.item_num, dtype=torch.bool)
+    new[train.inter_feat[train.iid_field].long()] = False
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == train.item_num and "item" in name:
+            with torch.no_grad():
+                module.weight[new.to(module.weight.device)] = 0.0
 
 
 def run_one(

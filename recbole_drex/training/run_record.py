@@ -17,6 +17,7 @@ import torch
 
 from recbole_drex import __version__
 from recbole_drex.config.recbole_config import Config
+from recbole_drex.config.recbole_settings import COLD_ITEMS
 from recbole_drex.data.dataset import REVIEW_ROW, ReviewDataset, fold_of
 from recbole_drex.data.prepare.manifest import TIMES, stored_settings
 from recbole_drex.data.splits import SplitParts
@@ -275,6 +276,8 @@ def _describe_split(config: Config) -> str:
     eval_args = config["eval_args"]
     order = {"RO": "random", "TO": "temporal"}[eval_args["order"]]
     (kind, value), *_ = eval_args["split"].items()
+    if kind == COLD_ITEMS:
+        return f"random, {value:g} of the items held out"
     if kind == "KF":  # all folds belong in one table
         value = value[0]
     return f"{order}, {kind} {value}, by {eval_args['group_by']}"

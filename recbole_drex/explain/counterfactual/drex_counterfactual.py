@@ -32,6 +32,14 @@ class ItemView(SideEvidence):
         columns = (table.rows_at(row), table.user[row], table.relative_rating[row], table.time[row], row)
         super().__init__(model, Side.ITEM, item, *columns, left_out)
 
+    @property
+    def _is_new(self) -> bool:
+        """Whether the item has no evidence, so that the model predicts it from content, if at all."""
+        return not len(self) and self.left_out < 0
+
+    def _sums(self, changes: Changes, n: int) -> torch.Tensor:
+        return self.model.table.item_sums[self.entity].repeat(n, 1) if self._is_new else super()._sums(changes, n)
+
     def coordinates(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         taste = self.model.taste
         if taste is None:
@@ -42,6 +50,8 @@ class ItemView(SideEvidence):
         """The item's vector z for tastes in n scenarios, (n, k)."""
         taste = self.model.taste
         assert taste is not None
+        if self._is_new:
+            return taste.described[self.entity].expand(n, -1)
         sums, counts = (
             total[self.entity].expand(n, -1).index_add(0, changes.scenario, part)
             for total, part in ((taste.sums, changes.coordinates), (taste.counts, changes.n_reviews))

@@ -89,6 +89,9 @@ class DReX(StateModel):
     * ``taste`` adds the user's taste for what others say about the item, see
       :class:`~recbole_drex.model.drex.taste.TextTaste`. Pairs that are evidence are predicted without it.
 
+    The evidence about an item that has none can be predicted from its text and images (``item_content``,
+    :class:`~recbole_drex.model.drex.item_content.ItemContent`): the item then has the predicted sum of rows.
+
     A score is a sum of parts (:class:`ScoreParts`). Let f be the MLP plus the bilinear term, and :math:`h_0` the state
     of a user or item without evidence (for ``start: random`` the mean of the learned ones). Then :math:`f(h_u, h_i)` is
     split into :math:`f(h_0, h_0)` for the average, :math:`f(h_u, h_0) - f(h_0, h_0)` for the user, likewise for the
@@ -152,6 +155,10 @@ class DReX(StateModel):
             store, size = self.attention.store, config["taste_size"]
             weight = 0.0 if self.ranks else config["taste_weight"]
             self.taste = TextTaste(self.table, store, sources, size, weight, config["seed"])
+            if self.content is not None:
+                self.taste.described[self.content.new] = self.content.predicted(
+                    self.taste.described[self.content.known]
+                )
             if self.ranks:
                 self.taste_weights = nn.Embedding(self.n_users, len(self.taste.strength))
                 nn.init.normal_(self.taste_weights.weight, std=0.1)

@@ -56,6 +56,13 @@ DREX_PARAMETERS = (
         "w: how far a taste may go; the penalty of its regression is 1 / w.", least=0,
     ),
     Parameter(
+        "item_content", (str, list), "auto",
+        "Item modalities from which the evidence about new items is predicted; auto: text and image, where the data "
+        "have them, if the split holds items out (cold_items).",
+        accepts=lambda names: names in ("auto", []) or (isinstance(names, list) and names_once(names)),
+        legal="auto or a list of names, each once",
+    ),
+    Parameter(
         "shrinkage", float, 5.0, "c in sum / (count + c): few messages give a state nearer to the start.", least=0
     ),
     Parameter(

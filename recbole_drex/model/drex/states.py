@@ -13,6 +13,7 @@ from recbole_drex.errors import ConfigError
 from recbole_drex.model.abstract_recommender import OrdinalHead, RatingModel
 from recbole_drex.model.drex.aspects import Aspects
 from recbole_drex.model.drex.initial_states import StartState
+from recbole_drex.model.drex.item_content import ItemContent, content_names
 from recbole_drex.model.drex.refinement import StateRefiner
 from recbole_drex.model.layers.common import BLOCK_ROWS, CacheMixin, Side, cumulated
 from recbole_drex.model.layers.evidence_table import EvidenceColumns, EvidenceTable, RatingColumns
@@ -102,6 +103,8 @@ class StateModel(CacheMixin, RatingModel):
             self.table.add_aspects(self.aspects)
             steps = -(-len(dataset.inter_feat) // config["train_batch_size"])
             self._every, self._step = max(1, steps // _ASPECT_STEPS), 0
+        names = content_names(config, dataset)
+        self.content = None if names is None else ItemContent(dataset, names, self.table)
         self.sampler = None
         if self.attention is not None and config["message_samples"] > 0:
             self.sampler = ReviewSampler(self.table, config["message_samples"])
@@ -243,6 +246,8 @@ class StateModel(CacheMixin, RatingModel):
     def _refresh(self) -> None:
         """Update everything that is cached between steps to the current parameters."""
         self.table.refresh(self.attention, self.aspects)
+        if self.content is not None:
+            self.content.fill(self.table.item_sums)
         users = torch.arange(self.n_users, device=self.mean.device)
         items = torch.arange(self.n_items, device=self.mean.device)
         if self.refinement == "sequential":
