@@ -78,7 +78,9 @@ def _clear_new_items(model: torch.nn.Module, train: ReviewDataset) -> None:
     new = torch.ones(train.item_num, dtype=torch.bool)
     new[train.inter_feat[train.iid_field].long()] = False
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == train.item_num and "item" in name:
+        # Names matter only if there are as many users as items; lists of two have the users first.
+        of_items = train.item_num != train.user_num or "item" in name or name.endswith(".1")
+        if isinstance(module, torch.nn.Embedding) and module.num_embeddings == train.item_num and of_items:
             with torch.no_grad():
                 module.weight[new.to(module.weight.device)] = 0.0
 
