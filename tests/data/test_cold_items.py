@@ -57,9 +57,9 @@ def test_no_review_or_rating_of_a_held_out_item_is_read(make_experiment, small, 
 
     root = copy_of(small.root, tmp_path, noise)
     (root / small.name / "items").symlink_to(small.root / small.name / "items")
-    altered = make_experiment("DReX", data_path=str(root), epochs=1, **COLD)
     predictions = []
-    for one in (experiment, altered):
+    for path in (small.root, root):
+        one = make_experiment("DReX", data_path=str(path), epochs=1, **COLD)
         train(one)
         predictions.append(torch.stack([one.model.predict_unknown(user) for user in range(1, dataset.user_num)]))
     assert torch.equal(*predictions)
