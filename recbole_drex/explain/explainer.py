@@ -29,6 +29,7 @@ from recbole_drex.explain.effects import find_evidence
 from recbole_drex.explain.explanation import Keyword, PastReview, Recommendation
 from recbole_drex.explain.explanation_text import Explanation
 from recbole_drex.explain.interruption import between_steps
+from recbole_drex.explain.new_item_input import NewItems
 from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.past_interactions import PastReviews
 from recbole_drex.explain.prediction_parts import Parts
@@ -162,6 +163,11 @@ class Explainer:
     def new_users(self) -> NewUsers:
         """Recommends to new users."""
         return NewUsers(self.recommender)
+
+    @cached_property
+    def new_items(self) -> NewItems:
+        """Predicts ratings of new items."""
+        return NewItems(self.new_users)
 
     def _explanation(self, user: str, uid: int, chosen: Sequence[Recommended], asked: bool = False) -> Explanation:
         total, number = self._sums["user"]

@@ -64,13 +64,13 @@ class NewUsers:
         for position, item in enumerate(items):
             if item in items[:position]:
                 raise DataError(f"item '{interactions[position].item}' is posted twice")
-        ratings = [self._level(one) for one in interactions]
+        ratings = [self.level(one.rating, one.review, f"item '{one.item}'") for one in interactions]
         device = self.model.mean.device
         return view_of_new(
             self.model,
             torch.tensor(items, device=device),
             torch.tensor(ratings, device=device),
-            *self._words(interactions),
+            *self.words([one.review for one in interactions]),
         )
 
     def best(self, interactions: Sequence[PostedInteraction], top: int) -> tuple[UserView, list[Recommended]]:
@@ -79,24 +79,27 @@ class NewUsers:
         posted = torch.tensor([self.recommender.item_id(one.item) for one in interactions])
         return view, self.recommender.best_of(view.scores(), posted, top)
 
-    def _level(self, posted: PostedInteraction) -> float:
-        if posted.rating is None:
-            if not posted.review.strip():
-                raise DataError(f"item '{posted.item}' has neither a rating nor a review")
+    def level(self, rating: float | None, review: str, what: str) -> float:
+        """The rating level of a posted rating, NaN for a review only.
+
+        Raises:
+            DataError: neither rating nor review, or a rating outside the range of the data; ``what`` is named.
+        """
+        if rating is None:
+            if not review.strip():
+                raise DataError(f"{what} has neither a rating nor a review")
             return math.nan
         low, high = float(self.levels[0]), float(self.levels[-1])
-        if not low <= posted.rating <= high:  # also true for NaN
-            raise DataError(f"rating {posted.rating:g} of item '{posted.item}' is not between {low:g} and {high:g}")
-        return float(self.levels[(self.levels - posted.rating).abs().argmin()])
+        if not low <= rating <= high:  # also true for NaN
+            raise DataError(f"rating {rating:g} of {what} is not between {low:g} and {high:g}")
+        return float(self.levels[(self.levels - rating).abs().argmin()])
 
-    def _words(
-        self, interactions: Sequence[PostedInteraction]
-    ) -> tuple[list[torch.Tensor], list[list[str]], list[list[bool]]]:
+    def words(self, texts: Sequence[str]) -> tuple[list[torch.Tensor], list[list[str]], list[list[bool]]]:
         """Embeddings of the words of each review, their lemmas, and whether each word begins a sentence."""
         width = 0 if self.model.attention is None else self.model.attention.width
-        vectors = [np.zeros((0, width), dtype=np.float16) for _ in interactions]
-        lemmas: list[list[str]] = [[] for _ in interactions]
-        reviews = [_stepwise(self._processor, one.review) for one in interactions] if width else []
+        vectors = [np.zeros((0, width), dtype=np.float16) for _ in texts]
+        lemmas: list[list[str]] = [[] for _ in texts]
+        reviews = [_stepwise(self._processor, text) for text in texts] if width else []
         if self.model.attention is not None and self.model.attention.store.static:
             lemmas = [review.lemmas for review in reviews]
             all_vectors = self._static([lemma for review in lemmas for lemma in review])

@@ -21,6 +21,8 @@ from recbole_drex.serve.schemas import (
     ForUsers,
     Health,
     Items,
+    NewItemRatings,
+    NewItemRequest,
     Problem,
     Profile,
     RecommendationRequest,
@@ -111,6 +113,10 @@ def create_app(service: Service, hosts: Sequence[str] = (), max_body: int = limi
     )
     async def post_recommend(request: Request, wanted: RecommendationRequest) -> Response:
         return answer(await recommended(wanted, _client(request)))
+
+    @app.post("/items/predict", response_model=NewItemRatings, summary="Predicted ratings of a new item")
+    async def post_new_item(request: Request, wanted: NewItemRequest) -> Response:
+        return answer(await worker.large(_client(request), service.predict_new_item, wanted.users, wanted.reviews))
 
     async def recommended(wanted: RecommendationRequest, client: str) -> Any:
         if wanted.explain:

@@ -20,18 +20,29 @@ class _Posted(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Interaction(_Posted):
-    """An item with a rating, a review or both."""
+class Opinion(_Posted):
+    """A rating, a review or both."""
 
-    item: Name = Field(description="name in the data set")
     rating: float | None = Field(None, allow_inf_nan=False, description="within rating_range of /health")
     review: str = Field("", description=f"at most {limits.MAX_REVIEW} characters")
 
     @model_validator(mode="after")
-    def _has_content(self) -> Interaction:
+    def _has_content(self) -> Opinion:
         if self.rating is None and not self.review.strip():
             raise ValueError("give a rating, a review or both")
         return self
+
+
+class Interaction(Opinion):
+    """An item with a rating, a review or both."""
+
+    item: Name = Field(description="name in the data set")
+
+
+class Review(Opinion):
+    """A rating of a new item, a review of it, or both."""
+
+    user: str = Field("", max_length=limits.MAX_NAME, description="name in the data set, if the author has one there")
 
 
 class RecommendationRequest(_Posted):
@@ -57,6 +68,28 @@ class RecommendationRequest(_Posted):
             if times > 1:
                 raise ValueError(f"interactions: item '{item}' is given {times} times; give each item once")
         return self
+
+
+class NewItemRequest(_Posted):
+    """A new item, as its ``reviews`` describe it, and the ``users`` for whom its rating is predicted."""
+
+    users: list[Name] = Field(min_length=1, max_length=limits.MAX_USERS)
+    reviews: list[Review] = Field(max_length=limits.MAX_INTERACTIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictedRating:
+    """The predicted rating of a new item for a user."""
+
+    user: str
+    predicted: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class NewItemRatings:
+    """One prediction per user, in the order of the request."""
+
+    predictions: list[PredictedRating]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +193,7 @@ class Health:
         explains: whether the model offers explanations.
         new_users: whether the model recommends to new users.
         explains_new_users: whether it also explains these recommendations.
+        new_items: whether the model predicts ratings of new items.
         memory_mb: resident memory of the process, in MiB.
     """
 
@@ -175,4 +209,5 @@ class Health:
     explains: bool
     new_users: bool
     explains_new_users: bool
+    new_items: bool
     memory_mb: float

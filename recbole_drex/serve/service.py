@@ -13,6 +13,7 @@ from recbole_drex.evaluation.metrics import predicts_ratings
 from recbole_drex.explain.counterfactual.dispatch import explains
 from recbole_drex.explain.explainer import Explainer
 from recbole_drex.explain.explanation_text import Explanation
+from recbole_drex.explain.new_item_input import NewItems, PostedReview
 from recbole_drex.explain.new_user_input import NewUsers
 from recbole_drex.explain.recommender import PostedInteraction, Recommended, Recommender
 from recbole_drex.serve import limits
@@ -25,9 +26,13 @@ from recbole_drex.serve.schemas import (
     Health,
     Interaction,
     Items,
+    NewItemRatings,
+    Opinion,
+    PredictedRating,
     Profile,
     Recommendations,
     RecommendedItem,
+    Review,
     Users,
 )
 from recbole_drex.training.run_record import Experiment
@@ -72,6 +77,8 @@ class Service:
         if self.explainer:
             self.explainer.explain(self.recommender.user_name(1), 1)
         self._new_users = self._ready_for_new_users()
+        ratings = self._new_users is not None and predicts_ratings(experiment.config)
+        self._new_items = NewItems(self._new_users) if self._new_users and ratings else None
 
     # Names ----------------------------------------------------------------------------------------------------------
 
@@ -136,6 +143,7 @@ class Service:
             explains=self.explainer is not None,
             new_users=self._new_users is not None,
             explains_new_users=self._new_users is not None and self.explainer is not None,
+            new_items=self._new_items is not None,
             memory_mb=round(psutil.Process().memory_info().rss / 2**20, 1),
         )
 
@@ -216,6 +224,24 @@ class Service:
         self._checked_new_users()
         return explainer.explain_new(self._posted(interactions), top)
 
+    def predict_new_item(self, users: Sequence[str], reviews: Sequence[Review]) -> NewItemRatings:
+        """Predicted ratings of a new item, from posted ratings and reviews of it.
+
+        Raises:
+            Unknown: unknown user in ``users``.
+            NotOffered: the model cannot predict ratings of new items.
+            TooLarge: a review is too long.
+            DataError: a rating is out of range, or a user of the data set posted twice.
+        """
+        for user in users:
+            self.user(user)
+        if self._new_items is None:
+            raise NotOffered(f"{self.experiment.config.model} cannot predict ratings of new items; DReX can")
+        self._check_posts("reviews", reviews)
+        posted = [PostedReview(one.rating, one.review, one.user) for one in reviews]
+        predicted = self._new_items.predict(posted, users)
+        return NewItemRatings([PredictedRating(*one) for one in zip(users, predicted, strict=True)])
+
     def _ready_for_new_users(self) -> NewUsers | None:
         """Recommends to new users; None if the model cannot."""
         try:
@@ -232,16 +258,20 @@ class Service:
         return self._new_users
 
     def _posted(self, interactions: Sequence[Interaction]) -> list[PostedInteraction]:
-        lowest, highest = self.rating_range
-        for index, one in enumerate(interactions):
+        for one in interactions:
             self.item(one.item)
+        self._check_posts("interactions", interactions)
+        return [PostedInteraction(one.item, one.rating, one.review) for one in interactions]
+
+    def _check_posts(self, what: str, posts: Sequence[Opinion]) -> None:
+        lowest, highest = self.rating_range
+        for index, one in enumerate(posts):
             if one.rating is not None and not lowest <= one.rating <= highest:
                 legal = f"ratings are from {lowest:g} to {highest:g}"
-                raise DataError(f"interactions[{index}].rating: {legal}, not {one.rating:g}")
+                raise DataError(f"{what}[{index}].rating: {legal}, not {one.rating:g}")
             if len(one.review) > limits.MAX_REVIEW:
                 length = f"{len(one.review)} characters, at most {limits.MAX_REVIEW} are allowed"
-                raise TooLarge(f"interactions[{index}].review: has {length}")
-        return [PostedInteraction(one.item, one.rating, one.review) for one in interactions]
+                raise TooLarge(f"{what}[{index}].review: has {length}")
 
     def _named(self, user: str | None, best: Sequence[Recommended]) -> Recommendations:
         names = self.recommender

@@ -49,18 +49,7 @@ def view_of_new(
         The view, without interactions that have neither a rating nor a review (or other modality).
     """
     model.make_ready()
-    table = model.table
-    has_words = torch.tensor([len(review) > 0 for review in reviews], dtype=torch.bool, device=rating.device)
-    pooled = torch.zeros(len(reviews), 0, device=rating.device)
-    if model.attention is not None:
-        vector = model.attention.scoring_vector().detach()
-        pooled = vector.new_zeros(len(reviews), len(vector))
-        for index, review in enumerate(reviews):
-            if len(review):
-                pooled[index] = (torch.softmax(review @ vector, 0) @ review).detach()
-    aspect_values = _aspect_values(model, lemmas, begins, rating.device)
-    rows = table.rows_of_new_user(item, rating, pooled, aspect_values, has_words)
-    has_evidence = torch.cat([present for _, present in table.named(rows).modalities.values()], 1).any(1)
+    rows, has_evidence = rows_of_new(model, Side.USER, item, rating, reviews, lemmas, begins)
     rows, item, rating = rows[has_evidence], item[has_evidence], rating[has_evidence]
     kept = torch.nonzero(has_evidence).flatten().tolist()
     words = _words(model, [reviews[k] for k in kept], [lemmas[k] for k in kept], [begins[k] for k in kept])
@@ -76,6 +65,35 @@ def view_of_new(
     )
     blank = view(zeros)
     return view(_learned(blank)) if model.ranks and len(item) else blank
+
+
+def rows_of_new(
+    model: DReX,
+    side: Side,
+    other: torch.Tensor,
+    rating: torch.Tensor,
+    reviews: Sequence[torch.Tensor],
+    lemmas: Sequence[Sequence[str]],
+    begins: Sequence[Sequence[bool]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of the interactions of a new user or item, (m, width), and which of them have any modality, (m,).
+
+    Args:
+        model: its cached states must be up to date.
+        side, other: as for :meth:`~recbole_drex.model.layers.evidence_table.EvidenceTable.rows_of_new`.
+        rating, reviews, lemmas, begins: as for :func:`view_of_new`.
+    """
+    has_words = torch.tensor([len(review) > 0 for review in reviews], dtype=torch.bool, device=rating.device)
+    pooled = torch.zeros(len(reviews), 0, device=rating.device)
+    if model.attention is not None:
+        vector = model.attention.scoring_vector().detach()
+        pooled = vector.new_zeros(len(reviews), len(vector))
+        for index, review in enumerate(reviews):
+            if len(review):
+                pooled[index] = (torch.softmax(review @ vector, 0) @ review).detach()
+    aspect_values = _aspect_values(model, lemmas, begins, rating.device)
+    rows = model.table.rows_of_new(side, other, rating, pooled, aspect_values, has_words)
+    return rows, torch.cat([present for _, present in model.table.named(rows).modalities.values()], 1).any(1)
 
 
 def counterfactual_for_new(view: UserView, item: int) -> Counterfactual:

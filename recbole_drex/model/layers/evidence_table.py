@@ -132,7 +132,8 @@ class EvidenceTable(nn.Module):
         width: number of columns of a row.
         user, item, key, time, rating, rated: of each row, (n,); ``key`` is one integer per pair, ascending.
         review: row of the feature store, -1 without words, (n,).
-        item_effect: adjustment of a new user's rating of each item, (n_items,).
+        item_effect, user_effect: adjustments of a new user's rating of each item, (n_items,), and of each user's rating
+            of a new item, (n_users,).
         review_columns: columns of the pooled review; empty if ``review`` is not a modality.
         user_first, user_count: first row and number of rows of each user, (n_users,).
         user_sums, item_sums: sums of the rows of each user and item, (n_users, width) and (n_items, width).
@@ -150,6 +151,7 @@ class EvidenceTable(nn.Module):
     rated: torch.Tensor
     review: torch.Tensor
     item_effect: torch.Tensor
+    user_effect: torch.Tensor
     user_first: torch.Tensor
     user_count: torch.Tensor
     user_sums: torch.Tensor
@@ -186,7 +188,7 @@ class EvidenceTable(nn.Module):
         self.levels, self.damping, self.median = levels, damping, evidence.rating[rated].median()
         centred = torch.where(rated, evidence.rating - self.median, torch.zeros(()))
         features = torch.cat([part for vector, mask in vectors for part in (vector, mask[:, None].float())], 1)
-        adjusted, item_effect = _adjusted(evidence, centred, rated, n_users, n_items, damping, joint)
+        adjusted, effects = _adjusted(evidence, centred, rated, n_users, n_items, damping, joint)
         ratings = self._rating_columns(evidence.rating, adjusted).joined()
         self.modalities = []
         start = 0
@@ -207,7 +209,8 @@ class EvidenceTable(nn.Module):
         buffers = {
             "pooled": torch.from_numpy(scratch_array((len(keep), attention.width if attention else 0), np.float32)),
             "aspect_values": torch.zeros(len(keep), 0),
-            "item_effect": item_effect,
+            "item_effect": effects[Side.USER],
+            "user_effect": effects[Side.ITEM],
             "features": features[keep],
             "ratings": ratings[keep],
             "user": evidence.user[keep],
@@ -258,20 +261,22 @@ class EvidenceTable(nn.Module):
         """Ratings divided by the highest rating, 0 if missing, (n,)."""
         return torch.where(self.rated, self.rating / self.highest, 0.0)
 
-    def rows_of_new_user(
+    def rows_of_new(
         self,
-        item: torch.Tensor,
+        side: Side,
+        other: torch.Tensor,
         rating: torch.Tensor,
         pooled: torch.Tensor,
         aspect_values: torch.Tensor,
         has_words: torch.Tensor,
     ) -> torch.Tensor:
-        """Rows of interactions of a user who is not in the data: (m, width).
+        """Rows of interactions of a user or an item that is not in the data: (m, width).
 
-        Item modalities are copied from the items' other interactions.
+        Item modalities are copied from the items' other interactions; a new item has none.
 
         Args:
-            item: (m,).
+            side: whether the user or the item is new.
+            other: the items of a new user, or the users of a new item (0 for users who are not in the data), (m,).
             rating: one of the levels, NaN for none, (m,).
             pooled: attention-weighted means of the reviews' words, (m, width of the word features).
             aspect_values: mentions and opinions, (m, 2 A).
@@ -285,14 +290,18 @@ class EvidenceTable(nn.Module):
                 vector, present = pooled, has_words
             elif modality.name == "rating":
                 vector, present = (rating[:, None] == self.levels.to(rating)[None, :]).float(), rated
+            elif side == Side.ITEM:
+                vector, present = pooled.new_zeros(len(other), modality.width), torch.zeros_like(rated)
             else:
-                first = [self.rows_of_item(one)[:1] for one in item.tolist()]
+                first = [self.rows_of_item(one)[:1] for one in other.tolist()]
                 known = [modality.split(self.rows_at(row).sum(0)) for row in first]
                 vector = torch.stack([vector for vector, _ in known])
                 present = torch.stack([there for _, there in known])[:, 0] > 0
             parts += [vector * present[:, None], present[:, None].float()]
-        by_user = torch.where(rated, centred - self.item_effect[item], 0.0)[:, None]
-        ratings = self._rating_columns(rating, (by_user, torch.zeros_like(by_user)))
+        effect = (self.item_effect, self.user_effect)[side]
+        own = torch.where(rated, centred - effect[other], 0.0)[:, None]
+        nothing = torch.zeros_like(own)
+        ratings = self._rating_columns(rating, (own, nothing) if side == Side.USER else (nothing, own))
         return torch.cat([*parts, aspect_values, ratings.joined()], 1)
 
     def __len__(self) -> int:
@@ -361,7 +370,7 @@ def _adjusted(
     n_items: int,
     damping: float,
     joint: bool,
-) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     r"""Ratings minus the mean of the other side, for messages to users and to items.
 
     With :math:`\bar r_u` and :math:`\bar r_i` the damped means of the centred ratings r of a user and of an item,
@@ -380,15 +389,16 @@ def _adjusted(
     must be false: the second terms are then :math:`\bar r_i` and :math:`\bar r_u`.
 
     Returns:
-        The two columns, (n, 1) each, zero if there is no rating; and per item the second term of the first equation for
-        a user who has not rated it, (n_items,).
+        The two columns, (n, 1) each, zero if there is no rating; and the second terms of the equations for pairs
+        without a rating: per item, (n_items,), and per user, (n_users,).
     """
     user, item, there = evidence.user, evidence.item, rated.to(centred)
     of_item = damped_mean(item[rated], centred[rated], n_items, damping)
-    by_user = (centred - damped_mean(user[rated], centred[rated], n_users, damping)[user]) * there
+    of_user = damped_mean(user[rated], centred[rated], n_users, damping)
+    by_user = (centred - of_user[user]) * there
     by_item = (centred - of_item[item]) * there
     if not joint:
-        return (by_item[:, None], by_user[:, None]), of_item
+        return (by_item[:, None], by_user[:, None]), (of_item, of_user)
     columns, effects = [], []
     for value, group, n in ((by_user, item, n_items), (by_item, user, n_users)):
         total = torch.zeros(n).index_add_(0, group, value)
@@ -396,4 +406,4 @@ def _adjusted(
         others = (total[group] - value) / (count[group] - 1).clamp(min=1e-6)
         columns.append(((centred - others) * there)[:, None])
         effects.append(total / count.clamp(min=1e-6))
-    return (columns[Side.USER], columns[Side.ITEM]), effects[Side.USER]
+    return (columns[Side.USER], columns[Side.ITEM]), (effects[Side.USER], effects[Side.ITEM])
