@@ -33,9 +33,11 @@ class PostedReview(NamedTuple):
 class NewItems:
     """Predicts ratings of new items, without training; beside :class:`~recbole_drex.explain.new_user_input.NewUsers`.
 
-    An item's state, deviation and aspects are computed from the posts, as for any item of the data. The tastes of users
-    for what others say about an item are not used, nor are images or other vectors of items. Without any post, the
-    prediction is what the model predicts from the user's evidence alone.
+    Without any post, the prediction is what the model predicts from the user's evidence alone. Posts add the item's
+    deviation, which is computed from their ratings, and its aspects, from their texts. So a higher rating never lowers
+    a prediction, nor does one more rating of 5 by someone unknown. This would not be certain with the item's state,
+    which is used only by models without deviations (``use_bias: false``); and the authors' own levels are subtracted
+    from the ratings, so 5 by someone who always rates 5 says little. Tastes and vectors of items are not used.
 
     Args:
         new_users: reads posts for the same run.
@@ -83,6 +85,10 @@ class NewItems:
             columns = (rows[index], author[index], value[index], index.double(), torch.full_like(index, -1))
             evidence = SideEvidence(model, Side.ITEM, 0, *columns)
             view, nothing = view_of(model, user), torch.zeros(1, device=device)
-            parts = model.parts_of(view.full_state, evidence.summary(evidence.no_change, 1), nothing, nothing)
+            item = evidence.summary(evidence.no_change, 1)
+            parts = model.parts_of(view.full_state, item, nothing, nothing)
+            if model.slopes is not None:
+                deviation = model.slopes[Side.ITEM] * item.deviation
+                parts = parts._replace(item=deviation, rest=nothing)
             result.append(self.recommender.rating(view.rating_of(parts.total)[0]))
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from recbole_drex.training.run_record import Experiment
 pytest.importorskip("fastapi", reason="needs the extra serve")
 
 from fastapi.testclient import TestClient
-from serving import get, post
+from serving import checked, get, post
 
 from recbole_drex.serve.app import create_app
 from recbole_drex.serve.service import Service
@@ -247,3 +248,31 @@ def test_ratings_of_a_new_user_change_predictions(client: TestClient) -> None:
     low, high = predicted(1), predicted(5)
     assert set(low) == set(high)
     assert math.fsum(high.values()) > math.fsum(low.values())
+
+
+def test_a_new_item_is_predicted_from_posted_reviews(client: TestClient) -> None:
+    def predicted(*reviews: dict) -> list[float]:
+        body = {"users": [USER, "user_00"], "reviews": list(reviews)}
+        result = checked(client.post("/items/predict", json=body), 200)["predictions"]
+        assert [one["user"] for one in result] == body["users"]
+        return [one["predicted"] for one in result]
+
+    assert get(client, "/health")["new_items"] is True
+    good, bad = (predicted({"rating": rating, "review": "The story.", "user": "user_03"}) for rating in (5, 1))
+    assert all(1 <= low < high <= 5 for low, high in zip(bad, good, strict=True))
+    assert all(low <= one <= high for low, one, high in zip(bad, predicted(), good, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ({"users": ["nobody"], "reviews": []}, 404, "unknown user 'nobody'"),
+        ({"users": [USER], "reviews": [{"rating": 9}]}, 422, r"reviews\[0\].rating: ratings are from 1 to 5, not 9"),
+        ({"users": [USER], "reviews": [{"user": "user_00"}]}, 422, "give a rating, a review or both"),
+        ({"users": [USER], "reviews": [{"rating": 5, "user": "user_00"}] * 2}, 422, "posted twice"),
+        ({"users": [USER]}, 422, "reviews"),
+        ({"users": [], "reviews": []}, 422, "users"),
+    ],
+)
+def test_a_new_item_is_refused_in_one_line(client: TestClient, body: dict, status: int, reason: str) -> None:
+    assert re.search(reason, checked(client.post("/items/predict", json=body), status))
