@@ -26,6 +26,7 @@ from recbole_drex.errors import CheckpointError, ConfigError, DrexError
 from recbole_drex.evaluation.metrics import check_valid_metric, predicts_ratings
 from recbole_drex.experiments import run_folder
 from recbole_drex.experiments.outputs import finish, logging_to
+from recbole_drex.experiments.source_training import learn_from_source
 from recbole_drex.model.contract import contract_of
 from recbole_drex.parallel import collectives
 from recbole_drex.parallel.launch import is_worker
@@ -35,7 +36,7 @@ from recbole_drex.results.comparison import HISTORY, RUN, unfinished
 from recbole_drex.results.run_result import RESULT
 from recbole_drex.training import run_record
 from recbole_drex.training.run_record import Experiment, plain
-from recbole_drex.training.trainer import BEST, Evaluation, load_model_state, make_trainer
+from recbole_drex.training.trainer import BEST, LAST, Evaluation, load_model_state, make_trainer
 from recbole_drex.utils import checkpoint
 from recbole_drex.utils.allocator import keep_freed_memory, return_freed_memory
 from recbole_drex.utils.array_cache import kept_from
@@ -225,6 +226,9 @@ def _started(config: Config, manifest: dict[str, Any], plan: run_folder.Plan, de
     # Errors in the configuration or the data are raised here, before an earlier run is changed.
     with stage(f"reading {config.dataset}"):
         experiment = build(config, manifest)
+    if config["source"] and not (plan.continues and (plan.folder / LAST).is_file()):
+        for note in learn_from_source(experiment):
+            _note(note)
     if not collectives.rank():
         run_folder.set_aside(plan.damaged)
         if not plan.continues:

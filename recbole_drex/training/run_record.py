@@ -21,6 +21,7 @@ from recbole_drex.config.recbole_settings import COLD_ITEMS
 from recbole_drex.data.dataset import REVIEW_ROW, ReviewDataset, fold_of
 from recbole_drex.data.prepare.manifest import TIMES, stored_settings
 from recbole_drex.data.splits import SplitParts
+from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.evaluation.collector import LEVELS, TIE_KEYS, USER_MEAN
 from recbole_drex.evaluation.metrics import predicts_ratings, split_blocks
 from recbole_drex.evaluation.protocol import Protocol
@@ -29,7 +30,7 @@ from recbole_drex.evaluation.reference_rows import reference_rows
 from recbole_drex.model.contract import contract_of
 from recbole_drex.results.run_result import SCHEMA
 from recbole_drex.training.trainer import Evaluation
-from recbole_drex.utils.files import read_json
+from recbole_drex.utils.files import read_json, safe_name
 
 PLACES = ("nproc", "world_size", "offset", "ip", "port", "gpu_id", "device")
 """Parameters that say where a run is computed; they are not part of its identity."""
@@ -69,6 +70,25 @@ def settled(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**stored_settings(manifest), **split}
 
 
+def source_of(config: Config) -> dict[str, Any]:
+    """``{"source": {dataset, fingerprint}}`` of the data set that parameter ``source`` names; empty without one.
+
+    Raises:
+        ConfigError: it is the data set itself.
+        DataError: it is not prepared.
+    """
+    name = config["source"]
+    if not name:
+        return {}
+    if name == config.dataset:
+        raise ConfigError(f"source: '{name}' is the data set itself; name another one")
+    folder = Path(config["data_path"]).parent / safe_name(name, "data set")
+    if not (folder / f"{name}.json").is_file():
+        raise DataError(f"source: no prepared data set in {folder}; run `recbole-drex prepare --dataset {name}` first")
+    manifest = read_json(folder / f"{name}.json", "manifest")
+    return {"source": {"dataset": name, "fingerprint": manifest["fingerprint"]}}
+
+
 def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
     """Everything needed to rebuild a run; :func:`identity` selects what makes two runs equal.
 
@@ -84,6 +104,7 @@ def describe(config: Config, manifest: dict[str, Any]) -> dict[str, Any]:
         "model": config.model,
         "dataset": config.dataset,
         "fingerprint": manifest["fingerprint"],
+        **source_of(config),
         "data_path": str(Path(config["data_path"]).parent.resolve()),
         "parameters": what({**config.external_config_dict, "seed": config["seed"]}),
         # Defaults come from files that may be edited, so the final configuration is part of the run.
@@ -201,6 +222,7 @@ def result(
             "missing_review": no_review / (n_rated + n_unrated),
             "missing_rating": n_unrated / (n_rated + n_unrated),
         },
+        **source_of(config),
         "valid": valid.metrics,
         "test": split_blocks(test.metrics),
         "references": _references(experiment, trainer.eval_collector.data_struct, test.rows),

@@ -56,6 +56,12 @@ DREX_PARAMETERS = (
         "w: how far a taste may go; the penalty of its regression is 1 / w.", least=0,
     ),
     Parameter(
+        "source", str, None,
+        "Another prepared data set with the same encoder, whose training part is learned from first: attention over "
+        "words and aspects start from there.",
+    ),
+    Parameter("source_epochs", int, 20, "Epochs on the source, without validation.", least=1),
+    Parameter(
         "item_content", (str, list), "auto",
         "Item modalities from which the evidence about new items is predicted; auto: text and image, where the data "
         "have them, if the split holds items out (cold_items).",
