@@ -99,23 +99,18 @@ def test_held_out_rows_are_not_read(experiment, domains, monkeypatch):
         assert not pairs & set(named)
 
 
-def test_other_scales_are_mapped(experiment, monkeypatch):
+def test_other_scales_are_mapped(experiment, domains):
     """A source with doubled ratings teaches the same, and a line says that they were mapped."""
-    made = experiment()
-    learn_from_source(made)
-    original = source_training.ReviewDataset
-
-    def doubled(config):
-        dataset = original(config)
-        dataset.inter_feat["rating"] *= 2
-        return dataset
-
-    monkeypatch.setattr(source_training, "ReviewDataset", doubled)
-    other = experiment()
-    notes = learn_from_source(other)
+    path = domains.parent / "raw_two" / "demo.jsonl.gz"
+    frame = pd.read_json(path, lines=True)
+    frame["rating"] *= 2
+    frame.to_parquet(domains.parent / "doubled.parquet")
+    changed = {**settings("doubled", domains.parent), "rating_range": [1, 10]}
+    prepare("doubled", domains, changed, Sources((domains.parent / "doubled.parquet",)))
+    (one, _), (other, notes) = ((made, learn_from_source(made)) for made in map(experiment, ("two", "doubled")))
     assert any("from 2 to 10, are mapped linearly to 1 to 5" in note for note in notes)
     for name, value in words_of(other.model).items():
-        torch.testing.assert_close(value, words_of(made.model)[name], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(value, words_of(one.model)[name], atol=1e-4, rtol=1e-3)
 
 
 def test_results_name_the_source(domains, tmp_path):
