@@ -136,6 +136,8 @@ def test_parts_of_a_new_item_add_up(described, make_experiment, train):
     counterfactual = counterfactual_for(experiment.model, 3, item)
     pair = {"user_id": torch.tensor([3]), "item_id": torch.tensor([item])}
     torch.testing.assert_close(counterfactual.predict(), experiment.model.predict(pair), atol=1e-4, rtol=1e-4)
+    parts = counterfactual.parts()
+    assert not parts.aspects.any() and not parts.taste.any()  # nobody has reviewed it
 
 
 @pytest.mark.parametrize(

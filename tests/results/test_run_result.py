@@ -139,8 +139,8 @@ def test_the_schema_describes_every_key():
             walk(child, f"{index}.{name}")
 
     walk(schema, "$")
-    # Only runs that explain have measures of explanations, and few have a source; results of earlier versions do not say
-    # how many processes.
+    # Only runs that explain have measures of explanations, and few have a source; results of earlier versions do not
+    # say how many processes.
     assert set(schema["required"]) == set(schema["properties"]) - {"explanations", "processes", "source"}
 
 

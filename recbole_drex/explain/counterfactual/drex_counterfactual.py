@@ -33,12 +33,12 @@ class ItemView(SideEvidence):
         super().__init__(model, Side.ITEM, item, *columns, left_out)
 
     @property
-    def _is_new(self) -> bool:
+    def is_new(self) -> bool:
         """Whether the item has no evidence, so that the model predicts it from content, if at all."""
         return not len(self) and self.left_out < 0
 
     def _sums(self, changes: Changes, n: int) -> torch.Tensor:
-        return self.model.table.item_sums[self.entity].repeat(n, 1) if self._is_new else super()._sums(changes, n)
+        return self.model.table.item_sums[self.entity].repeat(n, 1) if self.is_new else super()._sums(changes, n)
 
     def coordinates(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         taste = self.model.taste
@@ -50,7 +50,7 @@ class ItemView(SideEvidence):
         """The item's vector z for tastes in n scenarios, (n, k)."""
         taste = self.model.taste
         assert taste is not None
-        if self._is_new:
+        if self.is_new:
             return taste.described[self.entity].expand(n, -1)
         sums, counts = (
             total[self.entity].expand(n, -1).index_add(0, changes.scenario, part)
@@ -136,7 +136,12 @@ class DReXCounterfactual(Counterfactual):
                     self.user.tastes_without_each if user is self.user.each_removed else self.user.tastes(by_user, n)
                 )
             taste = (tastes * self.item.described(by_item, n)).sum(-1)
-        return model.parts_of(known, self.item.summary(by_item, n), taste, self.user.product(index))
+        parts = model.parts_of(known, self.item.summary(by_item, n), taste, self.user.product(index))
+        if not self.item.is_new:
+            return parts
+        # Nobody has reviewed a new item, so no part may be explained by what its reviewers say.
+        rest = parts.rest + parts.aspects.sum(-1) + parts.taste
+        return parts._replace(aspects=torch.zeros_like(parts.aspects), taste=torch.zeros_like(taste), rest=rest)
 
     def predict(self, user: Changes | None = None, item: Changes | None = None, n: int = 1) -> torch.Tensor:
         """Predicted ratings (scores for ranking models) in n scenarios, (n,); arguments as for :meth:`parts`."""
