@@ -61,7 +61,9 @@ def check_eval_args(eval_args: Any, metrics: Sequence[str]) -> None:
 
 def _check_split(split: Any) -> None:
     if not isinstance(split, Mapping) or len(split) != 1:
-        raise ConfigError()
+        raise ConfigError(
+            f"eval_args.split must be one of RS, LS, TS, KF and {COLD_ITEMS}, such as {{RS: [8, 1, 1]}}, not {split!r}"
+        )
     (kind, value), *_ = split.items()
     if kind in ("RS", "TS"):
         shares = value if isinstance(value, (list, tuple)) else []
