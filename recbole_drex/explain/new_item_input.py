@@ -31,7 +31,7 @@ class PostedReview(NamedTuple):
 
 
 class NewItems:
-    """Predicts ratings of new items, without training; beside :class:`~recbole_drex.explain.new_user_input.NewUsers`.
+    """Predicts ratings of new items, without training.
 
     Without any post, the prediction is what the model predicts from the user's evidence alone. Posts add the item's
     deviation, which is computed from their ratings, and its aspects, from their texts. So a higher rating never lowers
