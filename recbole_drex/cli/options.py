@@ -33,7 +33,8 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         sub.add_argument(
             "-d",
             "--dataset",
-            help="demo, an Amazon Reviews 2023 category, or any name (default: that of --config_files, or demo)",
+            help="demo, a category of Amazon Reviews (Video_Games, Video_Games_2018, Video_Games_2014), "
+            "or any name (default: that of --config_files, or demo)",
         )
         sub.add_argument(
             "--raw",

@@ -26,9 +26,28 @@ def _is_lengths(value: Any) -> bool:
     return bool(lengths) and all(type(length) is int and length >= 1 for length in lengths)
 
 
+OFFICIAL_SPLITS = tuple(
+    f"official:{core}/{kind}"
+    for core in ("0core", "5core")
+    for kind in ("rating_only", "last_out", "last_out_w_his", "timestamp", "timestamp_w_his")
+)
+"""The splits that come with Amazon Reviews 2023."""
+
 PREPARATION = (
     Parameter("user_min", int, 20, "Users with fewer rated interactions are left out.", least=0),
     Parameter("item_min", int, 5, "Items with fewer rated interactions are left out.", least=0),
+    Parameter(
+        "split", str, None,
+        "Official rows and split of a category of Amazon Reviews 2023, in place of `user_min`, `item_min` and "
+        "`eval_args.split`; `rating_only` gives the rows alone.",
+        choices=OFFICIAL_SPLITS,
+    ),
+    Parameter(
+        "rm_dup_inter", str, "last",
+        "Which row of a (user, item) pair is kept: the earliest or the latest. Empty: `last` for raw reviews; atomic "
+        "files from elsewhere keep all.",
+        choices=("first", "last"), optional=True,
+    ),
     Parameter(
         "columns", dict, None,
         "Of review files: `{user_id, item_id, rating, timestamp, title, text: name in the file}`, or numbers from 0 if "
@@ -36,7 +55,8 @@ PREPARATION = (
         accepts=_is_columns, legal="{user_id: name in the file, ...}",
     ),
     Parameter(
-        "item_columns", dict, None, "Of the item file: `{item_id, title, categories, description: name in the file}`.",
+        "item_columns", dict, None,
+        "Of the item file: `{item_id, title, brand, features, categories, description: name in the file}`.",
         accepts=_is_columns, legal="{item_id: name in the file, ...}",
     ),
     Parameter(
@@ -110,10 +130,6 @@ _DATA = (
         optional=True,
     ),
     Parameter("keep_unrated", bool, True, "Rows with a review but no rating stay as evidence (never as targets)."),
-    Parameter(
-        "rm_dup_inter", str, "last", "Which row of a (user, item) pair is kept; last is the latest.",
-        choices=("first", "last"), optional=True,
-    ),
     Parameter("shuffle_reviews", bool, False, "Control: every interaction gets the review of another one."),
     Parameter(
         "hide_reviews", float, 0.0, "Share of training reviews that are hidden from every model.", least=0, most=1

@@ -179,7 +179,8 @@ class Config(RecBoleConfig):
 
     def preparation(self) -> dict[str, Any]:
         """The parameters that shape the prepared files."""
-        return {one.name: self[one.name] for one in PREPARATION}
+        settings = {one.name: self[one.name] for one in PREPARATION}
+        return {**settings, "rm_dup_inter": settings["rm_dup_inter"] or "last"}
 
     @property
     def is_ours(self) -> bool:

@@ -57,7 +57,8 @@ def run(
     Args:
         models: one or several models of this project or of RecBole, by name or class; default: ``model`` of the
             files, or DReX.
-        dataset: a prepared data set, ``demo``, a category of Amazon Reviews 2023, or any name if ``raw`` is given;
+        dataset: a prepared data set, ``demo``, a category of Amazon Reviews (``Video_Games``, ``Video_Games_2018``,
+            ``Video_Games_2014``), or any name if ``raw`` is given;
             default: ``dataset`` of the files, or demo.
         raw: review files, see ``recbole_drex.data.raw.readers`` for the formats; a data frame with the same columns;
             or one folder in MMRec's layout, see ``recbole_drex.data.prepare.mmrec``.
@@ -209,11 +210,17 @@ def prepare_dataset(
     parts = config["benchmark_filename"]
     if parts and raw:
         raise ConfigError("benchmark_filename names pre-split parts, so --raw does not apply")
+    given = {key for key, value in config.external_config_dict.items() if (key, value) != ("rm_dup_inter", None)}
+    if split := config["split"]:
+        eval_args = () if split.endswith("rating_only") else ("eval_args",)
+        for key in ("user_min", "item_min", "benchmark_filename", *eval_args):
+            if key in given and config[key] is not None:
+                raise ConfigError(f"split: {split} says which rows are in which part, so leave out {key}")
     environment = os.environ.get("RECBOLE_DREX_RAW")
-    sources = Sources() if parts else find_sources(dataset, folder.parent, raw, meta, environment)
+    sources = Sources() if parts else find_sources(dataset, folder.parent, raw, meta, environment, split)
     settings = config.preparation()
     if not sources.given:
-        settings = reused_settings(folder, dataset, settings, config.external_config_dict)
+        settings = reused_settings(folder, dataset, settings, given)
     return prepare(
         dataset,
         folder.parent,

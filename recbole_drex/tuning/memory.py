@@ -33,8 +33,8 @@ def check_memory(resources: Resources, manifest: Mapping[str, Any], local: bool)
     """
     if not local:
         return
-    counts = manifest.get("counts") or [{"interactions": 0}]
-    each = PROCESS + counts[-1]["interactions"] * ROW / 2**20
+    rows = (manifest.get("statistics") or {"interactions": 0})["interactions"]
+    each = PROCESS + rows * ROW / 2**20
     free = free_memory() / 2**20
     if resources.at_once * each > free:
         fits = int(free // each)

@@ -13,13 +13,13 @@ from recbole_drex.errors import ConfigError, DataError
 
 
 def filter_reviews(
-    frame: pd.DataFrame, *, user_min: int = 20, item_min: int = 5
+    frame: pd.DataFrame, *, user_min: int = 20, item_min: int = 5, keep: str = "last"
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Filter reviews step by step.
 
     1. ``evidence``: rows with neither a rating nor a review are dropped.
-    2. ``repeated``: one row per (user, item) pair is kept: rated rows are preferred to unrated ones, then the latest (a
-       missing timestamp is the oldest), then the last in the file.
+    2. ``repeated``: one row per (user, item) pair is kept: rated rows are preferred to unrated ones, then rows with a
+       timestamp, then the latest (``keep="first"``: the earliest), then the last (first) in the file.
     3. ``core``: users with fewer than ``user_min`` and items with fewer than ``item_min`` *rated* rows are dropped
        repeatedly until nothing changes (the two limits are those of the paper, section 4.1). Unrated rows do not count;
        they are kept if their user and item are kept.
@@ -28,6 +28,7 @@ def filter_reviews(
         frame: rows from :func:`recbole_drex.data.raw.readers.read_reviews`.
         user_min: minimum number of ratings of a user, at least 0.
         item_min: minimum number of ratings of an item, at least 0.
+        keep: which row of a pair is kept, ``last`` or ``first``; parameter ``rm_dup_inter``.
 
     Returns:
         The kept rows in their order with a new index (``row`` is still the row in the spill), and the counts ``{"step",
@@ -66,8 +67,9 @@ def filter_reviews(
     rows = count("read", np.arange(len(frame)), lambda: "there are no reviews")
     evident = rated | frame["has_review"].to_numpy()
     rows = count("evidence", rows[evident], lambda: "no row has a rating or a review")
-    time = frame["timestamp"].fillna(-np.inf).to_numpy()
-    rows = count("repeated", _one_per_pair(rows, user, item, rated, time), lambda: "")
+    sign = -1 if keep == "first" else 1
+    time = (sign * frame["timestamp"]).fillna(-np.inf).to_numpy()
+    rows = count("repeated", _one_per_pair(rows, user, item, rated, time, sign), lambda: "")
 
     scored = rows[rated[rows]]
     ratings = _Ratings(user[scored], item[scored], int(user.max()) + 1, int(item.max()) + 1)
@@ -83,13 +85,14 @@ def filter_reviews(
 
 
 def _one_per_pair(
-    rows: np.ndarray, user: np.ndarray, item: np.ndarray, rated: np.ndarray, time: np.ndarray
+    rows: np.ndarray, user: np.ndarray, item: np.ndarray, rated: np.ndarray, time: np.ndarray, sign: int
 ) -> np.ndarray:
-    """Keep the best row of each (user, item), in the order of ``rows``."""
+    """Keep the best row of each (user, item), in the order of ``rows``: rated, of the largest ``time``, and the last of
+    the file (``sign`` 1) or the first (-1)."""
     pair = user[rows].astype(np.int64) * (int(item.max()) + 1) + item[rows]
     several = pd.Series(pair).duplicated(keep=False).to_numpy()
     once, doubtful = rows[~several], rows[several]
-    order = np.lexsort((doubtful, time[doubtful], rated[doubtful], pair[several]))
+    order = np.lexsort((sign * doubtful, time[doubtful], rated[doubtful], pair[several]))
     ordered = pair[several][order]
     best = np.ones(len(order), dtype=bool)
     best[:-1] = ordered[1:] != ordered[:-1]

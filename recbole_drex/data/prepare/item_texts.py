@@ -15,18 +15,21 @@ _PART = 1024  # texts per block
 
 
 def item_texts(items: pd.DataFrame) -> list[str]:
-    """``"title. categories. description"`` of each item; missing parts are left out.
+    """``"title. brand. features. categories. description"`` of each item; missing parts are left out.
+
+    The order is that of the recipe of Amazon Reviews 2023, which has no brand.
 
     Args:
-        items: ``title, categories, description`` from :func:`recbole_drex.data.raw.readers.read_items`: a space between
-            two categories, an underscore for a space inside one.
+        items: from :func:`recbole_drex.data.raw.readers.read_items`: a space between two categories, an underscore for
+            a space inside one.
 
     Example:
-        >>> item_texts(pd.DataFrame({"title": ["Chess", ""], "categories": ["Board_Games Toys", ""],
-        ...                          "description": ["For two.", ""]}))
-        ['Chess. Board Games Toys. For two.', '']
+        >>> item_texts(pd.DataFrame({"title": ["Chess", ""], "brand": ["Ravens", ""], "features": ["wooden", ""],
+        ...                          "categories": ["Board_Games Toys", ""], "description": ["For two.", ""]}))
+        ['Chess. Ravens. wooden. Board Games Toys. For two.', '']
     """
-    columns = [items["title"], items["categories"].str.replace("_", " "), items["description"]]
+    columns = [items["title"], items["brand"], items["features"], items["categories"].str.replace("_", " ")]
+    columns.append(items["description"])
     return [". ".join(part for part in parts if part) for parts in zip(*columns, strict=True)]
 
 

@@ -25,6 +25,8 @@ STORE_SETTINGS: dict[str, Any] = {
     "missing_rating": None,
     "language": "en",
     "encoder_engine": "auto",
+    "split": None,
+    "rm_dup_inter": "last",
 }
 """Parameters that a manifest names only if they differ from these, so that it equals that of an older version."""
 TIMES = "seconds.json"
@@ -190,12 +192,12 @@ def usable_manifest(
     Args:
         folder: of the data set.
         dataset: its name.
-        settings: the parameters under "Preparation"; ignored for pre-split data sets.
+        settings: the parameters under "Preparation"; ignored for data sets from an MMRec folder.
         given: the available raw files, from :func:`~recbole_drex.data.raw.remote.source`; may be empty.
 
     Raises:
         DataError: it is damaged or was prepared with other settings, and there are no raw files.
-        ConfigError: parameters of item vectors are set for an MMRec folder.
+        ConfigError: parameters of item vectors or a split are set for an MMRec folder.
     """
     path = folder / f"{dataset}.json"
     if not path.is_file():
@@ -206,9 +208,10 @@ def usable_manifest(
         # Without raw files, a data set of an older format is used.
         if manifest["format"] != FORMAT and (given or manifest["format"] not in _OLDER):
             return None
-        if "benchmark" in manifest:
-            if manifest["benchmark"] != list(PARTS):
-                raise DataError(f"manifest {path} names other parts than {', '.join(PARTS)}")
+        of_mmrec = "benchmark" in manifest and not manifest["settings"]
+        if manifest.get("benchmark", list(PARTS)) != list(PARTS):
+            raise DataError(f"manifest {path} names other parts than {', '.join(PARTS)}")
+        if of_mmrec:
             refuse_item_settings(settings)
         elif (then := stored_settings(manifest)) != settings:
             if not given:
@@ -220,7 +223,7 @@ def usable_manifest(
         for name, expected in manifest["files"].items():
             if not (folder / name).is_file() or sha256(folder / name) != expected:
                 raise DataError(f"{folder / name} is missing or damaged: its hash is not the manifest's")
-        if "benchmark" not in manifest:
+        if not of_mmrec:
             # Without raw reviews, the content of the features is checked when a model opens them.
             FeatureStore.open(folder / "features", verify=bool(given))
     except (DataError, CheckpointError, KeyError, TypeError, AttributeError) as error:
@@ -234,11 +237,13 @@ def usable_manifest(
 
 
 def refuse_item_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse parameters of item vectors for an MMRec folder, which has its own vectors.
+    """Refuse parameters of item vectors and a split for an MMRec folder, which has its own.
 
     Raises:
         ConfigError: one of them is set; the message names it.
     """
-    for name, default in ITEM_SETTINGS.items():
+    for name, default in {**ITEM_SETTINGS, "split": None}.items():
         if settings.get(name, default) != default:
-            raise ConfigError(f"parameter '{name}' does not apply to an MMRec folder: its *_feat.npy are used")
+            raise ConfigError(
+                f"parameter '{name}' does not apply to an MMRec folder: its *_feat.npy and its x_label are used"
+            )

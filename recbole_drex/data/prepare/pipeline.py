@@ -37,6 +37,7 @@ from recbole_drex.data.prepare.manifest import (
     write_manifest,
 )
 from recbole_drex.data.prepare.mmrec import mmrec_sources, prepare_mmrec
+from recbole_drex.data.prepare.official_split import official_rows
 from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.prepare.staging import FEATURES, SHARDS, install, is_complete, staged
 from recbole_drex.data.prepare.statistics import dataset_statistics
@@ -97,6 +98,10 @@ def prepare(
     settings = {key: settings[key] for key in sorted(settings)}
     split = parts is not None and not (folder / f"{dataset}.json").is_file()
     if not sources.given and (split or is_foreign(folder, dataset)):
+        if settings["split"]:
+            raise ConfigError(
+                f"split: the atomic files in {folder} are used unchanged; name raw reviews with --raw FILE"
+            )
         return foreign_manifest(folder, dataset, parts)
     given = _described(settings, sources)
     if given:
@@ -141,6 +146,7 @@ def _described(settings: Mapping[str, Any], sources: Sources) -> list[dict[str, 
         return []
     check_item_settings(settings, sources)
     return [source(path) for path in (*sources.reviews, sources.meta) if path] + [
+        *({**source(path), "address": address} for address, path in sources.split.items()),
         *item_sources(settings),
         *map(source, static_sources(settings)),
     ]
@@ -168,7 +174,13 @@ def _build(
         missing_rating=settings["missing_rating"],
         read=engine.read,
     )
-    frame, counts = filter_reviews(raw.frame, user_min=settings["user_min"], item_min=settings["item_min"])
+    official = None
+    if sources.split:
+        official = official_rows(raw, list(sources.split.values()), work / "split.parquet", settings)
+        frame, counts = official.frame, official.counts
+    else:
+        limits = {name: settings[name] for name in ("user_min", "item_min")}
+        frame, counts = filter_reviews(raw.frame, **limits, keep=settings["rm_dup_inter"])
     items = _items(sources.meta, frame, settings) if sources.meta else None
     frame = frame.reset_index(drop=True)
     reviewed = np.flatnonzero(frame["has_review"].to_numpy())
@@ -183,8 +195,12 @@ def _build(
     encode_seconds = perf_counter() - encoding
     store = FeatureStore.open(features, verify=False)
 
-    write_inter(made / f"{dataset}.inter", frame, reviewed, store)
-    hashes = {f"{dataset}.inter": sha256(made / f"{dataset}.inter")}
+    parts = official.parts if official and len(official.parts) > 1 else {}
+    inters: dict[str, range | None] = {f"{dataset}.{name}.inter": rows for name, rows in parts.items()}
+    inters = inters or {f"{dataset}.inter": None}
+    for name, part in inters.items():
+        write_inter(made / name, frame, reviewed, store, part)
+    hashes = {name: sha256(made / name) for name in inters}
     if items is not None:
         write_items(made / f"{dataset}.item", items[items["item_id"].isin(kept)])
         hashes[f"{dataset}.item"] = sha256(made / f"{dataset}.item")
@@ -204,9 +220,12 @@ def _build(
     manifest = {
         "format": FORMAT,
         "dataset": dataset,
+        **({"benchmark": list(parts)} if parts else {}),
         "fingerprint": mark,
         "sources": given,
-        "malformed": {source["name"]: source["bad_lines"] for source in raw.sources},
+        "malformed": {
+            source["name"]: source["bad_lines"] for source in (*raw.sources, *(official.sources if official else ()))
+        },
         "settings": {key: value for key, value in settings.items() if (key, value) not in STORE_SETTINGS.items()},
         "counts": counts,
         "statistics": dataset_statistics(frame),

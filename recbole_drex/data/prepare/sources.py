@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recbole_drex.data.prepare.manifest import interaction_files
+from recbole_drex.data.raw.amazon import DATASETS, download_dataset, download_split, of_same_year, split_addresses
 from recbole_drex.data.raw.demo import demo_raw
-from recbole_drex.data.raw.download import CATEGORIES, download_category
 from recbole_drex.data.raw.remote import RawFile, raw_file, raw_files
 from recbole_drex.errors import ConfigError, unknown_name
 from recbole_drex.utils.files import safe_name
@@ -22,11 +22,13 @@ class Sources:
         reviews: files of reviews.
         meta: file of item descriptions, next to ``reviews``.
         mmrec: a folder in MMRec's layout instead of both; see :mod:`recbole_drex.data.prepare.mmrec`.
+        split: files of an official split by address, next to ``reviews``.
     """
 
     reviews: tuple[RawFile, ...] = ()
     meta: RawFile | None = None
     mmrec: Path | None = None
+    split: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
     @property
     def given(self) -> bool:
@@ -40,12 +42,13 @@ def find_sources(
     raw: Sequence[str | Path] = (),
     meta: str | Path | None = None,
     raw_dir: str | None = None,
+    split: str | None = None,
 ) -> Sources:
-    """Find the raw reviews of ``dataset``.
+    """Find the raw reviews of ``dataset``, and the files of its official split.
 
     In this order: the files (or MMRec folder) that the user gives; ``<dataset>.jsonl.gz`` (and ``meta_...``) in
     ``raw_dir``; the generator of ``demo``; no files, if the data set is already prepared; the download of an Amazon
-    Reviews 2023 category.
+    Reviews category of 2023, 2018 or 2014.
 
     Args:
         dataset: name of the data set.
@@ -54,11 +57,27 @@ def find_sources(
             Spark writes them; or one folder in MMRec's layout.
         meta: item file given by the user.
         raw_dir: folder of raw files (environment variable ``RECBOLE_DREX_RAW``).
+        split: parameter of that name.
 
     Raises:
-        ConfigError: the name is not legal or unknown, or an item file is given for an MMRec folder.
-        DownloadError: the category could not be downloaded.
+        ConfigError: the name is not legal or unknown, an item file or a split is given for an MMRec folder, or the data
+            set has no such split.
+        DownloadError: the category or its split could not be downloaded.
     """
+    if split:
+        split_addresses(dataset, split)  # is there such a split?
+    sources = _raw_sources(dataset, data_path, raw, meta, raw_dir)
+    if not split or not sources.given:
+        return sources
+    if sources.mmrec:
+        raise ConfigError(f"split: {split} does not apply to {sources.mmrec}: an MMRec folder has its own split")
+    folder = Path(raw_dir) if raw_dir else data_path / "raw"
+    return dataclasses.replace(sources, split=download_split(dataset, split, folder))
+
+
+def _raw_sources(
+    dataset: str, data_path: Path, raw: Sequence[str | Path], meta: str | Path | None, raw_dir: str | None
+) -> Sources:
     safe_name(dataset, "data set")
     raw = [file for entry in raw for file in _expanded(entry)]
     if len(raw) == 1 and Path(raw[0]).is_dir():
@@ -75,12 +94,14 @@ def find_sources(
         return Sources((made["reviews"],), made["meta"])
     if interaction_files(data_path / dataset, dataset):
         return Sources()
-    if dataset in CATEGORIES:
-        reviews, items = download_category(dataset, Path(raw_dir) if raw_dir else data_path / "raw")
+    if dataset in DATASETS:
+        reviews, items = download_dataset(dataset, Path(raw_dir) if raw_dir else data_path / "raw")
         return Sources((reviews,), items)
     prepared = [path.parent.name for path in data_path.glob("*/*.inter")]
     raise ConfigError(
-        unknown_name("data set", dataset, ["demo", *CATEGORIES, *prepared], "Or name a review file with --raw FILE.")
+        unknown_name(
+            "data set", dataset, ["demo", *of_same_year(dataset), *prepared], "Or name a review file with --raw FILE."
+        )
     )
 
 

@@ -46,6 +46,8 @@ _ITEM = {
     "title": ("title",),
     "categories": ("categories", "category"),
     "description": ("description",),
+    "brand": ("brand", "store"),
+    "features": ("features", "feature"),
 }
 
 
@@ -186,15 +188,15 @@ def read_items(
 
     Args:
         path: the file.
-        columns: canonical name (``item_id``, ``title``, ``categories``, ``description``) -> name in the file, as for
-            :func:`read_reviews`.
+        columns: canonical name (``item_id``, ``title``, ``categories``, ``description``, ``brand``, ``features``) ->
+            name in the file, as for :func:`read_reviews`.
         bad_line_share: largest allowed share of malformed rows (no item id, or a text that is not a string).
 
     Returns:
-        ``item_id, title, categories, description``, all str, ``""`` if missing, white space collapsed to single spaces.
+        These columns in this order, all str, ``""`` if missing, white space collapsed to single spaces.
         A list of categories, or of such lists, becomes words separated by spaces, with ``_`` inside a category
-        (``["Video Games", "PC"]`` -> ``"Video_Games PC"``). A list of descriptions is joined by spaces. The first row
-        of an item counts.
+        (``["Video Games", "PC"]`` -> ``"Video_Games PC"``). A list of features or descriptions is joined by
+        spaces. The first row of an item counts.
 
     Raises:
         ConfigError, DataError: as :func:`read_reviews`.
@@ -204,8 +206,10 @@ def read_items(
     tally = _Tally(path)
     for chunk in read_chunks(path, _named(_ITEM, columns), list({"item_id": None, **(columns or {})})):
         items = ids(chunk.columns["item_id"])
-        texts = {"title": words(chunk.columns["title"]), "description": words(chunk.columns["description"])}
-        texts["categories"] = words(chunk.columns["categories"], "_")
+        texts = {name: words(chunk.columns[name], "_" if name == "categories" else " ") for name in _ITEM}
+        del texts["item_id"]
+        for name in ("brand", "features"):  # of other types in tables of other origin
+            texts[name] = [text or "" for text in texts[name]]
         flaws = {"item_id": _null(items)}
         flaws |= {name: np.array([text is None for text in column], bool) for name, column in texts.items()}
         good, bad = _judge(chunk, flaws)

@@ -4,83 +4,25 @@ from __future__ import annotations
 
 import gzip
 import socket
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from file_server import serving
 
-from recbole_drex.data.raw.download import CATEGORIES, download, download_category
+from recbole_drex.data.raw.amazon import MIRROR, download_dataset
+from recbole_drex.data.raw.download import download
 from recbole_drex.data.raw.readers import read_reviews
-from recbole_drex.errors import ConfigError, DownloadError
+from recbole_drex.errors import DownloadError
 
 CONTENT = gzip.compress(np.random.default_rng(7).bytes(300_000))
-
-
-class Remote:
-    """What the server has and how it answers."""
-
-    def __init__(self) -> None:
-        self.content, self.etag, self.ranges = CONTENT, '"one"', True
-        self.break_after: list[int] = []  # bytes sent by the next answers before the connection breaks
-        self.announce_more = 0
-        self.length = True
-        self.location = ""
-        self.requests: list[tuple[str, str]] = []
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        remote: Remote = self.server.remote  # type: ignore[attr-defined]
-        asked = self.headers.get("Range", "")
-        remote.requests.append((self.path, asked))
-        if remote.location:
-            self.send_response(302)
-            self.send_header("Location", remote.location)
-            self.end_headers()
-            return
-        if "missing" in self.path:
-            self.send_error(404)
-            return
-        content, size, start = remote.content, len(remote.content), 0
-        if asked and remote.ranges:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            if start >= size:
-                self.send_response(416)
-                self.send_header("Content-Range", f"bytes */{size}")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
-        else:
-            self.send_response(200)
-        self.send_header("ETag", remote.etag)
-        if remote.length:
-            self.send_header("Content-Length", str(size - start + remote.announce_more))
-        self.end_headers()
-        body = content[start:]
-        if remote.break_after:
-            body = body[: remote.break_after.pop(0)]
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        pass
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.remote = Remote()
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    http.url = f"http://127.0.0.1:{http.server_port}"
-    yield http
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with serving(CONTENT) as http:
+        yield http
 
 
 def left(folder):
@@ -105,18 +47,6 @@ def test_whole_file_and_reuse_without_network(server, tmp_path, length):
     assert left(target.parent) == ["x.gz"]
     assert download("https://nowhere.invalid/x.gz", target) == target
     assert len(server.remote.requests) == 1
-
-
-def test_category_addresses(server, tmp_path):
-    reviews, items = download_category("Video_Games", tmp_path, base_url=server.url + "/raw/")
-    assert (reviews.name, items.name) == ("Video_Games.jsonl.gz", "meta_Video_Games.jsonl.gz")
-    assert [path for path, _ in server.remote.requests] == [
-        "/raw/review_categories/Video_Games.jsonl.gz",
-        "/raw/meta_categories/meta_Video_Games.jsonl.gz",
-    ]
-    assert len(set(CATEGORIES)) == len(CATEGORIES) == 34
-    with pytest.raises(ConfigError, match="did you mean 'Video_Games'"):
-        download_category("Video_Gmes", tmp_path)
 
 
 def test_a_broken_connection_is_resumed(server, tmp_path):
@@ -203,12 +133,13 @@ def test_not_found_names_file_address_and_folder(server, tmp_path):
     assert left(tmp_path) == []
 
 
-def test_a_missing_network_is_reported_quickly(tmp_path):
+def test_a_missing_network_is_reported_quickly(tmp_path, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         start = time.monotonic()
+        monkeypatch.setenv(MIRROR, f"https://127.0.0.1:{closed.getsockname()[1]}")
         with pytest.raises(DownloadError, match="the connection failed") as caught:
-            download_category("Software", tmp_path, base_url=f"https://127.0.0.1:{closed.getsockname()[1]}")
+            download_dataset("Software", tmp_path)
     assert time.monotonic() - start < 30
     assert str(tmp_path) in str(caught.value)
     assert "review_categories/Software.jsonl.gz" in str(caught.value)
@@ -225,6 +156,43 @@ def test_redirect_to_an_insecure_address_is_refused(server, tmp_path):
     with pytest.raises(DownloadError, match=r"http://example\.com/x\.gz is not an https"):
         download(f"{server.url}/x.gz", tmp_path / "x.gz")
     assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("fault", ["404", "page", "broken", "no answer"])
+def test_second_address_is_tried_where_the_first_fails(server, tmp_path, fault):
+    first, second = f"{server.url}/first.gz", f"{server.url}/second.gz"
+    if fault == "404":
+        first = f"{server.url}/missing.gz"
+    elif fault == "page":
+        server.remote.files = {"/first.gz": b"<html>Sign in</html>", "/second.gz": CONTENT}
+    elif fault == "broken":
+        server.remote.break_after = [100_000, 0, 0, 0]
+    else:
+        first = "https://127.0.0.1:1/first.gz"
+    assert download([first, second], tmp_path / "x.gz").read_bytes() == CONTENT
+    assert server.remote.requests[-1] == ("/second.gz", "")
+    assert left(tmp_path) == ["x.gz"]
+
+
+def test_part_of_the_first_address_survives_a_second_one_that_fails(server, tmp_path):
+    urls = [f"{server.url}/x.gz", f"{server.url}/missing.gz"]
+    server.remote.break_after = [120_000, 0, 0, 0]
+    with pytest.raises(DownloadError, match=r"/x\.gz: the connection broke off .*, nor from .*/missing\.gz: .* 404 "):
+        download(urls, tmp_path / "x.gz")
+    assert (tmp_path / "x.gz.part").read_bytes() == CONTENT[:120_000]
+    server.remote.break_after, server.remote.requests = [], []
+    download(urls, tmp_path / "x.gz")
+    assert server.remote.requests == [("/x.gz", "bytes=120000-")]
+
+
+def test_second_address_is_resumed(server, tmp_path):
+    urls = [f"{server.url}/missing.gz", f"{server.url}/x.gz"]
+    server.remote.break_after = [120_000, 0, 0, 0]
+    with pytest.raises(DownloadError, match="broke off"):
+        download(urls, tmp_path / "x.gz")
+    server.remote.break_after, server.remote.requests = [], []
+    assert download(urls, tmp_path / "x.gz").read_bytes() == CONTENT
+    assert server.remote.requests == [("/x.gz", "bytes=120000-")]
 
 
 def test_folder_that_cannot_be_made(server, tmp_path):

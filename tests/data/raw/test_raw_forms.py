@@ -253,12 +253,12 @@ def test_item_lines_of_2014(tmp_path):
             "title": "Girls' Ballet",
             "categories": [["Sports & Outdoors", "Boats"], ["Sports & Outdoors"]],
         },
-        {"asin": "0002", "related": {"also_bought": ["x"]}, "price": 3.17, "description": "For two."},
+        {"asin": "0002", "related": {"also_bought": ["x"]}, "brand": "Ravens", "description": "For two."},
     ]
     items = read_items(put(tmp_path / "meta.json", "".join(f"{row!r}\n" for row in rows)))
     assert items.to_numpy().tolist() == [
-        ["0001", "Girls' Ballet", "Sports_&_Outdoors Boats", ""],
-        ["0002", "", "", "For two."],
+        ["0001", "Girls' Ballet", "Sports_&_Outdoors Boats", "", "", ""],
+        ["0002", "", "", "For two.", "Ravens", ""],
     ]
     pd.DataFrame(rows)[["asin", "categories"]].to_parquet(tmp_path / "meta.parquet")
     assert read_items(tmp_path / "meta.parquet")["categories"].tolist() == ["Sports_&_Outdoors Boats", ""]
@@ -300,7 +300,7 @@ def test_item_files_have_columns_and_a_share_of_their_own(tmp_path):
     path = put(tmp_path / "m.csv", "id;name;kind\n1;Toy Tale (i01);Film\n;lost;\n")
     columns = {"item_id": "id", "title": "name", "categories": "kind"}
     assert read_items(path, columns=columns, bad_line_share=0.5).to_numpy().tolist() == [
-        ["1", "Toy Tale (i01)", "Film", ""]
+        ["1", "Toy Tale (i01)", "Film", "", "", ""]
     ]
     with pytest.raises(DataError, match=r"more than bad_line_share.*--item_columns.*m\.csv:3: item_id is ''"):
         read_items(path, columns=columns)

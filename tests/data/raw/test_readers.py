@@ -342,18 +342,20 @@ def test_items(tmp_path):
             "title": "A  game\t",
             "description": ["One.", "Two."],
             "categories": ["Video Games", "PC"],
+            "features": ["For two.", "Ages 8 and up"],
+            "store": "Ravens",
         },
         {"parent_asin": "I2", "title": None, "description": [], "categories": []},
         {"parent_asin": "I1", "title": "again"},
-        {"asin": "I3", "description": "plain"},
+        {"asin": "I3", "description": "plain", "feature": ["of 2018"], "brand": 3},
     ]
     (tmp_path / "m.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     items = read_items(tmp_path / "m.jsonl.gz")
-    assert items.columns.tolist() == ["item_id", "title", "categories", "description"]
+    assert items.columns.tolist() == ["item_id", "title", "categories", "description", "brand", "features"]
     assert items.to_numpy().tolist() == [
-        ["I1", "A game", "Video_Games PC", "One. Two."],
-        ["I2", "", "", ""],
-        ["I3", "", "", "plain"],
+        ["I1", "A game", "Video_Games PC", "One. Two.", "Ravens", "For two. Ages 8 and up"],
+        ["I2", "", "", "", "", ""],
+        ["I3", "", "", "plain", "", "of 2018"],
     ]
     items.to_csv(tmp_path / "m.tsv", sep="\t", index=False)
     items.to_parquet(tmp_path / "m.parquet")
