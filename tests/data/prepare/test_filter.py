@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -35,15 +36,16 @@ def table(rows, categorical=True):
     return frame.assign(row=np.arange(len(frame)) * 10)
 
 
-def naive(rows, user_min, item_min):
+def naive(rows, user_min, item_min, keep="last"):
     """Positions kept, by loops over rows only."""
     best: dict[tuple[int, int], tuple] = {}
     for index, (user, item, rating, time, review) in enumerate(rows):
         if rating is None and not review:
             continue
-        rank = (rating is not None, -1.0 if time is None else time, index)
+        sign = 1 if keep == "last" else -1
+        rank = (rating is not None, -math.inf if time is None else sign * time, sign * index)
         best[user, item] = max(best.get((user, item), rank), rank)
-    kept = {rank[2] for rank in best.values()}
+    kept = {abs(rank[2]) for rank in best.values()}
     while True:
         users = Counter(rows[index][0] for index in kept if rows[index][2] is not None)
         items = Counter(rows[index][1] for index in kept if rows[index][2] is not None)
@@ -54,15 +56,17 @@ def naive(rows, user_min, item_min):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(ROW, max_size=60), st.integers(0, 4), st.integers(0, 4), st.booleans())
-def test_equals_naive_loops(rows, user_min, item_min, categorical):
-    frame, expected = table(rows, categorical), naive(rows, user_min, item_min)
+@given(
+    st.lists(ROW, max_size=60), st.integers(0, 4), st.integers(0, 4), st.booleans(), st.sampled_from(["first", "last"])
+)
+def test_equals_naive_loops(rows, user_min, item_min, categorical, keep):
+    frame, expected = table(rows, categorical), naive(rows, user_min, item_min, keep)
     before = frame.copy()
     if not expected:
         with pytest.raises(DataError, match="leaves nothing"):
-            filter_reviews(frame, user_min=user_min, item_min=item_min)
+            filter_reviews(frame, user_min=user_min, item_min=item_min, keep=keep)
         return
-    kept, counts = filter_reviews(frame, user_min=user_min, item_min=item_min)
+    kept, counts = filter_reviews(frame, user_min=user_min, item_min=item_min, keep=keep)
     assert kept["row"].tolist() == [10 * index for index in expected]
     assert list(kept.index) == list(range(len(expected)))
     pd.testing.assert_frame_equal(frame, before)
@@ -107,6 +111,8 @@ def test_order_among_repeated_rows():
         (0, 0, 1.0, 4.0, True),
         (0, 1, None, None, True),
     ]
+    first, _ = filter_reviews(table([(0, 0, 5.0, 5.0, True), *rows]), user_min=1, item_min=0, keep="first")
+    assert first["row"].tolist() == [50, 60], "the earliest rated row, not one without a time"
     kept, counts = filter_reviews(table(rows), user_min=1, item_min=0)
     assert kept["row"].tolist() == [30, 50]
     assert counts[2] == {"step": "repeated", "users": 1, "items": 2, "interactions": 2, "rated": 1}

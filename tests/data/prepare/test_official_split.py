@@ -114,7 +114,7 @@ def raw(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_rows_and_parts_are_those_of_the_split(raw, tmp_path, vectors):
+def test_rows_and_parts_are_those_of_the_split(raw, tmp_path, vectors, monkeypatch, capsys):
     reviews, data = _reviews(), tmp_path / "data"
     parts = _split(reviews)
     assert _prepare(data, "--split", LAST_OUT) == 0
@@ -129,7 +129,7 @@ def test_rows_and_parts_are_those_of_the_split(raw, tmp_path, vectors):
         ("test", 12),
     ]
     files = [raw / "benchmark/5core/last_out" / f"{NAME}.{part}.csv.gz" for part in PARTS]
-    assert manifest["sources"][1:] == [
+    assert manifest["sources"][1:4] == [
         {
             "name": file.name,
             "bytes": file.stat().st_size,
@@ -138,8 +138,8 @@ def test_rows_and_parts_are_those_of_the_split(raw, tmp_path, vectors):
         }
         for file in files
     ]
-    assert manifest["statistics"]["missing_review"] == 2 / 72
-    # It is found again, with and without the option, and a run uses its parts.
+    assert manifest["statistics"]["missing_review"] == pytest.approx(2 / 72)
+    # It is found again, with and without the option and the raw files, and a run uses its parts.
     before = (data / NAME / f"{NAME}.json").stat().st_mtime_ns
     assert _prepare(data, "--split", LAST_OUT) == 0
     assert (data / NAME / f"{NAME}.json").stat().st_mtime_ns == before
@@ -148,6 +148,17 @@ def test_rows_and_parts_are_those_of_the_split(raw, tmp_path, vectors):
     result = read_result(tmp_path / "results" / NAME / "Bias" / "seed-2026")
     assert result["split"] == "given with the data (train, valid, test)"
     assert (result["data"]["users"], result["data"]["items"], result["data"]["interactions"]) == (12, 8, 72)
+    with monkeypatch.context() as without:
+        without.delenv("RECBOLE_DREX_RAW")
+        run[run.index("Bias")] = "ItemMean"
+        assert main([*run, "--output_dir", str(tmp_path / "results")]) == 0
+        again = read_result(tmp_path / "results" / NAME / "ItemMean" / "seed-2026")
+        assert (again["split"], again["data"]) == (result["split"], result["data"])
+        assert (data / NAME / f"{NAME}.json").stat().st_mtime_ns == before
+        capsys.readouterr()
+        assert _prepare(data, "--split", "official:5core/timestamp") == 2
+        said = "split was 'official:5core/last_out' and is 'official:5core/timestamp'"
+        assert said in capsys.readouterr().err
     # A changed file of the split makes the data set stale.
     parts["test"].iloc[:-1].to_csv(files[2], index=False)
     assert _prepare(data, "--split", LAST_OUT) == 0
@@ -185,7 +196,7 @@ def test_rows_without_a_split(tmp_path, monkeypatch, vectors):
     assert "LS" in read_result(tmp_path / "results" / NAME / "Bias" / "seed-2026")["split"]
 
 
-def test_rows_without_a_review_keep_their_rating(tmp_path, monkeypatch, capsys):
+def test_rows_without_a_review_keep_their_rating(tmp_path, monkeypatch, caplog):
     reviews = _reviews()
     parts = _split(reviews)
     first = parts["train"].iloc[0]
@@ -195,7 +206,7 @@ def test_rows_without_a_review_keep_their_rating(tmp_path, monkeypatch, capsys):
     assert _prepare(tmp_path / "data", "--split", LAST_OUT) == 0
     made = _inter(tmp_path / "data", "train").iloc[0]
     assert (made["rating:float"], made["review:token_seq"], made["review_row:float"]) == (first["rating"], "", "")
-    assert "3 of 72 rows of the official split have no review in All_Beauty.jsonl.gz" in "".join(capsys.readouterr())
+    assert "3 of 72 rows of the official split have no review in All_Beauty.jsonl.gz" in caplog.text
 
 
 def test_download_with_a_second_address_that_has_plain_text(tmp_path, monkeypatch):
@@ -312,3 +323,19 @@ def test_data_that_have_their_own_split(tmp_path, capsys, monkeypatch):
     assert "are used unchanged; name raw reviews with --raw FILE" in _refused(capsys, *common)
     (tmp_path / "mmrec").mkdir()
     assert "an MMRec folder has its own split" in _refused(capsys, *common, "--raw", str(tmp_path / "mmrec"))
+
+
+def test_earliest_of_repeated_pairs_as_in_the_official_data(raw, tmp_path, capsys, monkeypatch):
+    data, limits = tmp_path / "data", ["--user_min", "1", "--item_min", "1"]
+    twice = _reviews().iloc[[0, -1]]
+    assert twice["user_id"].nunique() == twice["parent_asin"].nunique() == 1
+    for keep, rating in (("first", twice["rating"].iloc[0]), ("last", twice["rating"].iloc[1])):
+        assert _prepare(data, *limits, "--rm_dup_inter", keep) == 0
+        made = _inter(data, "").set_index(["user_id:token", "item_id:token"])["rating:float"]
+        assert len(made) == 72 and made[tuple(twice[["user_id", "parent_asin"]].iloc[0])] == rating
+    assert _prepare(data, *limits, "--rm_dup_inter", "first") == 0
+    monkeypatch.delenv("RECBOLE_DREX_RAW")
+    # Empty, as in RecBole, is no wish: no pair of the prepared data set is there twice.
+    assert _prepare(data, "--rm_dup_inter", "~") == 0
+    assert _prepare(data, "--rm_dup_inter", "last") == 2
+    assert "rm_dup_inter was 'first' and is 'last'" in capsys.readouterr().err
