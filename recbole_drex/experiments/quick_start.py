@@ -210,17 +210,16 @@ def prepare_dataset(
     parts = config["benchmark_filename"]
     if parts and raw:
         raise ConfigError("benchmark_filename names pre-split parts, so --raw does not apply")
-    given = {key for key, value in config.external_config_dict.items() if (key, value) != ("rm_dup_inter", None)}
-    if split := config["split"]:
-        eval_args = () if split.endswith("rating_only") else ("eval_args",)
-        for key in ("user_min", "item_min", "benchmark_filename", *eval_args):
-            if key in given and config[key] is not None:
-                raise ConfigError(f"split: {split} says which rows are in which part, so leave out {key}")
+    # An empty rm_dup_inter, RecBole's default, is no wish: no pair of a prepared data set is there twice.
+    given = {key: value for key, value in config.external_config_dict.items() if (key, value) != ("rm_dup_inter", None)}
+    split = config["split"]
+    _check_split(split, given)
     environment = os.environ.get("RECBOLE_DREX_RAW")
     sources = Sources() if parts else find_sources(dataset, folder.parent, raw, meta, environment, split)
     settings = config.preparation()
     if not sources.given:
         settings = reused_settings(folder, dataset, settings, given)
+        _check_split(settings["split"], given)
     return prepare(
         dataset,
         folder.parent,
@@ -232,6 +231,14 @@ def prepare_dataset(
         address=address,
         parts=parts,
     )
+
+
+def _check_split(split: str | None, given: Mapping[str, Any]) -> None:
+    """Refuse parameters in whose place an official split decides."""
+    own = {"user_min": "", "item_min": "", "benchmark_filename": "", "eval_args": " (and --folds)"}
+    for key, option in own.items() if split else ():
+        if given.get(key) is not None and not (key == "eval_args" and str(split).endswith("/rating_only")):
+            raise ConfigError(f"split: {split} says which rows are in which part, so leave out {key}{option}")
 
 
 _PROTOCOL_KEYS = {

@@ -159,6 +159,8 @@ def test_rows_and_parts_are_those_of_the_split(raw, tmp_path, vectors, monkeypat
         assert _prepare(data, "--split", "official:5core/timestamp") == 2
         said = "split was 'official:5core/last_out' and is 'official:5core/timestamp'"
         assert said in capsys.readouterr().err
+        assert main([*run, "--eval_args", "{split: {RS: [8, 1, 1]}}"]) == 2
+        assert "so leave out eval_args" in capsys.readouterr().err
     # A changed file of the split makes the data set stale.
     parts["test"].iloc[:-1].to_csv(files[2], index=False)
     assert _prepare(data, "--split", LAST_OUT) == 0
