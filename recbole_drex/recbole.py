@@ -18,6 +18,7 @@ from recbole.evaluator.base_metric import AbstractMetric
 from recbole.evaluator.collector import DataStruct
 from recbole.evaluator.register import Register
 from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.sampler import Sampler
 from recbole.utils import EvaluatorType, FeatureSource, FeatureType, InputType, ModelType, get_trainer, init_seed
 from recbole.utils.argument_list import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 from recbole.utils.logger import RemoveColorFilter
@@ -44,6 +45,7 @@ __all__ = [
     "RecBoleConfig",
     "Register",
     "RemoveColorFilter",
+    "Sampler",
     "cat_interactions",
     "create_samplers",
     "dataset_arguments",

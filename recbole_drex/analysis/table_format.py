@@ -35,7 +35,7 @@ class Table:
         block: kind of candidates, ``own_test``, ``full`` or ``sampled``, or ``recbole`` for RecBole's own metrics.
         data: fingerprint of each data set.
         split: the split of the interactions.
-        conventions: the five conventions and the threshold, by name.
+        conventions: the conventions and the threshold, by name.
         notes: remarks on rows and marks.
         tests: the rows of all paired tests: columns ``dataset, block, metric, reference, model`` and those of
             :func:`recbole_drex.analysis.significance.paired_tests`.
@@ -55,7 +55,7 @@ class Table:
         """Data sets with their fingerprints, split and conventions, in one line."""
         names = ", ".join(f"{name} ({fingerprint[:12]})" for name, fingerprint in self.data.items())
         if self.block == "recbole":
-            text = "RecBole's metrics, candidates=full, every test item is relevant"
+            text = f"RecBole's metrics, candidates=full, mask={self.conventions['mask']}, every test item is relevant"
         else:
             text = Protocol(**self.conventions).describe()
         return f"{names} | split: {self.split} | {text}"

@@ -207,6 +207,12 @@ _EVALUATION = (
         choices=LEGAL["candidates"],
     ),
     Parameter(
+        "mask", str, "train+valid",
+        "The user's earlier items that are no candidates when the test part is ranked in the full catalogue; `train`: "
+        "validation items stay candidates, as in MMRec.",
+        choices=LEGAL["mask"],
+    ),
+    Parameter(
         "sampled_candidates", int, 100, "Number of unseen items added to the test items, for `candidates: sampled`.",
         least=1,
     ),

@@ -17,6 +17,7 @@ from recbole_drex.recbole import (
     EvaluatorType,
     FullSortEvalDataLoader,
     NegSampleEvalDataLoader,
+    Sampler,
     create_samplers,
     get_dataloader,
     metric_types,
@@ -129,8 +130,12 @@ def split(config: Config, dataset: ReviewDataset) -> SplitParts:
     # Samplers see the whole training part: an item with a hidden rating must not be sampled as unseen.
     train_part = built[0].with_hidden(config["hide_reviews"], config["hide_ratings"])
     train = get_dataloader(config, "train")(config, train_part, samplers[0], shuffle=config["shuffle"])
+    # RecBole masks the items of all earlier parts: of training at validation, of both at test.
+    masks = list(samplers[1:])
+    if config["mask"] == "train":
+        masks[1] = Sampler("train", built[0]).set_phase("train")
     loaders = [
-        EvaluationLoaders(rows=_Rows(config, part, sampler), full=_Full(config, part, sampler)) if len(part) else None
-        for part, sampler in zip(built[1:], samplers[1:], strict=True)
+        EvaluationLoaders(rows=_Rows(config, part, sampler), full=_Full(config, part, mask)) if len(part) else None
+        for part, sampler, mask in zip(built[1:], samplers[1:], masks, strict=True)
     ]
     return SplitParts(train, *loaders)

@@ -15,6 +15,7 @@ from recbole_drex.errors import ConfigError, unknown_name
 
 LEGAL = {
     "candidates": ("own_test", "full", "sampled"),
+    "mask": ("train+valid", "train"),
     "relevance": ("graded", "threshold", "above_user_mean"),
     "gain": ("exponential", "linear", "binary"),
     "ideal": ("truncated", "full"),
@@ -30,7 +31,10 @@ class Protocol:
 
     Attributes:
         candidates: the items in a user's list: the user's ``own_test`` items, the ``full`` catalogue without the user's
-            training items, or test items and ``sampled`` others.
+            earlier items, or test items and ``sampled`` others.
+        mask: the earlier items that are no candidates when the test part is ranked in the full catalogue: those of the
+            training and the validation part (``train+valid``, as in RecBole), or of the training part alone
+            (``train``, as in MMRec). When the validation part is ranked, those of the training part in either case.
         relevance: the relevance ``rel`` of a test item that NDCG is computed from: the rating itself (``graded``),
             1 if the rating reaches ``threshold``, or 1 if it exceeds the user's mean training rating
             (``above_user_mean``).
@@ -45,14 +49,18 @@ class Protocol:
         topk: the list lengths k, increasing.
 
     Raises:
-        ConfigError: a value is not legal; the message lists the legal ones.
+        ConfigError: a value is not legal, in which case the message lists the legal ones; or ``mask`` is ``train`` for
+            ``sampled`` candidates, to which it does not apply.
 
     Example:
         >>> Protocol(gain="linear", topk=(5, 10)).describe()
         'candidates=own_test, relevance=graded, threshold=4, gain=linear, ideal=truncated, empty_user=skip'
+        >>> Protocol(candidates="full", mask="train").describe()[:27]
+        'candidates=full, mask=train'
     """
 
     candidates: str = "own_test"
+    mask: str = "train+valid"
     relevance: str = "graded"
     threshold: float = 4.0
     gain: str = "exponential"
@@ -64,6 +72,11 @@ class Protocol:
         for key, legal in LEGAL.items():
             if getattr(self, key) not in legal:
                 raise ConfigError(unknown_name(f"value of '{key}'", getattr(self, key), legal))
+        if self.candidates == "sampled" and self.mask == "train":
+            raise ConfigError(
+                "'mask' does not apply to candidates: sampled, which are drawn from items of neither training nor "
+                "validation; write candidates: full, or leave mask out"
+            )
         threshold = self.threshold
         if isinstance(threshold, bool) or not isinstance(threshold, Real) or not math.isfinite(threshold):
             raise ConfigError(f"'relevance_threshold' must be a number, a rating level; got {threshold!r}")
@@ -88,11 +101,13 @@ class Protocol:
         return cls(**given)
 
     def describe(self) -> str:
-        """One line for the header of a table; the list lengths stand in the column names."""
+        """One line for the header of a table; the list lengths stand in the column names, and ``mask`` does not apply
+        to own test items."""
+        absent = ("topk", "mask") if self.candidates == "own_test" else ("topk",)
         return ", ".join(
             f"{key}={value:g}" if key == "threshold" else f"{key}={value}"
             for key, value in asdict(self).items()
-            if key != "topk"
+            if key not in absent
         )
 
     def as_dict(self) -> dict[str, Any]:

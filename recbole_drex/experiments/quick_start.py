@@ -243,7 +243,7 @@ def _check_split(split: str | None, given: Mapping[str, Any]) -> None:
 
 _PROTOCOL_KEYS = {
     "data_path", "keep_unrated", "hide_reviews", "hide_ratings",
-    "eval_args", "topk", "seed", "threads", "candidates", "sampled_candidates",
+    "eval_args", "topk", "seed", "threads", "candidates", "mask", "sampled_candidates",
     "relevance", "relevance_threshold", "gain", "ideal", "empty_user", "eval_batch_size", "gpu_id",
 }  # fmt: skip
 

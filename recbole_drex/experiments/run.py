@@ -335,8 +335,8 @@ def _resumed(experiment: Experiment, run_dir: Path) -> Any:
 
 
 EVALUATION = (
-    *("topk", "metrics", "candidates", "sampled_candidates", "relevance", "relevance_threshold", "gain", "ideal"),
-    *("empty_user", "eval_batch_size"),
+    *("topk", "metrics", "candidates", "mask", "sampled_candidates", "relevance", "relevance_threshold", "gain"),
+    *("ideal", "empty_user", "eval_batch_size"),
 )
 """Parameters that affect only the evaluation of a trained model."""
 

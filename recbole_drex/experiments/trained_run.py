@@ -174,7 +174,7 @@ class TrainedRun(Run):
         """Evaluate the trained model with other conventions; nothing is written.
 
         Args:
-            parameters: any of ``topk``, ``metrics``, ``candidates``, ``sampled_candidates``, ``relevance``,
+            parameters: any of ``topk``, ``metrics``, ``candidates``, ``mask``, ``sampled_candidates``, ``relevance``,
                 ``relevance_threshold``, ``gain``, ``ideal``, ``empty_user`` and ``eval_batch_size``; the others are
                 those of the run.
 

@@ -91,6 +91,7 @@ def read_result(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has schema {result['schema']!r}; this version reads {SCHEMA}")
     if fault := _fault(result):
         raise CheckpointError(f"{path} is damaged: {fault}")
+    result["protocol"].setdefault("mask", "train+valid")  # results of versions that had no other
     return result
 
 
