@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_drex.errors import DataError
+from recbole_drex.evaluation.list_metrics import LIST_METRICS
 from recbole_drex.results.comparison import Run, replicate_name
 
 _ERRORS = ("mae", "rmse", "mse", "nll", "calibration")
@@ -13,7 +14,7 @@ LEAST_SHARE = 0.5
 """A metric whose value depends on the order of items for a smaller share of users neither ranks nor selects."""
 EQUAL_DIGITS = 9
 """Metrics that are equal when rounded to this number of decimals differ by rounding only: they are tied."""
-_OF_LISTS = ("itemcoverage", "giniindex", "averagepopularity", "shannonentropy", "tailpercentage")
+_OF_LISTS = (*LIST_METRICS, "historypopularity", "shannonentropy", "tailpercentage")
 _OF_OWN_ITEMS = ("ndcg", "precision", "recall", "f1")
 _DESCRIPTIONS = ("n", "users", "users_without_relevant", "users_without_gain", "tied_share", "tied_scores")
 

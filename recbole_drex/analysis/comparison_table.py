@@ -13,18 +13,20 @@ from recbole_drex.analysis.significance import compare_models, metrics_per_user,
 from recbole_drex.analysis.table_format import Table, legend
 from recbole_drex.analysis.table_rows import dataset_rows, seldom_ordered
 from recbole_drex.errors import ConfigError, DataError, unknown_name
+from recbole_drex.evaluation.list_metrics import LIST_METRICS
 from recbole_drex.results.comparison import COMPARISON, Comparison, Run, record_comparison
 from recbole_drex.utils.files import write_text
 
 METRICS = {
     "own_test": ("mae", "mae_median", "mae_rounded", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5"),
-    "full": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
+    "full": ("ndcg@10", "ndcg@20", "precision@10", "recall@10", "recall@20", "f1@10"),
     "sampled": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
     "recbole": (),
 }
 """Default columns of a table by kind of candidates; columns that no row has are left out.
 
-The metrics of RecBole's registry are the configured ones, at k = 10 or the longest list.
+The metrics of RecBole's registry are the configured ones, at k = 10 or the longest list. Those of recommended lists, at
+the same k, follow in ``full``.
 """
 
 
@@ -57,9 +59,11 @@ def comparison_table(
         if name not in known:
             raise ConfigError(unknown_name(f"metric of {block}:", name, known))
     usual = METRICS[block]
+    topk = comparison.results[0]["protocol"]["topk"]
+    k = 10 if 10 in topk else max(topk)
+    if block == "full":
+        usual += (*(f"{name}@{k}" for name in LIST_METRICS), "historypopularity")
     if block == "recbole":
-        topk = comparison.results[0]["protocol"]["topk"]
-        k = 10 if 10 in topk else max(topk)
         usual = tuple(name for name in known if name.partition("@")[2] in ("", str(k)))
     chosen = tuple(dict.fromkeys(metrics)) if metrics is not None else tuple(m for m in usual if m in known)
     for name in tests or ():

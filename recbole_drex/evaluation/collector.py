@@ -1,12 +1,13 @@
 """Collects the data for rating errors and rankings in one pass of RecBole's trainer.
 
-Two views of a part are collected as tables of float64 (ids are exact up to 2^53):
+Two views of a part are collected as tables of float64 (ids are exact up to 2^53), and the recommended lists if asked for:
 
 * ``drex.rows``: user, item, rating, score of each rated row, from ``predict``, and four statistics of its distribution,
   if the model predicts one;
 * ``drex.full``: user, item, rating, rank, tied (and sampled rank) of each rated row among the catalogue, from
-  ``full_sort_predict``. The user's earlier items (training, at test also validation, and reviews without a
-  rating) are not candidates.
+  ``full_sort_predict``. The user's earlier items (training, at test also validation unless ``mask: train``, and
+  reviews without a rating) are not candidates;
+* ``drex.lists``: user, and the best ``max(topk)`` of the same candidates, of int64; 0 where there are fewer.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from recbole_drex.evaluation.protocol import Protocol, tie_keys
 from recbole_drex.parallel import collectives
 from recbole_drex.recbole import Collector, DataStruct, EvaluatorType, Register, metric_types
 
-ROWS, FULL = "drex.rows", "drex.full"
+ROWS, FULL, LISTS = "drex.rows", "drex.full", "drex.lists"
 LEVELS, USER_MEAN, TIE_KEYS = "drex.levels", "drex.user_mean", "drex.tie_keys"
-_COLLECTED = (ROWS, FULL, "rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label")
+TRAIN, N_ITEMS = "drex.train", "drex.n_items"
+_COLLECTED = (ROWS, FULL, LISTS, "rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label")
 
 
 _CELLS = 1 << 24  # scores per block of comparisons
@@ -35,12 +37,14 @@ class ReviewCollector(Collector):
     Attributes:
         tables: ``rows`` and ``full`` of the last pass over each view, for results beyond means.
         distribution: of the next batch, (b, levels), if the model predicts one.
+        lists: whether passes over the full catalogue collect the recommended lists.
     """
 
     def __init__(self, config):
         super().__init__(config)
         self.tables: dict[str, np.ndarray] = {}
         self.distribution: torch.Tensor | None = None
+        self.lists = False
         self.threshold = Protocol.from_config(config).threshold
         kinds = {name: metric_types[name.lower()] for name in config["metrics"]}
         self.register, self.rated = (
@@ -49,7 +53,8 @@ class ReviewCollector(Collector):
         )
 
     def data_collect(self, train_data) -> None:
-        """Collect what conventions need of the training part: rating levels, users' means, the order of ties."""
+        """Collect what conventions need of the training part: rating levels, users' means, the order of ties,
+        the interactions."""
         super().data_collect(train_data)
         dataset = train_data._dataset
         user, rating = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.rating_field].double()
@@ -60,6 +65,8 @@ class ReviewCollector(Collector):
         self.data_struct.set(LEVELS, dataset.rating_levels().double())
         self.data_struct.set(USER_MEAN, mean)
         self.data_struct.set(TIE_KEYS, torch.from_numpy(tie_keys(list(tokens))))
+        self.data_struct.set(TRAIN, torch.stack([user, dataset.inter_feat[dataset.iid_field]], 1))
+        self.data_struct.set(N_ITEMS, torch.tensor(dataset.item_num - 1))
         self.evidence_items = _items_by_user(dataset.unrated, dataset)
 
     def watch(self, dataset) -> None:
@@ -90,6 +97,9 @@ class ReviewCollector(Collector):
             if user in self.evidence_items:
                 scores_tensor[row, self.evidence_items[user].to(scores_tensor.device)] = -torch.inf
         self.data_struct.update_tensor(FULL, self._ranks(scores_tensor, users, positive_u, positive_i))
+        if self.lists:
+            best = best_items(scores_tensor, self.data_struct.get(TIE_KEYS).to(scores_tensor.device), max(self.topk))
+            self.data_struct.update_tensor(LISTS, torch.cat([users[:, None], best.cpu()], 1))
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
 
     def _ranks(self, scores, users, positive_u, positive_i) -> torch.Tensor:
@@ -129,6 +139,8 @@ class ReviewCollector(Collector):
             if key in self.data_struct:
                 self.tables[name] = returned.get(key).numpy()
                 del self.data_struct[key]
+        if LISTS in self.data_struct:
+            del self.data_struct[LISTS]
         return returned
 
 
@@ -142,6 +154,33 @@ def _ranks(
     if sample is not None:
         columns.append(1 + (ahead & sample[user]).sum(1))
     return torch.stack([column.double() for column in columns], 1)
+
+
+def best_items(scores: torch.Tensor, tie_key: torch.Tensor, k: int) -> torch.Tensor:
+    """The k candidates with the highest scores, best first; equal scores by rising ``tie_key``.
+
+    Args:
+        scores: shape ``(b, n)``, minus infinity for items that are no candidates.
+        tie_key: of each item, shape ``(n,)``.
+        k: length of the lists.
+
+    Returns:
+        Columns of ``scores``, int64 of shape ``(b, k)``; 0 where there are fewer than k candidates.
+
+    Example:
+        >>> best_items(torch.tensor([[-torch.inf, 1.0, 2.0, 1.0]]), torch.tensor([0, 3, 2, 1]), 2).tolist()
+        [[2, 3]]
+    """
+    lowest = scores.topk(min(k, scores.shape[1])).values[:, -1:]
+    row, item = torch.nonzero((scores >= lowest) & (scores > -torch.inf), as_tuple=True)
+    order = torch.argsort(tie_key[item])
+    order = order[torch.argsort(scores[row, item][order], descending=True, stable=True)]
+    order = order[torch.argsort(row[order], stable=True)]
+    row, item = row[order], item[order]
+    position = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)
+    result = torch.zeros(len(scores), k, dtype=torch.int64, device=scores.device)
+    result[row[position < k], position[position < k]] = item[position < k]
+    return result
 
 
 def distribution_columns(

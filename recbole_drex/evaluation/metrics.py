@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recbole_drex.errors import ConfigError, unknown_name
-from recbole_drex.evaluation.collector import FULL, LEVELS, ROWS, TIE_KEYS, USER_MEAN
+from recbole_drex.evaluation.collector import FULL, LEVELS, LISTS, N_ITEMS, ROWS, TIE_KEYS, TRAIN, USER_MEAN
+from recbole_drex.evaluation.list_metrics import list_metrics
 from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.evaluation.ranking_metrics import own_test_metrics, ranking_metrics
 from recbole_drex.evaluation.rating_metrics import distribution_metrics, rating_metrics
@@ -80,7 +81,9 @@ class OwnTestRanking(_ReviewMetric):
 
 
 class FullRanking(_ReviewMetric):
-    """The same over the full catalogue (``full_...``) and, if asked for, over sampled items (``sampled_...``)."""
+    """The same over the full catalogue (``full_...``) and, if asked for, over sampled items (``sampled_...``); and, where
+    the recommended lists were collected, what :func:`recbole_drex.evaluation.list_metrics.list_metrics` tells of them.
+    """
 
     metric_need: ClassVar[list[str]] = [FULL]
 
@@ -95,6 +98,11 @@ class FullRanking(_ReviewMetric):
             metrics = ranking_metrics(user, rank, rows[:, 2], self.protocol, self._user_mean(dataobject, user))
             result.update({PREFIXES[block] + name: value for name, value in metrics.items()})
         result["full_tied_share"] = float(rows[:, 4].mean())
+        if LISTS in dataobject:
+            lists, train = dataobject.get(LISTS).numpy(), dataobject.get(TRAIN).numpy()
+            n_items = int(dataobject.get(N_ITEMS))
+            metrics = list_metrics(lists[:, 0], lists[:, 1:], train[:, 0], train[:, 1], n_items, self.protocol.topk)
+            result.update({PREFIXES["full"] + name: value for name, value in metrics.items()})
         return result
 
 

@@ -99,8 +99,10 @@ class _SafeTrainer(recbole_trainer.Trainer):
         if loaders is None:
             return Evaluation({}, np.empty((0, 4)), np.empty((0, 5)))
         metrics: dict[str, float] = {}
+        self.eval_collector.lists = True  # validation during training does without
         for loader in loaders:
             metrics.update(self.evaluate(loader, load_best_model=False))
+        self.eval_collector.lists = False
         return Evaluation(metrics, **self.eval_collector.tables)
 
     def _full_sort_batch_eval(self, batched_data):

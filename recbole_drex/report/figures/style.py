@@ -152,6 +152,13 @@ _NAMES = {
     "mae_median": "MAE of the median",
     "nll": "Negative log-likelihood",
     "calibration_error": "Calibration error",
+    "mean_error": "Mean error",
+    "itemcoverage": "Item coverage",
+    "giniindex": "Gini index",
+    "novelty": "Novelty",
+    "diversity": "Diversity",
+    "averagepopularity": "Popularity",
+    "historypopularity": "Popularity of the history",
 }
 
 

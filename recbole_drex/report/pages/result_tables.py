@@ -15,6 +15,7 @@ from recbole_drex.analysis.comparison_table import Table, comparison_table
 from recbole_drex.analysis.friedman import rank_test
 from recbole_drex.analysis.table_format import MARKS
 from recbole_drex.errors import DataError
+from recbole_drex.evaluation.list_metrics import LIST_METRICS
 from recbole_drex.report.figures import comparison_figures
 from recbole_drex.report.figures.pictures import BLOCKS, card, inline
 from recbole_drex.report.figures.style import name_of
@@ -22,11 +23,15 @@ from recbole_drex.results.comparison import Comparison
 
 SHOWN = {
     "own_test": ("mae", "mae_median", "rmse", "ndcg@1", "ndcg@5", "ndcg@10", "f1@5"),
-    "full": ("ndcg@10", "precision@10", "recall@10", "recall@20", "f1@10"),
+    "full": (
+        *("ndcg@10", "ndcg@20", "precision@10", "recall@10", "recall@20", "f1@10"),
+        *(f"{name}@10" for name in LIST_METRICS),
+        "historypopularity",
+    ),
 }
-"""Columns that a table shows until the reader chooses others; only these are tested."""
+"""Columns that a table shows until the reader chooses others; of these, metrics of quality are tested."""
 
-_FAMILIES = {"ndcg": "NDCG", "precision": "Precision", "recall": "Recall", "f1": "F1"}
+_FAMILIES = {name: name_of(name) for name in ("ndcg", "precision", "recall", "f1", *LIST_METRICS)}
 _HEADLINES = (("own_test", "mae"), ("own_test", "rmse"), ("own_test", "ndcg@10"), ("full", "ndcg@10"))
 
 
@@ -44,7 +49,7 @@ def tables(comparison: Comparison) -> dict[str, Table]:
     results = {}
     for block in BLOCKS:
         if metrics := _metrics(comparison, block):
-            tested = [metric for metric in SHOWN[block] if metric in metrics]
+            tested = [metric for metric in SHOWN[block] if metric in metrics and measures_quality(metric)]
             results[block] = comparison_table(comparison, metrics, block, tested)
     return results
 
@@ -90,7 +95,11 @@ def result_tables(comparison: Comparison, tables: Mapping[str, Table]) -> list[d
 def _column(metric: str, block: str) -> dict[str, Any]:
     quality = measures_quality(metric)
     family, _, k = metric.partition("@")
-    name = name_of(metric) if k or metric in ("mae", "rmse") else metric.replace("_", " ").replace("mae", "MAE")
+    name = (
+        name_of(metric)
+        if k or metric in ("mae", "rmse", "historypopularity")
+        else metric.replace("_", " ").replace("mae", "MAE")
+    )
     return {
         "key": metric,
         "name": name,
