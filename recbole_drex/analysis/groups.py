@@ -29,10 +29,12 @@ def group_quality(runs: Sequence[Run]) -> pd.DataFrame:
     Returns:
         One row per group and label, groups in order: ``side`` (user, item, review), ``group`` (with its bounds),
         ``label``, ``users`` (different ones) and ``ratings`` (test rows) of all its splits, then mean and standard
-        deviation over splits, ``mae, mae_std, rmse, rmse_std, ndcg@10, ndcg@10_std``. Errors are over the group's rows,
-        with predictions clipped to the range of training ratings; NaN if models predict no ratings. ``ndcg@10``
-        is the mean over the group's users, with all their test items ranked; other sides, which have no lists of users,
-        have NaN. The standard deviation of a single split is NaN. Groups without rows are left out.
+        deviation over splits, ``mae, mae_std, rmse, rmse_std, mean_error, mean_error_std, ndcg@10, ndcg@10_std``.
+        Errors are over the group's rows, with predictions clipped to the range of training ratings; NaN if models
+        predict no ratings. ``mean_error``, the mean prediction less the mean rating, says how well a group is
+        calibrated: above 0, its ratings are predicted too high. ``ndcg@10`` is the mean over the group's users, with
+        all their test items ranked; other sides, which have no lists of users, have NaN. The standard deviation of a
+        single split is NaN. Groups without rows are left out.
 
     Raises:
         DataError: no run, runs of several data sets, or runs that were tested on different rows of the same split.
@@ -102,9 +104,9 @@ def _by_history(count: pd.Series) -> pd.Series:
 
 def _summary(rows: pd.DataFrame, side: str, users: pd.DataFrame | None) -> pd.DataFrame:
     """One row per group of a side and label, from the rows of all runs, and users with their NDCG."""
-    rows = rows.assign(mae=rows["error"].abs(), rmse=np.square(rows["error"]))
+    rows = rows.assign(mae=rows["error"].abs(), rmse=np.square(rows["error"]), mean_error=rows["error"])
     split, whole = [side, "label", "replicate"], [side, "label"]
-    metrics = rows.groupby(split, observed=True)[["mae", "rmse"]].mean()
+    metrics = rows.groupby(split, observed=True)[["mae", "rmse", "mean_error"]].mean()
     metrics["rmse"] = np.sqrt(metrics["rmse"])
     metrics[_NDCG] = np.nan if users is None else users.groupby(split, observed=True)[_NDCG].mean()
     over_splits = metrics.groupby(whole, observed=True)

@@ -1,6 +1,6 @@
 """Collects the data for rating errors and rankings in one pass of RecBole's trainer.
 
-Two views of a part are collected as tables of float64 (ids are exact up to 2^53), and the recommended lists if asked for:
+Two views of a part are collected as tables of float64 (ids are exact up to 2^53), and recommended lists if asked for:
 
 * ``drex.rows``: user, item, rating, score of each rated row, from ``predict``, and four statistics of its distribution,
   if the model predicts one;

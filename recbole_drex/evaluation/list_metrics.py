@@ -1,15 +1,15 @@
 """Metrics beyond accuracy, from the recommended lists alone: coverage, concentration, popularity, novelty, diversity.
 
-With ``R_k(u)`` the first k items of the list of user u, U the users who have a list, and ``n(i)`` the number of users who
-have item i among their N users' training interactions::
+With I items, N users who have training interactions, and ``n(i)`` those of them who have item i, the first k items of
+the users' lists have::
 
-    itemcoverage@k       different items in all R_k(u), divided by the number of items I
-    giniindex@k          sum over j of (2 j - I - 1) c_j / (I sum of c), where c_1 <= ... <= c_I are how often each item is
-                         recommended: 0 if all are equally often, nearly 1 if it is always the same item
+    itemcoverage@k       different items in all lists, divided by I
+    giniindex@k          sum over j of (2 j - I - 1) c_j / (I sum of c), where c_1 <= ... <= c_I are how often each item
+                         is recommended: 0 if all are equally often, nearly 1 if few items fill all lists
     averagepopularity@k  mean of n(i) over the items of a list, averaged over lists
     historypopularity    mean of n(i) over the training items of a user, averaged over the same users
     novelty@k            mean of -log2(max(n(i), 1) / N) over the items of a list, averaged over lists, in bits
-    diversity@k          mean of 1 - cos(i, j) over the pairs of items of a list, averaged over lists of two items or more;
+    diversity@k          mean of 1 - cos(i, j) over the pairs of items of a list, averaged over lists of two or more;
                          cos(i, j) = users with both items / sqrt(n(i) n(j)), and 0 where one has no training user
 
 The first three are RecBole's, whose number of items includes the padding. Self-information: Zhou et al., Solving the

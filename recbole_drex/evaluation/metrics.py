@@ -81,8 +81,9 @@ class OwnTestRanking(_ReviewMetric):
 
 
 class FullRanking(_ReviewMetric):
-    """The same over the full catalogue (``full_...``) and, if asked for, over sampled items (``sampled_...``); and, where
-    the recommended lists were collected, what :func:`recbole_drex.evaluation.list_metrics.list_metrics` tells of them.
+    """The same over the full catalogue (``full_...``) and, if asked for, over sampled items (``sampled_...``).
+
+    Where recommended lists were collected, also :func:`recbole_drex.evaluation.list_metrics.list_metrics` of them.
     """
 
     metric_need: ClassVar[list[str]] = [FULL]

@@ -17,7 +17,8 @@ from recbole_drex.errors import DataError
 from recbole_drex.results.comparison import Run
 from recbole_drex.results.run_result import write_interactions, write_users
 
-COLUMNS = ["side", "group", "label", "users", "ratings", "mae", "mae_std", "rmse", "rmse_std", "ndcg@10", "ndcg@10_std"]
+METRICS = ["mae", "rmse", "mean_error", "ndcg@10"]
+COLUMNS = ["side", "group", "label", "users", "ratings", *(f"{name}{end}" for name in METRICS for end in ("", "_std"))]
 
 
 def _rows(seed: int, users: int = 30, items: int = 25) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def runs(tmp_path) -> list[Run]:
 
 
 def _expected(runs: list[Run], side: str) -> dict[tuple[int, str], list[float]]:
-    """(place of the group, label) -> users, ratings, mae, mae_std, rmse, rmse_std, in plain Python."""
+    """(place of the group, label) -> users, ratings, then mean and deviation of errors, in plain Python."""
     tested = []
     for run in runs:
         rows = run.interactions().to_dict("records")
@@ -85,8 +86,10 @@ def _expected(runs: list[Run], side: str) -> dict[tuple[int, str], list[float]]:
             errors[replicate].append(error)
         mae = [statistics.fmean(map(abs, values)) for values in errors.values()]
         rmse = [math.sqrt(statistics.fmean(value**2 for value in values)) for values in errors.values()]
+        bias = [statistics.fmean(values) for values in errors.values()]
         sizes = [len({user for _, user, _ in rows}), len(rows)]
-        result[key] = [*sizes, *(f(values) for values in (mae, rmse) for f in (statistics.fmean, statistics.stdev))]
+        summaries = (f(values) for values in (mae, rmse, bias) for f in (statistics.fmean, statistics.stdev))
+        result[key] = [*sizes, *summaries]
     return result
 
 
@@ -110,13 +113,29 @@ def test_groups_equal_plain_sums_over_rows(runs, side):
     assert len(names) == (2 if side == "review" else 3)
     assert [(row.group, row.label) for row in table.itertuples()] == [(g, label) for g in names for label in "BAS"]
     for row in table.itertuples(index=False):
-        *sizes, mae, mae_std, rmse, rmse_std = expected[names.index(row.group), row.label]
-        assert [row.users, row.ratings] == sizes
-        errors = [row.mae, row.mae_std, row.rmse, row.rmse_std]
+        users, ratings, *errors_there = expected[names.index(row.group), row.label]
+        assert [row.users, row.ratings] == [users, ratings]
+        errors = [row.mae, row.mae_std, row.rmse, row.rmse_std, row.mean_error, row.mean_error_std]
         if row.label == "S":
             assert np.isnan(errors).all(), "scores are no ratings"
         else:
-            np.testing.assert_allclose(errors, [mae, mae_std, rmse, rmse_std], rtol=1e-12)
+            np.testing.assert_allclose(errors, errors_there, rtol=1e-12)
+
+
+def test_the_mean_error_of_a_group_by_hand(tmp_path):
+    """Users with 1, 2 and 3 training ratings, predicted 1 too high, exactly, and by -1 and 2."""
+    train = [(f"u{n}", f"i{m}", 1.0 + 2 * m, "train", np.nan) for n in range(3) for m in range(n + 1)]
+    # 9 is clipped to 5, the highest training rating.
+    predicted = {"u0": (4.0, 4.0), "u1": (3.0, 3.0), "u2": (2.0, 9.0)}
+    test = [
+        (user, f"i{8 + n}", 3.0, "test", value) for user, values in predicted.items() for n, value in enumerate(values)
+    ]
+    rows = pd.DataFrame([*train, *test], columns=["user_id", "item_id", "rating", "split", "prediction"])
+    run = _write(tmp_path, rows.assign(has_review=False), "A")
+    columns = ("prediction_median", "prediction_std", "probability_relevant")
+    write_interactions(tmp_path, rows.assign(has_review=False, **dict.fromkeys(columns, np.nan)))
+    table = group_quality([run])
+    assert table.loc[table["side"] == "user", "mean_error"].tolist() == [1.0, 0.0, 0.5]
 
 
 def test_ndcg_is_the_mean_over_the_users_of_a_group(runs):

@@ -15,14 +15,14 @@ from recbole_drex.experiments.trained_run import load
 from recbole_drex.results.comparison import comparison_of
 from recbole_drex.results.run_result import read_result, write_result
 
-# Items 0 to 5 occur 5, 4, 3, 2, 1 and 0 times in training, so RecBole's Pop ranks them by their number. It counts sampled
-# items, too, and an item once in each batch, so none are sampled here, and batches are of one row.
+# Items 0 to 5 occur 5, 4, 3, 2, 1 and 0 times in training, so RecBole's Pop ranks them by their number. It counts
+# sampled items, too, and an item once in each batch, so none are sampled here, and batches are of one row.
 TRAIN = {0: [0, 1, 2], 1: [0, 1, 3], 2: [0, 1, 2, 4], 3: [0, 1, 2], 4: [0, 3]}
 VALID = {0: [3], 1: [2], 4: [1]}
 TEST = {0: [4], 1: [4], 2: [3], 3: [3, 5], 4: [2]}
 D = 1 / math.log2(3)  # the discount of rank 2
-# By user, the ranks of the test items. Validation items stay candidates: 2, 2, 1, (1, 3), 2. Otherwise: 1, 1, 1, (1, 3),
-# 1. Recall and NDCG are MMRec's: every test item is relevant, and the ideal DCG@k is over min(k, test items) items.
+# By user, the ranks of the test items. Validation items stay candidates: 2, 2, 1, (1, 3), 2. Otherwise: 1, 1, 1,
+# (1, 3), 1. Recall and NDCG are MMRec's: every test item is relevant, and the ideal DCG@k is over min(k, test items).
 EXPECTED = {
     "train": {"recall@1": 0.3, "recall@2": 0.9, "ndcg@1": 0.4, "ndcg@2": (3 * D + 1 + 1 / (1 + D)) / 5},
     "train+valid": {"recall@1": 0.9, "recall@2": 0.9, "ndcg@1": 1.0, "ndcg@2": (4 + 1 / (1 + D)) / 5},

@@ -1,6 +1,8 @@
 """Folders in MMRec's layout: a split that is given, and vectors of items by row."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -371,3 +373,26 @@ def test_prepare_prints_the_parts_and_the_vectors(tmp_path, raw, capsys):
         assert count.split() in [line.split() for line in printed.splitlines()]
     assert "Vectors of items, text: 4 wide, missing for 1 items" in printed
     assert json.loads((tmp_path / "baby" / "seconds.json").read_text())["encode"] == 0
+
+
+def test_the_benchmark_of_mmrec_runs_by_the_documented_command(tmp_path, raw, capsys):
+    """Models of this project and of RecBole in one comparison under MMRec's conventions."""
+    folders = ["--data_path", str(tmp_path / "data")]
+    assert main(["prepare", "--dataset", "baby", "--raw", str(raw), *folders]) == 0
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    documented = re.search(r"recbole-drex (compare --datasets ml100k (?:.|\\\n)*?)\n```", page)[1]
+    changed = {"ml100k": "baby", "1000": "1", "full_recall@20": "full_recall@5"}
+    arguments = [changed.get(word, word) for word in documented.replace("\\\n", " ").split()]
+    quick = ["--threads", "1", "--seeds", "1", "--measured_users", "0", "--explained_users", "0", "--topk", "[5]"]
+    capsys.readouterr()
+    assert main([*arguments, *folders, "--output_dir", str(tmp_path / "out"), *quick]) == 0
+    conventions = "candidates=full, mask=train, relevance=threshold, threshold=1"
+    assert conventions in " ".join(capsys.readouterr().out.split())
+    table = (tmp_path / "out" / "comparison" / "table_full.csv").read_text(encoding="utf-8")
+    for label in ("LIRDRec", "VBPR", "BPR", "LightGCN", "EASE+reg_weight=800", "DReX-implicit"):
+        folder = tmp_path / "out" / "baby" / label / "seed-1"
+        result = read_result(folder)
+        assert result["protocol"]["mask"] == "train" and label in table
+        assert result["test"]["full"]["users_without_relevant"] == 0, "every test item is relevant"
+        assert result["test"]["full"]["itemcoverage@5"] > 0
+        assert result["test"]["own_test"].get("mae") is None, "scores of implicit feedback are no ratings"
