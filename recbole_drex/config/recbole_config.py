@@ -19,6 +19,7 @@ from recbole_drex.config.recbole_settings import (
 )
 from recbole_drex.config.yaml_values import parse_value, read_yaml, refuse_odd
 from recbole_drex.errors import ConfigError, UnknownNameError
+from recbole_drex.evaluation.protocol import Protocol
 from recbole_drex.parallel.launch import local_rank
 from recbole_drex.recbole import (
     RECBOLE_FOLDER,
@@ -149,6 +150,7 @@ class Config(RecBoleConfig):
             )
         if final["relevance_threshold"] is None:
             final["relevance_threshold"] = relevance_of_threshold(final)
+        Protocol.from_config(final)  # refuses conventions that do not fit together
         try:
             super()._set_default_parameters()
         except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:

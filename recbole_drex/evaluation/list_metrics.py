@@ -109,13 +109,15 @@ def _diversities(items: np.ndarray, history: csc_array, topk: Sequence[int]) -> 
 
 def _cosines(one: np.ndarray, other: np.ndarray, unit: csc_array) -> np.ndarray:
     """Dot products of pairs of columns, block by block, since all pairs of items may not fit into memory."""
-    codes, index = np.unique(np.concatenate([one, other]), return_inverse=True)
-    row, column = np.split(index, 2)
-    columns = unit[:, codes]
+    listed = np.zeros(unit.shape[1], dtype=bool)
+    listed[one] = listed[other] = True
+    position = np.cumsum(listed) - 1
+    row, column, columns = position[one], position[other], unit[:, np.flatnonzero(listed)]
+    n = columns.shape[1]
     result = np.empty(len(one))
-    step = max(1, _CELLS // len(codes))
-    for start in range(0, len(codes), step):
+    step = max(1, _CELLS // n)
+    for start in range(0, n, step):
         block = (columns[:, start : start + step].T @ columns).toarray()
-        here = (row >= start) & (row < start + step)
+        here = slice(None) if step >= n else np.flatnonzero((row >= start) & (row < start + step))
         result[here] = block[row[here] - start, column[here]]
     return result
