@@ -104,7 +104,7 @@ _PARAMETERS = (
     "item_features images lemmatizer max_length precision load_col unload_col train_batch_size stopping_step "
     "clip_grad_norm state seed weight_decay learner train_neg_sample_args val_interval user_inter_num_interval "
     "rm_dup_inter threshold encoding normalize_field field_separator USER_ID_FIELD RATING_FIELD NEG_PREFIX "
-    "hide_reviews keep_unrated relevance gain candidates empty_user explained_users benchmark_filename "
+    "hide_reviews keep_unrated relevance gain candidates mask empty_user explained_users benchmark_filename "
     "alias_of_user_id nosuch"
 )
 PARAMETERS = _PARAMETERS.split()
