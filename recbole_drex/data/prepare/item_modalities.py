@@ -1,8 +1,10 @@
-"""Item vectors of a preparation: from item texts, from images, and from files."""
+"""Item vectors of a preparation: from item texts, from images and their captions, and from files."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_drex.data.items.image_encoder import image_files, image_source, load_image_encoder
+from recbole_drex.data.items.cache import Cache, cache_key
+from recbole_drex.data.items.captioner import load_captioner, plain_caption
+from recbole_drex.data.items.efficientnet import EFFICIENTNET
+from recbole_drex.data.items.image_encoder import BATCH, load_image_encoder
+from recbole_drex.data.items.images import image_files, image_source
 from recbole_drex.data.items.item_features import ItemFeatures, check_modality, check_vectors, read_table
+from recbole_drex.data.items.text_encoder import load_text_encoder
 from recbole_drex.data.prepare.engine import Engine
 from recbole_drex.data.prepare.item_texts import encode_texts, item_texts, texts_signature
 from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw.remote import source
 from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.utils.files import sha256, write_text
 
-TEXT, IMAGE = "text", "image"
+TEXT, IMAGE, CAPTION = "text", "image", "caption"
+CAPTIONS = "captions.jsonl"
+"""File next to the item vectors: the caption of each item that has an image, one JSON object a line."""
+_TEXTS = 256  # texts of items that are encoded before their vectors are stored
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -28,12 +41,16 @@ class Modalities:
     Attributes:
         items: ids of the items, in the order of the rows.
         vectors: by modality, (items, width) float32; a row of zeros if an item lacks it.
-        signatures: by encoded modality, a hash of everything that determines the vectors.
+        signatures: by modality that is not cached by item, a hash of everything that determines the vectors.
+        models: settings of the models that made captions and vectors, by modality; for the manifest.
+        captions: of the items that have an image: ``item_id``, SHA-256 of the ``image``, ``caption`` (may be empty).
     """
 
     items: list[str]
     vectors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     signatures: dict[str, str] = dataclasses.field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    captions: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
 def check_item_settings(settings: Mapping[str, Any], sources: Sources) -> None:
@@ -41,7 +58,8 @@ def check_item_settings(settings: Mapping[str, Any], sources: Sources) -> None:
 
     Raises:
         ConfigError: ``item_features`` without an item file, or with an illegal or taken name or an illegal path;
-            ``images`` without ``image_encoder``.
+            ``images`` without ``image_encoder`` and ``image_captioner``, or one of these without ``images``;
+            ``fetch_images`` without an item file.
     """
     given = settings["item_features"]
     if given and not sources.meta:
@@ -50,14 +68,22 @@ def check_item_settings(settings: Mapping[str, Any], sources: Sources) -> None:
         check_modality(str(name))
         if not isinstance(path, str):
             raise ConfigError(f"parameter 'item_features': {name}: {path!r} is not the path of a .npy file")
+    if settings["fetch_images"] and not sources.meta:
+        raise ConfigError("parameter 'fetch_images' needs an item file (--meta FILE) with the addresses of images")
     if settings["images"] is None:
+        if name := settings["image_captioner"]:
+            raise ConfigError(f"parameter 'image_captioner' ({name}) needs 'images' or 'fetch_images'")
         return
     if not isinstance(settings["images"], str):
         raise ConfigError(f"parameter 'images' must be a folder of image files, not {settings['images']!r}")
-    if not isinstance(settings["image_encoder"], str):
-        raise ConfigError("parameter 'images' needs 'image_encoder': a Hugging Face name or folder of a vision model")
-    if IMAGE in given:
-        raise ConfigError(f"'{IMAGE}' is given twice: by 'item_features' and by 'images'")
+    if not (settings["image_encoder"] or settings["image_captioner"]):
+        raise ConfigError(
+            f"parameter 'images' needs 'image_encoder' ({EFFICIENTNET}, a Hugging Face name or folder of a vision "
+            "model) or 'image_captioner'"
+        )
+    for name, by in ((IMAGE, "image_encoder"), (CAPTION, "image_captioner")):
+        if name in given and settings[by]:
+            raise ConfigError(f"'{name}' is given twice: by 'item_features' and by 'images' with '{by}'")
 
 
 def item_sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -67,7 +93,9 @@ def item_sources(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         DataError: one is missing.
     """
     files = [source(Path(path)) for _, path in sorted(settings["item_features"].items())]
-    return files + ([image_source(Path(settings["images"]))] if settings["images"] else [])
+    if not settings["images"] or (settings["fetch_images"] and not Path(settings["images"]).is_dir()):
+        return files
+    return [*files, image_source(Path(settings["images"]))]
 
 
 def make_modalities(
@@ -76,6 +104,7 @@ def make_modalities(
     settings: Mapping[str, Any],
     engine: Engine,
     earlier: Path | None,
+    cached: Path,
 ) -> Modalities:
     """Vectors of the items that the filter keeps.
 
@@ -85,18 +114,23 @@ def make_modalities(
         settings: the parameters under "Preparation", checked by :func:`check_item_settings`.
         engine: encodes texts.
         earlier: folder of item vectors that are reused if nothing has changed; None computes all again.
+        cached: folder of captions and vectors by item, which an interrupted preparation leaves.
 
     Raises:
         DataError: a file cannot be used; the message names file and row.
-        ConfigError: the image encoder is unknown.
+        ConfigError: a parameter does not fit its model.
     """
     made = Modalities(sorted(kept))
-    before = _earlier(earlier)
+    texts: dict[str, list[str]] = {}
     if items is not None and TEXT not in settings["item_features"]:
-        with engine.sentences() as reader:
-            _add_texts(made, items, reader, before)
+        texts[TEXT] = item_texts(items.set_index("item_id").reindex(made.items).fillna(""))
     if settings["images"]:
-        _add_images(made, Path(settings["images"]), settings["image_encoder"], before)
+        files = image_files(Path(settings["images"]), made.items)
+        if settings["image_captioner"]:
+            texts[CAPTION] = _captions(made, files, settings, cached)
+        if settings["image_encoder"]:
+            made.vectors[IMAGE] = _image_vectors(made, files, settings["image_encoder"], cached)
+    _add_texts(made, texts, settings, engine, earlier, cached)
     for name, path in sorted(settings["item_features"].items()):
         assert items is not None
         ids = items["item_id"].tolist()
@@ -116,23 +150,82 @@ def _earlier(folder: Path | None) -> ItemFeatures | None:
         return None
 
 
-def _add_texts(made: Modalities, items: pd.DataFrame, engine: Engine, before: ItemFeatures | None) -> None:
-    described = items.set_index("item_id").reindex(made.items).fillna("")
-    texts = item_texts(described)
-    if not any(texts):
-        return
-    signature = texts_signature(made.items, texts, engine)
-    vectors = before.reusable(TEXT, signature) if before else None
-    if vectors is None:
-        vectors = encode_texts(texts, engine)
-    if vectors.any():  # texts may have no kept words
-        made.vectors[TEXT], made.signatures[TEXT] = vectors, signature
+def _add_texts(
+    made: Modalities,
+    texts: Mapping[str, list[str]],
+    settings: Mapping[str, Any],
+    engine: Engine,
+    earlier: Path | None,
+    cached: Path,
+) -> None:
+    texts = {name: each for name, each in texts.items() if any(each)}
+    if texts and settings["item_encoder"]:
+        encoder = load_text_encoder(settings["item_encoder"], settings["item_pooling"], settings["max_length"])
+        cache = Cache(cached / "texts.jsonl")
+        for name, each in texts.items():
+            keys = [cache_key(encoder.settings, text) for text in each if text]
+            title = f"encoding {name}s of items"
+            vectors = cache.vectors([text for text in each if text], keys, encoder.encode, _TEXTS, title)
+            made.vectors[name] = _with_zeros(vectors, [bool(text) for text in each])
+            made.models.setdefault(name, {})["item_encoder"] = encoder.settings
+    elif texts:
+        before = _earlier(earlier)
+        with engine.sentences() as reader:
+            for name, each in texts.items():
+                signature = texts_signature(made.items, each, reader)
+                reused = before.reusable(name, signature) if before else None
+                vectors = encode_texts(each, reader) if reused is None else reused
+                if vectors.any():  # texts may have no kept words
+                    made.vectors[name], made.signatures[name] = vectors, signature
 
 
-def _add_images(made: Modalities, folder: Path, name: str, before: ItemFeatures | None) -> None:
-    files = image_files(folder, made.items)
+def _image_vectors(made: Modalities, files: Sequence[Path | None], name: str, cached: Path) -> np.ndarray:
     encoder = load_image_encoder(name)
-    signature = encoder.signature(files)
-    vectors = before.reusable(IMAGE, signature) if before else None
-    made.vectors[IMAGE] = encoder.encode(files) if vectors is None else vectors
-    made.signatures[IMAGE] = signature
+    made.models[IMAGE] = {"image_encoder": encoder.settings}
+    paths = [path for path in files if path]
+    keys = [cache_key(encoder.settings, sha256(path)) for path in paths]
+    cache = Cache(cached / "images.jsonl")
+    vectors = cache.vectors(paths, keys, encoder.encode, BATCH, "encoding images")
+    return _with_zeros(vectors, [bool(path) for path in files])
+
+
+def _captions(made: Modalities, files: Sequence[Path | None], settings: Mapping[str, Any], cached: Path) -> list[str]:
+    """The captions of all items, "" for those without an image; also fills ``made.captions``."""
+    captioner = load_captioner(settings["image_captioner"], settings["caption_prompt"])
+    made.models[CAPTION] = {"image_captioner": captioner.settings}
+    paths = {item: path for item, path in zip(made.items, files, strict=True) if path}
+    images = {item: sha256(path) for item, path in paths.items()}
+    keys = [cache_key(captioner.settings, image) for image in images.values()]
+    answers = Cache(cached / CAPTIONS).texts(list(paths.values()), keys, captioner, "describing images")
+    captions = {item: plain_caption(answer) for item, answer in zip(paths, answers, strict=True)}
+    empty = [item for item, caption in captions.items() if not caption]
+    if len(empty) == len(captions):
+        raise DataError(
+            f"parameter 'image_captioner': '{settings['image_captioner']}' returns no words for any of {len(empty):,} "
+            f"images; its answer for {paths[empty[0]]} is {answers[0][:80]!r}. Give another model or 'caption_prompt'"
+        )
+    if empty:
+        logger.warning(
+            f"image captioner '{settings['image_captioner']}' returns no words for {len(empty):,} of {len(captions):,} "
+            f"images, such as {paths[empty[0]]}: these items have no caption"
+        )
+    made.captions = [{"item_id": item, "image": images[item], "caption": caption} for item, caption in captions.items()]
+    return [captions.get(item, "") for item in made.items]
+
+
+def write_captions(folder: Path, made: Modalities) -> None:
+    """Write :data:`CAPTIONS` to a folder, a line per item with an image, with the model and the prompt.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    settings = made.models[CAPTION]["image_captioner"]
+    model = {"model": settings["name"], "prompt": settings["prompt"]}
+    lines = [json.dumps({**caption, **model}, ensure_ascii=False) + "\n" for caption in made.captions]
+    write_text(folder / CAPTIONS, "".join(lines))
+
+
+def _with_zeros(vectors: np.ndarray, there: Sequence[bool]) -> np.ndarray:
+    result = np.zeros((len(there), vectors.shape[1]), dtype=np.float32)
+    result[np.array(there)] = vectors
+    return result

@@ -18,6 +18,13 @@ FORMAT = 3
 _OLDER = (1, 2)  # without review texts (1) and without item vectors (1, 2), otherwise the same
 ITEM_SETTINGS: dict[str, Any] = {"item_features": {}, "images": None, "image_encoder": None}
 """Parameters that older formats lack, with the values that correspond to those formats."""
+IMAGE_SETTINGS: dict[str, Any] = {
+    "fetch_images": False,
+    "image_captioner": None,
+    "caption_prompt": None,
+    "item_encoder": None,
+    "item_pooling": "mean",
+}
 STORE_SETTINGS: dict[str, Any] = {
     "store_dtype": "float16",
     "static_vectors": "minilm",
@@ -27,6 +34,7 @@ STORE_SETTINGS: dict[str, Any] = {
     "encoder_engine": "auto",
     "split": None,
     "rm_dup_inter": "last",
+    **IMAGE_SETTINGS,
 }
 """Parameters that a manifest names only if they differ from these, so that it equals that of an older version."""
 TIMES = "seconds.json"

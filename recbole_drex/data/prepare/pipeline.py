@@ -22,7 +22,14 @@ from recbole_drex.data.items.item_features import FOLDER, INDEX, ItemFeatures, w
 from recbole_drex.data.prepare.atomic_files import write_inter, write_items
 from recbole_drex.data.prepare.engine import Engine, check_engine, opened_engine
 from recbole_drex.data.prepare.filter import filter_reviews
-from recbole_drex.data.prepare.item_modalities import TEXT, check_item_settings, item_sources, make_modalities
+from recbole_drex.data.prepare.item_modalities import (
+    CAPTIONS,
+    TEXT,
+    check_item_settings,
+    item_sources,
+    make_modalities,
+    write_captions,
+)
 from recbole_drex.data.prepare.manifest import (
     FORMAT,
     STORE_SETTINGS,
@@ -39,8 +46,9 @@ from recbole_drex.data.prepare.manifest import (
 from recbole_drex.data.prepare.mmrec import mmrec_sources, prepare_mmrec
 from recbole_drex.data.prepare.official_split import official_rows
 from recbole_drex.data.prepare.sources import Sources
-from recbole_drex.data.prepare.staging import FEATURES, SHARDS, install, is_complete, staged
+from recbole_drex.data.prepare.staging import CACHE, FEATURES, SHARDS, install, is_complete, staged
 from recbole_drex.data.prepare.statistics import dataset_statistics
+from recbole_drex.data.raw.item_images import fetch_images
 from recbole_drex.data.raw.readers import read_items, read_reviews
 from recbole_drex.data.raw.remote import RawFile, source
 from recbole_drex.data.raw.spill import RawReviews
@@ -50,7 +58,7 @@ from recbole_drex.data.text.review_texts import TEXTS, write_texts
 from recbole_drex.data.text.static_encoder import static_sources
 from recbole_drex.data.text.tokenizer import known_share
 from recbole_drex.errors import ConfigError, DataError, StorageError
-from recbole_drex.utils.files import locked, read_json, safe_name, sha256
+from recbole_drex.utils.files import locked, read_json, remove_folder, safe_name, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +111,8 @@ def prepare(
                 f"split: the atomic files in {folder} are used unchanged; name raw reviews with --raw FILE"
             )
         return foreign_manifest(folder, dataset, parts)
+    if settings["fetch_images"] and not settings["images"]:
+        settings = {**settings, "images": str(folder.parent / "raw" / f"images_{dataset}")}
     given = _described(settings, sources)
     if given:
         check_sources(given, hashes or {})
@@ -189,7 +199,13 @@ def _build(
     shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
     kept = sorted(frame["item_id"].astype(str).unique())
     making_vectors = perf_counter()
-    modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER)
+    if settings["fetch_images"]:
+        assert sources.meta
+        fetch_images(sources.meta, kept, Path(settings["images"]), columns=settings["item_columns"])
+        given = _described(settings, sources)
+    if rebuild:
+        remove_folder(folder / CACHE)
+    modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER, folder / CACHE)
     encoding = perf_counter()
     features = _encode(dataset, folder, made, engine, raw, shards, settings, rebuild)
     encode_seconds = perf_counter() - encoding
@@ -207,15 +223,19 @@ def _build(
     hashes[f"{FEATURES}/features.json"] = sha256(features / "features.json")
     if modalities.vectors:
         write_item_features(made / FOLDER, modalities.items, modalities.vectors, modalities.signatures)
+    if modalities.captions:
+        write_captions(made / FOLDER, modalities)
     described = ItemFeatures(made / FOLDER).described
     vectors = {name: f"{FOLDER}/{name}.npy" for name in described}
-    # The vectors of texts follow from the other files.
-    given_vectors = [file for name, file in vectors.items() if name != TEXT or name in settings["item_features"]]
+    # The vectors of texts follow from the other files, unless a language model computes them.
+    follows = settings["item_encoder"] is None and TEXT not in settings["item_features"]
+    given_vectors = [file for name, file in vectors.items() if name != TEXT or not follows]
     hashes |= {file: sha256(made / file) for file in given_vectors}
     # Only files that models read; texts are only displayed.
     mark = fingerprint(list(hashes.values()))
     write_texts(made / TEXTS, (raw.texts(shard) for shard in shards))
     others = [TEXTS, *vectors.values(), *([f"{FOLDER}/{INDEX}"] if vectors else [])]
+    others += [f"{FOLDER}/{CAPTIONS}"] if modalities.captions else []
     hashes |= {name: sha256(made / name) for name in others}
     manifest = {
         "format": FORMAT,
@@ -233,6 +253,7 @@ def _build(
         "words": len(store.word_ids),
         "vocabulary": len(store.vocabulary),
         "items": described,
+        **({"item_models": modalities.models} if modalities.models else {}),
         "files": hashes,
         "versions": versions(),
     }

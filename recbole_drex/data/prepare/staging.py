@@ -16,6 +16,8 @@ from recbole_drex.utils.files import read_json, remove_folder, sync_folder
 FEATURES, SHARDS = "features", "features.partial"
 """The word features of a data set, and those of an unfinished preparation, which the next one continues."""
 MADE = "made"
+CACHE = "item_cache"
+"""Captions and vectors of items that were computed for a data set, which stay when it is prepared again."""
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ class Encoder:
         positions = list(same.values())
         readings, encodings = self._read([reviews[equal[0]] for equal in positions])
         lengths = np.array([len(encoding.ids) for encoding in encodings])
-        for length, rows, batch in _batches(lengths, self._batch_words, self.max_length):
+        for length, rows, batch in same_shape_batches(lengths, self._batch_words, self.max_length):
             parts = self._embed([encodings[j] for j in batch], [readings[j] for j in batch], (rows, length))
             for j, part in zip(batch, parts, strict=True):
                 for position in positions[j]:
@@ -185,7 +185,7 @@ def _offsets(encoding: Any) -> np.ndarray:
     return np.array(encoding.offsets).reshape(-1, 2)
 
 
-def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[int, int, np.ndarray]]:
+def same_shape_batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[int, int, np.ndarray]]:
     """Batches of reviews whose lengths round up to the same length.
 
     Args:
@@ -333,16 +333,13 @@ def _minilm_folder() -> Path:
     return Path(package.origin).parent / "model"
 
 
-def encoder_folder(
-    name: str, known: Sequence[str] = KNOWN_ENCODERS, kind: str = "encoder", weights: str = "model.safetensors"
-) -> Path:
+def encoder_folder(name: str, known: Sequence[str] = KNOWN_ENCODERS, kind: str = "encoder") -> Path:
     """The folder of an encoder: of a package (``minilm``), a local folder, or from Hugging Face or its cache.
 
     Args:
         name: of the encoder.
         known: names for the message.
         kind: what it is called in the message.
-        weights: the files of weights, as a pattern.
 
     Raises:
         DataError: there is no such encoder, or it cannot be downloaded.
@@ -353,7 +350,7 @@ def encoder_folder(
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        wanted = ["*.json", "*.txt", "*.model", weights]
+        wanted = ["*.json", "*.txt", "*.model", "*.jinja", "model*.safetensors"]
         # No code and no pickle; the manifest records the hash of the weights.
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))  # nosec B615
     except (HfHubHTTPError, OSError, ValueError) as error:
