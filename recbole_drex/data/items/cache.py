@@ -69,8 +69,8 @@ class Cache:
 
         Args:
             items, keys, title: as for :meth:`texts`.
-            make: computes the vectors of at most ``size`` items, which must not depend on each other.
-            size: items per batch, after each of which the file is written.
+            make: computes the vectors of at most ``size`` items, each from its item alone.
+            size: items after which the file is written.
         """
         missing = self._missing(items, keys)
         batches = [missing[start : start + size] for start in range(0, len(missing), size)]

@@ -16,7 +16,6 @@ from recbole_drex.utils.files import sha256
 
 KNOWN_ENCODERS = (EFFICIENTNET, "google/vit-base-patch16-224-in21k", "openai/clip-vit-base-patch32")
 KIND = "image encoder"
-BATCH = 16  # images per batch
 
 
 class ImageEncoder:
@@ -24,7 +23,7 @@ class ImageEncoder:
 
     The vector is the model's pooled output or, for a model without the weights of a pooling layer, the mean of its last
     hidden states (patches and special tokens, or the positions of a feature map). It is computed in float32 on the CPU,
-    so results are reproducible, and depends only on its image, to the last bit.
+    so results are reproducible. Images are encoded one by one: in a batch, the last bits of a vector depend on its row.
 
     Attributes:
         name: as passed to :func:`load_image_encoder`.
@@ -36,7 +35,7 @@ class ImageEncoder:
         self._model, self._processor, self._pooled = model, processor, pooled
 
     def encode(self, files: Sequence[Path | None]) -> np.ndarray:
-        """Encode images in batches.
+        """Encode images.
 
         Args:
             files: images of any size and mode, converted to RGB on white; at least one is not None.
@@ -47,35 +46,26 @@ class ImageEncoder:
         Raises:
             DataError: an image cannot be decoded, or its vector is NaN or infinite; names the file.
         """
-        rows = [row for row, path in enumerate(files) if path is not None]
-        paths = [path for path in files if path is not None]
-        parts = []
-        for start in range(0, len(paths), BATCH):
-            batch = paths[start : start + BATCH]
-            part = self._embed(batch)
-            for path, vector in zip(batch, part, strict=True):
-                if not np.isfinite(vector).all():
-                    raise DataError(f"image encoder '{self.name}' returns NaN or infinite values for {path}")
-            parts.append(part)
-        encoded = np.concatenate(parts)
-        vectors = np.zeros((len(files), encoded.shape[1]), dtype=np.float32)
-        vectors[rows] = encoded
-        return vectors
+        vectors = {}
+        for row, path in enumerate(files):
+            if path is not None:
+                vectors[row] = self._embed(path)
+                if not np.isfinite(vectors[row]).all():
+                    raise DataError(f"{KIND} '{self.name}' returns NaN or infinite values for {path}")
+        result = np.zeros((len(files), len(next(iter(vectors.values())))), dtype=np.float32)
+        result[list(vectors)] = list(vectors.values())
+        return result
 
-    def _embed(self, paths: list[Path]) -> np.ndarray:
+    def _embed(self, path: Path) -> np.ndarray:
         import torch
 
-        # One at a time, so that only one image is in memory in full size.
-        images = [self._processor(images=opened(path), return_tensors="pt")["pixel_values"] for path in paths]
-        # All batches have the same shape, since another number of rows may change the last bits of a vector.
-        images += [torch.zeros_like(images[0])] * (BATCH - len(paths))
         with torch.inference_mode():
-            output = self._model(pixel_values=torch.cat(images))
-            vectors = getattr(output, "pooler_output", None) if self._pooled else None
-            if vectors is None:
+            output = self._model(pixel_values=self._processor(images=opened(path), return_tensors="pt")["pixel_values"])
+            vector = getattr(output, "pooler_output", None) if self._pooled else None
+            if vector is None:
                 states = output.last_hidden_state
-                vectors = states.flatten(2).mean(2) if states.ndim == 4 else states.mean(1)
-        return vectors.flatten(1)[: len(paths)].numpy()  # convolutional models return two extra axes of length one
+                vector = states.flatten(2).mean(2) if states.ndim == 4 else states.mean(1)
+        return vector.flatten().numpy()  # convolutional models return two extra axes of length one
 
 
 def load_image_encoder(name: str) -> ImageEncoder:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from recbole_drex.data.items.pretrained import load_pretrained, placed, pretrained_folder
-from recbole_drex.data.text.contextual_encoder import same_shape_batches
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 
 KIND = "item encoder"
 KNOWN_ITEM_ENCODERS = ("minilm", "intfloat/e5-base-v2", "BAAI/bge-base-en-v1.5", "Qwen/Qwen3-Embedding-0.6B")
 POOLINGS = ("mean", "cls", "last")
-BATCH_PIECES = {"cpu": 512, "cuda": 8192}  # word pieces per batch, padding included
 
 
 class TextEncoder:
     """A language model that computes one vector per text; see :func:`load_text_encoder`.
 
     With the last hidden states ``h_1, ..., h_n`` of a text's word pieces, special ones included, the vector is
-    ``1/n sum_p h_p`` (``mean``), ``h_1`` (``cls``) or ``h_n`` (``last``). It depends only on its text, to the last bit:
-    all batches of texts of similar length have the same shape.
+    ``1/n sum_p h_p`` (``mean``), ``h_1`` (``cls``) or ``h_n`` (``last``). Texts are encoded one by one: in a batch, the
+    last bits of a vector depend on its row and on the padding, which many decoders have no token for.
 
     Attributes:
         settings: all settings that determine the vectors.
@@ -42,43 +40,31 @@ class TextEncoder:
         Raises:
             DataError: a vector is NaN or infinite.
         """
-        longest = self.settings["max_length"]
-        pieces = [self._tokenizer(text, truncation=True, max_length=longest)["input_ids"] for text in texts]
         vectors = np.zeros((len(texts), self._model.config.get_text_config().hidden_size), dtype=np.float32)
-        lengths = np.array([len(ids) for ids in pieces])
-        there = np.flatnonzero(lengths)
-        for length, rows, batch in same_shape_batches(lengths[there], BATCH_PIECES[self._device], longest):
-            vectors[there[batch]] = self._embed([pieces[row] for row in there[batch]], rows, length)
+        for row, text in enumerate(texts):
+            pieces = self._tokenizer(text, truncation=True, max_length=self.settings["max_length"])["input_ids"]
+            if pieces:
+                vectors[row] = self._POOL[self.settings["pooling"]](self._states(pieces)).float().cpu().numpy()
         if not np.isfinite(vectors).all():
             raise DataError(f"{KIND} '{self.settings['name']}' returns NaN or infinite values: its weights are damaged")
         return vectors
 
-    def _embed(self, pieces: list[list[int]], rows: int, length: int) -> np.ndarray:
+    _POOL: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "mean": lambda states: states.float().mean(0),
+        "cls": lambda states: states[0],
+        "last": lambda states: states[-1],
+    }
+
+    def _states(self, pieces: list[int]) -> Any:
+        """The last hidden states (pieces, width)."""
         import torch
 
-        # Padded on the right, where a decoder does not see it, so that a model without padding token works, too.
-        ids = torch.full((rows, length), self._tokenizer.pad_token_id or 0)
-        mask = torch.zeros((rows, length), dtype=torch.int64)
-        mask[:, 0] = 1  # attention over an empty row would be NaN
-        for row, known in enumerate(pieces):
-            ids[row, : len(known)], mask[row, : len(known)] = torch.tensor(known), 1
         with torch.inference_mode():
-            states = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))[0].float().cpu()
-        if self.settings["pooling"] == "cls":
-            vectors = states[:, 0]
-        elif self.settings["pooling"] == "last":
-            vectors = states[torch.arange(rows), mask.sum(1) - 1]
-        else:
-            vectors = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        return vectors[: len(pieces)].numpy()
+            return self._model(input_ids=torch.tensor([pieces], device=self._device))[0][0]
 
     def is_causal(self) -> bool:
         """Whether a word piece does not see those after it, so that the first one says nothing of the text."""
-        import torch
-
-        with torch.inference_mode():
-            one, other = (self._model(input_ids=torch.tensor([[0, k]]).to(self._device))[0][0, 0] for k in (1, 2))
-        return bool(torch.equal(one, other))
+        return bool((self._states([0, 1])[0] == self._states([0, 2])[0]).all())
 
 
 def load_text_encoder(name: str, pooling: str = "mean", max_length: int = 256) -> TextEncoder:

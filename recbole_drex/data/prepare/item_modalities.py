@@ -15,7 +15,7 @@ import pandas as pd
 from recbole_drex.data.items.cache import Cache, cache_key
 from recbole_drex.data.items.captioner import load_captioner, plain_caption
 from recbole_drex.data.items.efficientnet import EFFICIENTNET
-from recbole_drex.data.items.image_encoder import BATCH, load_image_encoder
+from recbole_drex.data.items.image_encoder import load_image_encoder
 from recbole_drex.data.items.images import image_files, image_source
 from recbole_drex.data.items.item_features import ItemFeatures, check_modality, check_vectors, read_table
 from recbole_drex.data.items.text_encoder import load_text_encoder
@@ -29,7 +29,7 @@ from recbole_drex.utils.files import sha256, write_text
 TEXT, IMAGE, CAPTION = "text", "image", "caption"
 CAPTIONS = "captions.jsonl"
 """File next to the item vectors: the caption of each item that has an image, one JSON object a line."""
-_TEXTS = 256  # texts of items that are encoded before their vectors are stored
+_IMAGES, _TEXTS = 16, 64  # images and texts that are encoded before their vectors are stored
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def make_modalities(
     """Vectors of the items that the filter keeps.
 
     Args:
-        kept: their ids.
+        kept: their ids, in the order of the vectors' rows.
         items: all rows of the item file, from :func:`recbole_drex.data.raw.readers.read_items`.
         settings: the parameters under "Preparation", checked by :func:`check_item_settings`.
         engine: encodes texts.
@@ -120,7 +120,7 @@ def make_modalities(
         DataError: a file cannot be used; the message names file and row.
         ConfigError: a parameter does not fit its model.
     """
-    made = Modalities(sorted(kept))
+    made = Modalities(list(kept))
     texts: dict[str, list[str]] = {}
     if items is not None and TEXT not in settings["item_features"]:
         texts[TEXT] = item_texts(items.set_index("item_id").reindex(made.items).fillna(""))
@@ -185,7 +185,7 @@ def _image_vectors(made: Modalities, files: Sequence[Path | None], name: str, ca
     paths = [path for path in files if path]
     keys = [cache_key(encoder.settings, sha256(path)) for path in paths]
     cache = Cache(cached / "images.jsonl")
-    vectors = cache.vectors(paths, keys, encoder.encode, BATCH, "encoding images")
+    vectors = cache.vectors(paths, keys, encoder.encode, _IMAGES, "encoding images")
     return _with_zeros(vectors, [bool(path) for path in files])
 
 

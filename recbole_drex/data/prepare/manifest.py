@@ -25,6 +25,16 @@ IMAGE_SETTINGS: dict[str, Any] = {
     "item_encoder": None,
     "item_pooling": "mean",
 }
+MMREC_SETTINGS = (
+    "images",
+    "image_encoder",
+    "image_captioner",
+    "caption_prompt",
+    "item_encoder",
+    "item_pooling",
+    "max_length",
+)
+"""Parameters that apply to an MMRec folder, if it comes with images."""
 STORE_SETTINGS: dict[str, Any] = {
     "store_dtype": "float16",
     "static_vectors": "minilm",
@@ -216,12 +226,14 @@ def usable_manifest(
         # Without raw files, a data set of an older format is used.
         if manifest["format"] != FORMAT and (given or manifest["format"] not in _OLDER):
             return None
-        of_mmrec = "benchmark" in manifest and not manifest["settings"]
         if manifest.get("benchmark", list(PARTS)) != list(PARTS):
             raise DataError(f"manifest {path} names other parts than {', '.join(PARTS)}")
-        if of_mmrec:
-            refuse_item_settings(settings)
-        elif (then := stored_settings(manifest)) != settings:
+        if "benchmark" in manifest and "split" not in manifest["settings"]:  # of an MMRec folder
+            none = dict.fromkeys(MMREC_SETTINGS)
+            then, settings = manifest["settings"] or none, mmrec_settings(settings) or none
+        else:
+            then = stored_settings(manifest)
+        if then != settings:
             if not given:
                 _refuse_others(folder, dataset, then, settings)
             logger.warning("data set '%s' is prepared again: %s", dataset, _changes(then, settings))
@@ -244,14 +256,19 @@ def usable_manifest(
     return manifest
 
 
-def refuse_item_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse parameters of item vectors and a split for an MMRec folder, which has its own.
+def mmrec_settings(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The parameters that shape a data set from an MMRec folder; None if it has no images besides its ``*_feat.npy``.
 
     Raises:
-        ConfigError: one of them is set; the message names it.
+        ConfigError: a parameter is set that does not apply to such a folder; the message names it.
     """
-    for name, default in {**ITEM_SETTINGS, "split": None}.items():
-        if settings.get(name, default) != default:
+    for name in ("item_features", "fetch_images", "split"):
+        if settings.get(name):
             raise ConfigError(
                 f"parameter '{name}' does not apply to an MMRec folder: its *_feat.npy and its x_label are used"
             )
+    if not settings.get("images"):
+        return None
+    if settings["image_captioner"] and not settings["item_encoder"]:
+        raise ConfigError("parameter 'image_captioner' needs 'item_encoder' for an MMRec folder, which has no texts")
+    return {name: settings[name] for name in MMREC_SETTINGS}

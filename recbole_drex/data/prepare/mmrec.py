@@ -20,17 +20,25 @@ from recbole_drex.data.items.item_features import (
     read_table,
     write_item_features,
 )
+from recbole_drex.data.prepare.engine import LocalEngine
+from recbole_drex.data.prepare.item_modalities import (
+    CAPTIONS,
+    Modalities,
+    item_sources,
+    make_modalities,
+    write_captions,
+)
 from recbole_drex.data.prepare.manifest import (
     FORMAT,
     PARTS,
     fingerprint,
-    refuse_item_settings,
+    mmrec_settings,
     versions,
     write_manifest,
 )
 from recbole_drex.data.prepare.statistics import dataset_statistics
 from recbole_drex.data.raw.remote import source
-from recbole_drex.errors import DataError
+from recbole_drex.errors import ConfigError, DataError
 from recbole_drex.utils.files import replacing, sha256
 
 _NAMES = {"user_id": ("userID", "user_id"), "item_id": ("itemID", "item_id"), "rating": ("rating",)}
@@ -130,28 +138,34 @@ def _check(path: Path, values: pd.Series, good: Any, flaw: str) -> None:
         raise DataError(f"{path}:{bad[0] + 2}: {result} is {flaw} (such rows: {len(bad):,})")
 
 
-def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, Any], cached: Path) -> dict[str, Any]:
     """Convert a folder in MMRec's layout to pre-split atomic files, item vectors and a manifest, without filtering.
 
     Args:
         dataset: name of the data set.
         folder: empty folder for its files.
         raw: the folder in MMRec's layout.
-        settings: the parameters under "Preparation"; those of item vectors must not be set.
+        settings: the parameters under "Preparation", of which those of images apply.
+        cached: folder of captions and vectors by item, as for :func:`make_modalities`.
 
     Returns:
         The manifest; its ``benchmark`` names the parts.
 
     Raises:
-        DataError: a file or row cannot be used, or a ``.npy`` file has fewer rows than there are items.
-        ConfigError: parameters of item vectors are set.
+        DataError: a file, row or image cannot be used, or a ``.npy`` file has fewer rows than there are items.
+        ConfigError: a parameter is set that does not apply, or gives a modality that the folder has.
     """
     started = perf_counter()
-    refuse_item_settings(settings)
     inter, files = mmrec_files(raw)
-    sources = mmrec_sources(raw)
+    sources = [*mmrec_sources(raw), *item_sources(settings)]
     frame = read_mmrec(inter)
     items, modalities = _item_vectors(files, int(frame["item_id"].max()) + 1, inter)
+    chosen, pictured = mmrec_settings(settings), Modalities(items)
+    if chosen:
+        pictured = make_modalities(items, None, settings, LocalEngine(settings), None, cached)
+        if twice := modalities.keys() & pictured.vectors.keys():
+            raise ConfigError(f"'{min(twice)}' is given twice: by {files[min(twice)]} and by 'images'")
+        modalities |= pictured.vectors
 
     hashes = {}
     parts = [frame[frame["part"] == number].drop(columns="part") for number in range(len(PARTS))]
@@ -160,9 +174,12 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
         _write(folder / name, rows)
         hashes[name] = sha256(folder / name)
     write_item_features(folder / FOLDER, items, modalities)
+    if pictured.captions:
+        write_captions(folder / FOLDER, pictured)
     hashes |= {f"{FOLDER}/{name}.npy": sha256(folder / FOLDER / f"{name}.npy") for name in sorted(modalities)}
     mark = fingerprint(list(hashes.values()))
-    hashes[f"{FOLDER}/{INDEX}"] = sha256(folder / FOLDER / INDEX)
+    others = [INDEX, CAPTIONS] if pictured.captions else [INDEX]
+    hashes |= {f"{FOLDER}/{name}": sha256(folder / FOLDER / name) for name in others}
     manifest = {
         "format": FORMAT,
         "dataset": dataset,
@@ -170,10 +187,11 @@ def prepare_mmrec(dataset: str, folder: Path, raw: Path, settings: Mapping[str, 
         "fingerprint": mark,
         "sources": sources,
         "malformed": {},
-        "settings": None,
+        "settings": chosen,
         "counts": [_counts(part, rows) for part, rows in zip(PARTS, parts, strict=True)],
         "statistics": dataset_statistics(pd.DataFrame({"timestamp": np.nan, **frame, "has_review": False})),
         "items": ItemFeatures(folder / FOLDER).described,
+        **({"item_models": pictured.models} if pictured.models else {}),
         "files": hashes,
         "versions": versions(),
     }

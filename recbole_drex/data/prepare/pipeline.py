@@ -39,6 +39,7 @@ from recbole_drex.data.prepare.manifest import (
     fingerprint,
     foreign_manifest,
     is_foreign,
+    mmrec_settings,
     usable_manifest,
     versions,
     write_manifest,
@@ -141,9 +142,11 @@ def prepare(
             return manifest
         if not sources.given:
             raise DataError(stale)
+        if rebuild:
+            remove_folder(folder / CACHE)
         with staged(folder, dataset) as (work, made):
             if sources.mmrec:
-                return prepare_mmrec(dataset, made, sources.mmrec, settings)
+                return prepare_mmrec(dataset, made, sources.mmrec, settings, folder / CACHE)
             with opened_engine(engine, address, settings) as opened:
                 return _build(dataset, folder, work, made, settings, sources, given, rebuild, opened)
 
@@ -151,7 +154,9 @@ def prepare(
 def _described(settings: Mapping[str, Any], sources: Sources) -> list[dict[str, Any]]:
     """Manifest entries of the available raw files; may be empty."""
     if sources.mmrec:
-        return mmrec_sources(sources.mmrec)
+        if mmrec_settings(settings):
+            check_item_settings(settings, sources)
+        return [*mmrec_sources(sources.mmrec), *item_sources(settings)]
     if not sources.reviews:
         return []
     check_item_settings(settings, sources)
@@ -203,8 +208,6 @@ def _build(
         assert sources.meta
         fetch_images(sources.meta, kept, Path(settings["images"]), columns=settings["item_columns"])
         given = _described(settings, sources)
-    if rebuild:
-        remove_folder(folder / CACHE)
     modalities = make_modalities(kept, items, settings, engine, None if rebuild else folder / FOLDER, folder / CACHE)
     encoding = perf_counter()
     features = _encode(dataset, folder, made, engine, raw, shards, settings, rebuild)

@@ -102,7 +102,7 @@ class Encoder:
         positions = list(same.values())
         readings, encodings = self._read([reviews[equal[0]] for equal in positions])
         lengths = np.array([len(encoding.ids) for encoding in encodings])
-        for length, rows, batch in same_shape_batches(lengths, self._batch_words, self.max_length):
+        for length, rows, batch in _batches(lengths, self._batch_words, self.max_length):
             parts = self._embed([encodings[j] for j in batch], [readings[j] for j in batch], (rows, length))
             for j, part in zip(batch, parts, strict=True):
                 for position in positions[j]:
@@ -185,7 +185,7 @@ def _offsets(encoding: Any) -> np.ndarray:
     return np.array(encoding.offsets).reshape(-1, 2)
 
 
-def same_shape_batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[int, int, np.ndarray]]:
+def _batches(lengths: np.ndarray, budget: int, longest: int) -> Iterator[tuple[int, int, np.ndarray]]:
     """Batches of reviews whose lengths round up to the same length.
 
     Args:

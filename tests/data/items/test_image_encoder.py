@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
 from recbole_drex.config.recbole_config import Config
-from recbole_drex.data.items.image_encoder import BATCH, ImageEncoder, load_image_encoder
+from recbole_drex.data.items.image_encoder import ImageEncoder, load_image_encoder
 from recbole_drex.data.items.images import image_files
 from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
 from recbole_drex.data.prepare.pipeline import prepare
@@ -103,7 +103,7 @@ def test_a_vector_depends_on_its_image_alone_to_the_last_bit(vit, pictures):
     together = encoder.encode(files)
     for row, path in enumerate(files):
         np.testing.assert_array_equal(encoder.encode([path])[0], together[row])
-    many = [files[k % 4] for k in range(3 * BATCH + 5)]
+    many = [files[k % 4] for k in range(37)]
     np.testing.assert_array_equal(encoder.encode(many), together[np.arange(len(many)) % 4])
 
 

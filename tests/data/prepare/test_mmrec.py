@@ -303,7 +303,7 @@ def test_what_does_not_go_together(tmp_path, raw, made, small):
     with pytest.raises(ConfigError, match="--meta does not apply"):
         find_sources("baby", tmp_path, [raw], "meta.jsonl")
     made(raw)
-    for parameter in ({"item_features": {"a": "a.npy"}}, {"images": "x"}, {"image_encoder": "x"}):
+    for parameter in ({"item_features": {"a": "a.npy"}}, {"fetch_images": True}):
         for source in (raw, None):
             with pytest.raises(ConfigError, match=f"'{next(iter(parameter))}' does not apply to an MMRec folder"):
                 made(source, **parameter)

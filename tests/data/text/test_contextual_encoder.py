@@ -18,10 +18,10 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTo
 from recbole_drex.data.text.contextual_encoder import (
     MINILM_SHA256,
     Encoder,
+    _batches,
     _minilm_folder,
     _overlaps,
     load_encoder,
-    same_shape_batches,
 )
 from recbole_drex.data.text.tokenizer import ReviewWords, TextProcessor
 from recbole_drex.errors import ConfigError, DataError
@@ -309,7 +309,7 @@ def test_unknown_encoder(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.lists(st.integers(3, 40), max_size=30), st.integers(1, 200))
 def test_batches_cover_all_within_the_budget(lengths: list[int], budget: int) -> None:
-    batches = list(same_shape_batches(np.array(lengths, dtype=int), budget, 40))
+    batches = list(_batches(np.array(lengths, dtype=int), budget, 40))
     assert sorted(int(j) for _, _, batch in batches for j in batch) == list(range(len(lengths)))
     for length, rows, batch in batches:
         assert rows == 1 or rows * length <= budget
