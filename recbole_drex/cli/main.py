@@ -99,8 +99,11 @@ def _check_options(parser: argparse.ArgumentParser, arguments: Sequence[str]) ->
             raise ConfigError(f"unknown argument {argument!r}; {hint}")
 
 
+_SWITCHES = ("fetch_images",)  # parameters that may be given without a value
+
+
 def parse_parameters(arguments: Sequence[str]) -> dict[str, Any]:
-    """Read ``--name value`` and ``--name=value`` pairs; values are read as YAML.
+    """Read ``--name value`` and ``--name=value`` pairs; values are read as YAML. A switch needs no value.
 
     Raises:
         ConfigError: a name without a value, a value without a name, or a name given twice.
@@ -108,6 +111,8 @@ def parse_parameters(arguments: Sequence[str]) -> dict[str, Any]:
     Example:
         >>> parse_parameters(["--epochs", "2", "--learning_rate=1e-3", "--keep_unrated", "false"])
         {'epochs': 2, 'learning_rate': 0.001, 'keep_unrated': False}
+        >>> parse_parameters(["--fetch_images", "--epochs", "2"])
+        {'fetch_images': True, 'epochs': 2}
     """
     from recbole_drex.config.yaml_values import parse_value
 
@@ -119,9 +124,12 @@ def parse_parameters(arguments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"expected --name value, found {argument!r}")
         name, equals, value = argument[2:].partition("=")
         if not equals:
-            if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
+            if rest and not (rest[0].startswith("--") and len(rest[0]) > 2):
+                value = rest.pop(0)
+            elif name in _SWITCHES:
+                value = "true"
+            else:
                 raise ConfigError(f"parameter --{name} lacks a value: write --{name} VALUE")
-            value = rest.pop(0)
         if name in parameters:
             raise ConfigError(f"parameter --{name} is given twice")
         parameters[name] = parse_value(value)

@@ -57,11 +57,11 @@ WORDS = [
 ]
 
 
-def saved(model, folder):
-    """Save a model with reproducible random weights."""
+def saved(model, folder, scale=0.2):
+    """Save a model with reproducible random weights of this standard deviation."""
     torch.manual_seed(1)
     for parameter in model.parameters():
-        parameter.data = 0.2 * torch.randn(parameter.shape)
+        parameter.data = scale * torch.randn(parameter.shape)
     model.save_pretrained(folder)
     return folder
 
@@ -117,7 +117,8 @@ def vit_gpt2(folder):
     )
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(ViTConfig(**VISION), decoder)
     config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
-    return with_preparation(saved(VisionEncoderDecoderModel(config), folder))
+    # Larger weights, with which captions of different images differ.
+    return with_preparation(saved(VisionEncoderDecoderModel(config), folder, scale=0.5))
 
 
 def _image_processor(folder):

@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_models
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from transformers import ViTConfig, ViTModel
 
 from recbole_drex.cli.doctor import diagnose
 from recbole_drex.cli.main import main
 from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
 from recbole_drex.data.prepare.mmrec import read_mmrec
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources, find_sources
@@ -396,3 +400,32 @@ def test_the_benchmark_of_mmrec_runs_by_the_documented_command(tmp_path, raw, ca
         assert result["test"]["full"]["users_without_relevant"] == 0, "every test item is relevant"
         assert result["test"]["full"]["itemcoverage@5"] > 0
         assert result["test"]["own_test"].get("mae") is None, "scores of implicit feedback are no ratings"
+
+
+def test_images_of_items_come_with_a_folder(made, raw, tmp_path):
+    """Named by the id of the item; the vectors of the folder stay."""
+    (raw / "image_feat.npy").rename(raw / "sound_feat.npy")
+    plain = made(raw)
+    (tmp_path / "posters").mkdir()
+    for item in (0, 2, 11):
+        Image.new("RGB", (30, 40), (10 * item, 200, 90)).save(tmp_path / "posters" / f"{item}.png")
+    vit = tiny_models.saved(ViTModel(ViTConfig(**tiny_models.VISION)), tmp_path / "vit")
+    given = {"images": str(tmp_path / "posters"), "image_encoder": str(tiny_models.with_preparation(vit))}
+    manifest = made(raw, **given)
+    assert manifest["items"]["image"] == {"width": 16, "missing": ITEMS - 3}
+    assert manifest["fingerprint"] != plain["fingerprint"]
+    features = ItemFeatures(tmp_path / "data" / "baby" / FOLDER)
+    vectors = features.vectors("image", [str(item) for item in range(ITEMS)])
+    assert np.flatnonzero(vectors.any(1)).tolist() == [0, 2, 11]
+    assert sorted(features.names) == ["image", "sound", "text"]
+    assert made(raw, **given) == manifest == made(**given)
+    with pytest.raises(DataError, match=r"prepared with other settings \(images was '.*posters'"):
+        made()
+    Image.new("RGB", (30, 40)).save(tmp_path / "posters" / "5.png")
+    assert made(raw, **given)["items"]["image"]["missing"] == ITEMS - 4
+    assert made(raw) == plain, "without images again"
+    (raw / "sound_feat.npy").rename(raw / "image_feat.npy")
+    with pytest.raises(ConfigError, match=r"'image' is given twice: by .*image_feat\.npy and by 'images'"):
+        made(raw, **given)
+    with pytest.raises(ConfigError, match="'image_captioner' needs 'item_encoder' for an MMRec folder"):
+        made(raw, images=given["images"], image_captioner="x")

@@ -12,11 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_models
 from PIL import Image
+from transformers import ViTConfig, ViTModel
 
+from recbole_drex.config.recbole_config import Config
+from recbole_drex.data.prepare.pipeline import prepare
+from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.data.raw import item_images
 from recbole_drex.data.raw.item_images import UNUSABLE, fetch_images, image_address, image_addresses
-from recbole_drex.errors import DataError, DownloadError
+from recbole_drex.errors import ConfigError, DataError, DownloadError
 
 
 def picture(kind="JPEG", size=(20, 30), seed=0):
@@ -189,3 +194,28 @@ def test_without_a_server_the_download_ends_soon(server, tmp_path, monkeypatch):
     with pytest.raises(DownloadError, match=r"5 of 50 images could not be fetched") as caught:
         fetch_images(meta, list(addresses), tmp_path / "images", pause=0)
     assert "\n" not in str(caught.value) and "--images" in str(caught.value)
+
+
+def test_a_preparation_fetches_the_images_of_the_items_that_it_keeps(server, tmp_path):
+    server.content = {f"/{k}": picture(seed=k) for k in range(4)}
+    meta = meta_of(tmp_path, {f"i{k}": f"{server.url}/{k}" for k in range(4)})
+    pairs = [(user, item) for user in range(3) for item in range(3)] + [(0, 3)]  # item 3 is left out
+    rows = [{"user_id": f"u{user}", "parent_asin": f"i{item}", "rating": 3.0 + user % 2} for user, item in pairs]
+    (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = tiny_models.saved(ViTModel(ViTConfig(**tiny_models.VISION)), tmp_path / "vit")
+    encoder = str(tiny_models.with_preparation(model))
+
+    def run(meta=meta, raw=True, **parameters):
+        given = {"user_min": 2, "item_min": 2, "fetch_images": True, "image_encoder": encoder, **parameters}
+        config = Config("DReX", "shop", config_dict={**given, "data_path": str(tmp_path / "data")})
+        sources = Sources((tmp_path / "reviews.jsonl",), meta) if raw else Sources()
+        return prepare("shop", tmp_path / "data", config.preparation(), sources)
+
+    manifest = run()
+    assert manifest["items"]["image"] == {"width": 16, "missing": 0}
+    assert images_in(tmp_path / "data" / "raw" / "images_shop") == ["i0.jpg", "i1.jpg", "i2.jpg"]
+    assert run() == manifest and sorted(paths_of(server)) == ["/0", "/1", "/2"], "nothing is fetched again"
+    (tmp_path / "data" / "raw" / "images_shop" / "i1.jpg").unlink()
+    assert run() == manifest and paths_of(server)[3:] == ["/1"]
+    with pytest.raises(ConfigError, match=r"'fetch_images' needs an item file \(--meta FILE\)"):
+        run(meta=None)
