@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from recbole_drex.data.items.images import LARGEST, SMALLEST, opened
-from recbole_drex.data.items.pretrained import load_pretrained, placed, pretrained_folder
 from recbole_drex.data.text.contextual_encoder import quiet_transformers
+from recbole_drex.data.text.pretrained import load_pretrained, placed, pretrained_folder
 from recbole_drex.data.text.tokenizer import clean
 from recbole_drex.errors import ConfigError, DataError
 

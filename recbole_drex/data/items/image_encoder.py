@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_drex.data.items.efficientnet import EFFICIENTNET, load_efficientnet
 from recbole_drex.data.items.images import LARGEST, SMALLEST, opened
-from recbole_drex.data.items.pretrained import load_pretrained, pretrained_folder
+from recbole_drex.data.text.pretrained import load_pretrained, pretrained_folder
 from recbole_drex.errors import DataError
 from recbole_drex.utils.files import sha256
 

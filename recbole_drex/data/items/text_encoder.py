@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recbole_drex.data.items.pretrained import load_pretrained, placed, pretrained_folder
+from recbole_drex.data.text.pretrained import load_pretrained, placed, pretrained_folder
 from recbole_drex.errors import ConfigError, DataError, unknown_name
 
 KIND = "item encoder"

@@ -228,7 +228,8 @@ def usable_manifest(
             return None
         if manifest.get("benchmark", list(PARTS)) != list(PARTS):
             raise DataError(f"manifest {path} names other parts than {', '.join(PARTS)}")
-        if "benchmark" in manifest and "split" not in manifest["settings"]:  # of an MMRec folder
+        of_mmrec = "benchmark" in manifest and "split" not in (manifest["settings"] or {})
+        if of_mmrec:
             none = dict.fromkeys(MMREC_SETTINGS)
             then, settings = manifest["settings"] or none, mmrec_settings(settings) or none
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import nn
 
 from recbole_drex.config.general_parameters import general
 from recbole_drex.config.parameters import Parameter, with_defaults
-from recbole_drex.data.text.contextual_encoder import encoder_folder, quiet_transformers
-from recbole_drex.errors import ConfigError, DataError
+from recbole_drex.data.text.pretrained import load_pretrained, pretrained_folder
+from recbole_drex.errors import ConfigError
 from recbole_drex.model.generative.sentence_model import SentenceModel
 from recbole_drex.model.pesi.sentence_data import as_text
 
 _START = 0.1  # embeddings are initialised uniformly in [-0.1, 0.1]
+_KIND = "language model"
 _KNOWN = ("gpt2", "distilgpt2")
 _NONE = -1  # where a sentence has no more pieces
 
@@ -138,19 +140,11 @@ def load_language_model(name: str) -> tuple[Any, Any]:
     Raises:
         DataError: it is missing, damaged or lacks weights; the message names it.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = encoder_folder(name, _KNOWN, "language model", "model*.safetensors")
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # nosec B615
-            options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
-            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options)  # nosec B615
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"language model '{name}' cannot be loaded from {folder}: {reason}") from error
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):
-        raise DataError(f"language model '{name}' in {folder} lacks weights, such as {missing[0]}: use a causal one")
+    def load_tokenizer(folder: Path) -> Any:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)  # nosec B615
+
+    folder, _ = pretrained_folder(_KIND, name, _KNOWN)
+    tokenizer, model, _ = load_pretrained(_KIND, name, folder, AutoModelForCausalLM, load_tokenizer)
     return model.float(), tokenizer

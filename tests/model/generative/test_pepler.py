@@ -82,7 +82,7 @@ def test_a_missing_name_or_model_is_one_line(make_experiment, tmp_path, language
     with pytest.raises(ConfigError, match=r"^PEPLER needs a language model: set language_model to a Hugging Face name"):
         make_experiment("PEPLER", language_model=None)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"^language model '.*empty' cannot be loaded from .*") as caught:
+    with pytest.raises(DataError, match=r"^language model '.*empty': .* has no model.safetensors") as caught:
         make_experiment("PEPLER", language_model=str(tmp_path / "empty"))
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"^parameter 'sentence_pieces' must be 63 or less with language model"):

@@ -1,4 +1,4 @@
-"""Loads models of ``transformers`` that describe items: safe weights only, complete, without network for folders."""
+"""Loads models of ``transformers``: complete, of safe weights alone, and without a network from a folder."""
 
 from __future__ import annotations
 
