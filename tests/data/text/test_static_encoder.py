@@ -357,7 +357,7 @@ def test_new_users_may_write_words_that_are_not_in_the_data_set(make_experiment,
     posted = [
         PostedInteraction(str(experiment.dataset.field2id_token["item_id"][1]), 4.0, f"{store.vocabulary[3]} xylophone")
     ]
-    (vectors,), ((known, unknown),), (begins,) = users.words(posted)
+    (vectors,), ((known, unknown),), (begins,) = users.words([one.review for one in posted])
     assert begins == [True, False]
     assert (known, unknown) == (store.vocabulary[3], "xylophone") and "xylophone" not in store.vocabulary
     np.testing.assert_array_equal(vectors[0], store.table[3])
