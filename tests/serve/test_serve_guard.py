@@ -231,7 +231,8 @@ def test_pages_load_nothing(client: TestClient, path: str) -> None:
 
 def test_docs_name_every_address_and_limit(client: TestClient) -> None:
     page, described = client.get("/docs").text, client.get("/openapi.json").json()
-    assert set(described["paths"]) == {"/health", "/users", "/items/search", "/profile", "/recommend", "/explain"}
+    addresses = {"/health", "/users", "/items/search", "/items/predict", "/profile", "/recommend", "/explain"}
+    assert set(described["paths"]) == addresses
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             assert f"{method.upper()} {path}" in page
