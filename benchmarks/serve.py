@@ -37,7 +37,6 @@ from recbole_drex.errors import DataError
 from recbole_drex.utils.files import write_json
 
 
-@contextmanager
 def _seconds_of(work: Callable[[], None], clients: int) -> float:
     """How long threads take to do the same work."""
     threads = [threading.Thread(target=work) for _ in range(clients)]
@@ -49,6 +48,7 @@ def _seconds_of(work: Callable[[], None], clients: int) -> float:
     return time.perf_counter() - started
 
 
+@contextmanager
 def served(run: Path, remember: int) -> Iterator[tuple[str, int, psutil.Process]]:
     """Host, port and process of a server of ``run``, which is stopped at the end."""
     command = [sys.executable, "-m", "recbole_drex", "serve", "--run", str(run), "--port", "0"]
