@@ -17,7 +17,7 @@ NOTE = (
     "recommendations with any; user, item: how little explanations of one item to two users, or of two items to one "
     "user, have in common; diversity: distinct units among all; stability: rank-biased overlap of the first ten "
     "units between runs with other seeds and splits. deletion: how many times as far predictions move without the k "
-    "foremost units as without k random ones, with its 95 % interval; same way: against k random ones that each move "
+    "top units as without k random ones, with its 95 % interval; same way: against k random ones that each move "
     "the prediction in the same direction; untrained: the same of the model before training, which is what the method "
     "finds where nothing was learned; insertion: as deletion, from nothing but k units. "
     "Means over runs."

@@ -14,7 +14,7 @@ from recbole_drex.results.comparison import Comparison
 NOTE = (
     "Sentences written for test pairs, against the sentence of the test review with the highest keyword score, of at "
     "most 15 words. BLEU (of the corpus, unsmoothed) and ROUGE (mean F1) in percent; USR: distinct sentences over all; "
-    "FMR: share with the target's foremost keyword; FCR: share of all such keywords that are used; DIV: keywords that "
+    "FMR: share with the target's best keyword; FCR: share of all such keywords that are used; DIV: keywords that "
     "two sentences share, lower is more diverse. contradicting: of the sentences that name a word which the item's "
     "training reviews agree to praise or to blame (judged), the share that says the opposite, and the same of the "
     "targets. Means over runs."

@@ -121,7 +121,7 @@ def split(config: Config, dataset: ReviewDataset) -> SplitParts:
     if COLD_ITEMS in config["eval_args"]["split"] and config["train_neg_sample_args"]["distribution"] != "none":
         new = set(range(1, dataset.item_num)) - set(built[0].inter_feat[dataset.iid_field].tolist())
         for used in samplers[0].used_ids:
-            used.update(new)  # if held-out items were sampled, the model would learn that nobody likes them
+            used.update(new)  # sampled items count as disliked
         if max(map(len, samplers[0].used_ids)) >= dataset.item_num - 1:
             raise DataError(
                 f"data set '{config['dataset']}': a user has rated all items that are not held out, so no item can be "
