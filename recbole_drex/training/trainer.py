@@ -275,6 +275,14 @@ class _SafeTrainer(recbole_trainer.Trainer):
             if not self.enable_amp:
                 raise
             raise ConfigError(f"{self.config['model']} cannot be trained with enable_amp: {error}") from error
+        except KeyError as error:
+            sampled = (self.config["NEG_PREFIX"] + self.config["ITEM_ID_FIELD"], self.config["LABEL_FIELD"])
+            if self.config["train_neg_sample_args"]["distribution"] != "none" or error.args[0] not in sampled:
+                raise
+            raise ConfigError(
+                f"{self.config['model']} learns from sampled items: train_neg_sample_args must not be empty; leave it "
+                "out, or write {distribution: uniform, sample_num: 1}"
+            ) from error
         self._epoch_seconds = perf_counter() - started
         return_freed_memory()  # training and validation allocate different sizes, and both would stay
         return loss

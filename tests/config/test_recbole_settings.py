@@ -455,6 +455,12 @@ def test_mixed_precision_that_a_model_does_not_allow(make_experiment, train):
         train(make_experiment("LightGCN", enable_amp=True))
 
 
+@pytest.mark.parametrize("model", ["BPR", "NeuMF"])
+def test_models_that_need_sampled_items(make_experiment, train, model):
+    with pytest.raises(ConfigError, match=f"{model} learns from sampled items: train_neg_sample_args must not"):
+        train(make_experiment(model, train_neg_sample_args=None))
+
+
 def test_output_of_a_model_without_that_parameter(files, tmp_path, capsys):
     assert main(["run", "--model", "BPR", "--config_files", files, "--output", "point"]) == 2
     output = capsys.readouterr().err
