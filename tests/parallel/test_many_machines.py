@@ -39,7 +39,7 @@ def local(raw, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("local")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SHARD", 16)
-        prepare_demo(root, raw, "local", **CONTEXTUAL)
+        prepare_demo(root, raw, "local")
     return root
 
 
@@ -58,15 +58,16 @@ def cluster() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
-def test_two_nodes_make_the_same_bytes(cluster, raw, local, tmp_path, monkeypatch):
+def test_two_nodes_make_the_same_bytes(cluster, raw, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 16)
+    prepare_demo(tmp_path / "local", raw, "local", **CONTEXTUAL)
     check_address(cluster.address)
     encoders: list[int] = []
     after_shards(monkeypatch, 20, lambda: encoders.append(len(encoder_processes())))
     with connected(cluster.address):
-        prepare_demo(tmp_path, raw, "ray", **CONTEXTUAL)
+        prepare_demo(tmp_path / "ray", raw, "ray", **CONTEXTUAL)
     assert encoders == [2], "one a node, since each has one core"
-    assert content(tmp_path) == content(local)
+    assert content(tmp_path / "ray") == content(tmp_path / "local")
 
 
 def test_a_node_that_is_lost_costs_nothing(cluster, raw, local, tmp_path, monkeypatch):
@@ -74,7 +75,7 @@ def test_a_node_that_is_lost_costs_nothing(cluster, raw, local, tmp_path, monkey
     node = next(iter(cluster.worker_nodes))
     after_shards(monkeypatch, 3, lambda: cluster.remove_node(node, allow_graceful=False))
     with connected(cluster.address):
-        prepare_demo(tmp_path, raw, "ray", **CONTEXTUAL)
+        prepare_demo(tmp_path, raw, "ray")
         assert sum(node["Alive"] for node in ray.nodes()) == 1
     assert content(tmp_path) == content(local)
 
