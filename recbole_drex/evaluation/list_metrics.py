@@ -83,7 +83,7 @@ def list_metrics(
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean of the numbers that are not NaN; NaN if there is none."""
+    """The mean of the numbers that are not NaN; NaN without any."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else np.nan
 

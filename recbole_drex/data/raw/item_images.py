@@ -41,7 +41,7 @@ class _UnusableError(Exception):
 
 
 def image_address(value: Any) -> str | None:
-    """The address of an item's main image, None if there is none.
+    """The address of an item's main image, None without one.
 
     Args:
         value: of the item file: Amazon's list of ``{thumb, large, hi_res, variant}`` (2023; the image of variant

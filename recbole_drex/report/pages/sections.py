@@ -60,7 +60,7 @@ def quality(comparison: Comparison) -> dict[str, Any] | None:
 
 
 def sentences(comparison: Comparison) -> dict[str, Any] | None:
-    """Metrics of generated sentences per model, in the form of :func:`quality`; None if there are none."""
+    """Metrics of generated sentences per model, in the form of :func:`quality`; None without any."""
     table = sentence_table.sentence_table(comparison)
     if table.empty:
         return None

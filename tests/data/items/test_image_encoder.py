@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_models import PREPARATION, SIDE, TINY
 from transformers import AutoImageProcessor, CLIPConfig, CLIPModel, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
 from recbole_drex.config.recbole_config import Config
@@ -16,20 +17,6 @@ from recbole_drex.data.items.item_features import FOLDER, ItemFeatures
 from recbole_drex.data.prepare.pipeline import prepare
 from recbole_drex.data.prepare.sources import Sources
 from recbole_drex.errors import ConfigError, DataError
-
-SIDE = 32
-PREPARATION = {
-    "image_processor_type": "ViTImageProcessor",
-    "size": {"height": SIDE, "width": SIDE},
-    "resample": 2,
-    "do_resize": True,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5, 0.4, 0.3],
-    "image_std": [0.5, 0.25, 0.2],
-}
-TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def saved(model, folder):

@@ -9,7 +9,7 @@ from recbole_drex.model.pesi.sentence_data import split_sentences
 
 TEXTS = [
     "a good film. the plots are thin here",
-    "the plot was thin. so it goes on",
+    "the plot was thin. so it continues",
     "what a plot it had. the music played on",
     "the music is great. a good film",
     "music from the start. nothing else to say",
