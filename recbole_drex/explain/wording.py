@@ -163,8 +163,8 @@ ENGLISH = Language(
         "praise": "its reviews praise more than they criticise ({n} of {total})",
         "blame": "its reviews criticise more than they praise ({n} of {total})",
     },
-    averages="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item.",
-    patterns="No aspect or taste moves the prediction by 0.05: it rests on the averages of user and item, and on "
+    averages="Nothing in the reviews moves the prediction by 0.05: it rests on the averages of user and item.",
+    patterns="Nothing in the reviews moves the prediction by 0.05: it rests on the averages of user and item, and on "
     "patterns in past ratings ({by}).",
     nothing="No past interaction moves the prediction by 0.05.",
     wrote="what you wrote about {title}",
